@@ -1,0 +1,53 @@
+# Everything a fresh clone needs: python3 and make. `make help` lists what there is.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+UV := $(shell command -v uv || echo .tools/bin/uv)
+PY := .venv/bin/python
+INSTALLED := .venv/.installed
+DATABASE_TESTS := $(wildcard tests/test_api*.py tests/test_admin*.py tests/test_dispatch.py tests/test_events.py tests/test_life*.py)
+export DJANGO_SETTINGS_MODULE := controlplane.settings
+
+.PHONY: help install demo test lint unit test-postgres bench lock clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+install: $(INSTALLED) ## Install everything from the lock file into .venv
+
+# --compile-bytecode: SecretFlow imports in 2 s with it, in 7 s without
+$(INSTALLED): pyproject.toml uv.lock .python-version | $(UV)
+	$(UV) sync --quiet --locked --extra party --compile-bytecode
+	@touch $@
+
+.tools/bin/uv:
+	python3 -m venv .tools
+	.tools/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
+
+demo: $(INSTALLED) ## Run the main job with two parties on this machine; ARGS=--once to end by itself
+	@$(PY) -m executions.demo $(ARGS)
+
+test: lint unit test-postgres ## Linters, types, import rules and all tests, on SQLite and on PostgreSQL
+
+lint: $(INSTALLED)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	.venv/bin/lint-imports
+	$(PY) -m mypy
+	$(PY) manage.py makemigrations --check --dry-run
+	$(PY) manage.py check
+
+unit: $(INSTALLED)
+	$(PY) -m pytest $(ARGS)
+
+# What touches the database, once more on a real PostgreSQL
+test-postgres: $(INSTALLED)
+	TEST_DATABASE=postgresql $(PY) -m pytest $(DATABASE_TESTS) $(ARGS)
+
+bench: $(INSTALLED) ## Benchmarks; each prints a ratio against its baseline, measured in the same run
+	$(PY) -m tests.benchmarks
+
+lock: | $(UV) ## Resolve the dependencies anew
+	$(UV) lock
+
+clean: ## Remove what was installed and made
+	rm -rf .venv .tools var .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,317 @@
+"""The REST API of what an operator registers, and the parts that all of the API is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import copy
+from typing import Any
+
+from django.core.exceptions import ValidationError as DjangoValidationError
+from django.db import IntegrityError, transaction
+from django.db.models import Model, ProtectedError
+from drf_spectacular.authentication import BasicScheme
+from drf_spectacular.contrib.knox_auth_token import KnoxTokenScheme
+from drf_spectacular.extensions import OpenApiSerializerFieldExtension
+from drf_spectacular.plumbing import ResolvedComponent
+from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_view, inline_serializer
+from knox import views as knox_views
+from rest_framework import serializers, viewsets
+from rest_framework.exceptions import ErrorDetail, ValidationError
+from rest_framework.routers import DefaultRouter
+from rest_framework.settings import api_settings
+
+from controlplane.authentication import PasswordAuthentication, TokenAuthentication
+from controlplane.errors import Conflict, ErrorBody
+from controlplane.models import ClusterConfig, Dataset, HEUConfig, Party, SPUConfig, Task
+from workers.executors import TASK_EXECUTOR_REGISTRY
+from workers.problems import closest
+from workers.validation import model_of
+
+
+class KnownKeysOnly(serializers.Serializer[Any]):
+    """Refuses keys it does not know, each with the closest name that it does. Read-only keys may come back in."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        errors: dict[str, Any] = {}
+        if isinstance(data, Mapping):
+            writable = [name for name, field in self.fields.items() if not field.read_only]
+            for key in data:
+                if key not in self.fields:
+                    errors[key] = [ErrorDetail(f"unknown key; {closest(str(key), writable)}", "unknown_key")]
+        try:
+            value = super().to_internal_value(data)
+        except ValidationError as error:
+            raise ValidationError(
+                {**error.detail, **errors} if isinstance(error.detail, dict) else error.detail
+            ) from None
+        if errors:
+            raise ValidationError(errors)
+        return value
+
+
+class ModelCleaned(KnownKeysOnly, serializers.ModelSerializer[Any]):
+    """Validates with the model's own ``full_clean``: the API and the admin cannot disagree."""
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        meta: Any = self.Meta
+        instance: Model = copy(self.instance) if self.instance else meta.model()
+        for name, value in attrs.items():
+            setattr(instance, name, value)
+        try:
+            instance.full_clean()
+        except DjangoValidationError as error:
+            raise ValidationError(_details(error)) from None
+        return attrs
+
+
+def _details(error: DjangoValidationError) -> dict[str, list[ErrorDetail]]:
+    """Django's errors by field; those of a document under the path that their ``params`` name."""
+    found: dict[str, list[ErrorDetail]] = {}
+    for name, entries in error.error_dict.items():
+        for entry in entries:
+            path = (entry.params or {}).get("path", "") if entry.code == "document" else ""
+            name_in_api = api_settings.NON_FIELD_ERRORS_KEY if name == "__all__" else name
+            message = entry.messages[0].removeprefix(f"{path}: ") if path else entry.messages[0]
+            key = f"{name_in_api}.{path}" if path else name_in_api
+            found.setdefault(key, []).append(ErrorDetail(message, entry.code or "invalid"))
+    return found
+
+
+@extend_schema_field({"oneOf": [{"type": "string"}, {"type": "integer"}], "description": "Name; the id is taken too."})
+class NameOrId(serializers.RelatedField[Any, Any, Any]):
+    """Shows a related row by its name and takes its name or its id."""
+
+    default_error_messages = {
+        "missing": "there is none of this name or id; {remedy}",
+        "incorrect_type": "has a wrong type; give a name or an id",
+    }
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, bool) or not isinstance(data, int | str):
+            self.fail("incorrect_type")
+        rows: Any = self.get_queryset()
+        found = rows.filter(**({"name": data} if isinstance(data, str) else {"pk": data})).first()
+        if found is None:
+            names = list(rows.order_by("name").values_list("name", flat=True)[:500])
+            self.fail("missing", remedy=closest(str(data), names))
+        return found
+
+    def to_representation(self, value: Any) -> str:
+        return str(value.name)
+
+
+class DocumentField(serializers.JSONField):
+    """A document of one layer. Its structure in the API schema is the pydantic model's; its check the model's clean."""
+
+    def __init__(self, *, layer: str, **kwargs: Any) -> None:
+        self.layer = layer
+        super().__init__(**kwargs)
+
+
+class DocumentFieldSchema(OpenApiSerializerFieldExtension):
+    target_class = DocumentField
+
+    def map_serializer_field(self, auto_schema: Any, direction: str) -> Any:
+        model = model_of(self.target.layer)
+        self.registry, self.prefix = auto_schema.registry, f"{model.__name__}Document"
+        schema = self._schema(model)
+        if self.target.layer == "task_config":
+            # each task type's own parameters, under its own key
+            schema["properties"]["task_type"]["enum"] = sorted(TASK_EXECUTOR_REGISTRY)
+            schema["properties"]["algorithm_params"] = {
+                "oneOf": [
+                    {
+                        "title": executor.title,
+                        "type": "object",
+                        "properties": {executor.params_key: self._component(executor.Params.__name__, executor.Params)},
+                        "required": [executor.params_key],
+                        "additionalProperties": False,
+                    }
+                    for executor in TASK_EXECUTOR_REGISTRY.values()
+                ]
+            }
+        return self._register("", schema)
+
+    def _component(self, name: str, model: Any) -> Any:
+        return self._register(name, self._schema(model))
+
+    def _schema(self, model: Any) -> dict[str, Any]:
+        schema: dict[str, Any] = model.model_json_schema(ref_template=f"#/components/schemas/{self.prefix}{{model}}")
+        for name, part in schema.pop("$defs", {}).items():
+            self._register(name, part)
+        return schema
+
+    def _register(self, name: str, schema: dict[str, Any]) -> Any:
+        component = ResolvedComponent(
+            name=f"{self.prefix}{name}", type=ResolvedComponent.SCHEMA, schema=schema, object=f"{self.prefix}{name}"
+        )
+        self.registry.register_on_missing(component)
+        return component.ref
+
+
+class TokenScheme(KnoxTokenScheme):
+    target_class = "controlplane.authentication.TokenAuthentication"
+
+
+class PasswordScheme(BasicScheme):
+    target_class = "controlplane.authentication.PasswordAuthentication"
+
+
+class PartySerializer(ModelCleaned):
+    class Meta:
+        model = Party
+        fields = ["id", "name", "description", "address", "port_first", "port_last"]
+
+
+class DatasetSerializer(ModelCleaned):
+    party = NameOrId(queryset=Party.objects.all())
+
+    class Meta:
+        model = Dataset
+        fields = ["id", "party", "name", "description", "columns", "key_columns", "produced_by"]
+        # the model's own constraint says it, in the admin's words
+        validators: list[Any] = []
+        read_only_fields = ["produced_by"]
+
+
+class ClusterConfigSerializer(ModelCleaned):
+    document = DocumentField(layer="sf_init_config")
+
+    class Meta:
+        model = ClusterConfig
+        fields = ["id", "name", "description", "document", "updated_at"]
+
+
+class SPUConfigSerializer(ModelCleaned):
+    document = DocumentField(layer="spu_config", required=False)
+
+    class Meta:
+        model = SPUConfig
+        fields = ["id", "name", "description", "document", "updated_at"]
+
+
+class HEUConfigSerializer(ModelCleaned):
+    document = DocumentField(layer="heu_config", required=False)
+
+    class Meta:
+        model = HEUConfig
+        fields = ["id", "name", "description", "document", "updated_at"]
+
+
+class TaskSerializer(ModelCleaned):
+    cluster = NameOrId(queryset=ClusterConfig.objects.all())
+    spu = NameOrId(queryset=SPUConfig.objects.all(), allow_null=True, required=False)
+    heu = NameOrId(queryset=HEUConfig.objects.all(), allow_null=True, required=False)
+    document = DocumentField(layer="task_config")
+
+    class Meta:
+        model = Task
+        fields = [
+            "id",
+            "name",
+            "description",
+            "cluster",
+            "spu",
+            "heu",
+            "document",
+            *Task.option_names(),
+            "created_at",
+            "updated_at",
+        ]
+        read_only_fields = ["created_at"]
+
+
+@extend_schema_view(destroy=extend_schema(responses={204: None, 409: ErrorBody}))
+class ConfigurationViewSet(viewsets.ModelViewSet[Any]):
+    filterset_fields = ["name"]
+
+    def perform_create(self, serializer: serializers.BaseSerializer[Any]) -> None:
+        _save(serializer)
+
+    perform_update = perform_create
+
+    def perform_destroy(self, instance: Model) -> None:
+        try:
+            instance.delete()
+        except ProtectedError as error:
+            raise Conflict(in_use(error)) from None
+
+
+def _save(serializer: serializers.BaseSerializer[Any]) -> None:
+    try:
+        with transaction.atomic():
+            serializer.save()
+    except IntegrityError:
+        # validation found nothing: another request took the name, or removed what this one refers to, in between
+        raise Conflict("Another request changed the same things at the same moment; try again.") from None
+
+
+def in_use(error: ProtectedError) -> str:
+    """Names what keeps a row from being deleted."""
+    users = sorted(error.protected_objects, key=lambda row: (row._meta.verbose_name or "", str(row)))
+    named = ", ".join(f"{row._meta.verbose_name} {row}" for row in users[:5])
+    more = f" and {len(users) - 5} more" if len(users) > 5 else ""
+    return f"It is used by {named}{more}: delete or change these first."
+
+
+class PartyViewSet(ConfigurationViewSet):
+    queryset = Party.objects.all()
+    serializer_class = PartySerializer
+
+
+class DatasetViewSet(ConfigurationViewSet):
+    queryset = Dataset.objects.select_related("party")
+    serializer_class = DatasetSerializer
+    filterset_fields = ["name", "party__name", "produced_by"]
+
+
+class ClusterConfigViewSet(ConfigurationViewSet):
+    queryset = ClusterConfig.objects.all()
+    serializer_class = ClusterConfigSerializer
+
+
+class SPUConfigViewSet(ConfigurationViewSet):
+    queryset = SPUConfig.objects.all()
+    serializer_class = SPUConfigSerializer
+
+
+class HEUConfigViewSet(ConfigurationViewSet):
+    queryset = HEUConfig.objects.all()
+    serializer_class = HEUConfigSerializer
+
+
+class TaskViewSet(ConfigurationViewSet):
+    queryset = Task.objects.select_related("cluster", "spu", "heu")
+    serializer_class = TaskSerializer
+
+
+class LoginView(knox_views.LoginView):
+    """A token for whoever can give the user name and the password (HTTP basic)."""
+
+    authentication_classes = [PasswordAuthentication]
+
+    @extend_schema(
+        request=None,
+        responses=inline_serializer("Token", {"token": serializers.CharField(), "expiry": serializers.DateTimeField()}),
+    )
+    def post(self, request: Any, format: Any = None) -> Any:
+        return super().post(request, format)
+
+
+class LogoutView(knox_views.LogoutView):
+    """Ends the token that the request carries."""
+
+    authentication_classes = [TokenAuthentication]
+
+    @extend_schema(request=None, responses={204: None})
+    def post(self, request: Any, format: Any = None) -> Any:
+        return super().post(request, format)
+
+
+router = DefaultRouter()
+router.register("parties", PartyViewSet)
+router.register("datasets", DatasetViewSet)
+router.register("cluster-configs", ClusterConfigViewSet)
+router.register("spu-configs", SPUConfigViewSet)
+router.register("heu-configs", HEUConfigViewSet)
+router.register("tasks", TaskViewSet)

@@ -1,0 +1,13 @@
+from django.apps import AppConfig
+
+
+class ControlplaneConfig(AppConfig):
+    name = "controlplane"
+    verbose_name = "Control plane"
+
+    def ready(self) -> None:
+        from workers.jobs import install_gate
+
+        # RQ imports by dotted path what a job's hash in Redis names, in whatever process looks at it
+        # (the web process too): nothing off the list may get there.
+        install_gate()

@@ -1,0 +1,31 @@
+"""Who is calling the API: a knox token, or a user name and password to get one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import knox.auth
+from rest_framework.authentication import BasicAuthentication
+from rest_framework.exceptions import AuthenticationFailed
+
+
+class TokenAuthentication(knox.auth.TokenAuthentication):
+    """knox's, which takes a header that is not UTF-8 for a failure of the server."""
+
+    def authenticate_credentials(self, token: bytes) -> Any:
+        try:
+            text = token.decode("ascii")
+        except UnicodeDecodeError:
+            raise AuthenticationFailed("Invalid token.") from None
+        if "\x00" in text:
+            raise AuthenticationFailed("Invalid token.")
+        return super().authenticate_credentials(token)
+
+
+class PasswordAuthentication(BasicAuthentication):
+    """HTTP basic, for the login endpoint alone. NUL never reaches the database, which may refuse it."""
+
+    def authenticate_credentials(self, userid: str, password: str, request: Any = None) -> Any:
+        if "\x00" in userid or "\x00" in password:
+            raise AuthenticationFailed("Invalid username/password.")
+        return super().authenticate_credentials(userid, password, request)

@@ -1,0 +1,182 @@
+"""The admin's forms for what an operator registers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.forms.utils import ErrorDict
+from unfold.widgets import UnfoldAdminSelectWidget
+
+from controlplane.form_schema import Offer, Schema, form_schema, label
+from controlplane.forms import DocumentForm, DocumentFormField
+from controlplane.models import COLUMN_TYPES, ClusterConfig, Configuration, Dataset, Party, Task
+from workers.documents import TaskConfig
+from workers.executors import TASK_EXECUTOR_REGISTRY
+from workers.validation import model_of
+
+#: Filled in at dispatch, or not offered (yet).
+HIDDEN = {
+    "sf_init_config": ("self_party", "cluster", "job_name", "mode", "tls_config", "address"),
+    "spu_config": ("nodes",),
+}
+#: Posted by the page when another cluster or task type was chosen: show the form again, made for that choice.
+REBUILD = "_rebuild"
+
+
+def all_parties() -> list[str]:
+    return list(Party.objects.values_list("name", flat=True))
+
+
+class ConfigurationForm(DocumentForm):
+    def make_schema(self) -> Schema:
+        model: type[Configuration] = self._meta.model
+        return form_schema(model_of(model.layer), Offer(all_parties()), hidden=HIDDEN.get(model.layer, ()))
+
+
+class DatasetForm(forms.ModelForm):
+    """Columns as rows of name, type and whether the column is a key."""
+
+    columns = DocumentFormField(
+        label="",
+        help_text="Name the columns as in the table on the party's host. Keys identify a row; PSI matches by them.",
+    )
+
+    SCHEMA: Schema = {
+        "type": "array",
+        "minItems": 1,
+        "items": {
+            "type": "object",
+            "properties": {
+                "name": {"type": "string", "title": "Column"},
+                "type": {"type": "string", "title": "Type", "choices": list(COLUMN_TYPES), "default": COLUMN_TYPES[2]},
+                "key": {"type": "boolean", "title": "Key", "default": False},
+            },
+            "required": ["name"],
+        },
+    }
+
+    class Meta:
+        model = Dataset
+        fields = ["party", "name", "description", "columns"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "columns" in self.fields:
+            field: Any = self.fields["columns"]
+            field.widget.schema = self.SCHEMA
+            keys = self.instance.key_columns
+            self.initial["columns"] = [
+                {"name": name, "type": kind, "key": name in keys} for name, kind in self.instance.columns.items()
+            ]
+
+    def clean_columns(self) -> dict[str, str]:
+        rows = self.cleaned_data["columns"]
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise ValidationError("Give a list of columns, each with its name and type.")
+        rows = [row for row in rows if row.get("name")]
+        names = [row["name"] for row in rows]
+        if not rows or not all(isinstance(name, str) for name in names):
+            raise ValidationError("Give at least one column with its type.")
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValidationError(f"{', '.join(twice)}: named twice; name each column once.")
+        self.instance.key_columns = [row["name"] for row in rows if row.get("key") is True]
+        return {row["name"]: row.get("type", "") for row in rows}
+
+    def _post_clean(self) -> None:
+        # the model's own validation would complain about the old columns, or about a field that is not here
+        if not self.errors:
+            super()._post_clean()  # type: ignore[misc]
+
+
+class TaskForm(DocumentForm):
+    """The document's form is made for the task type and the parties of the cluster."""
+
+    task_type = forms.ChoiceField(
+        widget=UnfoldAdminSelectWidget(attrs={"data-rebuild": ""}),
+        help_text="What to compute. The form below changes with it.",
+    )
+
+    class Meta:
+        model = Task
+        fields = [
+            "name",
+            "description",
+            "cluster",
+            "spu",
+            "heu",
+            "task_type",
+            "document",
+            *Task.option_names(),
+        ]
+
+    def prepare(self) -> None:
+        if "task_type" in self.fields:
+            field: Any = self.fields["task_type"]
+            field.choices = [(name, executor.title) for name, executor in TASK_EXECUTOR_REGISTRY.items()]
+            stored = self.initial.get("document") or {}
+            self.initial.setdefault("task_type", stored.get("task_type") if isinstance(stored, dict) else None)
+        if "cluster" in self.fields:
+            widget: Any = self.fields["cluster"].widget
+            getattr(widget, "widget", widget).attrs["data-rebuild"] = ""  # the admin wraps it for its add button
+            if not self.is_bound and not self.instance.pk and "cluster" not in self.initial:
+                only = list(ClusterConfig.objects.values_list("pk", flat=True)[:2])
+                self.initial["cluster"] = only[0] if len(only) == 1 else None
+
+    @property
+    def executor(self) -> Any:
+        chosen: Any = self["task_type"].value() if "task_type" in self.fields else None
+        if chosen not in TASK_EXECUTOR_REGISTRY:
+            chosen = next(iter(TASK_EXECUTOR_REGISTRY))
+        return TASK_EXECUTOR_REGISTRY[chosen]
+
+    def make_schema(self) -> Schema:
+        offer = self._offer()
+        schema = form_schema(TaskConfig, offer, hidden=("task_type",))
+        executor = self.executor
+        params = form_schema(executor.Params, offer)
+        params["title"] = label(executor.params_key)
+        schema["properties"]["algorithm_params"] = {
+            "type": "object",
+            "title": "Parameters",
+            "properties": {executor.params_key: params},
+            "required": [executor.params_key],
+        }
+        return schema
+
+    def _offer(self) -> Offer:
+        parties = self._parties()
+        datasets: dict[str, list[str]] = {}
+        columns: dict[str, list[str]] = {}
+        for party, name, kinds in Dataset.objects.filter(party__name__in=parties).values_list(
+            "party__name", "name", "columns"
+        ):
+            datasets.setdefault(party, []).append(name)
+            known = columns.setdefault(party, [])
+            known += [column for column in kinds if column not in known]
+        return Offer(parties, datasets, columns)
+
+    def _parties(self) -> list[str]:
+        """The cluster's, in its order; all that are registered as long as no cluster is chosen."""
+        chosen: Any = self["cluster"].value() if "cluster" in self.fields else None
+        if str(chosen or "").isdecimal():
+            cluster = ClusterConfig.objects.filter(pk=chosen).first()
+            parties = cluster.document.get("parties") if cluster else None
+            if isinstance(parties, list):
+                return parties
+        return all_parties()
+
+    def full_clean(self) -> None:
+        if self.is_bound and REBUILD in self.data:
+            # not to be saved yet, and nothing to complain about
+            self._errors = ErrorDict({REBUILD: self.error_class()})
+            self.cleaned_data = {}
+            return
+        super().full_clean()
+
+    def clean_document(self) -> Any:
+        document = self.cleaned_data["document"]
+        if isinstance(document, dict) and "task_type" in self.cleaned_data:
+            return {"task_type": self.cleaned_data["task_type"], **document}
+        return document

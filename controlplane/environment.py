@@ -1,0 +1,62 @@
+"""Everything that an environment variable can set, in one place. The README's table is this class."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from workers.connection import DEFAULT_URL
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Environment(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="CONTROLPLANE_", populate_by_name=True)
+
+    state_dir: Path = Field(default=ROOT / "var", description="Where SQLite and the generated secret key live.")
+    secret_key: str = Field(default="", description="Django's secret key; generated into the state directory if unset.")
+    debug: bool = Field(default=False, description="Django's debug pages: for development only.")
+    allowed_hosts: list[str] = Field(
+        default=["localhost", "127.0.0.1", "[::1]"],
+        description='Host names the site answers to, as JSON: ["a.example"].',
+    )
+    csrf_trusted_origins: list[str] = Field(
+        default=[], description='Origins allowed to post forms when behind a proxy, as JSON: ["https://a.example"].'
+    )
+    https: bool = Field(default=False, description="The site is served over HTTPS only: secure cookies, HSTS.")
+    database_url: str = Field(
+        default="",
+        validation_alias="DATABASE_URL",
+        description="postgresql://... ; SQLite in the state directory if unset.",
+    )
+    redis_url: str = Field(
+        default=DEFAULT_URL, validation_alias="REDIS_URL", description="Redis 7 or newer, or Valkey."
+    )
+    party_toml: Path = Field(
+        default=Path("party.toml"), validation_alias="PARTY_TOML", description="On a party host: its party.toml."
+    )
+    worker_grace_seconds: float = Field(
+        default=8, ge=0, description="How long an execution waits for a party that has no live worker before it fails."
+    )
+
+    def secret(self) -> str:
+        """The secret key; a new one is written for its owner's eyes only where none is set."""
+        if self.secret_key:
+            return self.secret_key
+        path = self.state_dir / "secret_key"
+        if not path.exists():
+            self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            fresh = path.with_suffix(f".{secrets.token_hex(8)}")
+            fresh.touch(mode=0o600)
+            fresh.write_text(secrets.token_urlsafe(48))
+            with suppress(FileExistsError):  # where another process was first: then both read the same key
+                path.hardlink_to(fresh)
+            fresh.unlink()
+        return path.read_text()
+
+
+environment = Environment()

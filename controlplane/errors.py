@@ -1,0 +1,48 @@
+"""Errors as the API gives them back: one form for all, drf-standardized-errors' ``{type, errors: [...]}``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import RequestDataTooBig
+from drf_standardized_errors.handler import ExceptionHandler
+from rest_framework import serializers
+from rest_framework.exceptions import APIException
+
+
+class Conflict(APIException):
+    """The request is well formed and the state of things does not allow it."""
+
+    status_code = 409
+    default_code = "conflict"
+    default_detail = "The state of things does not allow this."
+
+
+class TooLarge(APIException):
+    """The body is over DATA_UPLOAD_MAX_MEMORY_SIZE."""
+
+    status_code = 413
+    default_code = "too_large"
+    default_detail = "The body is too large."
+
+
+class Handler(ExceptionHandler):
+    def convert_known_exceptions(self, exc: Exception) -> Exception:
+        if isinstance(exc, RequestDataTooBig):
+            return TooLarge()
+        return super().convert_known_exceptions(exc)
+
+
+class ErrorEntry(serializers.Serializer[Any]):
+    code = serializers.CharField()
+    detail = serializers.CharField(help_text="What is wrong; what would be right.")
+    attr = serializers.CharField(
+        allow_null=True, help_text="Path of what is wrong, such as spu_config.runtime_config.protocol."
+    )
+
+
+class ErrorBody(serializers.Serializer[Any]):
+    """Body of every error. Only a validation error holds more than one entry."""
+
+    type = serializers.ChoiceField(choices=["validation_error", "client_error", "server_error"])
+    errors = ErrorEntry(many=True)  # type: ignore[assignment]

@@ -1,0 +1,187 @@
+"""From a pydantic model to what django-jsonform understands, and from what it sends back to a document.
+
+django-jsonform shows every key of a schema and sends every key back, empty ones as ``""``, ``null``, ``[]``
+or ``{}``; the documents' models want optional keys left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+
+from workers.documents import PARTY_NAME
+
+Schema = dict[str, Any]
+
+ACRONYMS = {"spu", "heu", "fxp", "psi", "ecdh", "http", "sf", "ml", "he"}
+DEFAULT = {"title": "(default)", "value": ""}
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What the registered parties put at choice."""
+
+    parties: Sequence[str] = ()
+    #: party to the names of its datasets
+    datasets: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    #: party to the columns of all its datasets
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def form_schema(model: type[BaseModel], offer: Offer, *, hidden: Sequence[str] = ()) -> Schema:
+    """The form of a document. ``hidden``: keys that are filled in later or not offered."""
+    schema = model.model_json_schema()
+    builder = _Builder(schema.pop("$defs", {}), offer)
+    schema["properties"] = {k: v for k, v in schema["properties"].items() if k not in hidden}
+    schema.pop("description", None)
+    schema.pop("title", None)
+    return builder.convert(schema, key="")
+
+
+class _Builder:
+    def __init__(self, definitions: Mapping[str, Schema], offer: Offer) -> None:
+        self.definitions = definitions
+        self.offer = offer
+
+    def convert(self, schema: Schema, *, key: str, optional: bool = False, party: str | None = None) -> Schema:
+        """``optional``: nothing of it is filled in beforehand. ``party``: whose columns and datasets are at choice."""
+        schema, nullable = self._plain(schema)
+        optional = optional or nullable
+        kind = schema.get("type")
+        made: Schema = {"type": kind}
+        if key:
+            made["title"] = label(key)
+        if "default" in schema and not optional and schema["default"] is not None:
+            made["default"] = schema["default"]
+        if description := schema.get("description"):
+            made["description" if kind in ("object", "array") else "help_text"] = description
+        convert: Callable[..., Schema] | None = getattr(self, f"_{kind}", None)
+        return convert(made, schema, key, optional, party) if convert else made
+
+    def _plain(self, schema: Schema) -> tuple[Schema, bool]:
+        """Without references and without ``or null``; and whether null was there."""
+        if "$ref" in schema:
+            target = self.definitions[schema["$ref"].rpartition("/")[2]]
+            # a class's docstring says what the class is, not what to fill in
+            schema = {k: v for k, v in target.items() if k != "description"} | {
+                k: v for k, v in schema.items() if k != "$ref"
+            }
+        if "anyOf" in schema:
+            rest = [entry for entry in schema["anyOf"] if entry != {"type": "null"}]
+            inner, _ = self._plain(rest[0])
+            return {**inner, **{k: v for k, v in schema.items() if k != "anyOf"}}, True
+        return schema, False
+
+    def _object(self, made: Schema, schema: Schema, key: str, optional: bool, party: str | None) -> Schema:
+        made.pop("default", None)
+        if "properties" in schema:
+            shown = {k: v for k, v in schema["properties"].items() if not _is_settled(v)}
+            made["properties"] = {
+                name: self.convert(entry, key=name, optional=optional, party=party) for name, entry in shown.items()
+            }
+            made["required"] = [name for name in schema.get("required", []) if name in shown]
+            return made
+        values = next(iter(schema.get("patternProperties", {}).values()), None) or schema.get("additionalProperties")
+        made["properties"] = {
+            name: self.convert(values if isinstance(values, dict) else {"type": "string"}, key="", party=name)
+            | {"title": name}
+            for name in self.offer.parties
+        }
+        if key == "data_sources":
+            for name, entry in made["properties"].items():
+                entry["choices"] = [DEFAULT | {"title": "(none)"}, *self.offer.datasets.get(name, ())]
+        return made
+
+    def _array(self, made: Schema, schema: Schema, key: str, optional: bool, party: str | None) -> Schema:
+        made["items"] = self.convert(schema["items"], key="", party=party)
+        made["items"].pop("title", None)
+        if made["items"].get("choices"):
+            made["items"]["widget"] = "multiselect"
+        elif schema.get("minItems"):
+            made["minItems"] = schema["minItems"]
+        return made
+
+    def _string(self, made: Schema, schema: Schema, key: str, optional: bool, party: str | None) -> Schema:
+        if "enum" in schema:
+            made["choices"] = [DEFAULT, *schema["enum"]] if optional else list(schema["enum"])
+        elif schema.get("pattern") == PARTY_NAME:
+            made["choices"] = [DEFAULT, *self.offer.parties] if optional else list(self.offer.parties)
+        elif schema.get("format") == "column":
+            columns = self.offer.columns
+            names = columns.get(party, ()) if party else sorted({name for group in columns.values() for name in group})
+            if names:
+                made["choices"] = list(names)
+        return made if "choices" in made else made | _placeholder(optional)
+
+    def _boolean(self, made: Schema, schema: Schema, key: str, optional: bool, party: str | None) -> Schema:
+        if optional:  # a checkbox cannot say "left out"
+            made |= {"type": "string", "choices": [DEFAULT, "true", "false"], "three_way": True}
+        return made
+
+    def _integer(self, made: Schema, schema: Schema, key: str, optional: bool, party: str | None) -> Schema:
+        return made | {k: schema[k] for k in ("minimum", "maximum") if k in schema} | _placeholder(optional)
+
+    _number = _integer
+
+
+def label(key: str) -> str:
+    """``fxp_fraction_bits`` as a person would write it."""
+    words = [word.upper() if word in ACRONYMS else word for word in key.rstrip("_").split("_")]
+    return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])
+
+
+def _is_settled(schema: Schema) -> bool:
+    """There is only one value to choose, and it is the default."""
+    return "const" in schema and schema.get("default") == schema["const"]
+
+
+def _placeholder(optional: bool) -> Schema:
+    return {"placeholder": "(default)"} if optional else {}
+
+
+def pruned(value: Any, schema: Schema | None) -> Any:
+    """The value without what was left empty. ``[]`` and ``{}`` stay where the schema requires the key."""
+    schema = schema or {}
+    if isinstance(value, dict):
+        properties = schema.get("properties", {})
+        required = schema.get("required", ())
+        cleaned = {key: pruned(entry, properties.get(key)) for key, entry in value.items()}
+        return {
+            key: entry
+            for key, entry in cleaned.items()
+            if entry is not None and entry != "" and (entry not in ([], {}) or key in required or key not in properties)
+        }
+    if isinstance(value, list):
+        entries = [pruned(entry, schema.get("items")) for entry in value]
+        return [entry for entry in entries if entry is not None and entry != ""]
+    if schema.get("three_way") and value in ("true", "false"):
+        return value == "true"
+    return value
+
+
+def fitted(value: Any, schema: Schema) -> Any:
+    """The value in the shape that the schema draws; what does not fit is left out.
+
+    A choice that is no longer offered is added to ``schema``, so that looking at a document does not change it.
+    """
+    kind = schema.get("type")
+    if kind == "object":
+        properties: dict[str, Schema] = schema.get("properties", {})
+        given = value if isinstance(value, dict) else {}
+        return {name: fitted(given[name], entry) for name, entry in properties.items() if name in given}
+    if kind == "array":
+        return [fitted(entry, schema["items"]) for entry in value] if isinstance(value, list) else []
+    if kind in ("integer", "number"):
+        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if kind == "boolean":
+        return value if isinstance(value, bool) else None
+    if schema.get("three_way") and isinstance(value, bool):
+        return "true" if value else "false"
+    text = value if isinstance(value, str) else ""
+    choices = schema.get("choices")
+    if choices is not None and text and text not in choices:
+        choices.append({"title": f"{text} (not offered)", "value": text})
+    return text

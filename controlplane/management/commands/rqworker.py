@@ -1,0 +1,47 @@
+"""django-rq's rqworker with errors for people: what is wrong and where to set it right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import CommandError
+from django_rq.management.commands.rqworker import Command as RQWorker
+from redis import Redis
+from redis.exceptions import AuthenticationError, RedisError
+
+from controlplane.environment import environment
+from workers.connection import connect
+from workers.errors import ConfigError
+from workers.party import PartyHost
+
+
+class Command(RQWorker):
+    help = (
+        "Run a worker of this host's party: `rqworker alice`. Needs party.toml (PARTY_TOML) and REDIS_URL, no database."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if len(args) != 1:
+            raise CommandError("Name one party, the one of this host's party.toml: `manage.py rqworker alice`.")
+        try:
+            PartyHost.load(environment.party_toml)
+            # Asked here: django-rq's command shows a refused connection in redis-py's own words
+            _connect().ping()
+            super().handle(*args, **options)
+        except ConfigError as error:
+            raise CommandError(str(error)) from None
+        except AuthenticationError:
+            raise CommandError("Redis refused the user or password in REDIS_URL.") from None
+        except RedisError as error:
+            raise CommandError(
+                f"Redis is not reachable ({type(error).__name__}); check REDIS_URL and that the server runs."
+            ) from None
+
+
+def _connect() -> Redis:
+    try:
+        return connect(environment.redis_url)
+    except ValueError:  # its text may hold a part of the password
+        raise ConfigError(
+            "REDIS_URL is no address of a Redis server; such as redis://user:password@host:6379/0"
+        ) from None

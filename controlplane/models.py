@@ -1,0 +1,313 @@
+"""What an operator registers: parties, their datasets, device configurations and tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.db import models
+from django.db.models.functions import Now
+
+from workers.documents import DATASET_NAME, PARTY_NAME
+from workers.problems import DocumentsInvalid, Problem
+from workers.validation import Run, parse_document, validate
+
+COLUMN_TYPES = ("int", "float", "str", "bool")
+
+
+class Party(models.Model):
+    """An organisation that takes part, with the host on which its workers listen for the other parties."""
+
+    name = models.CharField(
+        max_length=32,
+        unique=True,
+        validators=[
+            RegexValidator(
+                PARTY_NAME.replace("$", r"\Z"), "Use a-z, 0-9, _ and -, beginning with a letter, such as alice."
+            )
+        ],
+        help_text="Short name: its workers start as `manage.py rqworker <name>`.",
+    )
+    description = models.CharField(max_length=200, blank=True)
+    address = models.CharField(
+        max_length=253,
+        validators=[
+            RegexValidator(r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)\Z", "Give a host name or an IP address alone.")
+        ],
+        help_text="Host name or IP address at which the other parties reach this party's workers.",
+    )
+    port_first = models.PositiveIntegerField(
+        "first port",
+        validators=[MinValueValidator(1024), MaxValueValidator(65535)],
+        help_text="Ports are leased to executions from this range; open it to the other parties.",
+    )
+    port_last = models.PositiveIntegerField("last port", validators=[MinValueValidator(1024), MaxValueValidator(65535)])
+
+    class Meta:
+        ordering = ["name"]
+        verbose_name_plural = "parties"
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        if not (self.port_first and self.port_last):
+            return
+        if self.port_last < self.port_first + 1:
+            raise ValidationError({"port_last": "Each execution takes two ports: give a range of two or more."})
+        neighbours = Party.objects.filter(
+            address=self.address, port_first__lte=self.port_last, port_last__gte=self.port_first
+        ).exclude(pk=self.pk)
+        if other := neighbours.first():
+            raise ValidationError(
+                {
+                    "port_first": f"The range overlaps that of {other.name} ({other.port_first}-{other.port_last}) "
+                    "on the same address: choose ports of its own."
+                }
+            )
+
+
+class Dataset(models.Model):
+    """A table that a party has: its name and columns. Where it lies only the party's own host knows."""
+
+    party = models.ForeignKey(Party, on_delete=models.PROTECT, related_name="datasets")
+    name = models.CharField(
+        max_length=128,
+        validators=[
+            RegexValidator(
+                DATASET_NAME.replace("$", r"\Z"), "Use letters, digits, _, . and -, beginning with a letter or digit."
+            )
+        ],
+        help_text="The name under which party.toml on the party's host registers the table.",
+    )
+    description = models.CharField(max_length=200, blank=True)
+    columns = models.JSONField(
+        default=dict, help_text='Column name to type (int, float, str or bool), such as {"uid": "str", "age": "int"}.'
+    )
+    key_columns = models.JSONField(default=list, blank=True, help_text='Columns that identify a row, such as ["uid"].')
+    produced_by = models.UUIDField(
+        null=True, blank=True, editable=False, help_text="The execution whose output it is, if it is one."
+    )
+
+    class Meta:
+        ordering = ["party__name", "name"]
+        constraints = [models.UniqueConstraint(fields=["party", "name"], name="one_dataset_of_a_name_per_party")]
+
+    def __str__(self) -> str:
+        return f"{self.party.name}/{self.name}"
+
+    def clean(self) -> None:
+        columns: Any = self.columns
+        if not isinstance(columns, dict) or not columns:
+            raise ValidationError({"columns": 'Give at least one column with its type, such as {"uid": "str"}.'})
+        wrong = [f"{name!r}" for name, kind in columns.items() if kind not in COLUMN_TYPES or not name]
+        if wrong:
+            raise ValidationError(
+                {"columns": f"{', '.join(wrong)}: the type should be one of {', '.join(COLUMN_TYPES)}."}
+            )
+        keys: Any = self.key_columns
+        if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+            raise ValidationError({"key_columns": 'Give a list of column names, such as ["uid"].'})
+        if missing := [key for key in keys if key not in columns]:
+            raise ValidationError({"key_columns": f"{', '.join(missing)}: not among the columns."})
+
+
+class DatabaseCatalogue:
+    """The registered parties and datasets, for validation. Reads each party's datasets once."""
+
+    def __init__(self) -> None:
+        self.parties: dict[str, int] = dict(Party.objects.values_list("name", "pk"))
+        self._datasets: dict[str, Mapping[str, Mapping[str, str]]] = {}
+
+    def datasets(self, party: str) -> Mapping[str, Mapping[str, str]] | None:
+        if party not in self.parties:
+            return None
+        if party not in self._datasets:
+            rows = Dataset.objects.filter(party_id=self.parties[party]).values_list("name", "columns")
+            self._datasets[party] = dict(rows)
+        return self._datasets[party]
+
+
+class Configuration(models.Model):
+    """A named, reusable document of one layer."""
+
+    layer: ClassVar[str]
+
+    name = models.CharField(max_length=100, unique=True)
+    description = models.CharField(max_length=200, blank=True)
+    document = models.JSONField(default=dict, blank=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        abstract = True
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        _, problems = parse_document(self.layer, self.document)
+        if problems:
+            raise document_errors({"document": problems})
+
+
+class ClusterConfig(Configuration):
+    """Layer 1, ``sf_init_config``: who takes part and how they talk. Addresses come from the parties at dispatch."""
+
+    layer = "sf_init_config"
+
+    class Meta(Configuration.Meta):
+        verbose_name = "cluster configuration"
+
+    def clean(self) -> None:
+        cluster, problems = parse_document(self.layer, self.document)
+        for name in ("self_party", "cluster", "job_name"):
+            if cluster is not None and getattr(cluster, name):
+                problems.append(Problem(name, "is filled in at dispatch", "leave it out"))
+        if cluster is not None:
+            known = set(Party.objects.filter(name__in=cluster.parties).values_list("name", flat=True))
+            problems += [
+                Problem(f"parties.{i}", f"no party {party!r} is registered", "register it under Parties first")
+                for i, party in enumerate(cluster.parties)
+                if party not in known
+            ]
+        if problems:
+            raise document_errors({"document": problems})
+
+
+class SPUConfig(Configuration):
+    """Layer 2, ``spu_config``: the MPC device. Nodes and ports are filled in at dispatch."""
+
+    layer = "spu_config"
+
+    class Meta(Configuration.Meta):
+        verbose_name = "SPU configuration"
+
+
+class HEUConfig(Configuration):
+    """Layer 3, ``heu_config``: the homomorphic encryption device."""
+
+    layer = "heu_config"
+
+    class Meta(Configuration.Meta):
+        verbose_name = "HEU configuration"
+
+
+class RunOptions(models.Model):
+    """How an execution is run, as opposed to what it computes: a task has them, and each execution its own."""
+
+    priority = models.SmallIntegerField(
+        default=0,
+        validators=[MinValueValidator(-32768), MaxValueValidator(32767)],
+        help_text="Higher goes first.",
+    )
+    run_limit_seconds = models.PositiveIntegerField(
+        default=3600,
+        validators=[MinValueValidator(1), MaxValueValidator(2**31 - 1)],
+        help_text="A run that takes longer is stopped and fails.",
+    )
+    dispatch_limit_seconds = models.PositiveIntegerField(
+        default=24 * 3600,
+        validators=[MinValueValidator(1), MaxValueValidator(2**31 - 1)],
+        help_text="An execution that is not dispatched within this time fails.",
+    )
+    network_retries = models.PositiveSmallIntegerField(
+        default=3, validators=[MaxValueValidator(3)], help_text="Retries after network errors, at most 3."
+    )
+    resource_retries = models.PositiveSmallIntegerField(
+        default=5,
+        validators=[MaxValueValidator(5)],
+        help_text="Retries while a port, memory or disk is short, at most 5.",
+    )
+
+    class Meta:
+        abstract = True
+
+    @classmethod
+    def option_names(cls) -> list[str]:
+        return [field.name for field in RunOptions._meta.local_fields]
+
+    def options(self) -> dict[str, int]:
+        """The options by name, as an execution is submitted with."""
+        return {name: getattr(self, name) for name in self.option_names()}
+
+
+class Task(RunOptions):
+    """A computation ready to be executed as often as wanted: a cluster, its devices and the task document."""
+
+    name = models.CharField(max_length=100, unique=True)
+    description = models.CharField(max_length=200, blank=True)
+    cluster = models.ForeignKey(ClusterConfig, on_delete=models.PROTECT, related_name="tasks")
+    spu = models.ForeignKey(
+        SPUConfig,
+        on_delete=models.PROTECT,
+        related_name="tasks",
+        null=True,
+        blank=True,
+        verbose_name="SPU",
+        help_text="Leave empty to switch the SPU off.",
+    )
+    heu = models.ForeignKey(
+        HEUConfig,
+        on_delete=models.PROTECT,
+        related_name="tasks",
+        null=True,
+        blank=True,
+        verbose_name="HEU",
+        help_text="Leave empty to switch the HEU off.",
+    )
+    document = models.JSONField(
+        "task", default=dict, help_text="Task type, datasets, outputs and the parameters of the task type."
+    )
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def documents(self) -> dict[str, Any]:
+        """The four documents as they would be submitted now."""
+        return {
+            "sf_init_config": self.cluster.document,
+            "spu_config": self.spu.document if self.spu else {"enable_spu": False},
+            "heu_config": self.heu.document if self.heu else {"enable_heu": False},
+            "task_config": self.document,
+        }
+
+    def validate(self) -> Run:
+        """The typed run. Raises DocumentsInvalid with all problems of the four documents together."""
+        return validate(self.documents(), DatabaseCatalogue())
+
+    def clean(self) -> None:
+        if self.cluster_id is None:
+            return
+        field_of = {"sf_init_config": "cluster", "spu_config": "spu", "heu_config": "heu", "task_config": "document"}
+        try:
+            self.validate()
+        except DocumentsInvalid as error:
+            found: dict[str, list[Problem]] = {}
+            for problem in error.problems:
+                layer, _, rest = problem.path.partition(".")
+                found.setdefault(field_of[layer], []).append(Problem(rest, problem.wrong, problem.right))
+            raise document_errors(found) from None
+
+
+def document_errors(problems: Mapping[str, list[Problem]]) -> ValidationError:
+    """Django's ValidationError on each field, one message per problem, with its path as ``params``."""
+    return ValidationError(
+        {
+            name: [
+                # Django fills in params by %: a column name may have one
+                ValidationError(
+                    (str(p) if p.path else p.message).replace("%", "%%"), code="document", params={"path": p.path}
+                )
+                for p in found
+            ]
+            for name, found in problems.items()
+        }
+    )

@@ -1,0 +1,29 @@
+"""JSON as the API takes it in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import IO, Any
+
+from rest_framework import parsers
+from rest_framework.exceptions import ErrorDetail, ParseError, ValidationError
+
+from controlplane.storable import unstorable
+
+
+class JSONParser(parsers.JSONParser):
+    """Refuses what could not be stored, with its path, and what is too deep to be looked at."""
+
+    def parse(
+        self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> Any:
+        try:
+            data: Any = super().parse(stream, media_type, dict(parser_context or {}))
+        except RecursionError:
+            raise ParseError("JSON parse error - nested too deeply") from None
+        errors: dict[str, list[ErrorDetail]] = {}
+        for problem in unstorable(data):
+            errors.setdefault(problem.path or "non_field_errors", []).append(ErrorDetail(problem.message, "unstorable"))
+        if errors:
+            raise ValidationError(errors)
+        return data

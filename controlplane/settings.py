@@ -1,0 +1,216 @@
+"""Django settings; what differs between installations comes from ``controlplane.environment``."""
+
+from collections.abc import Callable
+
+import dj_database_url
+from django.templatetags.static import static
+from django.urls import reverse_lazy
+
+from controlplane.environment import ROOT, environment
+
+SECRET_KEY = environment.secret()
+DEBUG = environment.debug
+ALLOWED_HOSTS = environment.allowed_hosts
+CSRF_TRUSTED_ORIGINS = environment.csrf_trusted_origins
+CSRF_COOKIE_SECURE = SESSION_COOKIE_SECURE = SECURE_SSL_REDIRECT = environment.https
+SECURE_HSTS_SECONDS = 31_536_000 if environment.https else 0
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if environment.https else None
+X_FRAME_OPTIONS = "DENY"
+
+INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django_filters",
+    "django_jsonform",
+    "rest_framework",
+    "knox",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "drf_standardized_errors",
+    # ours before django_rq: its rqworker command is wrapped for clear errors
+    "executions",
+    "controlplane",
+    "django_rq",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "controlplane.urls"
+WSGI_APPLICATION = "controlplane.wsgi.application"
+ASGI_APPLICATION = "controlplane.asgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [ROOT / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+DATABASES = {
+    "default": dj_database_url.parse(environment.database_url or f"sqlite:///{environment.state_dir / 'db.sqlite3'}")
+}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASES["default"]["OPTIONS"] = {
+        # IMMEDIATE takes the write lock when a transaction begins: two claimants queue up instead of failing
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    }
+    # Tests use a file as well: an in-memory database has no locks worth testing
+    DATABASES["default"]["TEST"] = {"NAME": environment.state_dir / "test.sqlite3"}
+else:
+    DATABASES["default"].setdefault("OPTIONS", {})["pool"] = True
+    # A pooled connection that the server closed meanwhile is replaced, not handed out
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+
+LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
+
+LANGUAGE_CODE = "en-gb"
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "static/"
+# Static files come from the installed packages themselves: no collectstatic step to forget
+WHITENOISE_USE_FINDERS = True
+
+RQ = {"WORKER_CLASS": "workers.worker.PartyWorker", "JOB_CLASS": "workers.jobs.PartyJob"}
+
+
+class _QueuePerParty(dict[str, object]):
+    """django-rq wants every queue named ahead; ours are the parties, which come and go."""
+
+    def __missing__(self, party: str) -> dict[str, object]:
+        return {"URL": environment.redis_url, "SERIALIZER": "rq.serializers.JSONSerializer"}
+
+
+RQ_QUEUES = _QueuePerParty(default={"URL": environment.redis_url, "SERIALIZER": "rq.serializers.JSONSerializer"})
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "controlplane.authentication.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["controlplane.permissions.ModelPermissions"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["controlplane.parsers.JSONParser"],
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_PAGINATION_CLASS": "controlplane.pagination.Pagination",
+    "PAGE_SIZE": 50,
+    "DEFAULT_SCHEMA_CLASS": "drf_standardized_errors.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "drf_standardized_errors.handler.exception_handler",
+}
+DRF_STANDARDIZED_ERRORS = {
+    "EXCEPTION_HANDLER_CLASS": "controlplane.errors.Handler",
+    "ALLOWED_ERROR_STATUS_CODES": ["400", "401", "403", "404", "405", "406", "413", "415"],
+    # the paths in ``attr`` go into the documents: no list of them would be true
+    "ERROR_SCHEMAS": dict.fromkeys((400, 401, 403, 404, 405, 406, 413, 415), "controlplane.errors.ErrorBody"),
+}
+SPECTACULAR_SETTINGS = {
+    # the version whose schemas are JSON Schema as pydantic writes it
+    "OAS_VERSION": "3.1.1",
+    "TITLE": "SecretFlow control plane",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "ENUM_NAME_OVERRIDES": {
+        "ExecutionStatus": "executions.states.Status",
+        "PartyRunStatus": "executions.states.RunStatus",
+    },
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": "INFO"},
+}
+
+
+def _static(name: str) -> Callable[[object], str]:
+    return lambda request: static(f"controlplane/{name}")
+
+
+def _page(title: str, icon: str, model: str) -> dict[str, object]:
+    """A sidebar entry: a model's list, for those who may see it."""
+    app, _, name = model.partition(".")
+    return {
+        "title": title,
+        "icon": icon,
+        "link": reverse_lazy(f"admin:{app}_{name}_changelist"),
+        "permission": lambda request: request.user.has_perm(f"{app}.view_{name}"),
+    }
+
+
+UNFOLD = {
+    "SITE_TITLE": "SecretFlow control plane",
+    "SITE_HEADER": "SecretFlow control plane",
+    "SITE_SYMBOL": "hub",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _static("favicon.svg")}],
+    "STYLES": [_static("document-form.css"), _static("pages.css")],
+    "DASHBOARD_CALLBACK": "executions.pages.dashboard",
+    "SIDEBAR": {
+        "navigation": [
+            {
+                "items": [
+                    {"title": "Overview", "icon": "dashboard", "link": reverse_lazy("admin:index")},
+                ]
+            },
+            {
+                "title": "Runs",
+                "items": [_page("Executions", "play_circle", "executions.execution")],
+            },
+            {
+                "title": "Compose",
+                "items": [
+                    _page("Tasks", "task", "controlplane.task"),
+                    _page("Parties", "groups", "controlplane.party"),
+                    _page("Datasets", "table_chart", "controlplane.dataset"),
+                    _page("Clusters", "hub", "controlplane.clusterconfig"),
+                    _page("SPU", "memory", "controlplane.spuconfig"),
+                    _page("HEU", "enhanced_encryption", "controlplane.heuconfig"),
+                ],
+            },
+            {
+                "title": "Users",
+                "items": [
+                    _page("Users", "person", "auth.user"),
+                    _page("Groups", "group", "auth.group"),
+                    _page("API tokens", "key", "knox.authtoken"),
+                ],
+            },
+        ],
+    },
+}

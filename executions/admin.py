@@ -1,0 +1,260 @@
+"""The admin of executions (to look at and to cancel), and the button that runs a task."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+from unfold.admin import ModelAdmin
+from unfold.decorators import action, display
+from unfold.paginator import InfinitePaginator
+
+from controlplane.admin import TaskAdmin
+from controlplane.models import Task
+from executions import pages
+from executions.models import Execution, NotCancellable
+from executions.states import Status
+from workers.executors import TASK_EXECUTOR_REGISTRY
+from workers.problems import DocumentsInvalid
+
+
+class TaskTypeFilter(admin.SimpleListFilter):
+    """From the registry: the distinct values of a large table would have to be looked for."""
+
+    title = "task type"
+    parameter_name = "task_type"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, executor.title) for name, executor in TASK_EXECUTOR_REGISTRY.items()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        chosen = self.value()
+        if chosen and chosen not in TASK_EXECUTOR_REGISTRY:
+            return queryset.none()
+        return queryset.filter(task_type=chosen) if chosen else queryset
+
+
+@admin.register(Execution)
+class ExecutionAdmin(ModelAdmin):
+    """Read-only: what ran is what ran."""
+
+    list_display = ("title", "shown_status", "task_type", "shown_parties", "stage", "shown_progress", "created", "took")
+    list_filter = ("status", TaskTypeFilter)
+    list_filter_sheet = False
+    list_per_page = 50
+    list_select_related = False
+    search_fields = ("name",)
+    search_help_text = "Name, or the whole id"
+    sortable_by = ("created",)
+    ordering = ("-created_at",)
+    # No COUNT(*) of all that ever ran, for no page
+    show_full_result_count = False
+    paginator = InfinitePaginator
+    show_facets = admin.ShowFacets.NEVER
+    actions = None
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Execution | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Execution | None = None) -> bool:
+        return False
+
+    def may_cancel(self, request: HttpRequest) -> bool:
+        user: Any = request.user
+        return bool(user.has_perm("executions.change_execution"))
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Execution]:
+        return super().get_queryset(request).defer("documents", "result")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        try:
+            return queryset.filter(pk=UUID(search_term.strip())), False
+        except ValueError:
+            return super().get_search_results(request, queryset, search_term)
+
+    @display(description="Execution", header=True)
+    def title(self, execution: Execution) -> list[str]:
+        return [execution.name or execution.task_type, str(execution.pk)[:8]]
+
+    @display(description="Status", label={s.label: c for s, c in pages.COLOURS.items() if isinstance(s, Status)})
+    def shown_status(self, execution: Execution) -> str:
+        return str(execution.get_status_display())
+
+    @display(description="Parties")
+    def shown_parties(self, execution: Execution) -> str:
+        return ", ".join(execution.parties)
+
+    @display(description="Progress")
+    def shown_progress(self, execution: Execution) -> str:
+        return f"{pages.percent(execution.progress)} %"
+
+    @display(description="Created", ordering="created_at")
+    def created(self, execution: Execution) -> Any:
+        return execution.created_at
+
+    @display(description="Duration")
+    def took(self, execution: Execution) -> str:
+        return pages.duration(execution.created_at, execution.ended_at)
+
+    def get_urls(self) -> list[Any]:
+        cancel, again = self.admin_site.admin_view(self.cancel_view), self.admin_site.admin_view(self.again_view)
+        return [
+            path("<path:object_id>/cancel/", cancel, name="executions_execution_cancel"),
+            path("<path:object_id>/again/", again, name="executions_execution_again"),
+            *super().get_urls(),
+        ]
+
+    def _get(self, request: HttpRequest, object_id: str) -> Execution:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        try:
+            # the documents are large, do not change, and are not part of what is fetched every second
+            rows = Execution.objects.select_related("task", "submitted_by").defer("documents")
+            return rows.get(pk=UUID(unquote(object_id)))
+        except (ValueError, Execution.DoesNotExist):
+            raise Http404("There is no such execution.") from None
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """The page of an execution; with ``?fragment=1`` the part of it that changes."""
+        execution = self._get(request, object_id)
+        user: Any = request.user
+        context = pages.live(execution) | {
+            "may_cancel": self.may_cancel(request) and not execution.has_ended,
+            "may_run_again": user.has_perm("executions.add_execution") and execution.has_ended,
+            "again_url": reverse("admin:executions_execution_again", args=[execution.pk]),
+            "may_see_task": user.has_perm("controlplane.view_task"),
+            "cancel_url": reverse("admin:executions_execution_cancel", args=[execution.pk]),
+        }
+        if "fragment" in request.GET:
+            headers = {"X-Fragment": "1", "Cache-Control": "no-store"}
+            return TemplateResponse(request, "executions/live.html", context, headers=headers)
+        context |= self.admin_site.each_context(request) | {
+            "title": str(execution),
+            "opts": self.opts,
+            "original": execution,
+            "documents": pages.documents(execution),
+        }
+        return TemplateResponse(request, "executions/detail.html", context | (extra_context or {}))
+
+    def cancel_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        execution = self._get(request, object_id)
+        if not self.may_cancel(request):
+            raise PermissionDenied
+        page = reverse("admin:executions_execution_change", args=[execution.pk])
+        if request.method != "POST":
+            return _confirm(self, request, f"Stop {execution} at all parties?", "Stop it", page, "cp-button-danger")
+        try:
+            execution.cancel(by=request.user)
+        except NotCancellable as error:
+            messages.error(request, str(error))
+        else:
+            messages.success(request, f"{execution} is being stopped.")
+        return HttpResponseRedirect(page)
+
+    def again_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        execution = self._get(request, object_id)
+        user: Any = request.user
+        if not user.has_perm("executions.add_execution"):
+            raise PermissionDenied
+        page = reverse("admin:executions_execution_change", args=[execution.pk])
+        if request.method != "POST":
+            return _confirm(self, request, f"Run the documents of {execution} once more?", "Run again", page)
+        try:
+            new = execution.submit_again(by=request.user)
+        except DocumentsInvalid as error:
+            for problem in error.problems:
+                messages.error(request, str(problem))
+            return HttpResponseRedirect(page)
+        return HttpResponseRedirect(reverse("admin:executions_execution_change", args=[new.pk]))
+
+
+admin.site.unregister(Task)
+
+
+@admin.register(Task)
+class RunnableTaskAdmin(TaskAdmin):
+    """The task admin, with a way to run a task. Here and not there: configuration knows nothing of executions."""
+
+    actions_detail = ("run_now",)
+    actions_submit_line = ("save_and_run",)
+
+    def has_run_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        user: Any = request.user
+        return bool(user.has_perm("executions.add_execution"))
+
+    # unfold's actions are links: this one leads to a form, and only posting that form starts anything
+    @action(description="Run now", icon="play_arrow", permissions=("run",), url_path="run")
+    def run_now(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        task = self.get_object(request, unquote(object_id))
+        if task is None or not self.has_view_or_change_permission(request, task):
+            raise Http404("There is no such task.")
+        page = reverse("admin:controlplane_task_change", args=[task.pk])
+        if request.method == "POST":
+            return self.submit(request, task) or HttpResponseRedirect(page)
+        facts = [
+            ("Task type", self.task_type(task)),
+            ("Parties", ", ".join(task.cluster.document.get("parties", []))),
+            ("Datasets", self.datasets(task)),
+            ("SPU", task.spu),
+            ("HEU", task.heu),
+            ("Priority", str(task.priority)),
+        ]
+        return _confirm(self, request, f"Run {task} now?", "Run now", page, facts=facts)
+
+    @action(description="Save and run", icon="play_arrow", permissions=("run",))
+    def save_and_run(self, request: HttpRequest, task: Task) -> None:
+        request.run_after_saving = True  # type: ignore[attr-defined]
+
+    def response_change(self, request: HttpRequest, obj: Task) -> HttpResponse:
+        run = getattr(request, "run_after_saving", False)
+        return (self.submit(request, obj) if run else None) or super().response_change(request, obj)
+
+    def submit(self, request: HttpRequest, task: Task) -> HttpResponse | None:
+        """To the new execution's page; None, with the problems as messages, where the task is not valid now."""
+        try:
+            execution = Execution.objects.submit(task.documents(), task=task, by=request.user, options=task.options())
+        except DocumentsInvalid as error:
+            for problem in error.problems:
+                messages.error(request, str(problem))
+            return None
+        user: Any = request.user
+        if not user.has_perm("executions.view_execution"):
+            messages.success(request, f"{execution} was submitted.")
+            return None
+        return HttpResponseRedirect(reverse("admin:executions_execution_change", args=[execution.pk]))
+
+
+def _confirm(
+    model_admin: Any,
+    request: HttpRequest,
+    question: str,
+    button: str,
+    back: str,
+    button_class: str = "cp-button-primary",
+    facts: Any = (),
+) -> HttpResponse:
+    context = {
+        **model_admin.admin_site.each_context(request),
+        "title": question,
+        "opts": model_admin.opts,
+        "question": question,
+        "button": button,
+        "button_class": button_class,
+        "back": back,
+        "facts": facts,
+    }
+    return TemplateResponse(request, "admin/confirm.html", context)

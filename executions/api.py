@@ -1,0 +1,301 @@
+"""The REST API of executions: submit, look at, cancel."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import django_filters
+from django.db.models import Prefetch, QuerySet
+from drf_spectacular.utils import extend_schema, extend_schema_field, inline_serializer
+from rest_framework import mixins, serializers, status, viewsets
+from rest_framework.decorators import action
+from rest_framework.exceptions import ErrorDetail, ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+
+from controlplane.api import DocumentField, KnownKeysOnly, NameOrId
+from controlplane.errors import Conflict, ErrorBody
+from controlplane.models import Task
+from controlplane.pagination import ArrivalOrder, NewestFirst
+from controlplane.permissions import ChangePermission
+from executions.models import Execution, ExecutionEvent, NotCancellable, PartyRun, StateChange
+from executions.states import Status
+from workers.problems import DocumentsInvalid
+from workers.validation import layers
+
+ROW = [
+    "id",
+    "url",
+    "name",
+    "task",
+    "task_type",
+    "parties",
+    "status",
+    "stage",
+    "progress",
+    "attempt",
+    "waiting_for",
+    *Execution.option_names(),
+    "queued_at",
+    "error",
+    "created_at",
+    "dispatched_at",
+    "started_at",
+    "ended_at",
+    "seconds",
+]
+
+
+class PartyRunSerializer(serializers.ModelSerializer[PartyRun]):
+    party = serializers.CharField(source="party.name")
+
+    class Meta:
+        model = PartyRun
+        fields = [
+            "party",
+            "attempt",
+            "status",
+            "stage",
+            "progress",
+            "devices",
+            "worker",
+            "error",
+            "error_type",
+            "caused_by_peer",
+            "result",
+            "dispatched_at",
+            "started_at",
+            "ended_at",
+            "execution_seconds",
+        ]
+
+
+class StateChangeSerializer(serializers.ModelSerializer[StateChange]):
+    by = serializers.SlugRelatedField[Any]("username", read_only=True)
+
+    class Meta:
+        model = StateChange
+        fields = ["at", "from_status", "to_status", "why", "by"]
+
+
+class EventSerializer(serializers.ModelSerializer[ExecutionEvent]):
+    class Meta:
+        model = ExecutionEvent
+        fields = ["party", "attempt", "sequence", "status", "stage", "timestamp", "received_at", "worker", "data"]
+
+
+class ExecutionRowSerializer(serializers.ModelSerializer[Execution]):
+    """An execution as a list shows it."""
+
+    url = serializers.HyperlinkedIdentityField(view_name="execution-detail")
+    task = serializers.SlugRelatedField[Any]("name", read_only=True)
+    parties = serializers.ListField(child=serializers.CharField())
+    error = serializers.SerializerMethodField()
+    seconds = serializers.FloatField(allow_null=True, help_text="From submission to the end.")
+
+    waiting_for = serializers.CharField(source="waiting_reason", read_only=True, help_text="Why it is not dispatched.")
+
+    class Meta:
+        model = Execution
+        fields = ROW
+
+    @extend_schema_field(
+        inline_serializer(
+            "ExecutionError",
+            {name: serializers.CharField() for name in ("type", "party", "stage", "message")},
+            allow_null=True,
+        )
+    )
+    def get_error(self, execution: Execution) -> dict[str, str] | None:
+        if not (execution.error or execution.error_type):
+            return None
+        return {
+            "type": execution.error_type,
+            "party": execution.error_party,
+            "stage": execution.error_stage,
+            "message": execution.error,
+        }
+
+
+class ExecutionSerializer(ExecutionRowSerializer):
+    """All of an execution except its events."""
+
+    runs = serializers.SerializerMethodField(help_text="Each party's run in the latest attempt.")
+    changes = StateChangeSerializer(many=True, help_text="Every change of state, oldest first.")
+    submitted_by = serializers.SlugRelatedField[Any]("username", read_only=True)
+    events_url = serializers.HyperlinkedIdentityField(view_name="execution-events")
+    cancel_url = serializers.HyperlinkedIdentityField(view_name="execution-cancel")
+    admin_url = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Execution
+        fields = [
+            *ROW,
+            "due_at",
+            "submitted_by",
+            "retries",
+            "result",
+            "runs",
+            "changes",
+            "documents",
+            "events_url",
+            "cancel_url",
+            "admin_url",
+        ]
+
+    @extend_schema_field(PartyRunSerializer(many=True))
+    def get_runs(self, execution: Execution) -> list[Any]:
+        latest = [run for run in execution.runs.all() if run.attempt == execution.attempt]
+        return list(PartyRunSerializer(latest, many=True).data)
+
+    @extend_schema_field(serializers.URLField())
+    def get_admin_url(self, execution: Execution) -> str:
+        return reverse("admin:executions_execution_change", args=[execution.pk], request=self.context.get("request"))
+
+
+class RunOptionsSerializer(serializers.ModelSerializer[Execution]):
+    """How to run it: what is left out is the task's, or the default."""
+
+    class Meta:
+        model = Execution
+        fields = Execution.option_names()
+        extra_kwargs: ClassVar[dict[str, Any]] = {name: {"required": False} for name in fields}
+
+
+class SubmissionSerializer(KnownKeysOnly):
+    """What to run: a registered task, or the documents themselves."""
+
+    task = NameOrId(queryset=Task.objects.select_related("cluster", "spu", "heu"), required=False)
+    name = serializers.CharField(max_length=100, required=False, allow_blank=True)
+
+    def get_fields(self) -> dict[str, Any]:
+        # every layer that is registered, so that a new device is submittable without a change here
+        return (
+            super().get_fields()
+            | RunOptionsSerializer().get_fields()
+            | {layer: DocumentField(layer=layer, required=False) for layer in layers()}
+        )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        given = [layer for layer in layers() if layer in attrs]
+        if "task" in attrs and given:
+            raise ValidationError(
+                {"task": [f"give either a task or documents, not both; leave out {', '.join(given)}"]}
+            )
+        if "task" not in attrs and not given:
+            raise ValidationError(
+                "nothing to run; give a task by name or id, or the documents sf_init_config, spu_config, heu_config "
+                "and task_config"
+            )
+        return attrs
+
+    def save(self, **kwargs: Any) -> Execution:
+        given = self.validated_data
+        task: Task | None = given.get("task")
+        documents = task.documents() if task else {layer: given[layer] for layer in layers() if layer in given}
+        options = (task.options() if task else {}) | {n: given[n] for n in Execution.option_names() if n in given}
+        try:
+            return Execution.objects.submit(documents, task=task, name=given.get("name", ""), options=options, **kwargs)
+        except DocumentsInvalid as error:
+            raise _invalid(error) from None
+
+
+def _invalid(error: DocumentsInvalid) -> ValidationError:
+    details: dict[str, list[ErrorDetail]] = {}
+    for problem in error.problems:
+        details.setdefault(problem.path, []).append(ErrorDetail(problem.message, "document"))
+    return ValidationError(details)
+
+
+class ExecutionFilter(django_filters.FilterSet):
+    status = django_filters.MultipleChoiceFilter(choices=Status.choices)
+    task = django_filters.CharFilter("task__name", help_text="Name of the task.")
+    task_type = django_filters.CharFilter()
+    created_after = django_filters.IsoDateTimeFilter("created_at", lookup_expr="gte")
+    created_before = django_filters.IsoDateTimeFilter("created_at", lookup_expr="lt")
+
+    class Meta:
+        model = Execution
+        fields: list[str] = []
+
+
+class EventQuery(serializers.Serializer[Any]):
+    attempt = serializers.IntegerField(min_value=0, max_value=2**31 - 1, required=False)
+    party = serializers.CharField(required=False)
+
+
+class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Execution]):
+    queryset = Execution.objects.all()
+    serializer_class = ExecutionSerializer
+    filterset_class = ExecutionFilter
+    pagination_class = NewestFirst
+
+    def get_queryset(self) -> QuerySet[Execution]:
+        rows = super().get_queryset().select_related("task")
+        if self.action == "list":
+            return rows.only(
+                *{*ROW, "error_type", "error_party", "error_stage"} - {"url", "seconds", "task"}, "task__name"
+            )
+        if self.action == "retrieve":
+            return _with_details(rows)
+        if self.action == "events":
+            return super().get_queryset().only("pk")
+        return rows
+
+    def get_serializer_class(self) -> type[Any]:
+        return {"list": ExecutionRowSerializer, "create": SubmissionSerializer, "events": EventSerializer}.get(
+            self.action, ExecutionSerializer
+        )
+
+    def _detail(self, execution: Execution) -> dict[str, Any]:
+        fresh = _with_details(Execution.objects.filter(pk=execution.pk)).get()
+        return dict(ExecutionSerializer(fresh, context=self.get_serializer_context()).data)
+
+    @extend_schema(request=SubmissionSerializer, responses={201: ExecutionSerializer})
+    def create(self, request: Request) -> Response:
+        submission = self.get_serializer(data=request.data)
+        submission.is_valid(raise_exception=True)
+        detail = self._detail(submission.save(by=request.user))
+        return Response(detail, status.HTTP_201_CREATED, headers={"Location": detail["url"]})
+
+    @extend_schema(request=None, responses={201: ExecutionSerializer, 409: ErrorBody})
+    @action(methods=["post"], detail=True)
+    def retry(self, request: Request, pk: str) -> Response:
+        """Submit the same documents once more, as a new execution. 409: it has not ended yet."""
+        execution = self.get_object()
+        if not execution.has_ended:
+            raise Conflict(f"The execution is {execution.status}; cancel it, or wait for its end, to run it again.")
+        try:
+            detail = self._detail(execution.submit_again(by=request.user))
+        except DocumentsInvalid as error:
+            raise _invalid(error) from None
+        return Response(detail, status.HTTP_201_CREATED, headers={"Location": detail["url"]})
+
+    @extend_schema(request=None, responses={202: ExecutionSerializer, 409: ErrorBody})
+    @action(methods=["post"], detail=True, permission_classes=[ChangePermission])
+    def cancel(self, request: Request, pk: str) -> Response:
+        """Stop it wherever it is. 202: it stops within moments. 409: it had already ended."""
+        execution = self.get_object()
+        try:
+            execution.cancel(by=request.user)
+        except NotCancellable as error:
+            raise Conflict(str(error)) from None
+        return Response(self._detail(execution), status.HTTP_202_ACCEPTED)
+
+    @extend_schema(parameters=[EventQuery], responses=EventSerializer(many=True))
+    @action(detail=True, pagination_class=ArrivalOrder, filter_backends=[])
+    def events(self, request: Request, pk: str) -> Response:
+        """The events of its parties, in the order in which they arrived."""
+        query = EventQuery(data=request.query_params.dict())
+        query.is_valid(raise_exception=True)
+        rows: Any = ExecutionEvent.objects.filter(execution_id=self.get_object().pk, **query.validated_data)
+        page: Any = self.paginate_queryset(rows)
+        return self.get_paginated_response(EventSerializer(page, many=True).data)
+
+
+def _with_details(rows: QuerySet[Execution]) -> QuerySet[Execution]:
+    return rows.select_related("task", "submitted_by").prefetch_related(
+        Prefetch("runs", PartyRun.objects.select_related("party").order_by("attempt", "pk")),
+        Prefetch("changes", StateChange.objects.select_related("by").order_by("at", "pk")),
+    )

@@ -1,0 +1,193 @@
+"""``make demo``: the main job with two parties on this machine, as another service would ask for it.
+
+Starts a trial in a private directory, submits a PSI and then a logistic regression over the REST API,
+shows what each party does, prints the results, and leaves the site up until Ctrl-C (``--once``: ends by
+itself, with status 0 only if both succeeded).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from executions.trial import Trial, TrialError
+
+ENDED = {"SUCCESS", "FAILURE", "CANCELLED"}
+COLOURS = {"SUCCESS": "green", "FAILURE": "red", "CANCELLED": "yellow", "RUNNING": "cyan", "LOST": "red"}
+TIME_LIMIT = 120.0
+#: Largest difference between the two models' AUC that counts as the same result.
+AUC_TOLERANCE = 0.02
+
+
+class DemoFailed(Exception):
+    """The demo's result is not what it should be."""
+
+
+class Service:
+    """Another service, which knows the site's address and a token, and speaks HTTP."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self.url, self.token = url, token
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """The answer's JSON. Raises DemoFailed with the site's own words for a refusal."""
+        request = urllib.request.Request(  # noqa: S310  the address is our own site's
+            path if path.startswith("http") else self.url + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Token {self.token}", "Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise DemoFailed(f"{method} {path} was answered {error.code}: {error.read().decode()[:2000]}") from None
+        except OSError as error:
+            raise DemoFailed(f"{method} {path} got no answer: {error}") from None
+
+    def wait_until_up(self, trial: Trial) -> None:
+        end = time.monotonic() + 60
+        while True:
+            try:
+                self.call("GET", "/api/v1/parties/")
+                return
+            except DemoFailed:
+                trial.check()
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.1)
+
+
+def show(execution: dict[str, Any]) -> Group:
+    """An execution as it is now: one line a party."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("party", "status", "stage", "progress", ""):
+        table.add_column(heading, style="dim" if heading == "" else "", header_style="dim")
+    for run in execution["runs"]:
+        table.add_row(
+            run["party"],
+            Text(run["status"], style=COLOURS.get(run["status"], "")),
+            run["stage"],
+            ProgressBar(total=1, completed=run["progress"], width=24),
+            ", ".join(run["devices"]),
+        )
+    status = execution["status"]
+    headline = Text.assemble(
+        (execution["name"] or execution["task_type"], "bold"), "  ", (status, COLOURS.get(status, "dim"))
+    )
+    if execution["waiting_for"]:
+        headline.append(f"  {execution['waiting_for']}", style="yellow")
+    return Group(headline, table)
+
+
+def run_task(service: Service, console: Console, task: str) -> dict[str, Any]:
+    """Submit a registered task, watch it, return the execution at its end. Raises DemoFailed unless it succeeded."""
+    console.print(f"[dim]POST {service.url}/api/v1/executions/  {json.dumps({'task': task})}[/]")
+    started = time.monotonic()
+    execution = service.call("POST", "/api/v1/executions/", {"task": task})
+    path = f"/api/v1/executions/{execution['id']}/"
+    with Live(show(execution), console=console, refresh_per_second=12) as live:
+        while execution["status"] not in ENDED and time.monotonic() - started < TIME_LIMIT:
+            time.sleep(0.2)  # asking more often would take the parties' processor time, on two cores
+            execution = service.call("GET", path)
+            live.update(show(execution))
+    if execution["status"] != "SUCCESS":
+        error = execution["error"] or {}
+        raise DemoFailed(
+            f"{task}: {execution['status']} {error.get('type', '')} at {error.get('party', '')}, "
+            f"stage {error.get('stage', '')}: {error.get('message', '')}"
+        )
+    console.print(f"[dim]took {execution['seconds']:.2f} s from POST to SUCCESS[/]\n")
+    return execution
+
+
+def run(console: Console, trial: Trial, once: bool) -> None:
+    from fixtures.tables import clear_auc, write_tables
+
+    console.print(Panel("SecretFlow control plane: two parties on this machine, for a trial only", style="bold"))
+    with console.status("writing the tables, preparing the database, starting the parties..."):
+        trial.start_valkey()
+        tables = write_tables(trial.directory)
+        for party in trial.parties:
+            trial.write_party(party, {"breast_cancer": tables[party]})
+            trial.start_worker(party)
+        password, token = trial.prepare_site()
+        trial.start_web()
+        trial.start_coordinator()
+        service = Service(trial.url, token)
+        service.wait_until_up(trial)
+        trial.wait_for_workers()
+    addresses = Table.grid(padding=(0, 2))
+    addresses.add_row("admin", f"{trial.url}/admin/   user admin, password {password}")
+    addresses.add_row("API", f"{trial.url}/api/v1/docs/   Authorization: Token {token}")
+    addresses.add_row("logs", str(trial.logs))
+    console.print(addresses, "")
+
+    psi = run_task(service, console, "intersect patients")["result"]
+    lr = run_task(service, console, "predict malignancy")["result"]
+
+    rows, clear = clear_auc(tables["alice"], tables["bob"])
+    auc = lr["metrics"]["auc"]
+    results = Table(title="results", title_justify="left", title_style="bold")
+    for heading in ("", "SecretFlow", "in the clear"):
+        results.add_column(heading)
+    for party in trial.parties:
+        results.add_row(f"patients in common, as {party} sees it", str(psi["intersection_count"][party]), str(rows))
+    results.add_row("AUC of the logistic regression", f"{auc:.4f}", f"{clear:.4f} (scikit-learn)")
+    console.print(results)
+    if set(psi["intersection_count"].values()) != {rows}:
+        raise DemoFailed("the intersection is not that of the tables in the clear")
+    if abs(auc - clear) > AUC_TOLERANCE:
+        raise DemoFailed(f"the AUC is off by more than {AUC_TOLERANCE}")
+    if once:
+        return
+    console.print(f"\nThe site stays up at [bold]{trial.url}/admin/[/]; Ctrl-C stops everything.")
+    while True:
+        time.sleep(1)
+        trial.check()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--once", action="store_true", help="end by itself; exit status 0 only if both succeeded")
+    once = parser.parse_args().once
+    console = Console()
+    # A supervisor's SIGTERM ends it as Ctrl-C does: with everything stopped
+    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    # /tmp, and short: a unix socket's path has room for 107 characters
+    directory = Path(tempfile.mkdtemp(prefix="secretflow-demo-", dir="/tmp"))
+    status = 1
+    try:
+        with Trial(directory) as trial:
+            run(console, trial, once)
+            status = 0
+    except (DemoFailed, TrialError) as error:
+        console.print(f"[bold red]failed:[/] {error}", highlight=False)
+        console.print(f"[dim]logs: {directory / 'logs'}[/]")
+        return 1
+    except KeyboardInterrupt:
+        console.print("\nstopped")
+        status = 0 if not once else 1
+    # Kept after a failure: the logs say more
+    shutil.rmtree(directory, ignore_errors=True)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

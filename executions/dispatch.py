@@ -1,0 +1,309 @@
+"""Gang dispatch: all parties of an execution are claimed together or none is. Only this module enqueues."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import Count, Q
+from django.utils import timezone
+from redis import Redis
+from redis.exceptions import WatchError
+from rq import Queue
+from rq.serializers import JSONSerializer
+
+from controlplane.environment import environment
+from controlplane.models import Party
+from executions.models import Execution, PartyRun, PortLease
+from executions.states import RunStatus, Status, transition
+from workers.devices import DEVICE_REGISTRY
+from workers.jobs import TASK_FUNCTION, PartyJob
+
+log = logging.getLogger(__name__)
+
+#: RQ's own limit lies behind ours, in seconds: the coordinator stops a run at its limit.
+RQ_TIMEOUT_MARGIN = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What the dispatcher has to know of a waiting execution."""
+
+    execution: Execution
+    parties: list[str]
+
+
+class Dispatcher:
+    """Chooses, claims and enqueues. Any number may run at once: a claim is one transaction."""
+
+    #: Passed over for this long, an execution has its parties held for it, so that it cannot starve.
+    HOLD_AFTER = timedelta(seconds=30)
+
+    def __init__(self, connection: Redis) -> None:
+        self.connection = connection
+        #: Since when (monotonic seconds) a party that is waited for has had no live worker.
+        self._absent_since: dict[str, float] = {}
+
+    def step(self) -> bool:
+        """Dispatch everything that fits now. Returns whether anything was. Raises RedisError."""
+        repaired = self.enqueue_missing()
+        waiting = list(
+            Execution.objects.filter(status=Status.QUEUED)
+            .order_by("-priority", "queued_at")
+            .defer("documents", "result")
+        )
+        if not waiting:
+            self._absent_since.clear()
+            return repaired
+        workers = live_workers(self.connection, {p for e in waiting for p in e.parties})
+        free = self._free_slots(workers)
+        self._note_absence(workers)
+        held: set[str] = set()
+        dispatched = False
+        now = timezone.now()
+        for execution in waiting:
+            lacking = [p for p in execution.parties if free.get(p, 0) <= 0 or p in held]
+            if not lacking:
+                reason = self._claim(execution, workers)
+                if not reason:
+                    dispatched = True
+                    for party in execution.parties:
+                        free[party] -= 1
+                    continue
+            else:
+                reason = self._reason(lacking, workers)
+            if now - execution.queued_at > self.HOLD_AFTER:
+                held.update(execution.parties)
+            self._wait(execution, lacking, workers, reason)
+        if dispatched:
+            self.enqueue_missing()
+        return dispatched or repaired
+
+    def enqueue_missing(self) -> bool:
+        """Enqueue the jobs of claimed runs that are not known to be in Redis: the new ones, and those whose
+        claimant died between its commit and its enqueuing. Raises RedisError."""
+        missing = list(
+            PartyRun.objects.filter(
+                status=RunStatus.DISPATCHED, enqueued_at=None, released_at=None, stop_requested_at=None
+            )
+            .select_related("execution", "party")
+            .order_by("execution", "party")
+        )
+        gangs: dict[tuple[Any, int], list[PartyRun]] = {}
+        for run in missing:
+            gangs.setdefault((run.execution_id, run.attempt), []).append(run)
+        for runs in gangs.values():
+            self._enqueue(runs[0].execution, runs[0].attempt)
+        return bool(gangs)
+
+    def _free_slots(self, workers: Mapping[str, int]) -> dict[str, int]:
+        busy = dict(
+            Party.objects.filter(name__in=workers)
+            .annotate(busy=Count("runs", filter=Q(runs__released_at=None)))
+            .values_list("name", "busy")
+        )
+        return {party: count - busy[party] for party, count in workers.items() if party in busy}
+
+    def _note_absence(self, workers: Mapping[str, int]) -> None:
+        now = time.monotonic()
+        self._absent_since = {p: self._absent_since.get(p, now) for p, count in workers.items() if not count}
+
+    def _reason(self, lacking: list[str], workers: Mapping[str, int]) -> str:
+        absent = [p for p in lacking if not workers.get(p)]
+        if absent:
+            return no_worker_message(absent)
+        return f"all workers of {', '.join(lacking)} are busy"
+
+    def _wait(self, execution: Execution, lacking: list[str], workers: Mapping[str, int], reason: str) -> None:
+        now = time.monotonic()
+        absent = [p for p in lacking if not workers.get(p)]
+        waited = (timezone.now() - execution.queued_at).total_seconds()
+        gone = [p for p in absent if min(waited, now - self._absent_since[p]) >= environment.worker_grace_seconds]
+        late = waited > execution.dispatch_limit_seconds
+        if gone or late:
+            limit = f"was not dispatched within {execution.dispatch_limit_seconds} s: {reason}"
+            transition(
+                execution,
+                Status.FAILURE,
+                why=reason,
+                error=no_worker_message(gone) if gone else limit,
+                error_type="ResourceError",
+                error_party=(gone or lacking or [""])[0],
+                error_stage="dispatch",
+            )
+        elif execution.waiting_for != reason:
+            Execution.objects.filter(pk=execution.pk, status=Status.QUEUED).update(waiting_for=reason)
+
+    def _claim(self, execution: Execution, workers: Mapping[str, int]) -> str:
+        """Take a slot and ports at every party and become DISPATCHED, all or nothing; the reason if it does not fit."""
+        documents = Execution.objects.values_list("documents", flat=True).get(pk=execution.pk)
+        wanted = ports_needed(documents)
+        attempt = execution.attempt + 1
+        try:
+            with transaction.atomic():
+                # Locked in one order, so that two dispatchers cannot wait for each other
+                parties = {
+                    p.name: p
+                    for p in Party.objects.select_for_update(of=("self",))
+                    .filter(name__in=execution.parties)
+                    .order_by("pk")
+                }
+                if len(parties) < len(execution.parties):
+                    return "one of its parties is no longer registered"
+                busy = dict(
+                    PartyRun.objects.filter(party__in=parties.values(), released_at=None)
+                    .values_list("party__name")
+                    .annotate(Count("pk"))
+                    .order_by()
+                )
+                if full := [p for p in parties if busy.get(p, 0) >= workers[p]]:
+                    return f"all workers of {', '.join(full)} are busy"
+                leases: dict[str, list[int]] = {}
+                for name, party in parties.items():
+                    leased = set(PortLease.objects.filter(party=party).values_list("port", flat=True))
+                    free = [p for p in range(party.port_first, party.port_last + 1) if p not in leased]
+                    if len(free) < wanted:
+                        return f"all ports of {name} ({party.port_first}-{party.port_last}) are leased"
+                    # Not the next one in order: a port that something else occupies is then soon passed by
+                    leases[name] = random.sample(free, wanted)
+                now = timezone.now()
+                if not transition(
+                    execution,
+                    Status.DISPATCHED,
+                    why=f"attempt {attempt}",
+                    attempt=attempt,
+                    waiting_for="",
+                    dispatched_at=now,
+                    started_at=None,
+                    stage="",
+                    progress=0,
+                    error="",
+                    error_type="",
+                    error_party="",
+                    error_stage="",
+                ):
+                    return "another coordinator took it"
+                for name, party in parties.items():
+                    run = PartyRun.objects.create(
+                        execution=execution,
+                        party=party,
+                        attempt=attempt,
+                        job_id=f"{name}-{execution.pk}-{attempt}",
+                        ports=leases[name],
+                        dispatched_at=now,
+                    )
+                    PortLease.objects.bulk_create(PortLease(party=party, port=p, run=run) for p in leases[name])
+        except IntegrityError:
+            execution.refresh_from_db()
+            return "another coordinator took a port of it"
+        return ""
+
+    def _enqueue(self, execution: Execution, attempt: int) -> None:
+        """Put the jobs of one attempt into the parties' queues, in one MULTI, unless they are there already."""
+        runs = list(execution.runs.filter(attempt=attempt).select_related("party"))
+        endpoints = {r.party.name: [f"{r.party.address}:{port}" for port in r.ports] for r in runs}
+        order = {p: i for i, p in enumerate(execution.parties)}
+        endpoints = dict(sorted(endpoints.items(), key=lambda item: order[item[0]]))
+        job_name = f"{execution.pk}-{attempt}"
+        jobs = [
+            PartyJob.create(
+                TASK_FUNCTION,
+                kwargs={
+                    "task_request_id": str(execution.pk),
+                    **complete(execution.documents, run.party.name, job_name, endpoints),
+                },
+                id=run.job_id,
+                origin=run.party.name,
+                connection=self.connection,
+                serializer=JSONSerializer,
+                timeout=execution.run_limit_seconds + RQ_TIMEOUT_MARGIN,
+                result_ttl=600,
+                failure_ttl=3600,
+                description=f"{execution.task_type} {execution.pk}, attempt {attempt}",
+            )
+            for run in runs
+            if run.enqueued_at is None
+        ]
+        if not jobs:  # another coordinator was faster
+            return
+        with self.connection.pipeline() as pipeline:
+            while True:
+                try:
+                    # Two coordinators may be repairing the same gang: of two who saw no job only one gets to
+                    # add it, the other is made to look again
+                    pipeline.watch(*(job.key for job in jobs))
+                    present = [pipeline.exists(job.key) for job in jobs]
+                    pipeline.multi()
+                    for job, there in zip(jobs, present, strict=True):
+                        if not there:
+                            queue = Queue(
+                                job.origin, connection=self.connection, serializer=JSONSerializer, job_class=PartyJob
+                            )
+                            queue.enqueue_job(job, pipeline=pipeline)
+                    pipeline.execute()
+                    break
+                except WatchError:
+                    continue
+        PartyRun.objects.filter(pk__in=[r.pk for r in runs], enqueued_at=None).update(enqueued_at=timezone.now())
+
+
+def live_workers(connection: Redis, parties: set[str]) -> dict[str, int]:
+    """How many workers of each party are alive, by their heartbeats. Two round trips. Raises RedisError."""
+    names = sorted(parties)
+    with connection.pipeline(transaction=False) as pipeline:
+        for party in names:
+            pipeline.smembers(f"rq:workers:{party}")
+        keys: list[list[bytes]] = [sorted(found) for found in pipeline.execute()]
+    with connection.pipeline(transaction=False) as pipeline:
+        for found in keys:
+            for key in found:
+                pipeline.exists(key)
+        alive = iter(pipeline.execute())
+    return {party: sum(bool(next(alive)) for _ in found) for party, found in zip(names, keys, strict=True)}
+
+
+def no_worker_message(parties: list[str]) -> str:
+    """What to tell people when parties have no live worker."""
+    start = " and ".join(f"`manage.py rqworker {p}` on {p}'s host" for p in parties)
+    return f"{', '.join(parties)} {'has' if len(parties) == 1 else 'have'} no live worker; start {start}"
+
+
+def enabled_devices(documents: Mapping[str, Any]) -> list[str]:
+    """Layers of the devices that are on, in bring-up order."""
+    return [
+        layer
+        for layer in DEVICE_REGISTRY
+        if layer in documents and documents[layer].get(DEVICE_REGISTRY[layer].switch, True)
+    ]
+
+
+def ports_needed(documents: Mapping[str, Any]) -> int:
+    """Ports each party needs: one for the cluster, and what the devices take."""
+    return 1 + sum(DEVICE_REGISTRY[layer].ports for layer in enabled_devices(documents))
+
+
+def complete(
+    documents: Mapping[str, Any], party: str, job_name: str, endpoints: Mapping[str, list[str]]
+) -> dict[str, Any]:
+    """The documents as ``party`` is sent them: with every address and leased port, its own name, the job's name.
+
+    ``endpoints``: each party's ``host:port``, as many as ``ports_needed`` says, in the cluster's order.
+    """
+    remaining = {p: list(found) for p, found in endpoints.items()}
+    completed = dict(documents)
+    completed["sf_init_config"] = dict(documents["sf_init_config"]) | {
+        "cluster": {p: {"address": found.pop(0)} for p, found in remaining.items()},
+        "self_party": party,
+        "job_name": job_name,
+    }
+    for layer in enabled_devices(documents):
+        device = DEVICE_REGISTRY[layer]
+        if device.ports:
+            completed[layer] = device.complete(dict(documents[layer]), {p: f.pop(0) for p, f in remaining.items()})
+    return completed

@@ -1,0 +1,263 @@
+"""From the parties' streams into the database: each event applied exactly once, in any order of arrival.
+
+Redis and the parties are not trusted: an event counts only if it came by the stream of the party that it
+names, and that party has such an attempt of such an execution.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import time
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+from pydantic import BaseModel, Field, ValidationError
+from redis import Redis
+from redis.exceptions import ResponseError
+
+from controlplane.models import Party
+from executions.models import ExecutionEvent, PartyRun, PortLease
+from executions.settle import settle
+from executions.states import RUN_ENDED, RunStatus
+from executions.wakeup import WAKE_STREAM
+from workers.errors import ERRORS
+from workers.events import FAILURE, RUNNING, SUCCESS, stream_of
+
+log = logging.getLogger(__name__)
+
+GROUP = "coordinator"
+EVENT_LIMIT = 64 * 1024
+
+
+class EventMessage(BaseModel):
+    """An event as a party sends it; unknown keys are dropped."""
+
+    task_request_id: UUID
+    status: Literal["RUNNING", "SUCCESS", "FAILURE", "RETRY"]
+    timestamp: datetime
+    party: str = Field(max_length=32)
+    attempt: int = Field(ge=1, lt=2**31)
+    sequence: int = Field(ge=1, lt=2**31)
+    worker_container: str = Field(default="", max_length=200)
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class Listener:
+    """Reads all parties' streams as one consumer group. Several may run; each entry goes to one of them."""
+
+    BATCH = 1000
+    #: An entry that another consumer read but did not acknowledge for this long is taken over.
+    CLAIM_AFTER_MS = 5000
+
+    def __init__(self, connection: Redis) -> None:
+        self.connection = connection
+        self.consumer = f"{socket.gethostname()}-{os.getpid()}-{time.monotonic_ns()}"
+        self._grouped: set[str] = set()
+        self._claim_at = 0.0
+        #: Something was read and not applied: read it again before anything new.
+        self._backlog = False
+
+    def step(self, block_ms: int = 0) -> bool:
+        """Apply what has come, waiting up to ``block_ms`` for it. Returns whether anything came (a wake-up too).
+
+        Raises RedisError or DatabaseError, after which the same entries are read again.
+        """
+        streams = [stream_of(p) for p in Party.objects.values_list("name", flat=True)] + [WAKE_STREAM]
+        for stream in streams:
+            if stream not in self._grouped:
+                self._create_group(stream)
+        try:
+            return self._read(streams, block_ms)
+        except ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            # Redis came back without its data; the database has what was applied
+            self._grouped.clear()
+            self._backlog = False
+            return True
+
+    def _read(self, streams: list[str], block_ms: int) -> bool:
+        came = self._take_over(streams)
+        position = "0" if self._backlog else ">"
+        block = block_ms if block_ms and not self._backlog and not came else None
+        self._backlog = True  # until all that is read below has been applied
+        answer: Any = self.connection.xreadgroup(
+            GROUP, self.consumer, dict.fromkeys(streams, position), count=self.BATCH, block=block
+        )
+        batches = [(name.decode(), entries) for name, entries in answer if entries]
+        self._handle(batches)
+        self._backlog = position == "0" and bool(batches)
+        return came or bool(batches)
+
+    def _create_group(self, stream: str) -> None:
+        try:
+            # From the beginning: what a party sent before anyone listened counts
+            self.connection.xgroup_create(stream, GROUP, id="0", mkstream=True)
+        except ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+        self._grouped.add(stream)
+
+    def _take_over(self, streams: list[str]) -> bool:
+        if time.monotonic() < self._claim_at:
+            return False
+        with self.connection.pipeline(transaction=False) as pipeline:
+            for stream in streams:
+                pipeline.xautoclaim(stream, GROUP, self.consumer, self.CLAIM_AFTER_MS, count=self.BATCH)
+            answers = pipeline.execute()
+        claimed = [(stream, entries) for stream, (_, entries, _) in zip(streams, answers, strict=True) if entries]
+        self._handle(claimed)
+        self._claim_at = time.monotonic() + self.CLAIM_AFTER_MS / 1000
+        return bool(claimed)
+
+    def _handle(self, batches: list[tuple[str, Any]]) -> None:
+        events = []
+        for stream, entries in batches:
+            if stream == WAKE_STREAM:
+                continue
+            for _, fields in entries:
+                message = parse(stream, (fields or {}).get(b"event", b""))
+                if message:
+                    events.append(message)
+        apply(events)
+        # Only after the commit: a crash before this delivers again, and nothing is applied twice
+        if batches:
+            with self.connection.pipeline(transaction=True) as pipeline:
+                for stream, entries in batches:
+                    ids = [entry_id for entry_id, _ in entries]
+                    pipeline.xack(stream, GROUP, *ids)
+                    pipeline.xdel(stream, *ids)
+                pipeline.execute()
+
+
+def parse(stream: str, raw: bytes) -> EventMessage | None:
+    """The event, if it is one and names the party whose stream it came by."""
+    try:
+        if len(raw) > EVENT_LIMIT:
+            raise ValueError("too long")
+        # PostgreSQL takes no NUL character in text or JSON
+        message = EventMessage.model_validate(json.loads(raw, object_hook=_without_nul, parse_constant=str))
+        if stream_of(message.party) != stream:
+            raise ValueError("names another party than its stream")
+        if message.timestamp.tzinfo is None:
+            raise ValueError("its timestamp has no zone")
+    except (ValueError, RecursionError) as error:
+        reason = "malformed" if isinstance(error, ValidationError) else str(error)[:100]
+        log.warning("an event on %s was dropped: %s", stream, reason)
+        return None
+    return message
+
+
+def _without_nul(item: dict[str, Any]) -> dict[str, Any]:
+    def clean(value: Any) -> Any:
+        if isinstance(value, str):
+            return value.replace("\0", "")
+        return [clean(v) for v in value] if isinstance(value, list) else value
+
+    return {key.replace("\0", ""): clean(value) for key, value in item.items()}
+
+
+def apply(events: list[EventMessage]) -> None:
+    """Record the events and bring party runs and executions up to date, in one transaction."""
+    if not events:
+        return
+    keys = {(e.task_request_id, e.attempt, e.party) for e in events}
+    with transaction.atomic():
+        wanted = Q(execution__in={k[0] for k in keys}, party__name__in={k[2] for k in keys})
+        runs = {
+            (r.execution_id, r.attempt, r.party.name): r
+            for r in PartyRun.objects.select_for_update(of=("self",))
+            .filter(wanted)
+            .select_related("party")
+            .order_by("pk")
+        }
+        by_run: dict[tuple[UUID, int, str], list[EventMessage]] = {}
+        for event in events:
+            key = (event.task_request_id, event.attempt, event.party)
+            if key in runs:
+                by_run.setdefault(key, []).append(event)
+            else:
+                log.warning("%s sent an event for a run it does not have", event.party)
+        ExecutionEvent.objects.bulk_create(
+            [
+                ExecutionEvent(
+                    execution_id=e.task_request_id,
+                    party=e.party,
+                    attempt=e.attempt,
+                    sequence=e.sequence,
+                    status=e.status,
+                    stage=str(e.data.get("stage", ""))[:32],
+                    timestamp=e.timestamp,
+                    worker=e.worker_container,
+                    data=e.data,
+                )
+                for found in by_run.values()
+                for e in found
+            ],
+            ignore_conflicts=True,
+        )
+        for key, found in by_run.items():
+            fold(runs[key], found)
+        PartyRun.objects.bulk_update([runs[key] for key in by_run], FOLDED)
+        PortLease.objects.filter(run__in=[runs[key] for key in by_run if runs[key].released_at]).delete()
+        for execution_id in {key[0] for key in by_run}:
+            settle(execution_id)
+
+
+FOLDED = [
+    "status", "stage", "progress", "devices", "worker", "last_sequence", "started_at", "ended_at", "released_at",
+    "error", "error_type", "caused_by_peer", "result", "execution_seconds",
+]  # fmt: skip
+
+
+def fold(run: PartyRun, events: list[EventMessage]) -> None:
+    """Apply events to a run's fields. Depends on which events there are, not on their order or repetition."""
+    now = timezone.now()
+    for event in sorted(events, key=lambda e: e.sequence):
+        data = event.data
+        stage = str(data.get("stage", ""))[:32]
+        if event.status == RUNNING and run.status == RunStatus.DISPATCHED:
+            run.status, run.started_at = RunStatus.RUNNING, now
+        if event.sequence > run.last_sequence:
+            run.last_sequence = event.sequence
+            run.worker = event.worker_container
+            if run.status not in RUN_ENDED and stage != "cleanup":
+                run.stage = stage or run.stage
+        if isinstance(progress := data.get("computation_progress"), int | float):
+            run.progress = max(run.progress, min(max(float(progress), 0.0), 1.0))
+        if isinstance(devices := data.get("devices_initialized"), list):
+            run.devices = sorted({*run.devices, *(str(d)[:32] for d in devices[:20])})
+        if event.status in (SUCCESS, FAILURE) and run.status not in RUN_ENDED:
+            _end(run, event, stage)
+        if stage == "cleanup" and event.status in (SUCCESS, FAILURE):
+            # Its process has let go of everything: slot and ports are free
+            run.released_at = run.released_at or now
+
+
+def _end(run: PartyRun, event: EventMessage, stage: str) -> None:
+    data, now = event.data, timezone.now()
+    if stage == "cleanup" and not data.get("error"):
+        return  # says only that the process let go; the verdict comes by an event of its own
+    if isinstance(seconds := data.get("execution_time"), int | float):
+        run.execution_seconds = float(seconds)
+    run.ended_at = now
+    if event.status == SUCCESS:
+        run.status = RunStatus.SUCCESS
+        run.result = data["result"] if isinstance(data.get("result"), dict) else {}
+        return
+    if run.stop_requested_at and stage == "cleanup":
+        run.status = RunStatus.STOPPED  # the worker reports the end of what we had it kill
+        return
+    run.status = RunStatus.FAILURE
+    if not run.error:
+        kind = str(data.get("error_type", ""))
+        run.error = str(data.get("error", "")).strip()[:4000] or "the party gave no reason"
+        run.error_type = kind if kind in ERRORS else "AlgorithmError"
+        run.caused_by_peer = bool(data.get("caused_by_peer"))

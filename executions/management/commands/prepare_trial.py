@@ -1,0 +1,34 @@
+"""The database of a trial: migrated, with the demo's parties and tasks and an administrator. For trials only."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandParser
+from knox.models import get_token_model
+
+from controlplane.environment import ROOT
+from controlplane.models import Party
+
+
+class Command(BaseCommand):
+    help = "Prepare an empty database for `make demo`; prints the administrator's password and API token as JSON."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("ports", help='Each party\'s first and last port as JSON: {"alice": [21001, 21030]}.')
+
+    def handle(self, *args: Any, ports: str, **options: Any) -> None:
+        call_command("migrate", verbosity=0)
+        call_command("loaddata", ROOT / "fixtures" / "demo.json", verbosity=0)
+        for name, (first, last) in json.loads(ports).items():
+            Party.objects.update_or_create(
+                name=name, defaults={"address": "127.0.0.1", "port_first": first, "port_last": last}
+            )
+        password = secrets.token_urlsafe(12)
+        user = get_user_model().objects.create_superuser("admin", password=password)
+        _, token = get_token_model().objects.create(user)
+        self.stdout.write(json.dumps({"password": password, "token": token}))

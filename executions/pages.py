@@ -1,0 +1,178 @@
+"""What the pages of an execution and the front page show, made ready for their templates."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Count, Min
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
+
+from controlplane.models import ClusterConfig, Dataset, Party, SPUConfig, Task
+from executions.models import Execution, ExecutionEvent
+from executions.states import RunStatus, Status
+from workers.events import STAGES
+from workers.executors import TASK_EXECUTOR_REGISTRY
+from workers.validation import layers
+
+#: Status (of an execution or a run) to the colour of its badge.
+COLOURS: dict[str, str] = {
+    Status.AWAITING_APPROVAL: "warning",
+    Status.QUEUED: "default",
+    Status.DISPATCHED: "info",
+    Status.RUNNING: "info",
+    Status.RETRY: "warning",
+    Status.CANCELLING: "warning",
+    Status.SUCCESS: "success",
+    Status.FAILURE: "danger",
+    Status.CANCELLED: "default",
+    RunStatus.STOPPED: "warning",
+    RunStatus.LOST: "danger",
+}
+SHOWN_EVENTS = 200
+SHOWN_OF_AN_EVENT = 400
+
+
+def duration(start: datetime | None, end: datetime | None) -> str:
+    """``1 h 02 min``, ``3 min 05 s`` or ``2.31 s``; up to now where the end is open."""
+    if start is None:
+        return "-"
+    seconds = max(((end or timezone.now()) - start).total_seconds(), 0)
+    if seconds < 60:
+        return f"{seconds:.2f} s" if end else f"{seconds:.0f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min {rest:02} s"
+
+
+def title_of(task_type: str) -> str:
+    """The task type in words; its name where it is no longer installed."""
+    return TASK_EXECUTOR_REGISTRY[task_type].title if task_type in TASK_EXECUTOR_REGISTRY else task_type
+
+
+def percent(progress: float) -> int:
+    return round(100 * min(max(progress, 0), 1))
+
+
+def live(execution: Execution) -> dict[str, Any]:
+    """All that changes while it runs: four queries, whatever its size."""
+    runs: list[Any] = list(execution.runs.filter(attempt=execution.attempt).select_related("party").order_by("pk"))
+    for run in runs:
+        run.colour, run.percent = COLOURS.get(run.status, "default"), percent(run.progress)
+        run.duration = duration(run.started_at, run.ended_at)
+    events: list[Any] = list(execution.events.order_by("-pk")[: SHOWN_EVENTS + 1])
+    for event in events:
+        said = {key: value for key, value in event.data.items() if key != "stage"}
+        event.said = json.dumps(said, ensure_ascii=False)[:SHOWN_OF_AN_EVENT] if said else ""
+    return {
+        "execution": execution,
+        "colour": COLOURS.get(execution.status, "default"),
+        "title_of_type": title_of(execution.task_type),
+        "percent": percent(execution.progress),
+        "duration": duration(execution.created_at, execution.ended_at),
+        "runs": runs,
+        "stages": stages(execution) if runs else [],
+        "result": list(flat(execution.result)),
+        "changes": execution.changes.select_related("by").order_by("at", "pk"),
+        "events": events[:SHOWN_EVENTS],
+        "more_events": len(events) > SHOWN_EVENTS,
+    }
+
+
+def stages(execution: Execution) -> list[dict[str, Any]]:
+    """Each stage with when the first party was in it, counted from the dispatch."""
+    first: dict[str, datetime] = dict(
+        ExecutionEvent.objects.filter(execution=execution, attempt=execution.attempt)
+        .order_by()
+        .values_list("stage")
+        .annotate(Min("timestamp"))
+    )
+    start = execution.dispatched_at or min(first.values(), default=None)
+    # a device that is off has no stage: not shown once a later one was reached
+    reached = [i for i, name in enumerate(STAGES) if name in first]
+    newest = max(reached, default=-1)
+    shown = [(i, name) for i, name in enumerate(STAGES) if name in first or i > newest]
+    found = []
+    for i, name in shown:
+        state = "cp-reached" if name in first else ""
+        if i == newest and not execution.has_ended:
+            state += " cp-now"
+        if execution.status == Status.FAILURE and name == execution.error_stage:
+            state += " cp-broke"
+        after = (first[name] - start).total_seconds() if name in first and start else None
+        found.append({"name": name, "state": state, "after": f"+{max(after, 0):.2f} s" if after is not None else ""})
+    return found
+
+
+def flat(result: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """A nested result as rows: ``intersection count, alice`` and the number."""
+    if isinstance(result, dict):
+        for key, value in result.items():
+            yield from flat(value, f"{prefix}, {key}" if prefix else str(key).replace("_", " "))
+    elif isinstance(result, bool) or result is None:
+        yield prefix, {True: "yes", False: "no", None: "-"}[result]
+    elif isinstance(result, int):
+        yield prefix, f"{result:,}"
+    elif isinstance(result, float):
+        yield prefix, f"{result:.6g}"
+    elif isinstance(result, list):
+        yield prefix, ", ".join(map(str, result))
+    else:
+        yield prefix, str(result)
+
+
+def documents(execution: Execution) -> list[tuple[str, str]]:
+    """In the contract's order, which PostgreSQL does not keep."""
+    found = execution.documents
+    return [(name, json.dumps(found[name], indent=2, ensure_ascii=False)) for name in layers() if name in found]
+
+
+def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """The front page: what happened in the last day, and the way to a first run."""
+    user: Any = request.user
+    context["may_see_executions"] = user.has_perm("executions.view_execution")
+    if user.has_perm("controlplane.add_task"):
+        context["steps"] = first_steps()
+    if not context["may_see_executions"]:
+        return context
+    rows = Execution.objects.defer("documents", "result")
+    recent = rows.filter(created_at__gte=timezone.now() - timedelta(hours=24))
+    numbers = dict(recent.order_by().values_list("status").annotate(Count("pk")))
+    always = (Status.QUEUED, Status.RUNNING, Status.SUCCESS, Status.FAILURE)
+    context["counts"] = [
+        {"status": s.value, "label": s.label, "number": numbers.get(s, 0), "colour": COLOURS[s]}
+        for s in Status
+        if s in always or numbers.get(s)
+    ]
+    latest: list[Any] = list(rows.order_by("-created_at")[:10])
+    for execution in latest:
+        execution.colour = COLOURS.get(execution.status, "default")
+        execution.duration = duration(execution.created_at, execution.ended_at)
+    context |= {
+        "latest": latest,
+        "failed": recent.filter(status=Status.FAILURE).order_by("-created_at")[:5],
+        "executions_url": reverse("admin:executions_execution_changelist"),
+    }
+    return context
+
+
+def first_steps() -> list[dict[str, Any]]:
+    """What is still to be registered before something can run; empty once something did."""
+    if Execution.objects.exists():
+        return []
+    chain = (
+        (Party, 2, "Register two parties", "each with the address and ports of its host"),
+        (Dataset, 2, "Name a dataset of each", "as in the party.toml on the party's own host"),
+        (ClusterConfig, 1, "Put the parties into a cluster configuration", "who takes part, and how they talk"),
+        (SPUConfig, 1, "Make an SPU configuration", "the defaults are good for a start"),
+        (Task, 1, "Compose a task", "and press Run now on its page"),
+    )
+    found = []
+    for model, enough, title, why in chain:
+        page = "changelist" if (done := model.objects.count() >= enough) else "add"
+        url = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}")
+        found.append({"title": title, "why": why, "done": done, "url": url})
+    return found

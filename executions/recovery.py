@@ -1,0 +1,203 @@
+"""Runs that do not end by themselves: to be stopped, lost, over their time, due for a retry.
+
+Each step looks at what is there and does one thing about it; all are harmless to repeat.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+from redis import Redis
+from rq.command import send_command
+
+from executions.dispatch import live_workers
+from executions.models import Execution, PartyRun, PortLease
+from executions.settle import settle
+from executions.states import ACTIVE, RUN_ENDED, RunStatus, Status, transition
+from workers.jobs import STOP_MARK, PartyJob
+
+log = logging.getLogger(__name__)
+
+GONE = "gone"
+
+
+class Recovery:
+    #: What looks lost must look so for this long: its last events may still be on their way, and when Redis was
+    #: away, the workers' heartbeats, which come every two seconds, too.
+    GRACE_SECONDS = 4.0
+    #: A dispatched job that no worker has begun for this long is taken for lost.
+    START_LIMIT = timedelta(seconds=30)
+    #: A party that ended has this long to shut down before it is stopped.
+    SHUTDOWN_LIMIT = timedelta(seconds=15)
+
+    def __init__(self, connection: Redis) -> None:
+        self.connection = connection
+        #: Run to (what is wrong, since when in monotonic seconds).
+        self._suspects: dict[int, tuple[str, float]] = {}
+
+    def step(self) -> bool:
+        """One look at everything. Returns whether anything was done. Raises RedisError."""
+        done = [self.enforce_time_limits(), self.begin_cancelling(), self.look_after_runs(), self.queue_due_retries()]
+        return any(done)
+
+    def queue_due_retries(self) -> bool:
+        """RETRY to QUEUED, once due and once no process of the old attempt is left."""
+        done = False
+        for execution in Execution.objects.filter(status=Status.RETRY, due_at__lte=timezone.now()):
+            if not execution.runs.filter(released_at=None).exists():
+                done |= transition(execution, Status.QUEUED, why="retry is due", due_at=None, queued_at=timezone.now())
+        return done
+
+    def begin_cancelling(self) -> bool:
+        """Have the runs of executions that are being cancelled stopped."""
+        pending = PartyRun.objects.filter(
+            execution__status=Status.CANCELLING, released_at=None, stop_requested_at=None
+        ).exclude(status__in=RUN_ENDED)
+        return bool(pending.update(stop_requested_at=timezone.now()))
+
+    def enforce_time_limits(self) -> bool:
+        """Have runs stopped that take longer than their execution allows, whatever their process is doing."""
+        now = timezone.now()
+        done = False
+        for execution in Execution.objects.filter(status__in=(Status.DISPATCHED, Status.RUNNING)).only(
+            "id", "status", "attempt", "run_limit_seconds", "started_at"
+        ):
+            limit = timedelta(seconds=execution.run_limit_seconds)
+            if execution.started_at and now - execution.started_at > limit:
+                late = execution.runs.filter(attempt=execution.attempt, error="").exclude(status__in=RUN_ENDED)
+                if late.update(
+                    error=f"the run passed its time limit of {execution.run_limit_seconds} s",
+                    error_type="AlgorithmError",
+                ):
+                    settle(execution.pk)
+                    done = True
+        return done
+
+    def look_after_runs(self) -> bool:
+        """Stop what is to be stopped, release what has ended, find what is lost."""
+        runs = list(PartyRun.objects.filter(released_at=None, enqueued_at__isnull=False).select_related("party"))
+        unsent = PartyRun.objects.filter(released_at=None, enqueued_at=None, stop_requested_at__isnull=False)
+        done = False
+        for run in unsent.select_related("party"):
+            self._end(run, RunStatus.STOPPED)  # never got as far as Redis
+            done = True
+        seen = {run.pk for run in runs}
+        self._suspects = {pk: found for pk, found in self._suspects.items() if pk in seen}
+        workers = live_workers(self.connection, {run.party.name for run in runs})
+        for run, (state, worker) in zip(runs, self._job_states(runs), strict=True):
+            if run.stop_requested_at or self._is_overdue(run):
+                done |= self._stop(run, state, worker)
+            else:
+                done |= self._check_alive(run, state, bool(workers[run.party.name]))
+        # Runs that were released with their execution still to be settled: a coordinator died in between
+        for pk in (
+            Execution.objects.filter(status__in=ACTIVE, runs__attempt=F("attempt"), runs__status__in=RUN_ENDED)
+            .distinct()
+            .values_list("pk", flat=True)
+        ):
+            settle(pk)
+        return done
+
+    def _is_overdue(self, run: PartyRun) -> bool:
+        return run.ended_at is not None and timezone.now() - run.ended_at > self.SHUTDOWN_LIMIT
+
+    def _job_states(self, runs: list[PartyRun]) -> list[tuple[str, str]]:
+        """RQ's status of each run's job and the worker that has it.
+
+        The status is ``gone`` if the job is not there, or taken by a worker that is not. Both values are as a
+        party may have written them: anything at all.
+        """
+        with self.connection.pipeline(transaction=False) as pipeline:
+            for run in runs:
+                pipeline.hmget(PartyJob.key_for(run.job_id), "status", "worker_name")
+            found: list[list[bytes | None]] = pipeline.execute()
+            names = [worker.decode(errors="replace") if worker else "" for _, worker in found]
+            for name in names:
+                pipeline.exists(f"rq:worker:{name}")
+            alive = pipeline.execute()
+        states = []
+        for (status, _), name, lives in zip(found, names, alive, strict=True):
+            state = status.decode(errors="replace") if status else GONE
+            states.append((GONE if state in ("started", "queued") and name and not lives else state, name))
+        return states
+
+    def _stop(self, run: PartyRun, state: str, worker: str) -> bool:
+        if state in (GONE, "stopped", "failed", "finished", "canceled"):
+            # Its own last words, if there are any, are in the stream and are applied before the verdict
+            if self._has_been(run, state, 0.2 if state != "finished" else self.GRACE_SECONDS):
+                self._end(run, RunStatus.STOPPED)
+                return True
+            return False
+        if state == "queued":
+            key = PartyJob.key_for(run.job_id)
+            with self.connection.pipeline(transaction=True) as pipeline:
+                pipeline.hset(key, STOP_MARK, 1)
+                pipeline.lrem(f"rq:queue:{run.party.name}", 0, run.job_id)
+                _, removed = pipeline.execute()
+            if removed:
+                self.connection.delete(key)
+            # Not in the queue: a worker has it in hand. It sees the mark, or is found started, or is dead
+            # (dead, if it did not even put its name on the job; the mark then keeps anyone from beginning it)
+            patience = self.START_LIMIT.total_seconds() if worker else self.GRACE_SECONDS * 2
+            if removed or self._has_been(run, state, patience):
+                self._end(run, RunStatus.STOPPED)
+                return True
+        # Not rq's send_stop_job_command: it reads all of a job's hash, which a party may have filled with anything
+        send_command(self.connection, worker, "stop-job", job_id=run.job_id)
+        return True
+
+    def _check_alive(self, run: PartyRun, state: str, has_worker: bool) -> bool:
+        if state == GONE:
+            if self._has_been(run, state, self.GRACE_SECONDS):
+                self._end(run, RunStatus.LOST, f"the worker of {run.party.name} is gone, and its job with it")
+                return True
+        elif state in ("finished", "failed", "stopped", "canceled"):
+            if self._has_been(run, state, self.GRACE_SECONDS):
+                self._end(run, RunStatus.LOST, f"the job at {run.party.name} ended without a report")
+                return True
+        elif state == "queued" and not has_worker:
+            # Its worker died before it took the job, or while it took it
+            if self._has_been(run, "no worker", self.GRACE_SECONDS):
+                return self._give_up(run, f"the worker of {run.party.name} went away before it began the job")
+        elif run.status == RunStatus.DISPATCHED and timezone.now() - run.dispatched_at > self.START_LIMIT:
+            limit = self.START_LIMIT.total_seconds()
+            return self._give_up(run, f"no worker of {run.party.name} began the job within {limit:g} s")
+        else:
+            self._suspects.pop(run.pk, None)
+        return False
+
+    def _give_up(self, run: PartyRun, error: str) -> bool:
+        """Have a run stopped that does not begin."""
+        PartyRun.objects.filter(pk=run.pk, error="").update(
+            error=error, error_type="ResourceError", stop_requested_at=timezone.now()
+        )
+        settle(run.execution_id)
+        return True
+
+    def _has_been(self, run: PartyRun, state: str, seconds: float) -> bool:
+        now = time.monotonic()
+        known, since = self._suspects.get(run.pk, (state, now))
+        if known != state:
+            since = now
+        self._suspects[run.pk] = (state, since)
+        return now - since >= seconds
+
+    def _end(self, run: PartyRun, status: RunStatus, error: str = "") -> None:
+        """Release a run whose process is gone; give it ``status`` if it has not ended by its own report."""
+        now = timezone.now()
+        with transaction.atomic():
+            fields: dict[str, Any] = {"status": status, "ended_at": now}
+            if error:
+                fields |= {"error": error, "error_type": "NetworkError"}
+            PartyRun.objects.filter(pk=run.pk, released_at=None).exclude(status__in=RUN_ENDED).update(**fields)
+            PartyRun.objects.filter(pk=run.pk, released_at=None).update(released_at=now)
+            PortLease.objects.filter(run=run).delete()
+            settle(run.execution_id)
+        if error:
+            log.warning("%s: %s", run.job_id, error)

@@ -1,0 +1,165 @@
+"""From what the parties did to what becomes of the execution: started, succeeded, to be stopped, retried, failed."""
+
+from __future__ import annotations
+
+import logging
+import random
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from controlplane.models import COLUMN_TYPES, Dataset
+from executions.models import Execution, PartyRun
+from executions.states import ACTIVE, RUN_ENDED, RunStatus, Status, transition
+from workers.errors import ERRORS, ClusterInitError, NetworkError, ResourceError
+from workers.events import STAGES
+
+log = logging.getLogger(__name__)
+
+#: Error class to (field with the most retries, seconds before the first, whether the delay doubles each time).
+RETRY_POLICY: dict[str, tuple[str, float, bool]] = {
+    NetworkError.__name__: ("network_retries", 2.0, True),
+    ResourceError.__name__: ("resource_retries", 5.0, False),
+}
+
+
+def settle(execution_id: UUID) -> None:
+    """Bring an execution in line with its party runs. Harmless to repeat; safe beside another coordinator."""
+    with transaction.atomic():
+        # On PostgreSQL the lock keeps two coordinators apart; on SQLite the transaction itself does
+        execution = Execution.objects.select_for_update(of=("self",)).filter(pk=execution_id).first()
+        if execution is None or execution.status not in ACTIVE:
+            return
+        runs = list(execution.runs.filter(attempt=execution.attempt).select_related("party").order_by("party__name"))
+        _show(execution, runs)
+        failed = [r for r in runs if r.status in RUN_ENDED and r.status != RunStatus.SUCCESS]
+        if execution.status == Status.DISPATCHED and any(r.started_at for r in runs):
+            transition(execution, Status.RUNNING, why="the first party began", started_at=timezone.now())
+        if failed or execution.status == Status.CANCELLING or any(r.error for r in runs):
+            _stop_others(runs)
+            if all(r.status in RUN_ENDED for r in runs):
+                _decide(execution, runs)
+        elif runs and all(r.status == RunStatus.SUCCESS for r in runs):
+            _succeed(execution, runs)
+
+
+def _show(execution: Execution, runs: list[PartyRun]) -> None:
+    """Stage and progress of the slowest party, and the first real cause as soon as one is known."""
+    known = [STAGES.index(r.stage) for r in runs if r.stage in STAGES and r.stage != "cleanup"]
+    fields: dict[str, Any] = {
+        "stage": STAGES[min(known)] if known else "",
+        "progress": min((r.progress for r in runs), default=0),
+    } | _error_fields(first_cause(runs))
+    changed = {name: value for name, value in fields.items() if getattr(execution, name) != value}
+    if changed:
+        Execution.objects.filter(pk=execution.pk).update(**changed)
+        for name, value in changed.items():
+            setattr(execution, name, value)
+
+
+def first_cause(runs: list[PartyRun]) -> PartyRun | None:
+    """The run whose error is the first real cause: not an echo of a peer's, nor a broken link if there is better."""
+
+    def rank(run: PartyRun) -> tuple[Any, ...]:
+        link = issubclass(ERRORS.get(run.error_type, Exception), NetworkError)
+        # A party that is gone breaks the links of the others, never the other way round
+        severity = 1 if run.status == RunStatus.LOST else 2 if link else 0
+        return run.caused_by_peer, severity, run.ended_at or timezone.now(), run.party.name
+
+    return min((r for r in runs if r.error), key=rank, default=None)
+
+
+def _error_fields(cause: PartyRun | None) -> dict[str, str]:
+    if cause is None:
+        return {}
+    return {
+        "error": cause.error,
+        "error_type": cause.error_type,
+        "error_party": cause.party.name,
+        "error_stage": cause.stage,
+    }
+
+
+def _stop_others(runs: list[PartyRun]) -> None:
+    pending = [
+        r.pk for r in runs if r.released_at is None and r.stop_requested_at is None and r.status not in RUN_ENDED
+    ]
+    PartyRun.objects.filter(pk__in=pending).update(stop_requested_at=timezone.now())
+
+
+def _decide(execution: Execution, runs: list[PartyRun]) -> None:
+    if execution.status == Status.CANCELLING:
+        transition(
+            execution,
+            Status.CANCELLED,
+            why="all parties have stopped",
+            error="",
+            error_type="",
+            error_party="",
+            error_stage="",
+        )
+        return
+    cause = first_cause(runs)
+    kind = cause.error_type if cause else ""
+    policy = _policy_of(kind)
+    taken = execution.retries.get(kind, 0)
+    if policy and taken < getattr(execution, policy[0]):
+        option, delay, doubles = policy
+        most = getattr(execution, option)
+        if doubles:
+            delay = delay * 2**taken * random.uniform(0.75, 1.25)  # jitter: many executions failed at the same moment
+        due = timezone.now() + timedelta(seconds=delay)
+        where = f"{cause.party.name}: {cause.error}" if cause else "a party"
+        why = f"{kind} at {where}; retry {taken + 1} of {most}"
+        transition(execution, Status.RETRY, why=why, due_at=due, retries=execution.retries | {kind: taken + 1})
+        return
+    where = f"{cause.party.name}: {cause.error}" if cause else "a party stopped without saying why"
+    transition(
+        execution, Status.FAILURE, why=where, **({} if cause else {"error": where, "error_type": "AlgorithmError"})
+    )
+
+
+def _policy_of(kind: str) -> tuple[str, float, bool] | None:
+    known = ERRORS.get(kind)
+    if known is None or issubclass(known, ClusterInitError):
+        return None
+    return next((p for name, p in RETRY_POLICY.items() if issubclass(known, ERRORS[name])), None)
+
+
+def _succeed(execution: Execution, runs: list[PartyRun]) -> None:
+    result: dict[str, Any] = {}
+    outputs: dict[str, list[str]] = {}
+    for run in runs:
+        for key, value in run.result.items():
+            if key == "outputs":
+                outputs[run.party.name] = _register_outputs(execution, run, value)
+            elif isinstance(value, dict) and isinstance(result.get(key), dict):
+                result[key] = result[key] | value
+            else:
+                result.setdefault(key, value)
+    if outputs:
+        result["outputs"] = outputs
+    transition(execution, Status.SUCCESS, why="all parties succeeded", result=result, progress=1.0)
+
+
+def _register_outputs(execution: Execution, run: PartyRun, outputs: Any) -> list[str]:
+    """Make a party's outputs datasets, so that the next task can name them; what the operator registered stays."""
+    expected = execution.documents["task_config"].get("outputs", {}).get(run.party.name)
+    names = []
+    for name, described in outputs.items() if isinstance(outputs, dict) else ():
+        columns = described.get("columns") if isinstance(described, dict) else None
+        if name != expected or not isinstance(columns, dict):
+            log.warning("%s reported an output that the task does not have", run.party.name)
+            continue
+        names.append(name)
+        columns = {str(c)[:200]: t for c, t in columns.items() if t in COLUMN_TYPES}
+        dataset, created = Dataset.objects.get_or_create(
+            party=run.party, name=name, defaults={"columns": columns, "produced_by": execution.pk}
+        )
+        if not created and dataset.produced_by:
+            dataset.columns, dataset.produced_by = columns, execution.pk
+            dataset.save(update_fields=["columns", "produced_by"])
+    return names

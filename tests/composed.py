@@ -1,0 +1,77 @@
+"""Parties, datasets, configurations and a valid PSI task, as an operator would have registered them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.models import Permission, User
+
+from controlplane.models import ClusterConfig, Dataset, Party, SPUConfig, Task
+from executions.models import Execution
+
+PSI: dict[str, Any] = {
+    "task_type": "psi",
+    "data_sources": {"alice": "customers", "bob": "clients"},
+    "outputs": {"alice": "common", "bob": "common"},
+    "algorithm_params": {
+        "psi_params": {"input_keys": {"alice": ["uid"], "bob": ["user_id"]}, "receivers": ["alice", "bob"]}
+    },
+}
+
+
+def make_parties() -> dict[str, Party]:
+    """alice and bob, each with a dataset of an id and two numbers."""
+    parties = {}
+    for index, (name, dataset, key) in enumerate((("alice", "customers", "uid"), ("bob", "clients", "user_id"))):
+        first = 20000 + 100 * index
+        party = Party.objects.create(name=name, address="127.0.0.1", port_first=first, port_last=first + 99)
+        columns = {key: "str", "age": "int", "income": "float"}
+        Dataset.objects.create(party=party, name=dataset, columns=columns, key_columns=[key])
+        parties[name] = party
+    return parties
+
+
+def make_task(name: str = "customers-psi", **fields: Any) -> Task:
+    """A PSI task that is ready to run, with all that it needs."""
+    if not Party.objects.filter(name="alice").exists():
+        make_parties()
+    both = {"parties": ["alice", "bob"]}
+    cluster, _ = ClusterConfig.objects.get_or_create(name="alice-bob", defaults={"document": both})
+    spu, _ = SPUConfig.objects.get_or_create(name="semi2k", defaults={"document": {}})
+    task = Task(name=name, cluster=cluster, spu=spu, document=PSI, **fields)
+    task.full_clean()
+    task.save()
+    return task
+
+
+def documents() -> dict[str, Any]:
+    """The four documents of the same PSI; the parties must be registered."""
+    return {
+        "sf_init_config": {"parties": ["alice", "bob"]},
+        "spu_config": {"runtime_config": {"protocol": "SEMI2K"}},
+        "heu_config": {"enable_heu": False},
+        "task_config": PSI,
+    }
+
+
+def make_execution(task: Task | None = None, **fields: Any) -> Execution:
+    """A submitted execution, with ``fields`` as if more had happened to it."""
+    task = task or Task.objects.first() or make_task()
+    execution = Execution.objects.submit(task.documents(), task=task)
+    Execution.objects.filter(pk=execution.pk).update(**fields)
+    execution.refresh_from_db()
+    return execution
+
+
+def make_user(name: str, *permissions: str) -> User:
+    """A staff user who has these permissions and no others."""
+    user = User.objects.create_user(name, password="a long password", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    return user
+
+
+def errors_of(response: Any) -> dict[str | None, str]:
+    """The API's validation errors: path to text."""
+    body = response.json()
+    assert body["type"] == "validation_error", body
+    return {entry["attr"]: entry["detail"] for entry in body["errors"]}

@@ -1,0 +1,301 @@
+"""Executions in the admin, who may do what there, and the front page."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.utils import timezone
+
+from controlplane.models import HEUConfig, Party
+from executions.models import Execution, ExecutionEvent, PartyRun, StateChange
+from executions.pages import duration
+from executions.states import RunStatus, Status
+from tests.composed import make_execution, make_task, make_user
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def client() -> Client:
+    client = Client(raise_request_exception=False)
+    client.force_login(User.objects.create_superuser("root"))
+    return client
+
+
+def client_of(name: str, *permissions: str) -> Client:
+    client = Client(raise_request_exception=False)
+    client.force_login(make_user(name, *permissions))
+    return client
+
+
+def page_of(execution: Execution) -> str:
+    return f"/admin/executions/execution/{execution.pk}/change/"
+
+
+def said(response: Any) -> list[str]:
+    return [str(message) for message in response.context["messages"]]
+
+
+# Executions
+
+
+def test_it_lists_executions_in_a_fixed_number_of_queries(client: Client, django_assert_num_queries: Any) -> None:
+    for _ in range(3):
+        make_execution()
+    url = "/admin/executions/execution/"
+    client.get(url)
+    with django_assert_num_queries(3):  # session, user, the page's rows: no COUNT
+        client.get(url)
+    for _ in range(10):
+        make_execution()
+    with django_assert_num_queries(3) as queries:
+        page = client.get(url)
+    assert len(page.context["cl"].result_list) == 13
+    assert not any("COUNT" in query["sql"] or '"documents"' in query["sql"] for query in queries.captured_queries)
+
+
+def test_it_filters_and_finds_executions(client: Client) -> None:
+    done = make_execution(status=Status.SUCCESS)
+    waiting = make_execution(name="nightly run")
+
+    def found(query: dict[str, str]) -> list[Any]:
+        return [row.pk for row in client.get("/admin/executions/execution/", query).context["cl"].result_list]
+
+    assert found({"status__exact": "SUCCESS"}) == [done.pk]
+    assert found({"task_type": "psi"}) == [waiting.pk, done.pk]
+    assert found({"task_type": "lr"}) == found({"task_type": "\x00"}) == []
+    assert found({"q": "nightly"}) == [waiting.pk]
+    assert found({"q": str(done.pk)}) == [done.pk]
+
+
+def test_it_shows_what_went_wrong_first(client: Client) -> None:
+    now = timezone.now()
+    execution = make_execution(
+        status=Status.FAILURE,
+        attempt=1,
+        dispatched_at=now,
+        ended_at=now,
+        error="no column <uid>",
+        error_type="ConfigError",
+        error_party="alice",
+        error_stage="sf_init",
+    )
+    for name, echo in (("alice", False), ("bob", True)):
+        PartyRun.objects.create(
+            execution=execution,
+            party=Party.objects.get(name=name),
+            attempt=1,
+            job_id=name,
+            status=RunStatus.FAILURE,
+            error="it broke",
+            error_type="NetworkError" if echo else "ConfigError",
+            caused_by_peer=echo,
+        )
+    for sequence, stage in enumerate(("task_started", "sf_init")):
+        ExecutionEvent.objects.create(
+            execution=execution,
+            party="alice",
+            attempt=1,
+            sequence=sequence + 1,
+            status="RUNNING",
+            stage=stage,
+            timestamp=now + timedelta(seconds=sequence),
+        )
+    response = client.get(page_of(execution))
+    page = response.content.decode()
+    assert page.index("ConfigError at alice, in stage sf_init") < page.index("NetworkError (caused by a peer)")
+    assert "no column &lt;uid&gt;" in page
+    assert [(s["name"], s["after"]) for s in response.context["stages"][:2]] == [
+        ("task_started", "+0.00 s"),
+        ("sf_init", "+1.00 s"),
+    ]
+    assert "cp-broke" in response.context["stages"][1]["state"]
+    assert "data-ended" in page
+    assert "Stop this execution" not in page
+
+
+def test_its_live_part_is_a_fragment_in_a_fixed_number_of_queries(
+    client: Client, django_assert_num_queries: Any
+) -> None:
+    submitter = User.objects.get(username="root")
+    execution = make_execution(status=Status.RUNNING, attempt=1, progress=0.634, submitted_by=submitter)
+    party = Party.objects.get(name="alice")
+    PartyRun.objects.create(execution=execution, party=party, attempt=1, job_id="a", status="RUNNING", progress=0.634)
+    ExecutionEvent.objects.bulk_create(
+        ExecutionEvent(
+            execution=execution,
+            party="alice",
+            attempt=1,
+            sequence=n,
+            status="RUNNING",
+            stage="task_execution",
+            timestamp=timezone.now(),
+            data={"computation_progress": n / 300},
+        )
+        for n in range(300)
+    )
+    StateChange.objects.create(execution=execution, from_status="QUEUED", to_status="RUNNING")
+    url = f"{page_of(execution)}?fragment=1"
+    client.get(url)
+    # session, user; the execution with task and submitter; runs, events, stages, changes
+    with django_assert_num_queries(7):
+        response = client.get(url)
+    page = response.content.decode()
+    assert response.headers["X-Fragment"] == "1"
+    assert "<html" not in page
+    assert "63 %" in page
+    assert "data-ended" not in page
+    assert page.count("computation_progress") == 200
+    assert "the latest 200" in page
+
+
+def test_it_shows_results_as_a_table(client: Client) -> None:
+    counts = {"intersection_count": {"alice": 8123}}
+    result = {**counts, "metrics": {"auc": 0.99418281}, "model": "x", "ok": True, "n": None}
+    execution = make_execution(status=Status.SUCCESS, result=result)
+    assert sorted(client.get(page_of(execution)).context["result"]) == [
+        ("intersection count, alice", "8,123"),
+        ("metrics, auc", "0.994183"),
+        ("model", "x"),
+        ("n", "-"),
+        ("ok", "yes"),
+    ]
+
+
+def test_it_cancels_by_post_alone(client: Client) -> None:
+    execution = make_execution()
+    url = f"/admin/executions/execution/{execution.pk}/cancel/"
+    assert client.get(url).status_code == 200
+    execution.refresh_from_db()
+    assert execution.status == Status.QUEUED
+    response = client.post(url, follow=True)
+    execution.refresh_from_db()
+    assert execution.status == Status.CANCELLED
+    assert "is being stopped" in said(response)[0]
+    Execution.objects.filter(pk=execution.pk).update(status=Status.SUCCESS)
+    assert "already ended with SUCCESS" in said(client.post(url, follow=True))[0]
+
+
+def test_it_runs_an_ended_execution_again_by_post_alone(client: Client) -> None:
+    execution = make_execution()
+    execution.cancel()
+    url = f"/admin/executions/execution/{execution.pk}/again/"
+    assert b"Run again" in client.get(page_of(execution)).content
+    assert client.get(url).status_code == 200
+    assert Execution.objects.count() == 1
+    response = client.post(url)
+    new = Execution.objects.exclude(pk=execution.pk).get()
+    assert response.headers["Location"] == page_of(new)
+    assert new.submitted_by is not None
+    assert b"Run again" not in client.get(page_of(new)).content
+
+
+@pytest.mark.parametrize("object_id", ["not-a-uuid", "00000000-0000-0000-0000-000000000000", "%00"])
+@pytest.mark.parametrize("page", ["change", "cancel", "again", "delete"])
+def test_it_says_not_found_to_a_url_that_leads_nowhere(client: Client, object_id: str, page: str) -> None:
+    response = client.get(f"/admin/executions/execution/{object_id}/{page}/")
+    assert response.status_code in (302, 403, 404)
+
+
+def test_executions_cannot_be_added_changed_or_deleted_even_by_a_superuser(client: Client) -> None:
+    execution = make_execution()
+    base = "/admin/executions/execution"
+    assert client.get(f"{base}/add/").status_code == 403
+    assert client.post(f"{base}/{execution.pk}/delete/", {"post": "yes"}).status_code == 403
+    client.post(page_of(execution), {"status": "SUCCESS"})
+    execution.refresh_from_db()
+    assert execution.status == Status.QUEUED
+
+
+# Who may
+
+
+def test_a_viewer_sees_everything_and_can_do_nothing() -> None:
+    task = make_task()
+    HEUConfig.objects.create(name="heu")
+    execution = make_execution()
+    models = ("party", "dataset", "clusterconfig", "spuconfig", "heuconfig", "task")
+    viewer = client_of("viewer", "view_execution", *(f"view_{model}" for model in models))
+    for model in models:
+        url = f"/admin/controlplane/{model}/"
+        assert viewer.get(url).status_code == 200
+        assert viewer.get(f"{url}1/change/" if model != "task" else f"{url}{task.pk}/change/").status_code in (200, 302)
+        assert viewer.get(f"{url}add/").status_code == 403
+    task_page = viewer.get(f"/admin/controlplane/task/{task.pk}/change/").content.decode()
+    assert "psi_params" in task_page
+    assert "Run now" not in task_page
+    assert 'name="_save"' not in task_page
+    page = viewer.get(page_of(execution)).content.decode()
+    assert "customers-psi" in page
+    assert "Stop this execution" not in page
+    assert viewer.post(f"/admin/executions/execution/{execution.pk}/cancel/").status_code == 403
+    assert viewer.post(f"/admin/executions/execution/{execution.pk}/again/").status_code == 403
+    assert viewer.post(f"/admin/controlplane/task/{task.pk}/run/").status_code == 403
+    assert viewer.get("/admin/").status_code == 200
+    execution.refresh_from_db()
+    assert execution.status == Status.QUEUED
+    assert Execution.objects.count() == 1
+
+
+def test_a_user_without_permissions_sees_an_empty_front_page() -> None:
+    execution = make_execution(name="secret name")
+    stranger = client_of("stranger")
+    front = stranger.get("/admin/")
+    assert front.status_code == 200
+    assert "secret name" not in front.content.decode()
+    assert "steps" not in front.context
+    assert stranger.get(page_of(execution)).status_code == 403
+    assert stranger.get(f"{page_of(execution)}?fragment=1").status_code == 403
+
+
+# The front page
+
+
+def test_the_front_page_leads_to_a_first_run(client: Client) -> None:
+    steps = client.get("/admin/").context["steps"]
+    assert [step["done"] for step in steps] == [False] * 5
+    make_task()
+    assert [step["done"] for step in client.get("/admin/").context["steps"]] == [True] * 5
+    make_execution()
+    assert client.get("/admin/").context["steps"] == []
+
+
+def test_the_front_page_counts_the_last_day_and_shows_failures(client: Client, django_assert_num_queries: Any) -> None:
+    failed = make_execution(status=Status.FAILURE, error="the disk is full", error_type="ResourceError")
+    make_execution(status=Status.FAILURE, created_at=timezone.now() - timedelta(days=2))
+    make_execution(status=Status.SUCCESS)
+    client.get("/admin/")
+    with django_assert_num_queries(6):  # session, user, was there a run; counts, latest, failures
+        response = client.get("/admin/")
+    assert {c["status"]: c["number"] for c in response.context["counts"]} == {
+        "QUEUED": 0,
+        "RUNNING": 0,
+        "SUCCESS": 1,
+        "FAILURE": 1,
+    }
+    assert [e.pk for e in response.context["failed"]] == [failed.pk]
+    assert len(response.context["latest"]) == 3
+    assert "the disk is full" in response.content.decode()
+
+
+def test_every_page_of_the_admin_opens(client: Client) -> None:
+    make_task()
+    for model in ("party", "dataset", "clusterconfig", "spuconfig", "heuconfig", "task"):
+        for page in ("", "add/"):
+            assert client.get(f"/admin/controlplane/{model}/{page}").status_code == 200, (model, page)
+    for path in ("auth/user/", "auth/user/add/", "auth/group/", "auth/group/add/", "knox/authtoken/"):
+        assert client.get(f"/admin/{path}").status_code == 200, path
+    assert client.get("/admin/knox/authtoken/add/").status_code == 403
+    assert client.get("/").headers["Location"] == "/admin/"
+
+
+def test_it_says_durations_as_people_do() -> None:
+    start = timezone.now()
+    assert duration(None, None) == "-"
+    assert duration(start, start + timedelta(seconds=2.314)) == "2.31 s"
+    assert duration(start, start + timedelta(seconds=185)) == "3 min 05 s"
+    assert duration(start, start + timedelta(hours=1, minutes=2)) == "1 h 02 min"

@@ -1,0 +1,337 @@
+"""Executions through the REST API, as a service uses it, and bodies that nobody can mean."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+from rest_framework.test import APIClient
+
+from controlplane.models import Dataset, Party
+from executions.models import Execution, ExecutionEvent, PartyRun, StateChange
+from executions.states import RunStatus, Status
+from tests.composed import PSI, documents, errors_of, make_execution, make_parties, make_task
+
+pytestmark = pytest.mark.django_db
+API = "/api/v1"
+
+
+@pytest.fixture
+def client() -> APIClient:
+    client = APIClient(raise_request_exception=False)
+    client.force_authenticate(User.objects.create_superuser("root"))
+    return client
+
+
+# Submitting
+
+
+def test_it_submits_a_task_by_name_and_points_at_the_execution(client: APIClient) -> None:
+    task = make_task(priority=7, run_limit_seconds=60)
+    response = client.post(f"{API}/executions/", {"task": task.name}, format="json")
+    assert response.status_code == 201
+    execution = Execution.objects.get()
+    body = response.json()
+    assert response.headers["Location"] == body["url"] == f"http://testserver{API}/executions/{execution.pk}/"
+    assert (body["task"], body["status"], body["task_type"], body["parties"]) == (
+        task.name,
+        "QUEUED",
+        "psi",
+        ["alice", "bob"],
+    )
+    assert (execution.priority, execution.run_limit_seconds) == (7, 60)
+    assert execution.submitted_by is not None
+    assert execution.submitted_by.username == "root"
+    assert body["documents"]["task_config"] == PSI
+    assert client.get(response.headers["Location"]).json() == body
+
+
+def test_it_submits_a_task_by_id_with_its_own_options(client: APIClient) -> None:
+    task = make_task()
+    body = {"task": task.pk, "name": "by hand", "priority": -3, "run_limit_seconds": 9}
+    assert client.post(f"{API}/executions/", body, format="json").status_code == 201
+    execution = Execution.objects.get()
+    assert (execution.name, execution.priority, execution.run_limit_seconds) == ("by hand", -3, 9)
+    assert execution.task == task
+
+
+def test_it_submits_documents(client: APIClient) -> None:
+    make_parties()
+    response = client.post(f"{API}/executions/", {**documents(), "name": "ad hoc"}, format="json")
+    assert response.status_code == 201
+    execution = Execution.objects.get()
+    assert execution.documents == documents()
+    assert (execution.name, execution.task, execution.priority) == ("ad hoc", None, 0)
+
+
+def test_it_refuses_both_a_task_and_documents_and_neither(client: APIClient) -> None:
+    task = make_task()
+    both = client.post(f"{API}/executions/", {"task": task.name, **documents()}, format="json")
+    assert both.status_code == 400
+    assert "not both" in errors_of(both)["task"]
+    neither = client.post(f"{API}/executions/", {"name": "x"}, format="json")
+    assert neither.status_code == 400
+    assert "give a task by name or id, or the documents" in errors_of(neither)["non_field_errors"]
+    assert not Execution.objects.exists()
+
+
+def test_it_reports_every_problem_of_documents_with_its_path_and_remedy(client: APIClient) -> None:
+    make_parties()
+    body = documents()
+    body["spu_config"] = {"runtime_config": {"protocol": "ABY3"}, "runtime_conf": {}}
+    body["task_config"] = {**PSI, "data_sources": {"alice": "custmers", "bob": "clients"}}
+    response = client.post(f"{API}/executions/", body, format="json")
+    assert response.status_code == 400
+    assert errors_of(response) == {
+        "spu_config.runtime_conf": "unknown key; did you mean 'runtime_config'?",
+        "task_config.data_sources.alice": "alice has no dataset 'custmers' registered; did you mean 'customers'?",
+    }
+    body["spu_config"] = {"runtime_config": {"protocol": "ABY3"}}
+    found = errors_of(client.post(f"{API}/executions/", body, format="json"))
+    assert found["spu_config.runtime_config.protocol"] == (
+        "ABY3 needs exactly 3 parties, the cluster has 2; use SEMI2K or CHEETAH"
+    )
+
+
+def test_it_refuses_a_task_that_has_become_invalid_in_the_same_words(client: APIClient) -> None:
+    task = make_task()
+    Dataset.objects.filter(name="clients").update(columns={"client_id": "str"})
+    by_task = client.post(f"{API}/executions/", {"task": task.name}, format="json")
+    by_documents = client.post(f"{API}/executions/", task.documents(), format="json")
+    assert by_task.status_code == by_documents.status_code == 400
+    path = "task_config.algorithm_params.psi_params.input_keys.bob.0"
+    assert errors_of(by_task)[path].startswith("bob's dataset clients has no column 'user_id'; ")
+    assert errors_of(by_task) == errors_of(by_documents)
+
+
+def test_it_names_the_closest_task_where_there_is_none(client: APIClient) -> None:
+    make_task()
+    response = client.post(f"{API}/executions/", {"task": "customer-psi"}, format="json")
+    assert errors_of(response) == {"task": "there is none of this name or id; did you mean 'customers-psi'?"}
+
+
+# Bodies that cannot be meant
+
+
+@pytest.mark.parametrize(
+    ("body", "attr", "words"),
+    [
+        (b'{"task": "a\\u0000b"}', "task", "NUL"),
+        (b'{"spu_config": {"a": ["x\\u0000"]}}', "spu_config.a.0", "NUL"),
+        (b'{"spu_config": {"\\u0000": 1}}', "spu_config", "has a key that holds a NUL"),
+        (b'{"name": "\\ud800"}', "name", "surrogate"),
+        (b'{"task": 1e999}', "task", "finite"),
+        (b'{"task": 99999999999999999999}', "task", "too large"),
+        (b'{"spu_config": ' + b'{"a":' * 40 + b"1" + b"}" * 41, "spu_config" + ".a" * 31, "nested"),
+        (b'{"tsk": "x"}', "tsk", "did you mean 'task'?"),
+        (b'{"task": null}', "task", "may not be null"),
+        (b'{"task": true}', "task", "give a name or an id"),
+        (b'{"task": {"a": 1}}', "task", "give a name or an id"),
+        (b'{"task": "x", "priority": 40000}', "priority", "32767"),
+        (b"[]", "non_field_errors", "dictionary"),
+        (b"null", "non_field_errors", "No data provided"),
+    ],
+)
+def test_it_refuses_with_a_path(client: APIClient, body: bytes, attr: str, words: str) -> None:
+    response = client.post(f"{API}/executions/", body, content_type="application/json")
+    assert response.status_code == 400
+    assert words in errors_of(response)[attr]
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"\xff\xfe", b'{"a": NaN}', b"[" * 100_000, b'{"a": ' + b"9" * 5000 + b"}"]
+)
+@pytest.mark.parametrize("path", ["executions", "parties", "datasets", "spu-configs", "tasks"])
+def test_it_refuses_what_is_no_json(client: APIClient, path: str, body: bytes) -> None:
+    assert client.post(f"{API}/{path}/", body, content_type="application/json").status_code == 400
+
+
+def test_it_refuses_a_body_that_is_too_large(client: APIClient) -> None:
+    response = client.post(f"{API}/parties/", b'"' + b"x" * 3_000_000 + b'"', content_type="application/json")
+    assert response.status_code == 413
+    assert response.json()["errors"][0]["code"] == "too_large"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "executions/not-a-uuid/",
+        "executions/00000000-0000-0000-0000-000000000000/",
+        "executions/?cursor=cD1mb28=",  # a position that is no date
+        "tasks/abc/",
+        "tasks/99999999999999999999999/",
+        "parties/%00/",
+        "parties/?cursor=nonsense",
+    ],
+)
+def test_it_says_not_found_to_a_url_that_leads_nowhere(client: APIClient, path: str) -> None:
+    assert client.get(f"{API}/{path}").status_code == 404
+
+
+@pytest.mark.parametrize("query", ["status=x", "created_after=x", "task=%00"])
+def test_it_refuses_a_filter_that_makes_no_sense(client: APIClient, query: str) -> None:
+    assert client.get(f"{API}/executions/?{query}").status_code == 400
+
+
+# Looking
+
+
+def test_it_shows_all_of_an_execution_in_three_queries(client: APIClient, django_assert_num_queries: Any) -> None:
+    now = timezone.now()
+    execution = make_execution(
+        status=Status.FAILURE,
+        attempt=2,
+        dispatched_at=now,
+        started_at=now,
+        created_at=now,
+        ended_at=now + timedelta(seconds=3),
+        error="the disk is full",
+        error_type="ResourceError",
+        error_party="bob",
+        error_stage="sf_init",
+        submitted_by=User.objects.get(username="root"),
+    )
+    for attempt in (1, 2):
+        for name, party in ((p.name, p) for p in Party.objects.all()):
+            PartyRun.objects.create(
+                execution=execution,
+                party=party,
+                attempt=attempt,
+                job_id=f"{name}-{attempt}",
+                status=RunStatus.FAILURE,
+                devices=["spu"],
+                worker=f"{name}-host-1",
+                error="the disk is full",
+                error_type="ResourceError",
+            )
+    StateChange.objects.create(execution=execution, from_status="QUEUED", to_status="FAILURE", why="bob failed")
+    with django_assert_num_queries(3):  # execution with task and user, runs with parties, changes with users
+        body = client.get(f"{API}/executions/{execution.pk}/").json()
+    assert body["error"] == {
+        "type": "ResourceError",
+        "party": "bob",
+        "stage": "sf_init",
+        "message": "the disk is full",
+    }
+    assert [(run["party"], run["attempt"], run["devices"]) for run in body["runs"]] == [
+        ("alice", 2, ["spu"]),
+        ("bob", 2, ["spu"]),
+    ]
+    assert [(change["from_status"], change["to_status"], change["why"]) for change in body["changes"]] == [
+        ("", "QUEUED", "submitted"),
+        ("QUEUED", "FAILURE", "bob failed"),
+    ]
+    assert body["seconds"] == 3.0
+    assert body["events_url"].endswith(f"/executions/{execution.pk}/events/")
+
+
+def test_it_has_no_error_where_none_happened(client: APIClient) -> None:
+    assert client.get(f"{API}/executions/{make_execution().pk}/").json()["error"] is None
+
+
+def test_it_lists_newest_first_without_documents_in_one_query(
+    client: APIClient, django_assert_num_queries: Any
+) -> None:
+    now = timezone.now()
+    made = [make_execution(created_at=now - timedelta(minutes=age)) for age in (2, 0, 1)]
+    with django_assert_num_queries(1):
+        body = client.get(f"{API}/executions/").json()
+    assert [row["id"] for row in body["results"]] == [str(made[i].pk) for i in (1, 2, 0)]
+    assert not {"documents", "events", "result", "runs"} & set(body["results"][0])
+    assert body["results"][0]["task"] == "customers-psi"
+
+
+def test_it_pages_by_cursor_through_rows_of_one_moment(client: APIClient) -> None:
+    now = timezone.now()
+    made = {str(make_execution(created_at=now).pk) for _ in range(7)}
+    seen: list[str] = []
+    url = f"{API}/executions/?page_size=3"
+    while url:
+        page = client.get(url).json()
+        seen += [row["id"] for row in page["results"]]
+        url = page["next"]
+    assert len(seen) == 7
+    assert set(seen) == made
+
+
+def test_it_filters_executions(client: APIClient) -> None:
+    now = timezone.now()
+    other = make_task("another")
+    old = make_execution(make_task(), created_at=now - timedelta(days=2), status=Status.SUCCESS)
+    new = make_execution(other)
+
+    def found(query: dict[str, Any]) -> list[str]:
+        response = client.get(f"{API}/executions/", query)
+        assert response.status_code == 200, response.content
+        return [row["id"] for row in response.json()["results"]]
+
+    assert found({"status": "SUCCESS"}) == [str(old.pk)]
+    assert found({"status": ["SUCCESS", "QUEUED"]}) == [str(new.pk), str(old.pk)]
+    assert found({"task": "another"}) == [str(new.pk)]
+    assert found({"task_type": "lr"}) == []
+    assert found({"created_after": (now - timedelta(days=1)).isoformat()}) == [str(new.pk)]
+    assert found({"created_before": (now - timedelta(days=1)).isoformat()}) == [str(old.pk)]
+
+
+def test_it_shows_events_in_order_of_arrival(client: APIClient, django_assert_num_queries: Any) -> None:
+    execution = make_execution()
+    for party, sequence in (("bob", 2), ("alice", 1), ("bob", 1)):
+        ExecutionEvent.objects.create(
+            execution=execution, party=party, attempt=1, sequence=sequence, status="RUNNING", timestamp=timezone.now()
+        )
+    url = f"{API}/executions/{execution.pk}/events/"
+    with django_assert_num_queries(2):  # the execution, its events
+        rows = client.get(url).json()["results"]
+    assert [(row["party"], row["sequence"]) for row in rows] == [("bob", 2), ("alice", 1), ("bob", 1)]
+    assert [row["party"] for row in client.get(url, {"party": "alice"}).json()["results"]] == ["alice"]
+    assert client.get(url, {"attempt": 2}).json()["results"] == []
+    assert client.get(url, {"attempt": "x"}).status_code == 400
+
+
+# Cancelling
+
+
+def test_it_cancels(client: APIClient) -> None:
+    execution = make_execution()
+    response = client.post(f"{API}/executions/{execution.pk}/cancel/")
+    assert response.status_code == 202
+    assert response.json()["status"] == "CANCELLED"
+    assert response.json()["changes"][-1]["by"] == "root"
+
+
+def test_it_answers_409_to_cancelling_what_has_ended(client: APIClient) -> None:
+    execution = make_execution(status=Status.SUCCESS)
+    response = client.post(f"{API}/executions/{execution.pk}/cancel/")
+    assert response.status_code == 409
+    assert response.json()["errors"][0] == {
+        "code": "conflict",
+        "detail": "The execution has already ended with SUCCESS; there is nothing to cancel.",
+        "attr": None,
+    }
+
+
+def test_it_offers_no_way_to_edit_or_delete_an_execution(client: APIClient) -> None:
+    url = f"{API}/executions/{make_execution().pk}/"
+    assert client.delete(url).status_code == 405
+    assert client.put(url, {}, format="json").status_code == 405
+
+
+def test_it_runs_an_ended_execution_again_as_a_new_one(client: APIClient) -> None:
+    task = make_task(priority=4)
+    first = Execution.objects.submit(task.documents(), task=task, options=task.options())
+    url = f"/api/v1/executions/{first.pk}/retry/"
+    assert client.post(url).status_code == 409
+    assert Execution.objects.count() == 1
+    first.cancel()
+    response = client.post(url)
+    assert response.status_code == 201
+    again = Execution.objects.exclude(pk=first.pk).get()
+    assert response.headers["Location"].endswith(f"/api/v1/executions/{again.pk}/")
+    assert (again.documents, again.task, again.priority, again.status) == (first.documents, task, 4, "QUEUED")
+    Party.objects.filter(name="bob").update(name="robert")
+    refused = client.post(url)
+    assert refused.status_code == 400
+    assert "sf_init_config.parties.1" in errors_of(refused)

@@ -1,0 +1,399 @@
+"""What a party host has and allows, from its party.toml; it has the last word."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from workers.errors import ConfigError
+from workers.party import PartyHost, remove_run_files
+from workers.validation import validate
+
+TOML = """
+party = "alice"
+output_dir = "kept"
+
+[policy]
+task_types = ["psi", "lr"]
+peers = ["bob", "carol"]
+
+[datasets.customers]
+path = "tables/customers.csv"
+
+[datasets."q1.2026"]
+path = "/data/q1.csv"
+"""
+ALL = 'task_types = ["*"]\npeers = ["*"]'
+POLICY = f"[policy]\n{ALL}\n"
+
+
+def write(directory: Path, content: str | bytes = TOML) -> Path:
+    path = directory / "party.toml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> PartyHost:
+    found = PartyHost.load(write(tmp_path))
+    found.prepare_directories()
+    return found
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("hosts")
+
+
+def result(host: PartyHost, content: str = "uid\na\n") -> Path:
+    """A finished file, where runs write theirs."""
+    source = host.work_root / "result.csv"
+    source.write_text(content)
+    return source
+
+
+def keep(host: PartyHost, name: str, content: str = "uid\na\n", execution: str = "execution-1") -> None:
+    host.keep_output(name, result(host, content), execution)
+
+
+def documents(output: str = "common") -> dict[str, Any]:
+    """As dispatched to alice."""
+    where = {"alice": "10.0.0.1", "bob": "10.0.0.2"}
+    return {
+        "sf_init_config": {
+            "parties": ["alice", "bob"],
+            "self_party": "alice",
+            "cluster": {p: {"address": f"{a}:20000"} for p, a in where.items()},
+        },
+        "spu_config": {"nodes": [{"party": p, "address": f"{a}:20001"} for p, a in where.items()]},
+        "heu_config": {"enable_heu": False},
+        "task_config": {
+            "task_type": "psi",
+            "data_sources": {"alice": "customers", "bob": "clients"},
+            "outputs": {"alice": output},
+            "algorithm_params": {
+                "psi_params": {"input_keys": {"alice": ["uid"], "bob": ["uid"]}, "receivers": ["alice"]}
+            },
+        },
+    }
+
+
+# --- the file
+
+
+def test_it_reads_what_the_host_has_and_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    host = PartyHost.load("party.toml")
+    monkeypatch.chdir("/")
+    assert host.name == "alice"
+    assert (host.policy.task_types, host.policy.peers) == (["psi", "lr"], ["bob", "carol"])
+    assert host.output_dir == tmp_path / "kept"
+    assert host.dataset("customers") == (tmp_path / "tables/customers.csv", None)
+    assert host.dataset("q1.2026") == (Path("/data/q1.csv"), None)
+    assert dict(host.datasets("alice") or {}) == {"customers": None, "q1.2026": None}
+    assert host.datasets("bob") is None
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "party: is required; add it|policy: is required; add it"),
+        (f'partyy = "alice"\n{POLICY}', "party: is required; add it|partyy: unknown key; did you mean 'party'?"),
+        (f'party = "Alice!"\n{POLICY}', "party: is not a valid name; should match ^[a-z][a-z0-9_-]{0,31}$"),
+        (f"party = 7\n{POLICY}", "party: has a wrong value; should be a valid string"),
+        ('party = "a"\n[policy]\npeers = ["*"]', "policy.task_types: is required; add it"),
+        ('party = "a"\n[policy]\ntask_types = []\npeers = "b"', "policy.peers: has a wrong value; should be a valid"),
+        ('party = "a"\n[policy]\ntask_types = []\npeers = ["b", "B"]', "policy.peers.1: is not a valid name; should"),
+        (f'party = "a"\n{POLICY}peer = []', "policy.peer: unknown key; did you mean 'peers'?"),
+        (f'party = "a"\n{POLICY}[datasets.x]\npaht = "a"', "datasets.x.path: is required|did you mean 'path'?"),
+        (f'party = "a"\n{POLICY}[datasets]\nx = "a"', "datasets.x: has a wrong value; should be"),
+        (f'party = "a"\n{POLICY}[datasets."../x"]\npath = "a"', "datasets.../x: is not a valid name; should match"),
+        ('party = "a"\nparty = "b"', "cannot be read: "),
+        ("party = alice", "cannot be read: Invalid value (at line 1, column 9)"),
+        (b"party = '\xff'", "cannot be read: 'utf-8' codec can't decode"),
+    ],
+)
+def test_it_says_what_is_wrong_with_the_file_and_where(tmp_path: Path, content: str | bytes, said: str) -> None:
+    path = write(tmp_path, content)
+    with pytest.raises(ConfigError) as caught:
+        PartyHost.load(path)
+    assert str(caught.value).startswith(f"{path} ")
+    for words in said.split("|"):
+        assert words in str(caught.value)
+
+
+def test_it_says_which_file_is_missing_and_what_to_set(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        PartyHost.load(tmp_path / "party.toml")
+    assert str(caught.value) == f"{tmp_path}/party.toml does not exist; set PARTY_TOML to this host's party.toml"
+    with pytest.raises(ConfigError, match=r"cannot be read: .*Is a directory"):
+        PartyHost.load(tmp_path)
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    content=st.binary(max_size=80)
+    | st.dictionaries(st.sampled_from(["party", "policy", "datasets", "x"]), st.integers() | st.text()).map(
+        lambda d: "\n".join(f"{k} = {json.dumps(v)}" for k, v in d.items()).encode("utf-8", "replace")
+    )
+)
+def test_it_raises_nothing_but_config_errors_for_a_wrong_file(shared: Path, content: bytes) -> None:
+    path = write(shared, content)
+    with pytest.raises(ConfigError) as caught:
+        PartyHost.load(path)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_it_says_that_the_outputs_have_no_place(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("a file")
+    with pytest.raises(ConfigError, match=r"^output_dir of party.toml cannot be written: File exists$"):
+        PartyHost.load(write(tmp_path)).prepare_directories()
+
+
+# --- datasets and outputs
+
+
+def test_it_takes_a_registered_dataset_before_an_output_of_that_name(host: PartyHost, tmp_path: Path) -> None:
+    keep(host, "customers")
+    assert host.dataset("customers") == (tmp_path / "tables/customers.csv", None)
+
+
+def test_it_gives_an_output_with_the_execution_that_made_it(host: PartyHost) -> None:
+    keep(host, "common", "uid\na\n", "execution-1")
+    keep(host, "common.v2", "uid\nb\n", "execution-2")
+    assert host.dataset("common") == (host.output_dir / "common.csv", "execution-1")
+    assert host.dataset("common.v2") == (host.output_dir / "common.v2.csv", "execution-2")
+    assert sorted(host.outputs()) == ["common", "common.v2"]
+    assert set(host.datasets("alice") or {}) == {"customers", "q1.2026", "common", "common.v2"}
+
+
+def test_it_replaces_an_output_and_its_origin(host: PartyHost) -> None:
+    keep(host, "common", "uid\nold\n", "execution-1")
+    keep(host, "common", "uid\nnew\n", "execution-2")
+    path, origin = host.dataset("common")
+    assert (path.read_text(), origin) == ("uid\nnew\n", "execution-2")
+    assert sorted(p.name for p in host.output_dir.iterdir() if p.is_file()) == ["common.csv", "common.origin.json"]
+    assert list(host.work_root.iterdir()) == [], "the source was moved, not copied"
+
+
+@pytest.mark.parametrize("step", ["os.replace", "json.dumps"])
+def test_it_never_leaves_a_wrong_origin_behind_a_crash(
+    host: PartyHost, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    keep(host, "common", "uid\nold\n", "execution-1")
+
+    def crash(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    source = result(host, "uid\nnew\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(f"workers.party.{step}", crash)
+        with pytest.raises(KeyboardInterrupt):
+            host.keep_output("common", source, "execution-2")
+    path, origin = host.dataset("common")
+    assert (path.read_text(), origin) == ("uid\nold\n" if step == "os.replace" else "uid\nnew\n", None)
+
+
+@pytest.mark.parametrize("note", ["", "{", '{"other": 1}'])
+def test_it_knows_no_origin_where_the_note_says_none(host: PartyHost, note: str) -> None:
+    keep(host, "common")
+    (host.output_dir / "common.origin.json").write_text(note)
+    assert host.dataset("common") == (host.output_dir / "common.csv", None)
+
+
+def test_it_shows_a_reader_the_old_output_or_the_new_one(host: PartyHost) -> None:
+    old, new = "uid\n" + "old\n" * 5000, "uid\n" + "new\n" * 5000
+    keep(host, "common", old)
+    over = threading.Event()
+    seen: set[str] = set()
+
+    def read() -> None:
+        while not over.is_set():
+            seen.add(host.dataset("common")[0].read_text())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for turn in range(60):
+        keep(host, "common", new if turn % 2 else old)
+    over.set()
+    reader.join(10)
+    assert not reader.is_alive()
+    assert seen <= {old, new}
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("comon", "did you mean 'common'?"), ("z", "known: common, customers, q1.2026")]
+)
+def test_it_says_which_datasets_there_are(host: PartyHost, name: str, hint: str) -> None:
+    keep(host, "common")
+    with pytest.raises(ConfigError) as caught:
+        host.dataset(name)
+    assert str(caught.value) == f"alice has no dataset {name!r}; {hint}"
+
+
+TRICKS = [
+    "../x",
+    "..",
+    ".",
+    "a/b",
+    "/etc/passwd",
+    "",
+    "a\n",
+    "-a",
+    "a\0",
+    "~",
+    ".spool",
+    "a" * 129,
+    "a\\b",
+    "ä",
+    "%2e%2e",
+]
+
+
+@pytest.mark.parametrize("name", TRICKS)
+def test_it_refuses_names_that_are_more_than_names(host: PartyHost, name: str, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    for call in (lambda: host.dataset(name), lambda: host.keep_output(name, tmp_path / "party.toml", "e")):
+        with pytest.raises(ConfigError, match=r"^an output's name has a character that is not allowed$"):
+            call()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.text(st.sampled_from("a.b/\\~-_\0\n "), max_size=12))
+def test_it_never_leaves_its_output_directory(shared: Path, name: str) -> None:
+    host = PartyHost.load(write(shared))
+    host.prepare_directories()
+    try:
+        keep(host, name)
+    except ConfigError:
+        return
+    assert host.dataset(name)[0].parent == host.output_dir
+    assert host.dataset(name)[0].name == f"{name}.csv"
+
+
+# --- policy
+
+
+@pytest.mark.parametrize("policy", [ALL, 'task_types = ["psi"]\npeers = ["bob"]'])
+def test_it_allows_what_the_policy_allows(tmp_path: Path, policy: str) -> None:
+    PartyHost.load(write(tmp_path, f'party = "alice"\n[policy]\n{policy}\n')).check(validate(documents()))
+
+
+@pytest.mark.parametrize(
+    ("policy", "output", "text"),
+    [
+        ('task_types = ["lr"]\npeers = ["*"]', "common", "alice's policy does not allow task type psi"),
+        ('task_types = []\npeers = ["*"]', "common", "alice's policy does not allow task type psi"),
+        ('task_types = ["*"]\npeers = ["carol"]', "common", "alice's policy does not allow computing with bob"),
+        ('task_types = ["*"]\npeers = []', "common", "alice's policy does not allow computing with bob"),
+        ('task_types = ["*"]\npeers = ["alice"]', "common", "alice's policy does not allow computing with bob"),
+        (ALL, "customers", "output customers at alice has the name of a registered dataset; choose another"),
+    ],
+)
+def test_it_refuses_what_the_policy_does_not_allow(tmp_path: Path, policy: str, output: str, text: str) -> None:
+    content = f'party = "alice"\n[policy]\n{policy}\n[datasets.customers]\npath = "c.csv"\n'
+    host = PartyHost.load(write(tmp_path, content))
+    with pytest.raises(ConfigError) as caught:
+        host.check(validate(documents(output)))
+    assert str(caught.value) == text
+
+
+# --- where to listen
+
+
+@pytest.mark.parametrize("listens", ["0.0.0.0", "[::]", "private.example"])
+def test_it_listens_where_the_host_says(tmp_path: Path, listens: str) -> None:
+    host = PartyHost.load(write(tmp_path, f'listen_host = "{listens}"\n{TOML}'))
+    sent = documents()
+    local = host.localized(sent)
+    assert sent == documents(), "what was sent stays as it was: its digest is compared with the peers'"
+    cluster, nodes = local["sf_init_config"]["cluster"], local["spu_config"]["nodes"]
+    assert cluster["alice"] == {"address": "10.0.0.1:20000", "listen_addr": f"{listens}:20000"}
+    assert nodes[0] == {"party": "alice", "address": "10.0.0.1:20001", "listen_address": f"{listens}:20001"}
+    assert (cluster["bob"], nodes[1]) == (sent["sf_init_config"]["cluster"]["bob"], sent["spu_config"]["nodes"][1])
+    validate(local)
+
+
+def test_it_listens_at_its_address_where_the_host_says_nothing(host: PartyHost, tmp_path: Path) -> None:
+    assert host.localized(documents()) == documents()
+    # and has no SPU link to listen on where there is none
+    elsewhere = PartyHost.load(write(tmp_path, f'listen_host = "0.0.0.0"\n{TOML}'))
+    local = elsewhere.localized(documents() | {"spu_config": {"enable_spu": False}})
+    assert local["sf_init_config"]["cluster"]["alice"]["listen_addr"] == "0.0.0.0:20000"
+    assert local["spu_config"] == {"enable_spu": False}
+
+
+# --- private directories
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from workers.party import PartyHost
+lock = PartyHost.load(sys.argv[1]).claim_workdir(Path(sys.argv[2]))
+(Path(sys.argv[2]) / "rows.csv").write_text("uid\\na\\n")
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_it_removes_the_directories_of_dead_processes_alone(host: PartyHost, tmp_path: Path) -> None:
+    held, other = host.workdir("execution", 1), host.workdir("execution", 2)
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / "party.toml")]
+    holders = [
+        subprocess.Popen([*command, str(path)], stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent)
+        for path in (held, other)
+    ]
+    try:
+        for holder in holders:
+            assert holder.stdout
+            assert holder.stdout.readline() == b"held\n"
+        (host.work_root / "stray file").write_text("x")
+        host.remove_abandoned_workdirs()
+        assert [(p / "rows.csv").exists() for p in (held, other)] == [True, True]
+        holders[1].send_signal(signal.SIGKILL)
+        holders[1].wait(10)
+        host.remove_abandoned_workdirs()
+        assert [(p / "rows.csv").exists() for p in (held, other)] == [True, False]
+        assert not other.exists()
+    finally:
+        for holder in holders:
+            holder.kill()
+            holder.communicate(timeout=10)
+    host.remove_abandoned_workdirs()
+    assert not held.exists()
+    assert (host.work_root / "stray file").exists()
+
+
+def test_it_begins_an_attempt_with_an_empty_directory(host: PartyHost) -> None:
+    path = host.workdir("execution", 1)
+    path.mkdir()
+    (path / "left over").write_text("x")
+    with host.claim_workdir(path):
+        assert [p.name for p in path.iterdir()] == [".lock"]
+        private = (path, host.output_dir, host.work_root, host.spool_dir)
+        assert [p.stat().st_mode & 0o777 for p in private] == [0o700] * 4
+
+
+def test_it_removes_what_a_run_left_and_nothing_older(host: PartyHost) -> None:
+    path = host.workdir("execution", 1)
+    host.claim_workdir(path).close()
+    old, new = (Path(f"/tmp/psi_test_{os.getpid()}_{age}.trace") for age in ("old", "new"))
+    old.touch()
+    os.utime(old, (1_000_000, 1_000_000))
+    new.touch()
+    remove_run_files(path, new.stat().st_mtime)
+    left = [p.exists() for p in (path, new, old)]
+    old.unlink()
+    assert left == [False, False, True]

@@ -1,0 +1,332 @@
+"""The main job, for real: REST API, coordinator, Redis, one worker process per party, SecretFlow over the network.
+
+Nothing here is faked. One site serves the whole module; its processes run for its length, unless a test
+kills them.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from executions.demo import ENDED, Service
+from executions.trial import Trial
+from fixtures.tables import clear_auc, write_tables
+from tests.stack import DIRECTORY
+
+pytestmark = pytest.mark.pipeline
+
+TIME_LIMIT = 150.0
+TWO = ("alice", "bob")
+
+
+class Site:
+    """A trial and a client of it."""
+
+    def __init__(self, trial: Trial, service: Service, tables: dict[str, Path]) -> None:
+        self.trial, self.service, self.tables = trial, service, tables
+
+    def submit(self, body: dict[str, Any]) -> dict[str, Any]:
+        return self.service.call("POST", "/api/v1/executions/", body)
+
+    def get(self, execution: dict[str, Any]) -> dict[str, Any]:
+        return self.service.call("GET", f"/api/v1/executions/{execution['id']}/")
+
+    def wait(
+        self, execution: dict[str, Any], until: Callable[[dict[str, Any]], bool], limit: float = TIME_LIMIT
+    ) -> dict[str, Any]:
+        end = time.monotonic() + limit
+        while not until(execution := self.get(execution)):
+            self.trial.check()
+            assert time.monotonic() < end, f"still {execution['status']} {execution['stage']} after {limit} s"
+            time.sleep(0.02)
+        return execution
+
+    def run(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The execution at its end, with everything let go of."""
+        self.wait_until_idle()
+        return self.wait(self.submit(body), lambda e: e["status"] in ENDED)
+
+    def wait_until_idle(self) -> None:
+        """Until every worker is there, waits for a job, and has a standby process."""
+        redis = Redis.from_url(self.trial.redis_url)
+        end = time.monotonic() + TIME_LIMIT
+        for party in TWO:
+            while True:
+                keys = redis.smembers(f"rq:workers:{party}")
+                if (
+                    keys
+                    and any(redis.hget(key, "state") == b"idle" for key in keys)
+                    and not redis.llen(f"rq:queue:{party}")
+                ):
+                    break
+                self.trial.check()
+                assert time.monotonic() < end, f"{party}'s worker is not idle"
+                time.sleep(0.05)
+
+    def worker_pids(self, party: str) -> list[int]:
+        """The worker process and its children: standby and job."""
+        worker = self.trial.processes[f"worker-{party}"].pid
+        children = Path(f"/proc/{worker}/task/{worker}/children").read_text().split()
+        return [worker, *map(int, children)]
+
+
+def documents(**task: Any) -> dict[str, Any]:
+    return {
+        "sf_init_config": {"parties": ["alice", "bob"]},
+        "spu_config": {},
+        "heu_config": {"enable_heu": False},
+        "task_config": {
+            "task_type": "psi",
+            "data_sources": {"alice": "breast_cancer", "bob": "breast_cancer"},
+            "outputs": {"alice": "common", "bob": "common"},
+            "algorithm_params": {
+                "psi_params": {"input_keys": {"alice": ["uid"], "bob": ["uid"]}, "receivers": ["alice", "bob"]}
+            },
+        }
+        | task,
+    }
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    directory = DIRECTORY / "site"
+    directory.mkdir()
+    with Trial(directory, ("alice", "bob", "carol")) as trial:
+        trial.start_valkey()
+        tables = write_tables(directory)
+        carol = directory / "carol.csv"
+        carol.write_text("uid,c\n" + "".join(f"patient-{i:04},{i}\n" for i in range(0, 569, 3)))
+        duplicates = directory / "duplicates.csv"
+        duplicates.write_text("uid,x\n" + "patient-0001,1\npatient-0001,2\n" * 3)
+        for party in trial.parties:
+            removed = directory / "removed.csv"
+            mine = tables.get(party, carol)
+            trial.write_party(party, {"breast_cancer": mine, "duplicates": duplicates, "removed": removed})
+        for party in TWO:
+            trial.start_worker(party)
+        _, token = trial.prepare_site()
+        trial.start_web()
+        trial.start_coordinator()
+        service = Service(trial.url, token)
+        service.wait_until_up(trial)
+        parties = {p["name"]: p["id"] for p in service.call("GET", "/api/v1/parties/")["results"]}
+        for party in TWO:
+            for name in ("duplicates", "removed", "unregistered-there"):
+                service.call(
+                    "POST", "/api/v1/datasets/",
+                    {"party": party, "name": name, "columns": {"uid": "str", "x": "int"}, "key_columns": ["uid"]},
+                )  # fmt: skip
+        assert set(parties) == set(trial.parties)
+        trial.wait_for_workers(*TWO)
+        yield Site(trial, service, tables)
+
+
+@pytest.fixture(scope="module")
+def joined(site: Site) -> dict[str, Any]:
+    """The finished intersection, whose outputs are the input of the regression."""
+    return site.run({"task": "intersect patients"})
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def leftovers(site: Site) -> list[str]:
+    """Private directories of runs and trace files: they hold intersection rows."""
+    found = [str(p) for party in site.trial.parties for p in (site.trial.party_dir(party) / "outputs/.work").glob("*")]
+    return found + [
+        str(p) for p in Path("/tmp").glob("psi_*.trace") if p.stat().st_mtime > site.trial.directory.stat().st_ctime
+    ]
+
+
+def test_it_intersects_two_tables_and_trains_a_model_on_the_result(site: Site, joined: dict[str, Any]) -> None:
+    expected = {r["uid"] for r in rows(site.tables["alice"])} & {r["uid"] for r in rows(site.tables["bob"])}
+
+    assert joined["status"] == "SUCCESS", joined["error"]
+    assert joined["result"]["intersection_count"] == {"alice": len(expected), "bob": len(expected)}
+    kept = {p: rows(site.trial.party_dir(p) / "outputs/patients_in_common.csv") for p in TWO}
+    assert [r["uid"] for r in kept["alice"]] == [r["uid"] for r in kept["bob"]]
+    assert {r["uid"] for r in kept["alice"]} == expected
+    assert "malignant" in kept["bob"][0]
+    assert "malignant" not in kept["alice"][0]
+
+    lr = site.run({"task": "predict malignancy"})
+
+    assert lr["status"] == "SUCCESS", lr["error"]
+    _, clear = clear_auc(site.tables["alice"], site.tables["bob"])
+    assert lr["result"]["metrics"]["auc"] == pytest.approx(clear, abs=0.02)
+    assert len(rows(site.trial.party_dir("bob") / "outputs/malignancy_predictions.csv")) == len(expected)
+    assert not (site.trial.party_dir("alice") / "outputs/malignancy_predictions.csv").exists()
+
+    site.wait_until_idle()
+    events = site.service.call("GET", f"/api/v1/executions/{lr['id']}/events/")["results"]
+    for party in TWO:
+        stages = [e["stage"] for e in events if e["party"] == party]
+        assert list(dict.fromkeys(stages)) == [
+            "task_started", "sf_init", "sf_cluster_ready", "spu_init", "devices_ready", "task_execution", "cleanup",
+        ]  # fmt: skip
+    assert [c["to_status"] for c in lr["changes"]] == ["QUEUED", "DISPATCHED", "RUNNING", "SUCCESS"]
+    site.wait_until_idle()
+    assert leftovers(site) == []
+
+
+def test_it_gives_the_intersection_to_one_receiver_alone(site: Site) -> None:
+    psi = documents(outputs={"bob": "bobs-alone"})
+    psi["task_config"]["algorithm_params"]["psi_params"]["receivers"] = ["bob"]
+    done = site.run(psi)
+    assert done["status"] == "SUCCESS", done["error"]
+    assert set(done["result"]["intersection_count"]) == {"bob"}
+    assert (site.trial.party_dir("bob") / "outputs/bobs-alone.csv").exists()
+    assert not (site.trial.party_dir("alice") / "outputs/bobs-alone.csv").exists()
+
+
+def test_it_runs_over_grpc(site: Site) -> None:
+    over_grpc = documents() | {
+        "sf_init_config": {"parties": ["bob", "alice"], "cross_silo_comm_backend": "grpc"},
+        "spu_config": {"runtime_config": {"protocol": "CHEETAH", "field": "FM64"}},
+    }
+    done = site.run(over_grpc)
+    assert done["status"] == "SUCCESS", done["error"]
+
+
+@pytest.mark.parametrize(
+    ("task", "party", "error_type", "words"),
+    [
+        ({"data_sources": {"alice": "breast_cancer", "bob": "removed"}}, "bob", "ConfigError",
+         "the file of dataset removed is missing on this host"),
+        ({"data_sources": {"alice": "unregistered-there", "bob": "breast_cancer"}}, "alice", "ConfigError",
+         "alice has no dataset 'unregistered-there'"),
+        ({"data_sources": {"alice": "breast_cancer", "bob": "duplicates"}}, "bob", "ConfigError",
+         "occur in another row"),
+        ({"outputs": {"alice": "breast_cancer", "bob": "x"}}, "alice", "ConfigError", "name of a registered dataset"),
+    ],
+)  # fmt: skip
+def test_it_names_the_party_and_the_cause_within_seconds(
+    site: Site, task: dict[str, Any], party: str, error_type: str, words: str
+) -> None:
+    failed = site.run(documents(**task))
+    assert failed["status"] == "FAILURE"
+    assert (failed["error"]["party"], failed["error"]["type"]) == (party, error_type)
+    assert words in failed["error"]["message"]
+    assert str(site.trial.directory) not in json.dumps(failed), "a path left the party"
+    # stopped by the coordinator, not by waiting out a time limit
+    assert "did not come to the meeting" not in json.dumps(failed)
+    assert {r["status"] for r in failed["runs"]} <= {"FAILURE", "STOPPED"}
+    site.wait_until_idle()
+    assert leftovers(site) == []
+
+
+def test_it_names_a_column_that_the_file_does_not_have(site: Site) -> None:
+    # registered with the column, so that only the party can find out
+    site.service.call(
+        "POST", "/api/v1/datasets/",
+        {"party": "bob", "name": "patients_in_common_2", "columns": {"uid": "str"}, "key_columns": []},
+    )  # fmt: skip
+    outputs = site.trial.party_dir("bob") / "outputs"
+    outputs.mkdir(exist_ok=True)
+    (outputs / "patients_in_common_2.csv").write_text("user_id,x\na,1\n")
+    failed = site.run(documents(data_sources={"alice": "breast_cancer", "bob": "patients_in_common_2"}))
+    assert (failed["error"]["party"], failed["error"]["stage"]) == ("bob", "task_started")
+    assert "has no column 'uid'" in failed["error"]["message"]
+
+
+def test_it_fails_fast_and_says_so_when_a_process_is_killed_and_retries(site: Site) -> None:
+    site.wait_until_idle()
+    execution = site.submit(documents())
+    site.wait(execution, lambda e: e["status"] == "RUNNING")
+    for pid in site.worker_pids("bob")[1:]:
+        os.kill(pid, signal.SIGKILL)
+    killed = site.wait(execution, lambda e: e["status"] in {"RETRY", *ENDED})
+    if killed["status"] == "SUCCESS":
+        pytest.fail("the run was over before it could be killed")
+    retry = next(c for c in site.get(execution)["changes"] if c["to_status"] == "RETRY")
+    assert "bob" in retry["why"]
+    assert "killed (signal 9" in retry["why"]
+    done = site.wait(execution, lambda e: e["status"] in ENDED)
+    assert (done["status"], done["attempt"]) == ("SUCCESS", 2)
+
+
+def test_it_finds_a_worker_that_was_killed_and_leaves_nothing_computing(site: Site, joined: dict[str, Any]) -> None:
+    site.wait_until_idle()
+    execution = site.submit({"task": "predict malignancy"})
+    site.wait(execution, lambda e: e["status"] == "RUNNING")
+    processes = site.worker_pids("bob")
+    site.trial.stop_process("worker-bob", signal.SIGKILL)
+    site.trial.start_worker("bob", "worker-bob")
+    site.wait(execution, lambda e: any(c["to_status"] == "RETRY" for c in e["changes"]) or e["status"] in ENDED)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in processes)
+    retry = next(c for c in site.get(execution)["changes"] if c["to_status"] == "RETRY")
+    assert "worker of bob" in retry["why"]  # gone with its job, or before it began it
+    done = site.wait(execution, lambda e: e["status"] in ENDED)
+    assert (done["status"], done["attempt"]) == ("SUCCESS", 2)
+    site.wait_until_idle()
+    assert leftovers(site) == []
+
+
+def test_it_stops_a_cancelled_run_at_all_parties(site: Site, joined: dict[str, Any]) -> None:
+    site.wait_until_idle()
+    lr = site.submit({"task": "predict malignancy"})
+    site.wait(lr, lambda e: e["status"] == "RUNNING")
+    site.service.call("POST", f"/api/v1/executions/{lr['id']}/cancel/")
+    done = site.wait(lr, lambda e: e["status"] in ENDED)
+    assert done["status"] == "CANCELLED"
+    site.wait_until_idle()
+    assert leftovers(site) == []
+
+
+def test_it_ends_an_execution_whose_party_has_no_worker(site: Site) -> None:
+    site.wait_until_idle()
+    site.trial.stop_process("worker-bob")
+    execution = site.submit(documents())
+    waiting = site.wait(execution, lambda e: bool(e["waiting_for"]) or e["status"] in ENDED)
+    assert "bob has no live worker; start `manage.py rqworker bob`" in waiting["waiting_for"]
+    failed = site.wait(execution, lambda e: e["status"] in ENDED)
+    assert (failed["status"], failed["error"]["party"], failed["error"]["type"]) == ("FAILURE", "bob", "ResourceError")
+    site.trial.start_worker("bob")
+    site.trial.wait_for_workers(*TWO)
+    assert site.run(documents())["status"] == "SUCCESS"
+
+
+def test_it_says_that_redis_is_away_and_goes_on_when_it_is_back(site: Site) -> None:
+    site.wait_until_idle()
+    site.trial.stop_process("valkey")
+    execution = site.submit(documents())
+    waiting = site.wait(execution, lambda e: bool(e["waiting_for"]))
+    assert "Redis is not reachable" in waiting["waiting_for"]
+    site.trial.start_valkey()
+    done = site.wait(execution, lambda e: e["status"] in ENDED)
+    assert done["status"] == "SUCCESS", done["error"]
+
+
+def test_it_intersects_the_tables_of_three_parties(site: Site) -> None:
+    dataset = {"party": "carol", "name": "breast_cancer", "columns": {"uid": "str"}}
+    site.service.call("POST", "/api/v1/datasets/", dataset)
+    site.trial.start_worker("carol")
+    site.trial.wait_for_workers("carol")
+    names = ["alice", "bob", "carol"]
+    psi_params = {"input_keys": {p: ["uid"] for p in names}, "receivers": names, "protocol": "PROTOCOL_ECDH_3PC"}
+    body = documents(
+        data_sources=dict.fromkeys(names, "breast_cancer"),
+        outputs=dict.fromkeys(names, "of-three"),
+        algorithm_params={"psi_params": psi_params},
+    ) | {"sf_init_config": {"parties": names}, "spu_config": {"runtime_config": {"protocol": "ABY3"}}}
+    done = site.run(body)
+    site.trial.stop_process("worker-carol")
+    assert done["status"] == "SUCCESS", done["error"]
+    tables = [site.tables["alice"], site.tables["bob"], site.trial.directory / "carol.csv"]
+    expected = set.intersection(*({r["uid"] for r in rows(table)} for table in tables))
+    assert set(done["result"]["intersection_count"].values()) == {len(expected)}
+    for party in names:
+        kept = rows(site.trial.party_dir(party) / "outputs/of-three.csv")
+        assert {r["uid"] for r in kept} == expected

@@ -1,0 +1,287 @@
+"""A party's own tables: what is wrong with one is said by name of the dataset, never by path or content."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from workers.errors import ConfigError
+from workers.tables import check_unique, column_types, read_columns
+
+#: More than the one block of a file from which types are inferred.
+BLOCK_ROWS = 300_000
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tables")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Callable[[str | bytes], Path]:
+    def write(content: str | bytes) -> Path:
+        path = tmp_path / "secret-place.csv"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+Table = Callable[[str | bytes], Path]
+
+
+def refusal(call: Callable[..., Any], path: Path, *args: Any) -> str:
+    """The text of the ConfigError, which names the dataset and no path."""
+    with pytest.raises(ConfigError) as caught:
+        call(path, "patients", *args)
+    text = str(caught.value)
+    assert "patients" in text
+    assert "/" not in text
+    assert "secret-place" not in text
+    return text
+
+
+# --- types
+
+
+def test_it_infers_the_types_of_the_columns(table: Table) -> None:
+    path = table("i,neg,f,e,s,b,day,empty,mixed\n1,-2,1.5,1e5,x,true,2020-01-01,,1\n2,3,2,2,y,false,2020-01-02,,z\n")
+    assert column_types(path, "patients") == {
+        "i": "int",
+        "neg": "int",
+        "f": "float",
+        "e": "float",
+        "s": "str",
+        "b": "bool",
+        "day": "str",
+        "empty": "str",
+        "mixed": "str",
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "types"),
+    [
+        (b"\xef\xbb\xbfuid,x\na,1\n", {"uid": "str", "x": "int"}),
+        (b"uid,x\r\na,1\r\n", {"uid": "str", "x": "int"}),
+        (b'"uid","x, y"\n"a\nb",1\n', {"uid": "str", "x, y": "int"}),
+        (b"uid,x\n", {"uid": "str", "x": "str"}),
+        ("größe,名\n1,a\n".encode(), {"größe": "int", "名": "str"}),
+        (b"uid,x\na\xff,1\n", {"uid": "str", "x": "int"}),
+    ],
+    ids=["BOM", "CRLF", "quoted", "no rows", "names", "a value that is not UTF-8"],
+)
+def test_it_reads_the_header_line(table: Table, content: bytes, types: dict[str, str]) -> None:
+    assert column_types(table(content), "patients") == types
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\n",
+        b"\n\n\n",
+        b"a,b",
+        b"a,b\n1,2\n1,2,3\n",
+        b'a,b\n"x,2\n3,4\n',
+        b"\xff\xfe,b\n1,2\n",
+        "a,b\n1,2\n".encode("utf-16"),
+        bytes(range(256)) * 10,
+        b"\0" * 100,
+        b"PK\x03\x04" + bytes(200),
+        b"x" * 3_000_000,
+    ],
+    ids=lambda content: repr(content[:12]),
+)
+@pytest.mark.parametrize(
+    "call",
+    [
+        column_types,
+        lambda path, name: read_columns(path, name, ["a"]),
+        lambda path, name: check_unique(path, name, ["a"]),
+    ],
+    ids=["column_types", "read_columns", "check_unique"],
+)
+def test_it_says_that_a_file_is_no_csv(table: Table, content: bytes, call: Callable[..., Any]) -> None:
+    assert "cannot be read as CSV with a header line" in refusal(call, table(content))
+
+
+@pytest.mark.parametrize("name", ["gone.csv", "x" * 300, "a\0b", "gone/deeper.csv", "."])
+@pytest.mark.parametrize(
+    "call",
+    [
+        column_types,
+        lambda path, name: read_columns(path, name, ["a"]),
+        lambda path, name: check_unique(path, name, ["a"]),
+    ],
+    ids=["column_types", "read_columns", "check_unique"],
+)
+def test_it_says_that_the_file_is_missing(tmp_path: Path, name: str, call: Callable[..., Any]) -> None:
+    text = refusal(call, tmp_path / name)
+    assert text == "the file of dataset patients is missing on this host; check party.toml"
+
+
+def test_it_says_the_same_of_a_file_that_may_not_be_looked_at(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied", "/secret-place")
+
+    path = table("a\n1\n")
+    # root may look at everything
+    monkeypatch.setattr(Path, "is_file", refuse)
+    assert "is missing on this host" in refusal(column_types, path)
+
+
+@pytest.mark.parametrize("header", ["a,a", "a,b,a", "a,,", '"a",a'])
+def test_it_says_that_a_column_is_named_twice(table: Table, header: str) -> None:
+    path = table(f"{header}\n{','.join('1' * (header.count(',') + 1))}\n")
+    for call in (column_types, lambda p, d: read_columns(p, d, ["a"]), lambda p, d: check_unique(p, d, ["a"])):
+        assert refusal(call, path) == "dataset patients names a column twice; each column needs its own name"
+
+
+# --- numeric columns
+
+
+def test_it_reads_numbers_in_the_order_asked_for(table: Table) -> None:
+    path = table("uid,a,b,c,d\nx,1,2.5,true,9007199254740993\ny,-3,1e3,false,-1\n")
+    array = read_columns(path, "patients", ["b", "a", "c", "d"])
+    assert array.dtype == "float64"
+    # the nearest float64 of a whole number that has none
+    assert array.tolist() == [[2.5, 1.0, 1.0, 9007199254740992.0], [1000.0, -3.0, 0.0, -1.0]]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(st.tuples(st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False)), min_size=1)
+)
+def test_it_reads_every_number_as_float64_does(shared: Path, rows: list[tuple[int, float]]) -> None:
+    path = shared / "numbers.csv"
+    path.write_text("a,b\n" + "".join(f"{a},{b!r}\n" for a, b in rows))
+    assert read_columns(path, "patients", ["a", "b"]).tolist() == [[float(a), b] for a, b in rows]
+
+
+def test_it_reads_a_column_whose_first_fraction_comes_late(table: Table) -> None:
+    path = table("a,b\n" + "1,2\n" * BLOCK_ROWS + "1.5,2\n")
+    array = read_columns(path, "patients", ["a"])
+    assert array.shape == (BLOCK_ROWS + 1, 1)
+    assert array[-1, 0] == 1.5
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("a,b\n1,2\n,3\n,4\n", "column 'a' of dataset patients has 2 empty values"),
+        ("a,b\n1,2\nNULL,3\n", "column 'a' of dataset patients has 1 empty values"),
+        ("a,b\n1,2\nnan,3\n", "column 'a' of dataset patients has 1 empty values"),
+        ("a,b\ntrue,2\n,3\n", "column 'a' of dataset patients has 1 empty values"),
+        ("a,b\n1,2\ninf,3\n", "column 'a' of dataset patients has 1 infinite values"),
+        ("a,b\n1,2\n-inf,3\n1e999,3\n", "column 'a' of dataset patients has 2 infinite values"),
+        ("a,b\nx,2\n", "column 'a' of dataset patients is not numeric"),
+        ("a,b\n2020-01-01,2\n", "column 'a' of dataset patients is not numeric"),
+        ("a,b\n,2\n,3\n", "column 'a' of dataset patients is not numeric"),
+        ("b,c\n1,2\n", "dataset patients has no column 'a'"),
+        ("A,b\n1,2\n", "dataset patients has no column 'a'"),
+    ],
+)
+def test_it_says_which_column_is_not_fit_for_arithmetic(table: Table, content: str, text: str) -> None:
+    assert refusal(read_columns, table(content), ["b", "a"]) == text
+
+
+@pytest.mark.parametrize("line", ["patient-0001,2\n", "1,2,3\n", "\n1,2\n3\n"])
+def test_it_says_that_a_late_line_does_not_fit(table: Table, line: str) -> None:
+    path = table("a,b\n" + "1,2\n" * BLOCK_ROWS + line)
+    text = refusal(read_columns, path, ["a"])
+    assert text == "dataset patients has a line that does not fit its columns or is not UTF-8"
+
+
+# --- keys
+
+
+@pytest.mark.parametrize(
+    ("content", "keys"),
+    [
+        ("uid\n1\n1.0\n01\n+1\n 1\n", ["uid"]),
+        ("uid\ntrue\nTrue\n", ["uid"]),
+        ('uid\n""\nNULL\nnull\nnan\n', ["uid"]),
+        ("a,b\n1,23\n12,3\n1,3\n", ["a", "b"]),
+        ("a,b\n1,1\n1,2\n2,1\n", ["a", "b"]),
+        ("uid,x\n", ["uid"]),
+    ],
+)
+def test_it_compares_keys_as_text(table: Table, content: str, keys: list[str]) -> None:
+    check_unique(table(content), "patients", keys)
+
+
+@pytest.mark.parametrize(
+    ("content", "keys", "count"),
+    [
+        ("uid,x\na,1\na,2\n", ["uid"], 1),
+        ("uid,x\na,1\nb,1\na,2\na,3\nb,2\n", ["uid"], 3),
+        ("a,b,c\n1,1,x\n1,2,x\n1,1,y\n", ["a", "b"], 1),
+        ("a,b,c\n1,1,x\n1,2,x\n1,1,y\n", ["b", "a"], 1),
+        ('uid\n"a"\na\n', ["uid"], 1),
+        ("uid,x\n,1\n,2\n", ["uid"], 1),
+        ("[id],.x\na,1\na,1\n", ["[id]", ".x"], 1),
+    ],
+)
+def test_it_counts_rows_with_keys_of_another_row(table: Table, content: str, keys: list[str], count: int) -> None:
+    text = refusal(check_unique, table(content), keys)
+    assert text == (
+        f"dataset patients has {count} rows whose {', '.join(keys)} occur in another row; "
+        "PSI needs each key once, so remove the duplicates"
+    )
+
+
+key = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=3)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.tuples(key, st.sampled_from(["1", "1.0", "", "NULL", "01"])), min_size=1, max_size=6))
+def test_it_finds_duplicates_exactly_where_there_are_any(shared: Path, rows: list[tuple[str, str]]) -> None:
+    path = shared / "keys.csv"
+    with path.open("w", newline="") as handle:
+        writer = csv.writer(handle, quoting=csv.QUOTE_ALL, lineterminator="\n")
+        writer.writerows([("a", "b"), *rows])
+    surplus = sum(Counter(rows).values()) - len(set(rows))
+    if surplus:
+        assert f"has {surplus} rows whose a, b" in refusal(check_unique, path, ["a", "b"])
+    else:
+        check_unique(path, "patients", ["a", "b"])
+
+
+def test_it_says_that_a_key_column_is_missing(table: Table) -> None:
+    path = table("uid,x\na,1\n")
+    assert refusal(check_unique, path, ["uid", "dob"]) == "dataset patients has no column 'dob'"
+
+
+def test_it_says_that_a_key_is_not_utf_8(table: Table) -> None:
+    path = table(b"uid,x\na,1\n\xff\xfe,2\n")
+    assert "is not UTF-8" in refusal(check_unique, path, ["uid"])
+    # other columns can be used
+    assert read_columns(path, "patients", ["x"]).tolist() == [[1.0], [2.0]]
+    check_unique(path, "patients", ["x"])
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(max_size=60) | st.text("ab,1.\n\"' \r", max_size=40).map(str.encode))
+def test_it_raises_nothing_but_config_errors(shared: Path, content: bytes) -> None:
+    path = shared / "secret-place.csv"
+    path.write_bytes(content)
+    try:
+        types = column_types(path, "patients")
+    except ConfigError:
+        return
+    for call in (read_columns, check_unique):
+        try:
+            found = call(path, "patients", list(types))
+        except ConfigError:
+            continue
+        if call is read_columns:
+            assert all(math.isfinite(value) for row in found.tolist() for value in row)

@@ -1,0 +1,371 @@
+"""The worker of a party: its processes live and die together, and it says what is wrong before it starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import rq.job
+from django.core.management import CommandError, call_command
+from hypothesis import given
+from hypothesis import strategies as st
+from redis import Redis
+from rq import Queue
+from rq.exceptions import DeserializationError
+from rq.job import Job
+from rq.serializers import DefaultSerializer, JSONSerializer
+
+from controlplane.environment import environment
+from workers.errors import ERRORS, ConfigError
+from workers.events import stream_of
+from workers.jobs import TASK_FUNCTION, JobRefused, PartyJob
+from workers.worker import WORKER_SEQUENCE, PartyWorker, Standby, describe_exit
+
+ROOT = Path(__file__).resolve().parent.parent
+TOML = 'party = "alice"\n[policy]\ntask_types = ["*"]\npeers = ["*"]\n'
+SECRET_URL = "redis://user:secretpw@127.0.0.1:1/0"
+
+
+@pytest.fixture
+def party_toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "party.toml"
+    path.write_text(TOML)
+    monkeypatch.setenv("PARTY_TOML", str(path))
+    monkeypatch.setattr(environment, "party_toml", path)
+    # PartyWorker closes it anew; what it was comes back afterwards
+    monkeypatch.setattr(rq.job, "import_attribute", rq.job.import_attribute)
+    monkeypatch.setattr(Job, "send_webhooks", Job.send_webhooks)
+    return path
+
+
+def is_gone(pid: int) -> bool:
+    """Ended; perhaps not yet reaped by whoever inherited it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def wait_until_gone(pid: int, limit: float = 5) -> None:
+    end = time.monotonic() + limit
+    while not is_gone(pid):
+        if time.monotonic() > end:
+            os.kill(pid, signal.SIGKILL)
+            pytest.fail(f"process {pid} lived on")
+        time.sleep(0.02)
+
+
+# --- how a process ended
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "error_type"),
+    [
+        ("os.kill(os.getpid(), 9)", "killed (signal 9", "ResourceError"),
+        ("os.abort()", "aborted (signal 6)", "NetworkError"),
+        ("os.kill(os.getpid(), 11)", "crashed (signal 11)", "AlgorithmError"),
+        ("os.kill(os.getpid(), 15)", "crashed (signal 15)", "AlgorithmError"),
+        ("os._exit(1)", "exit status 1", "NetworkError"),
+        ("os._exit(255)", "exit status 255", "NetworkError"),
+    ],
+)
+def test_it_says_how_a_process_ended(code: str, words: str, error_type: str) -> None:
+    pid = os.posix_spawn(sys.executable, [sys.executable, "-S", "-c", f"import os; {code}"], os.environ)
+    _, status = os.waitpid(pid, 0)
+    text, found = describe_exit(status)
+    assert words in text
+    assert found == error_type
+
+
+@given(status=st.integers(1, 127) | st.integers(1, 255).map(lambda code: code << 8))
+def test_it_says_something_of_every_end(status: int) -> None:
+    text, error_type = describe_exit(status)
+    assert text.startswith("the computing process ")
+    assert str(os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)) in text
+    assert error_type in ERRORS
+
+
+# --- the worker
+
+
+def worker(connection: Redis, queues: list[Any], **options: Any) -> PartyWorker:
+    return PartyWorker(queues, connection=connection, **options)
+
+
+@pytest.mark.parametrize("queues", [["bob"], [], ["alice", "bob"], ["alice", "alice"], ["default"], ["Alice"]])
+def test_it_serves_the_queue_of_its_own_party_alone(connection: Redis, party_toml: Path, queues: list[str]) -> None:
+    for named in (queues, [Queue(name, connection=connection) for name in queues]):
+        with pytest.raises(ConfigError) as caught:
+            worker(connection, named)
+        assert str(caught.value) == f"{party_toml} is of party alice: start this worker as `rqworker alice`"
+    assert not connection.keys("*")
+
+
+def test_it_is_named_after_party_host_and_process(connection: Redis, party_toml: Path) -> None:
+    assert worker(connection, ["alice"]).name == f"alice-{socket.gethostname()}-{os.getpid()}"
+    assert worker(connection, ["alice"], name="alice-chosen").name == "alice-chosen"
+
+
+@pytest.mark.parametrize("serializer", ["rq.serializers.DefaultSerializer", DefaultSerializer, None, "pickle"])
+def test_it_speaks_json_whatever_it_is_told(connection: Redis, party_toml: Path, serializer: Any) -> None:
+    """``rqworker --serializer`` defaults to pickle, and ignores the queue's."""
+    pickling = Queue("alice", connection=connection, serializer=DefaultSerializer, job_class=Job)
+    for queues in (["alice"], [pickling]):
+        made = worker(connection, queues, serializer=serializer, job_class=Job, job_monitoring_interval=99)
+        assert (made.serializer, made.job_class) == (JSONSerializer, PartyJob)
+        [queue] = made.queues
+        assert (queue.name, queue.serializer, queue.job_class) == ("alice", JSONSerializer, PartyJob)
+        assert made.job_monitoring_interval == 2
+
+
+def test_it_reads_no_pickled_job(connection: Redis, party_toml: Path) -> None:
+    made = worker(connection, ["alice"])
+    pickling = Queue("alice", connection=connection, serializer=DefaultSerializer)
+    pickled = pickling.enqueue_call("os.getpid", job_id="alice-1")
+    job = made.queues[0].fetch_job(pickled.id)
+    assert isinstance(job, PartyJob)
+    with pytest.raises(DeserializationError):
+        job.func  # noqa: B018
+
+
+def test_it_closes_the_gate(connection: Redis, party_toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rq.job, "import_attribute", rq.utils.import_attribute)
+    worker(connection, ["alice"])
+    with pytest.raises(JobRefused):
+        rq.job.import_attribute("os.system")
+
+
+def test_it_prepares_its_directories(connection: Redis, party_toml: Path) -> None:
+    worker(connection, ["alice"])
+    assert sorted(p.name for p in (party_toml.parent / "outputs").iterdir()) == [".spool", ".work"]
+
+
+def job_of(connection: Redis, **kwargs: Any) -> PartyJob:
+    return PartyJob.create(
+        TASK_FUNCTION, kwargs=kwargs, id="alice-0b5e-3", connection=connection, serializer=JSONSerializer
+    )
+
+
+ORDER = {"task_request_id": "0b5e", "sf_init_config": {"job_name": "0b5e-3"}, "task_config": {"task_type": "psi"}}
+
+
+def ended(made: PartyWorker, status: int | None) -> None:
+    made._horse = SimpleNamespace(process=SimpleNamespace(returncode=status))  # type: ignore[assignment]
+
+
+def test_it_reports_a_killed_job_and_tidies_up_behind_it(connection: Redis, party_toml: Path) -> None:
+    made = worker(connection, ["alice"])
+    workdir = made.host.workdir("0b5e", 3)
+    made.host.claim_workdir(workdir).close()
+    ended(made, signal.SIGKILL)
+    made._report_killed(job_of(connection, **ORDER))
+    [(_, fields)] = connection.xrange(stream_of("alice"))
+    event = json.loads(fields[b"event"])
+    said = {key: event[key] for key in ("task_request_id", "status", "party", "attempt", "sequence", "task_name")}
+    assert said == {
+        "task_request_id": "0b5e", "status": "FAILURE", "party": "alice", "attempt": 3,
+        "sequence": WORKER_SEQUENCE, "task_name": "secretflow.execute_psi_task",
+    }  # fmt: skip
+    assert (event["data"]["error_type"], event["data"]["stage"]) == ("ResourceError", "cleanup")
+    assert "killed (signal 9" in event["data"]["error"]
+    assert not workdir.exists()
+
+
+@pytest.mark.parametrize("status", [0, None])
+def test_it_does_not_report_a_job_that_ended_by_itself(connection: Redis, party_toml: Path, status: int | None) -> None:
+    made = worker(connection, ["alice"])
+    ended(made, status)
+    made._report_killed(job_of(connection, **ORDER))
+    assert connection.xlen(stream_of("alice")) == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sf_init_config": None},
+        {"sf_init_config": {"job_name": "other-3"}},
+        {"task_config": {}},
+        {"task_request_id": "../.."},
+    ],
+)
+def test_it_reports_nothing_for_what_is_no_job_of_ours(
+    connection: Redis, party_toml: Path, change: dict[str, Any]
+) -> None:
+    made = worker(connection, ["alice"])
+    ended(made, signal.SIGKILL)
+    made._report_killed(job_of(connection, **(ORDER | change)))
+    assert connection.xlen(stream_of("alice")) == 0
+    assert party_toml.exists()
+
+
+# --- the standby process
+
+PARENT = """
+import os, sys, time
+from workers.worker import Standby
+standby = Standby("alice-host-1", sys.argv[1], sys.argv[2])
+keeper = os.fork()  # keeps the pipe open: its end is not what ends the standby process
+if not keeper:
+    time.sleep(60)
+    os._exit(0)
+print(standby.process.pid, keeper, standby.is_ready(60), flush=True)
+time.sleep(60)
+"""
+CHILD = """
+import os, sys, time
+from workers.standby import die_with_parent
+die_with_parent(os.getppid())
+print(os.getpid(), flush=True)
+time.sleep(60)
+"""
+SPAWNER = f"""
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", {CHILD!r}])
+time.sleep(60)
+"""
+
+
+def run_parent(code: str, *args: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *args], cwd=ROOT, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL
+    )
+
+
+def test_it_dies_with_its_parent() -> None:
+    parent = run_parent(SPAWNER)
+    assert parent.stdout
+    child = int(parent.stdout.readline())
+    assert not is_gone(child)
+    parent.kill()
+    parent.communicate(timeout=10)
+    wait_until_gone(child)
+
+
+def test_it_does_not_begin_when_its_parent_is_gone_already(party_toml: Path) -> None:
+    hello = {"worker": "w", "redis_url": SECRET_URL, "party_toml": str(party_toml), "parent": 2**22 + 1}
+    done = subprocess.run(
+        [sys.executable, "-m", "workers.standby"], cwd=ROOT, input=json.dumps(hello).encode() + b"\n",
+        capture_output=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
+
+
+@pytest.fixture
+def standby(party_toml: Path) -> Iterator[Standby]:
+    made = Standby("alice-host-1", SECRET_URL, str(party_toml))
+    yield made
+    made.close()
+
+
+@pytest.mark.pipeline
+def test_it_ends_when_it_is_closed_while_it_waits(standby: Standby) -> None:
+    assert not standby.is_ready()
+    assert standby.is_ready(60)
+    assert standby.is_ready()
+    assert b"secretpw" not in Path(f"/proc/{standby.process.pid}/cmdline").read_bytes()
+    standby.close()
+    assert standby.process.returncode == 0
+    with pytest.raises(ValueError, match="closed"):
+        standby.take({})
+
+
+@pytest.mark.pipeline
+def test_it_tells_that_a_standby_died_while_it_waited(standby: Standby) -> None:
+    standby.process.kill()
+    started = time.monotonic()
+    assert not standby.is_ready(30)
+    assert time.monotonic() - started < 5
+    standby.process.wait(5)
+    with pytest.raises(BrokenPipeError):
+        standby.take({})
+
+
+@pytest.mark.pipeline
+def test_it_leaves_no_standby_behind_when_the_worker_is_killed(party_toml: Path) -> None:
+    parent = run_parent(PARENT, SECRET_URL, str(party_toml))
+    assert parent.stdout
+    standby, keeper, ready = parent.stdout.readline().split()
+    try:
+        assert ready == b"True"
+        assert not is_gone(int(standby))
+        parent.kill()
+        parent.wait(10)
+        wait_until_gone(int(standby))
+    finally:
+        os.kill(int(keeper), signal.SIGKILL)
+        parent.kill()
+        parent.communicate(timeout=10)
+
+
+# --- the command
+
+
+def rqworker(directory: Path, *names: str, **env: str) -> str:
+    """What ``manage.py rqworker`` says when it refuses to start: one line."""
+    given = {k: v for k, v in os.environ.items() if k != "DATABASE_URL"}
+    given |= {"CONTROLPLANE_STATE_DIR": str(directory), "REDIS_URL": SECRET_URL} | env
+    given |= {"PARTY_TOML": str(directory / "party.toml"), "DJANGO_SETTINGS_MODULE": "controlplane.settings"}
+    command = [sys.executable, "manage.py", "rqworker", *names]
+    done = subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "secretpw" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    [line] = done.stderr.splitlines()
+    return line.removeprefix("CommandError: ")
+
+
+def test_it_says_that_redis_is_away(party_toml: Path) -> None:
+    line = rqworker(party_toml.parent, "alice")
+    assert line == "Redis is not reachable (ConnectionError); check REDIS_URL and that the server runs."
+
+
+def test_it_says_which_party_this_host_is(party_toml: Path, connection: Redis) -> None:
+    line = rqworker(party_toml.parent, "bob", REDIS_URL=os.environ["REDIS_URL"])
+    assert line == f"{party_toml} is of party alice: start this worker as `rqworker alice`"
+    assert not connection.keys("*")
+
+
+def test_it_says_that_there_is_no_party_toml(tmp_path: Path) -> None:
+    line = rqworker(tmp_path, "alice")
+    assert line == f"{tmp_path}/party.toml does not exist; set PARTY_TOML to this host's party.toml"
+
+
+@pytest.mark.parametrize("names", [("alice", "bob"), ()])
+def test_it_takes_one_party(party_toml: Path, names: tuple[str, ...]) -> None:
+    line = rqworker(party_toml.parent, *names)
+    assert line == "Name one party, the one of this host's party.toml: `manage.py rqworker alice`."
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://u:secretpw@127.0.0.1:x/0", "redis://u:sec/retpw@h:1", "secretpw://h", "redis://u:secretpw@[::1/0", ""],
+)
+def test_it_says_that_the_address_of_redis_is_none(party_toml: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setattr(environment, "redis_url", url)
+    with pytest.raises(CommandError) as caught:
+        call_command("rqworker", "alice")
+    assert str(caught.value) == ("REDIS_URL is no address of a Redis server; such as redis://user:password@host:6379/0")
+
+
+def test_it_says_that_redis_refused_the_password(
+    party_toml: Path, connection: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection.acl_setuser("worker-of-tests", enabled=True, passwords=["+right"], commands=["+@all"])
+    try:
+        path = environment.redis_url.removeprefix("unix://")
+        monkeypatch.setattr(environment, "redis_url", f"unix://worker-of-tests:secretpw@{path}")
+        with pytest.raises(CommandError) as caught:
+            call_command("rqworker", "alice")
+    finally:
+        connection.acl_deluser("worker-of-tests")
+    assert str(caught.value) == "Redis refused the user or password in REDIS_URL."

@@ -1,0 +1,16 @@
+"""Devices: one document layer and one class each (1-contract.md section 1).
+
+A new device is a module with a :class:`~workers.devices.base.Device` and one line here.
+"""
+
+from workers.devices.base import Device
+from workers.registry import Registry
+
+#: Layer name (the document's key) to device class, in the order in which devices are brought up.
+DEVICE_REGISTRY: Registry[type[Device]] = Registry(
+    {
+        "spu_config": "workers.devices.spu:SPU",
+        "heu_config": "workers.devices.heu:HEU",
+    },
+    group="secretflow_controlplane.devices",
+)

@@ -1,0 +1,44 @@
+"""What a device layer has to provide."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from workers.documents import Document, SFInitConfig
+from workers.problems import Problem
+
+
+class Device(ABC):
+    """A SecretFlow device of one run. Class methods describe the layer; an instance holds the live device."""
+
+    #: Short name, as events and task types use it, such as ``spu``.
+    name: ClassVar[str]
+    #: The switch in the document, such as ``enable_spu``.
+    switch: ClassVar[str]
+    #: The layer's pydantic model.
+    Document: ClassVar[type[Document]]
+    #: SecretFlow's live device, between ``start`` and ``stop``.
+    device: Any = None
+
+    @classmethod
+    @abstractmethod
+    def check(cls, document: Any, cluster: SFInitConfig) -> Iterator[Problem]:
+        """Logic problems of an enabled document, with paths relative to the layer."""
+
+    @classmethod
+    def complete(cls, document: dict[str, Any], endpoints: dict[str, str]) -> dict[str, Any]:
+        """The document as sent to the parties. ``endpoints``: party to ``host:port`` leased for this device."""
+        return document
+
+    #: Ports each party needs for this device.
+    ports: ClassVar[int] = 0
+
+    @abstractmethod
+    def start(self, document: Any, cluster: SFInitConfig) -> None:
+        """Bring the device up; called after ``sf.init``. Raises DeviceConfigError, NetworkError or ResourceError."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Drop the device, so that its ports are free when ``sf.shutdown`` returns."""

@@ -1,0 +1,99 @@
+"""The HEU (homomorphic encryption) layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import Field
+
+from workers.devices.base import Device
+from workers.documents import Document, PartyName, SFInitConfig
+from workers.problems import Problem
+
+
+class KeyGeneration(Document):
+    bit_size: int = Field(default=2048, ge=256, le=8192, description="Key length in bits; 2048 or more in production.")
+
+
+class KeyPair(Document):
+    generate: KeyGeneration = Field(default_factory=KeyGeneration)
+
+
+class HEParameters(Document):
+    schema_: Literal["paillier", "zpaillier", "fpaillier", "ou", "dgk", "elgamal"] = Field(
+        default="paillier", alias="schema", description="Encryption scheme: ou is the fastest, paillier the best known."
+    )
+    key_pair: KeyPair = Field(default_factory=KeyPair)
+
+
+class EncoderArguments(Document):
+    scale: int | None = Field(default=None, ge=1)
+
+
+class Encoding(Document):
+    cleartext_type: Literal["DT_I32", "DT_I64", "DT_F32", "DT_F64", "DT_FXP"] = "DT_F32"
+    encoder: Literal["IntegerEncoder", "FloatEncoder", "BigintEncoder"] = "FloatEncoder"
+    encoder_args: EncoderArguments = Field(default_factory=EncoderArguments)
+
+
+class HEUConfig(Document):
+    """Layer 3: the HEU device."""
+
+    enable_heu: bool = Field(default=True, description="Off: nothing of the HEU is imported or started.")
+    sk_keeper: PartyName | None = Field(
+        default=None, description="Party that holds the secret key; the first party if left out."
+    )
+    evaluators: list[PartyName] = Field(
+        default_factory=list, description="Parties that compute on ciphertexts; all others if left out."
+    )
+    mode: Literal["PHEU"] = "PHEU"
+    he_parameters: HEParameters = Field(default_factory=HEParameters)
+    encoding: Encoding | None = None
+
+
+class HEU(Device):
+    name = "heu"
+    switch = "enable_heu"
+    Document = HEUConfig
+
+    @classmethod
+    def check(cls, document: HEUConfig, cluster: SFInitConfig) -> Iterator[Problem]:
+        parties = cluster.parties
+        keeper = document.sk_keeper or parties[0]
+        known = ", ".join(parties)
+        if keeper not in parties:
+            yield Problem("sk_keeper", "is not a party of sf_init_config", f"should be one of {known}")
+        for index, party in enumerate(document.evaluators):
+            if party not in parties:
+                yield Problem(f"evaluators.{index}", "is not a party of sf_init_config", f"should be one of {known}")
+            if party == keeper:
+                yield Problem(f"evaluators.{index}", "is also the key keeper", "name parties other than sk_keeper")
+        if len(set(document.evaluators)) != len(document.evaluators):
+            yield Problem("evaluators", "names a party twice", "name each evaluator once")
+        parameters = document.he_parameters
+        bits = parameters.key_pair.generate.bit_size
+        path = "he_parameters.key_pair.generate.bit_size"
+        if parameters.schema_ == "elgamal" and bits != 256:
+            yield Problem(path, "elgamal takes 256 bits only", "set 256, or choose another schema")
+        if parameters.schema_ != "elgamal" and bits < 1024:
+            yield Problem(path, f"is too short for {parameters.schema_}", "set 2048 (1024 for a trial)")
+
+    def start(self, document: HEUConfig, cluster: SFInitConfig) -> None:
+        import secretflow as sf
+        import spu
+
+        keeper = document.sk_keeper or cluster.parties[0]
+        evaluators = document.evaluators or [p for p in cluster.parties if p != keeper]
+        config: dict[str, Any] = {
+            "sk_keeper": {"party": keeper},
+            "evaluators": [{"party": p} for p in evaluators],
+            "mode": document.mode,
+            "he_parameters": document.he_parameters.model_dump(by_alias=True),
+        }
+        if document.encoding:
+            config["encoding"] = document.encoding.model_dump(exclude_none=True)
+        self.device = sf.HEU(config, spu.FieldType.FM128)
+
+    def stop(self) -> None:
+        self.device = None

@@ -1,0 +1,152 @@
+"""The contract's error classes, and the rules that map foreign exceptions onto them.
+
+SecretFlow reports nearly everything as a ``RuntimeError`` with text from C++; the texts below were
+seen with SecretFlow 1.14.0b0 (1-contract.md section 5, 3-facts.md section 2).
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+
+
+class SecretFlowTaskError(Exception):
+    """Base of all errors a task can end with; ``str()`` is fit to show to a user."""
+
+    #: The failure only echoes what went wrong at a peer, so it must not be shown as the first cause.
+    caused_by_peer = False
+
+
+class ConfigError(SecretFlowTaskError):
+    """A document is wrong, or names something this party does not have."""
+
+
+class DeviceConfigError(ConfigError):
+    """A device's settings are wrong."""
+
+
+class ClusterInitError(SecretFlowTaskError):
+    """The cluster did not come up."""
+
+
+class NetworkError(SecretFlowTaskError):
+    """A peer or the link to it went away."""
+
+
+class ResourceError(SecretFlowTaskError):
+    """A port, memory, disk or slot is short for now."""
+
+
+class AlgorithmError(SecretFlowTaskError):
+    """The computation itself failed."""
+
+
+class PeerError(NetworkError):
+    """A peer reported that it failed; its own report says why."""
+
+    caused_by_peer = True
+
+
+#: First match wins, searched in the lower-cased text of the exception and its causes.
+_RULES: tuple[tuple[re.Pattern[str], type[SecretFlowTaskError], str], ...] = tuple(
+    (re.compile(pattern), error, message)
+    for pattern, error, message in (
+        (
+            r"duplicate keys were detected",
+            ConfigError,
+            "the key columns hold duplicate values; PSI needs each key once, so remove the duplicates",
+        ),
+        (r"psi configs are not consistent", ConfigError, "the parties were given different PSI parameters"),
+        (r"columns? .* not found in table", ConfigError, "a key column is missing from the table"),
+        (r"input file .* not exists", ConfigError, "the input table is missing on this host"),
+        (
+            r"type not found, |type mismatch .*ashr",
+            DeviceConfigError,
+            "the parties were given different SPU protocols or fields",
+        ),
+        (r"jobname mis-match", ConfigError, "the parties were given different job names"),
+        (r"prot_invalid|only for 3pc", DeviceConfigError, "the SPU protocol does not suit the number of parties"),
+        (
+            r"server failed start|failed to bind to address|address already in use",
+            ResourceError,
+            "a leased port is already in use on this host",
+        ),
+        (
+            r"fail to initialize channel|name or service not known|temporary failure in name",
+            NetworkError,
+            "a peer's address cannot be resolved",
+        ),
+        (
+            r"get data timeout|connect to mesh failed|failed to setup connection|failed to send|"
+            r"connection (reset|refused|closed|timed out)|broken pipe|host is down|"
+            r"no route to host|network is unreachable|"
+            r"statuscode\.unavailable|deadline.?exceeded",
+            NetworkError,
+            "the link to a peer broke",
+        ),
+        (r"no space left|disk quota", ResourceError, "the disk is full"),
+        (r"cannot allocate memory|out of memory|bad_alloc", ResourceError, "memory ran out"),
+    )
+)
+
+
+def classify(error: BaseException) -> SecretFlowTaskError:
+    """The contract's error for any exception that ended a task.
+
+    Only the rule's own text is shown for a known failure: SecretFlow's carries paths, C++ stacks and
+    now and then data. An unknown failure is an AlgorithmError that names the exception's type alone;
+    its full text belongs in the party's own log.
+    """
+    if isinstance(error, SecretFlowTaskError):
+        return error
+    chain = _chain(error)
+    names = {type(e).__name__ for e in chain}
+    if "FedRemoteError" in names:
+        return PeerError("a peer failed; see its own error")
+    if "JobTimeoutException" in names:
+        return AlgorithmError("the run passed its time limit")
+    for cause in chain:
+        if isinstance(cause, SecretFlowTaskError):  # raised in a call that SecretFlow made for us
+            return cause
+        if isinstance(cause, MemoryError):
+            return ResourceError("memory ran out")
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            return ResourceError("the disk is full")
+        if isinstance(cause, OSError) and cause.errno in (errno.EADDRINUSE,):
+            return ResourceError("a leased port is already in use on this host")
+    text = "\n".join(str(e) for e in chain).lower()
+    for pattern, kind, message in _RULES:
+        if pattern.search(text):
+            return kind(message)
+    return AlgorithmError(
+        f"the computation failed with {type(chain[-1]).__name__}; the party's worker log has the details"
+    )
+
+
+_FED_ERRORS = ("FedLocalError", "FedRemoteError")
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """The exception, what fed wrapped (its ``cause()``), and what it was raised from."""
+    seen: list[BaseException] = []
+    pending: list[BaseException | None] = [error]
+    while pending:
+        current = pending.pop(0)
+        if current is None or current in seen:
+            continue
+        seen.append(current)
+        wrapped = current.cause() if type(current).__name__ in _FED_ERRORS else None  # type: ignore[attr-defined]
+        pending += [wrapped if isinstance(wrapped, BaseException) else None, current.__cause__, current.__context__]
+    return seen
+
+
+#: The contract's classes by name, as events carry it.
+ERRORS: dict[str, type[SecretFlowTaskError]] = {
+    kind.__name__: kind
+    for kind in (ConfigError, DeviceConfigError, ClusterInitError, NetworkError, ResourceError, AlgorithmError)
+}
+
+
+def contract_name(error: SecretFlowTaskError) -> str:
+    """The name of the contract's class that an error belongs to; subclasses of our own are not on the wire."""
+    return next((kind.__name__ for kind in type(error).__mro__ if kind.__name__ in ERRORS), "AlgorithmError")

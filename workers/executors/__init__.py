@@ -1,0 +1,16 @@
+"""Task types: one executor class each (1-contract.md section 6).
+
+A new task type is a module with a :class:`~workers.executors.base.BaseTaskExecutor` and one line here;
+a package outside this repository adds one through the entry point group below.
+"""
+
+from workers.executors.base import BaseTaskExecutor
+from workers.registry import Registry
+
+TASK_EXECUTOR_REGISTRY: Registry[type[BaseTaskExecutor]] = Registry(
+    {
+        "psi": "workers.executors.psi:PSITaskExecutor",
+        "lr": "workers.executors.lr:LogisticRegressionExecutor",
+    },
+    group="secretflow_controlplane.task_executors",
+)

@@ -1,0 +1,180 @@
+"""Private set intersection on SPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
+from workers.errors import AlgorithmError, ConfigError
+from workers.executors.base import BaseTaskExecutor, Catalogue, check_columns, check_parties
+from workers.problems import Problem, closest
+from workers.tables import check_unique, column_types
+
+#: Protocol to (fewest, most) parties; measured, 3-facts.md section 2.
+PROTOCOL_PARTIES: dict[str, tuple[int, int | None]] = {
+    "PROTOCOL_RR22": (2, 2),
+    "PROTOCOL_ECDH": (2, 2),
+    "PROTOCOL_KKRT": (2, 2),
+    "PROTOCOL_ECDH_3PC": (3, 3),
+    "PROTOCOL_ECDH_NPC": (2, None),
+    "PROTOCOL_KKRT_NPC": (2, None),
+}
+
+
+class PSIParams(Document):
+    """Parameters of a private set intersection."""
+
+    input_keys: dict[PartyName, list[ColumnName]] = Field(
+        description="For each party its key columns, in the same order everywhere."
+    )
+    protocol: Literal[
+        "PROTOCOL_RR22",
+        "PROTOCOL_ECDH",
+        "PROTOCOL_KKRT",
+        "PROTOCOL_ECDH_3PC",
+        "PROTOCOL_ECDH_NPC",
+        "PROTOCOL_KKRT_NPC",
+    ] = Field(
+        default="PROTOCOL_RR22",
+        description="RR22 is the fastest for two parties; ECDH_NPC and KKRT_NPC take any number.",
+    )
+    join_type: Literal["inner_join"] = Field(default="inner_join", description="Rows whose keys every party has.")
+    receivers: list[PartyName] = Field(min_length=1, description="Who learns the intersection: one party, or all.")
+    ecdh_curve: Literal["CURVE_25519", "CURVE_FOURQ", "CURVE_SM2", "CURVE_SECP256K1"] = Field(
+        default="CURVE_25519", description="For the ECDH protocols only."
+    )
+
+    @field_validator("input_keys")
+    @classmethod
+    def check_keys(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
+        for columns in value.values():
+            if not columns or len(set(columns)) != len(columns):
+                raise ValueError("has a party with no key column or the same one twice; name each column once")
+        return value
+
+    @field_validator("receivers")
+    @classmethod
+    def check_receivers(cls, value: list[str]) -> list[str]:
+        if len(set(value)) != len(value):
+            raise ValueError("names a party twice; name each receiver once")
+        return value
+
+
+class PSITaskExecutor(BaseTaskExecutor):
+    title = "Private set intersection (PSI)"
+    params_key = "psi_params"
+    Params = PSIParams
+    devices = ("spu",)
+
+    @classmethod
+    def check(
+        cls, params: PSIParams, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue
+    ) -> Iterator[Problem]:
+        base = f"algorithm_params.{cls.params_key}"
+        parties = cluster.parties
+        yield from check_parties(params.input_keys, cluster, f"{base}.input_keys")
+        for party in parties:
+            if party not in params.input_keys:
+                yield Problem(f"{base}.input_keys.{party}", "is required", f"name {party}'s key columns")
+            if party not in task.data_sources:
+                yield Problem(f"data_sources.{party}", "is required", f"name a dataset of {party}")
+        for party, columns in params.input_keys.items():
+            yield from check_columns(catalogue, task, party, columns, f"{base}.input_keys.{party}")
+        yield from cls._check_key_types(params, task, catalogue, base)
+        for index, party in enumerate(params.receivers):
+            if party not in parties:
+                yield Problem(
+                    f"{base}.receivers.{index}",
+                    "is not a party of sf_init_config",
+                    f"should be one of {', '.join(parties)}",
+                )
+            elif party not in task.outputs:
+                yield Problem(
+                    f"outputs.{party}", "is required", f"{party} is a receiver: name what it keeps the rows as"
+                )
+        for party in task.outputs:
+            if party in parties and party not in params.receivers:
+                yield Problem(f"outputs.{party}", f"{party} is not a receiver", "remove it, or add it to receivers")
+        if len(params.receivers) not in (1, len(parties)):
+            yield Problem(
+                f"{base}.receivers", "names some of the parties", "name one party or all of them: PSI offers no other"
+            )
+        fewest, most = PROTOCOL_PARTIES[params.protocol]
+        if not fewest <= len(parties) <= (most or len(parties)):
+            suits = [p for p, (lo, hi) in PROTOCOL_PARTIES.items() if lo <= len(parties) <= (hi or len(parties))]
+            yield Problem(
+                f"{base}.protocol",
+                f"{params.protocol} takes exactly {fewest} parties, the cluster has {len(parties)}",
+                f"use {' or '.join(suits)}",
+            )
+
+    @staticmethod
+    def _check_key_types(params: PSIParams, task: TaskConfig, catalogue: Catalogue, base: str) -> Iterator[Problem]:
+        counts = {len(columns) for columns in params.input_keys.values()}
+        if len(counts) > 1:
+            yield Problem(f"{base}.input_keys", "name different numbers of columns", "name as many at each party")
+            return
+        known = {
+            party: [columns.get(key) for key in keys]
+            for party, keys in params.input_keys.items()
+            if (columns := (catalogue.datasets(party) or {}).get(task.data_sources.get(party, "")))
+        }
+        first = next(iter(known), None)
+        for party, types in known.items():
+            for index, kind in enumerate(types):
+                expected = known[first][index] if first else None
+                if kind and expected and kind != expected:
+                    yield Problem(
+                        f"{base}.input_keys.{party}.{index}",
+                        f"is of type {kind}, {first}'s is {expected}",
+                        "keys are compared as text: use columns of one type",
+                    )
+
+    def validate_params(self, algorithm_params: Mapping[str, Any]) -> PSIParams:
+        params: PSIParams = self.parse_params(algorithm_params)
+        session = self.session
+        columns = column_types(session.input_path, session.task.data_sources[session.party])
+        for key in params.input_keys[session.party]:
+            if key not in columns:
+                raise ConfigError(
+                    f"dataset {session.task.data_sources[session.party]} at {session.party} has no column {key!r}; "
+                    + closest(key, columns)
+                )
+        check_unique(session.input_path, session.task.data_sources[session.party], params.input_keys[session.party])
+        return params
+
+    def execute_algorithm(self, algorithm_params: PSIParams) -> dict[str, Any]:
+        params, session = algorithm_params, self.session
+        # PSI writes "<input>.meta" beside its input and names the path in errors that peers see:
+        # it gets a link in the private directory instead of the real place.
+        source, target = session.workdir / "input.csv", session.workdir / "output.csv"
+        source.symlink_to(session.input_path)
+        session.progress(0.0)
+        everyone = len(params.receivers) == len(session.parties)
+        reports = session.devices["spu"].psi(
+            keys=params.input_keys,
+            input_path={p: str(source) if p == session.party else "" for p in session.parties},
+            output_path={p: str(target) if p == session.party else "" for p in session.parties},
+            receiver=params.receivers[0],
+            broadcast_result=everyone,
+            protocol=params.protocol,
+            ecdh_curve=params.ecdh_curve,
+            advanced_join_type="JOIN_TYPE_INNER_JOIN"
+            if params.protocol in ("PROTOCOL_RR22", "PROTOCOL_ECDH", "PROTOCOL_KKRT")
+            else "JOIN_TYPE_UNSPECIFIED",
+        )
+        if session.party in params.receivers:
+            if not target.exists():
+                raise AlgorithmError("PSI ended without an output file")
+            session.keep_output(target)
+        session.progress(1.0)
+        # A party that does not receive is told -1, which means: not revealed
+        return {
+            "intersection_count": {
+                r["party"]: r["intersection_count"] for r in reports if r["intersection_count"] >= 0
+            },
+            "original_count": {r["party"]: r["original_count"] for r in reports},
+        }

@@ -1,0 +1,206 @@
+"""``party.toml``: what a party host has and allows. It has the last word over anything that is sent to it."""
+
+from __future__ import annotations
+
+import copy
+import fcntl
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+from pydantic import Field, StringConstraints, ValidationError
+
+from workers.documents import DATASET_NAME, DatasetName, Document, PartyName
+from workers.errors import ConfigError
+from workers.problems import closest, problems_of
+from workers.validation import Run
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PeerName = Annotated[str, StringConstraints(pattern=r"^(\*|[a-z][a-z0-9_-]{0,31})$")]
+
+
+class DatasetEntry(Document):
+    path: Path = Field(description="The table: CSV with a header line. Relative to party.toml.")
+
+
+class Policy(Document):
+    task_types: list[str] = Field(description='Task types this party takes part in; ["*"] for all.')
+    peers: list[PeerName] = Field(description='Parties it computes with; ["*"] for all.')
+
+
+class PartyFile(Document):
+    """The schema of party.toml."""
+
+    party: PartyName = Field(description="This party's name, as registered on the control plane.")
+    output_dir: Path = Field(default=Path("outputs"), description="Where outputs are kept. Relative to party.toml.")
+    listen_host: str | None = Field(
+        default=None,
+        max_length=253,
+        pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)$",
+        description="Address to listen on where it differs from the registered one, such as 0.0.0.0 behind NAT.",
+    )
+    policy: Policy
+    datasets: dict[DatasetName, DatasetEntry] = Field(default_factory=dict)
+
+
+class PartyHost:
+    """This host's party, read from its ``party.toml``."""
+
+    def __init__(self, file: PartyFile, directory: Path) -> None:
+        self.name = file.party
+        self.policy = file.policy
+        self.listen_host = file.listen_host
+        self.output_dir = directory / file.output_dir
+        self._paths = {name: directory / entry.path for name, entry in file.datasets.items()}
+
+    @classmethod
+    def load(cls, path: Path | str) -> PartyHost:
+        """Raises ConfigError with every problem of the file."""
+        path = Path(path)
+        try:
+            content = tomllib.loads(path.read_text())
+        except FileNotFoundError:
+            raise ConfigError(f"{path} does not exist; set PARTY_TOML to this host's party.toml") from None
+        except (OSError, ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+            raise ConfigError(f"{path} cannot be read: {str(error)[:300]}") from None
+        try:
+            file = PartyFile.model_validate(content)
+        except ValidationError as error:
+            found = "\n".join(f"  {p}" for p in problems_of(error, PartyFile))
+            raise ConfigError(f"{path} is wrong:\n{found}") from None
+        return cls(file, path.resolve().parent)
+
+    def workdir(self, execution: str, attempt: int) -> Path:
+        """The private directory of one attempt: SecretFlow's temporary files hold intersection rows."""
+        return self.work_root / f"{execution}-{attempt}"
+
+    def claim_workdir(self, path: Path) -> IO[str]:
+        """Create a private directory. Its lock is held while the returned file is open: until the process ends."""
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(parents=True, mode=0o700)
+        lock = (path / ".lock").open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return lock
+
+    def remove_abandoned_workdirs(self) -> None:
+        """Remove the private directories whose processes are gone, however those ended."""
+        for path in self.work_root.glob("*/"):
+            try:
+                with (path / ".lock").open("r+") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(path, ignore_errors=True)
+            except FileNotFoundError:
+                # Between its creation and that of its lock, or already gone. Private directories are
+                # seldom caught there; the next worker to start looks again.
+                continue
+            except OSError:
+                continue
+
+    @property
+    def work_root(self) -> Path:
+        """Where private directories of runs lie: on the outputs' file system, so that keeping is a rename."""
+        return self.output_dir / ".work"
+
+    @property
+    def spool_dir(self) -> Path:
+        """Where events wait that could not be delivered."""
+        return self.output_dir / ".spool"
+
+    def localized(self, documents: Mapping[str, Any]) -> dict[str, Any]:
+        """Valid documents with this host's own listening address where it differs from the registered one."""
+        if not self.listen_host:
+            return dict(documents)
+        local = copy.deepcopy(dict(documents))
+        for endpoint, key in (
+            (local["sf_init_config"]["cluster"][self.name], "listen_addr"),
+            *((node, "listen_address") for node in local["spu_config"].get("nodes", []) if node["party"] == self.name),
+        ):
+            endpoint[key] = f"{self.listen_host}:{endpoint['address'].rpartition(':')[2]}"
+        return local
+
+    def check(self, run: Run) -> None:
+        """Refuse what this party's policy does not allow. Raises ConfigError."""
+        if "*" not in self.policy.task_types and run.task.task_type not in self.policy.task_types:
+            raise ConfigError(f"{self.name}'s policy does not allow task type {run.task.task_type}")
+        for peer in run.cluster.parties:
+            if peer != self.name and "*" not in self.policy.peers and peer not in self.policy.peers:
+                raise ConfigError(f"{self.name}'s policy does not allow computing with {peer}")
+        output = run.task.outputs.get(self.name)
+        if output in self._paths:
+            raise ConfigError(f"output {output} at {self.name} has the name of a registered dataset; choose another")
+
+    def dataset(self, name: str) -> tuple[Path, str | None]:
+        """The table's path, and the execution that made it where it is an output of one.
+
+        A registered dataset comes before an output of the same name. Raises ConfigError.
+        """
+        if name in self._paths:
+            return self._paths[name], None
+        path = self._output(name)
+        if path.is_file():
+            try:
+                origin = json.loads(self._note(path).read_text())["execution"]
+            except (OSError, ValueError, KeyError, TypeError):
+                origin = None
+            return path, origin if isinstance(origin, str) else None
+        raise ConfigError(f"{self.name} has no dataset {name!r}; {closest(name, [*self._paths, *self.outputs()])}")
+
+    def keep_output(self, name: str, source: Path, execution: str) -> None:
+        """Make ``source`` (on the same file system) the output ``name``, replacing an older one at once."""
+        path = self._output(name)
+        note = self._note(path)
+        # The note goes first and comes last: a crash in between leaves an output of unknown origin,
+        # never one with a wrong origin.
+        note.unlink(missing_ok=True)
+        os.replace(source, path)
+        fresh = note.with_suffix(f".{os.getpid()}")
+        fresh.write_text(json.dumps({"execution": execution}))
+        os.replace(fresh, note)
+
+    def outputs(self) -> list[str]:
+        """Names of the outputs kept on this host."""
+        return [p.stem for p in self.output_dir.glob("*.csv")] if self.output_dir.is_dir() else []
+
+    def prepare_directories(self) -> None:
+        """Create the private directories. Raises ConfigError where that is not allowed."""
+        try:
+            for path in (self.output_dir, self.work_root, self.spool_dir):
+                path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+            reason = error.strerror if isinstance(error, OSError) else "it is no path"
+            raise ConfigError(f"output_dir of party.toml cannot be written: {reason}") from None
+
+    def datasets(self, party: str) -> Mapping[str, None] | None:
+        """As a catalogue for validation: its own datasets by name, nothing of other parties."""
+        return None if party != self.name else dict.fromkeys([*self._paths, *self.outputs()])
+
+    def _output(self, name: str) -> Path:
+        if not re.fullmatch(DATASET_NAME, name):
+            raise ConfigError("an output's name has a character that is not allowed")
+        return self.output_dir / f"{name}.csv"
+
+    @staticmethod
+    def _note(path: Path) -> Path:
+        return path.with_suffix(".origin.json")
+
+
+def remove_run_files(workdir: Path, since: float) -> None:
+    """Remove all that a run since then (seconds since the epoch) left on this host, except its outputs."""
+    shutil.rmtree(workdir, ignore_errors=True)
+    # PSI writes a trace of its timings to a path of its own, whatever TMPDIR says. A run beside this one
+    # may lose its own trace here: nobody reads them.
+    for path in Path("/tmp").glob("psi_*.trace"):  # noqa: S108
+        with suppress(OSError):
+            found = path.stat()
+            if found.st_uid == os.getuid() and found.st_mtime >= since - 1:
+                path.unlink()

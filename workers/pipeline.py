@@ -1,0 +1,313 @@
+"""The run of one task at one party (1-contract.md section 2)."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import logging
+import os
+import signal
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from redis import Redis
+
+from workers import rendezvous
+from workers.connection import DEFAULT_URL, connect
+from workers.devices import DEVICE_REGISTRY
+from workers.devices.base import Device
+from workers.errors import ConfigError, SecretFlowTaskError, classify, contract_name
+from workers.events import FAILURE, RUNNING, SUCCESS, Publisher
+from workers.executors.base import Session
+from workers.links import quicken_links
+from workers.party import PartyHost, remove_run_files
+from workers.problems import DocumentsInvalid
+from workers.tables import column_types
+from workers.validation import Run, validate
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Runtime:
+    """What a process brings to every run: who it is, and where events go."""
+
+    host: PartyHost
+    connection: Redis
+    worker: str
+
+    @classmethod
+    def from_environment(cls) -> Runtime:
+        """Of a process that was started by hand."""
+        return cls(
+            PartyHost.load(os.environ.get("PARTY_TOML", "party.toml")),
+            connect(os.environ.get("REDIS_URL", DEFAULT_URL)),
+            f"{os.uname().nodename}-{os.getpid()}",
+        )
+
+
+#: Set by the standby process before its job comes.
+runtime: Runtime | None = None
+
+
+def execute_secretflow_task(
+    task_request_id: str,
+    sf_init_config: dict[str, Any],
+    spu_config: dict[str, Any],
+    heu_config: dict[str, Any],
+    task_config: dict[str, Any],
+    **device_configs: dict[str, Any],
+) -> dict[str, Any]:
+    """Run one task at this party, together with its peers, and report every step.
+
+    ``device_configs`` are the layers of further devices, such as ``teeu_config``. Returns ``status``,
+    ``execution_time`` in seconds, ``output_paths`` (names of this party's outputs) and
+    ``result_metadata`` (JSON, no rows). Never raises for a task that failed. After a failure the process
+    is spent: SecretFlow leaves threads behind that only ``os._exit`` ends.
+    """
+    documents = {
+        "sf_init_config": sf_init_config,
+        "spu_config": spu_config,
+        "heu_config": heu_config,
+        "task_config": task_config,
+    } | device_configs
+    return _TaskRun(runtime or Runtime.from_environment(), task_request_id, documents).execute()
+
+
+class _TaskRun:
+    #: How long a failed party stays, so that its error reaches the peers before its links break.
+    LINGER_SECONDS = 1.0
+    #: Seconds between two collections of garbage during a computation.
+    COLLECT_INTERVAL = 5.0
+
+    def __init__(self, runtime: Runtime, execution: str, documents: dict[str, Any]) -> None:
+        self.host = runtime.host
+        self.execution = execution
+        self.documents = documents
+        self.job_name, attempt = _job_name(documents, execution)
+        self.workdir = self.host.workdir(execution, attempt)
+        self.workdir_lock: IO[str] | None = None
+        self.publisher = Publisher(
+            runtime.connection,
+            execution=execution,
+            attempt=attempt,
+            party=self.host.name,
+            worker=runtime.worker,
+            task_type=_task_type(documents),
+            spool_dir=self.host.spool_dir,
+        )
+        self.devices: dict[str, Device] = {}
+        self.started_at = time.time()
+        self.collected_at = time.monotonic()
+        self.cluster_is_up = False
+        self.kept: dict[str, dict[str, Any]] = {}
+
+    def execute(self) -> dict[str, Any]:
+        started = time.monotonic()
+        metadata: dict[str, Any] = {}
+        failure: SecretFlowTaskError | None = None
+        status = FAILURE
+        try:
+            self.host.prepare_directories()
+            self._stage("task_started")
+            metadata = self._run()
+            status = SUCCESS
+            self.publisher.publish(SUCCESS, "task_execution", result=metadata, computation_progress=1.0)
+        except BaseException as error:
+            failure = classify(error)
+            log.error("%s failed in stage %s", self.job_name, self.publisher.stage, exc_info=error)
+            self.publisher.publish(
+                FAILURE,
+                self.publisher.stage or "task_started",
+                error=str(failure),
+                error_type=contract_name(failure),
+                caused_by_peer=failure.caused_by_peer or None,
+                problems=[p.as_dict() for p in failure.problems] if isinstance(failure, DocumentsInvalid) else None,
+            )
+            metadata = {"error": str(failure), "error_type": contract_name(failure)}
+        finally:
+            self._clean_up(failure)
+            self.publisher.publish(status, "cleanup")
+        return {
+            "status": status.lower(),
+            "execution_time": round(time.monotonic() - started, 3),
+            "output_paths": list(self.kept) if status == SUCCESS else [],
+            "result_metadata": metadata,
+        }
+
+    def _run(self) -> dict[str, Any]:
+        run = validate(self.documents, self.host)
+        cluster = run.cluster
+        if cluster.self_party != self.host.name:
+            raise ConfigError(
+                f"the documents are for {cluster.self_party or 'no party'}, this host is {self.host.name}"
+            )
+        if not cluster.cluster:
+            raise ConfigError("sf_init_config.cluster is empty; it is filled in at dispatch")
+        run = validate(self.host.localized(self.documents), self.host)
+        cluster = run.cluster
+        self.host.check(run)
+        session = self._session(run)
+        executor = run.executor(session)
+        params = executor.validate_params(run.task.algorithm_params)
+
+        self._stage("sf_init")
+        self._start_cluster(run)
+        self._stage("sf_cluster_ready", parties_connected=cluster.parties)
+
+        for layer, document in run.devices.items():
+            device = DEVICE_REGISTRY[layer]()
+            self._stage(f"{device.name}_init")
+            self.devices[device.name] = device
+            device.start(document, cluster)
+            session.devices[device.name] = device.device
+        self._stage("devices_ready", devices_initialized=list(self.devices))
+
+        self._stage("task_execution", computation_progress=0.0, devices_initialized=list(self.devices))
+        # SecretFlow's objects submit work when they are deleted. Deleted by the garbage collector in the middle
+        # of another submission, in the same thread, they wait for ever for a lock that it holds itself. So
+        # garbage is collected between steps only, when progress is reported.
+        gc.disable()
+        try:
+            metadata = executor.execute_algorithm(params)
+        finally:
+            gc.enable()
+            session.devices.clear()
+        return metadata | ({"outputs": self.kept} if self.kept else {})
+
+    def _session(self, run: Run) -> Session:
+        source = run.task.data_sources.get(self.host.name)
+        if source is None:
+            raise ConfigError(f"task_config.data_sources names no dataset of {self.host.name}")
+        path, origin = self.host.dataset(source)
+        self.workdir_lock = self.host.claim_workdir(self.workdir)
+        temporary = self.workdir / "tmp"
+        temporary.mkdir(mode=0o700)
+        os.chdir(self.workdir)  # SPU writes its log into the current directory
+        # SecretFlow's PSI leaves sorted keys and intersection rows under TMPDIR
+        os.environ["TMPDIR"] = str(temporary)
+        tempfile.tempdir = None
+        return Session(
+            party=self.host.name,
+            parties=run.cluster.parties,
+            task=run.task,
+            input_path=path,
+            input_origin=origin,
+            workdir=self.workdir,
+            progress=self._progress,
+            keep_output=lambda file: self._keep_output(run.task.outputs[self.host.name], file),
+        )
+
+    def _progress(self, fraction: float) -> None:
+        self.publisher.progress(fraction)
+        if time.monotonic() - self.collected_at > self.COLLECT_INTERVAL:
+            gc.collect()
+            self.collected_at = time.monotonic()
+
+    def _keep_output(self, name: str, file: Path) -> None:
+        self.kept[name] = {"columns": column_types(file, name)}
+        self.host.keep_output(name, file, self.execution)
+
+    def _start_cluster(self, run: Run) -> None:
+        cluster = run.cluster
+        mine = cluster.cluster[self.host.name]
+        listen = mine.listen_addr or mine.address
+        spu = run.devices.get("spu_config")
+        if spu:
+            for node in spu.nodes:
+                if node.party == self.host.name:
+                    rendezvous.check_free(node.listen_address or node.address)
+        rendezvous.meet(
+            self.host.name,
+            listen,
+            {p: a.address for p, a in cluster.cluster.items() if p != self.host.name},
+            job_name=self.job_name,
+            digest=_digest(self.documents),
+        )
+        import secretflow as sf
+
+        quicken_links()
+        options = cluster.cross_silo_comm_options.model_dump(exclude_none=True)
+        if cluster.cross_silo_comm_backend == "brpc_link":
+            # A slow peer is not a dead one: the control plane finds and stops the dead (3-facts.md)
+            options = {"recv_timeout_ms": 24 * 3600 * 1000, "connect_retry_times": 5} | options
+        else:
+            options = _GRPC_OPTIONS | options
+        self.cluster_is_up = True
+        sf.init(
+            address=None,
+            ray_mode=False,
+            cluster_config={
+                "parties": {p: a.model_dump(exclude_none=True) for p, a in cluster.cluster.items()},
+                "self_party": self.host.name,
+            },
+            cross_silo_comm_backend=cluster.cross_silo_comm_backend,
+            cross_silo_comm_options=options,
+            job_name=self.job_name,
+            logging_level=cluster.logging_level,
+        )
+        # On any error fed sends SIGINT to its own process, whose handler exits before anything can be
+        # reported; ignored, the error reaches the main thread as an exception instead.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def _stage(self, stage: str, **data: Any) -> None:
+        self.publisher.publish(RUNNING, stage, **data)
+
+    def _clean_up(self, failure: SecretFlowTaskError | None) -> None:
+        for device in reversed(self.devices.values()):
+            with suppress(Exception):
+                device.stop()
+        if failure is None:
+            try:
+                import secretflow as sf
+
+                sf.shutdown()
+            except Exception:
+                log.warning("SecretFlow did not shut down cleanly", exc_info=True)
+        elif self.cluster_is_up and not failure.caused_by_peer:
+            # No sf.shutdown after an error: it ends this process (on_error) or hangs
+            time.sleep(self.LINGER_SECONDS)
+        os.chdir("/")
+        remove_run_files(self.workdir, self.started_at)
+
+
+#: Fast reconnects while the peers come up; gRPC's own defaults wait for seconds.
+_GRPC_OPTIONS: dict[str, Any] = {
+    "grpc_retry_policy": {
+        "maxAttempts": 5,
+        "initialBackoff": "0.05s",
+        "maxBackoff": "0.2s",
+        "backoffMultiplier": 1.5,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    },
+    "grpc_channel_options": [
+        ("grpc.initial_reconnect_backoff_ms", 50),
+        ("grpc.min_reconnect_backoff_ms", 50),
+        ("grpc.max_reconnect_backoff_ms", 100),
+    ],
+}
+
+
+def _job_name(documents: dict[str, Any], execution: str) -> tuple[str, int]:
+    """The job name, ``<execution>-<attempt>``, and the attempt in it; the first where it says nothing."""
+    config = documents["sf_init_config"]
+    name = config.get("job_name") if isinstance(config, dict) else None
+    attempt = name.removeprefix(f"{execution}-") if isinstance(name, str) else ""
+    return (name, int(attempt)) if isinstance(name, str) and attempt.isdigit() else (f"{execution}-1", 1)
+
+
+def _task_type(documents: dict[str, Any]) -> str:
+    task = documents["task_config"]
+    return str(task.get("task_type", "unknown"))[:64] if isinstance(task, dict) else "unknown"
+
+
+def _digest(documents: dict[str, Any]) -> str:
+    """Equal at all parties that were sent the same documents, their own name apart."""
+    cluster = {k: v for k, v in documents["sf_init_config"].items() if k != "self_party"}
+    text = json.dumps(documents | {"sf_init_config": cluster}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,107 @@
+"""Reading a party's own tables. CSV with a header line; pyarrow reads them natively, in blocks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from workers.errors import ConfigError
+
+
+def column_types(path: Path, dataset: str) -> dict[str, str]:
+    """Column name to ``int``, ``float``, ``str`` or ``bool``, from the first block of the file.
+
+    Raises ConfigError naming the dataset, never the path: error texts leave the party.
+    """
+    import pyarrow as pa
+    from pyarrow import csv
+
+    try:
+        there = path.is_file()
+    except OSError:  # a directory on the way may not be entered, or a name is too long
+        there = False
+    if not there:
+        raise ConfigError(f"the file of dataset {dataset} is missing on this host; check party.toml")
+    try:
+        with csv.open_csv(path) as reader:
+            schema = reader.schema
+            names = schema.names  # these are decoded here, not before
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError):
+        raise ConfigError(f"the file of dataset {dataset} cannot be read as CSV with a header line") from None
+    if len(set(names)) != len(names):
+        raise ConfigError(f"dataset {dataset} names a column twice; each column needs its own name")
+    return {field.name: _type_name(field.type) for field in schema}
+
+
+def read_columns(path: Path, dataset: str, columns: list[str]) -> Any:
+    """The columns as a ``float64`` array of shape (rows, len(columns)).
+
+    Raises ConfigError where a column is missing, not numeric, or has empty or infinite values.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    known = _types_of(path, dataset, columns)
+    for column in columns:
+        if known[column] == "str":
+            raise ConfigError(f"column {column!r} of dataset {dataset} is not numeric")
+    # Not inferred a second time: that goes by the whole file, whose last line may be no number
+    kinds = {column: "bool" if known[column] == "bool" else "float64" for column in columns}
+    table = _read(path, dataset, columns, kinds)
+    arrays = []
+    for column in columns:
+        values = table.column(column)
+        if values.null_count:
+            raise ConfigError(f"column {column!r} of dataset {dataset} has {values.null_count} empty values")
+        array = values.cast(pa.float64()).to_numpy()
+        if infinite := int(np.isinf(array).sum()):
+            raise ConfigError(f"column {column!r} of dataset {dataset} has {infinite} infinite values")
+        arrays.append(array)
+    return np.column_stack(arrays)
+
+
+def check_unique(path: Path, dataset: str, keys: list[str]) -> None:
+    """Raise ConfigError if two rows have the same keys: PSI takes them for unique and does not always notice."""
+    _types_of(path, dataset, keys)
+    # As text, as PSI compares them: 1 and 1.0 are different keys
+    table = _read(path, dataset, keys, dict.fromkeys(keys, "string"))
+    # Renamed: group_by takes a name that begins with a dot or a bracket for a path into nested columns
+    names = [f"key_{index}" for index in range(len(keys))]
+    distinct = table.rename_columns(names).group_by(names).aggregate([]).num_rows
+    if distinct < table.num_rows:
+        raise ConfigError(
+            f"dataset {dataset} has {table.num_rows - distinct} rows whose {', '.join(keys)} occur in another row; "
+            "PSI needs each key once, so remove the duplicates"
+        )
+
+
+def _types_of(path: Path, dataset: str, columns: list[str]) -> dict[str, str]:
+    """The table's column types. Raises ConfigError if one of these columns is missing."""
+    known = column_types(path, dataset)
+    for column in columns:
+        if column not in known:
+            raise ConfigError(f"dataset {dataset} has no column {column!r}")
+    return known
+
+
+def _read(path: Path, dataset: str, columns: list[str], types: dict[str, str] | None = None) -> Any:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    options = csv.ConvertOptions(include_columns=columns, column_types=types)
+    try:
+        return csv.read_csv(path, convert_options=options)
+    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError):
+        raise ConfigError(f"dataset {dataset} has a line that does not fit its columns or is not UTF-8") from None
+
+
+def _type_name(kind: Any) -> str:
+    import pyarrow.types as types
+
+    if types.is_boolean(kind):
+        return "bool"
+    if types.is_integer(kind):
+        return "int"
+    if types.is_floating(kind) or types.is_decimal(kind):
+        return "float"
+    return "str"

@@ -1,0 +1,191 @@
+"""Validation of the documents of one run: structure, then logic. Everyone calls this one function.
+
+Structure comes from the models, logic from the checks of devices and executors. All problems are
+reported at once; logic is checked on the documents whose structure is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from workers.devices import DEVICE_REGISTRY
+from workers.documents import SFInitConfig, TaskConfig
+from workers.executors import TASK_EXECUTOR_REGISTRY
+from workers.executors.base import BaseTaskExecutor, Catalogue, check_parties
+from workers.problems import DocumentsInvalid, Problem, closest, problems_of
+
+
+class NothingKnown:
+    """A catalogue that knows no datasets, so that column checks pass."""
+
+    def datasets(self, party: str) -> None:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The documents of one run, valid and typed."""
+
+    cluster: SFInitConfig
+    task: TaskConfig
+    executor: type[BaseTaskExecutor]
+    #: Layer name to the documents of the devices that are on, in bring-up order.
+    devices: dict[str, Any] = field(default_factory=dict)
+
+
+def layers() -> list[str]:
+    """Document names in the contract's order."""
+    return ["sf_init_config", *DEVICE_REGISTRY, "task_config"]
+
+
+def model_of(layer: str) -> type[BaseModel]:
+    """The pydantic model of a layer."""
+    if layer == "sf_init_config":
+        return SFInitConfig
+    return TaskConfig if layer == "task_config" else DEVICE_REGISTRY[layer].Document
+
+
+def parse_document(layer: str, document: Any) -> tuple[Any, list[Problem]]:
+    """One document's model (None where structure is wrong) and its problems, paths within the layer."""
+    model = model_of(layer)
+    if not isinstance(document, Mapping):
+        return None, [Problem("", "is not a JSON object", "should be an object with named keys")]
+    try:
+        parsed = model.model_validate(dict(document))
+    except ValidationError as error:
+        return None, problems_of(error, model)
+    return parsed, list(_not_offered(parsed)) if isinstance(parsed, SFInitConfig) else []
+
+
+def validate(documents: Mapping[str, Any], catalogue: Catalogue | None = None) -> Run:
+    """The typed run. Raises DocumentsInvalid with every problem found, paths beginning with the layer.
+
+    ``documents``: layer name to document. The cluster and the task are required, so are SPU and HEU
+    (``{"enable_heu": false}`` switches one off); a further layer may be left out.
+    """
+    catalogue = catalogue or NothingKnown()
+    problems = [
+        Problem(name, "unknown document", closest(name, layers())) for name in documents if name not in layers()
+    ]
+    parsed: dict[str, Any] = {}
+    for layer in layers():
+        if layer not in documents:
+            if layer in ("sf_init_config", "spu_config", "heu_config", "task_config"):
+                off = DEVICE_REGISTRY[layer].switch if layer in DEVICE_REGISTRY else None
+                remedy = f'say {{"{off}": false}} if the task does without' if off else "add it"
+                problems.append(Problem(layer, "is required", remedy))
+            continue
+        parsed[layer], found = parse_document(layer, documents[layer])
+        problems += [p.under(layer) for p in found]
+    executor, params = None, None
+    if task := parsed.get("task_config"):
+        try:
+            executor, params = _executor(task)
+        except DocumentsInvalid as error:
+            problems += [p.under("task_config") for p in error.problems]
+    problems += _check_logic(parsed, executor, params, catalogue)
+    if problems or executor is None:
+        raise DocumentsInvalid(problems)
+    enabled = {layer: parsed[layer] for layer in DEVICE_REGISTRY if _enabled(layer, parsed.get(layer))}
+    return Run(parsed["sf_init_config"], parsed["task_config"], executor, enabled)
+
+
+def _executor(task: TaskConfig) -> tuple[type[BaseTaskExecutor], Any]:
+    if task.task_type not in TASK_EXECUTOR_REGISTRY:
+        raise DocumentsInvalid(
+            [Problem("task_type", "unknown task type", closest(task.task_type, TASK_EXECUTOR_REGISTRY))]
+        )
+    executor = TASK_EXECUTOR_REGISTRY[task.task_type]
+    try:
+        return executor, executor.parse_params(task.algorithm_params)
+    except DocumentsInvalid as error:
+        raise DocumentsInvalid([p.under("algorithm_params") for p in error.problems]) from None
+
+
+def _enabled(layer: str, document: Any) -> bool:
+    return document is not None and getattr(document, DEVICE_REGISTRY[layer].switch)
+
+
+def _not_offered(cluster: SFInitConfig) -> Iterator[Problem]:
+    """What a document may ask for by the contract but would not be in force: refused, never ignored."""
+    if cluster.tls_config is not None:
+        yield Problem("tls_config", "TLS between parties is not offered yet", "leave it out; traffic is in cleartext")
+    if cluster.address is not None:
+        yield Problem("address", "Ray inside a party is not offered yet", "leave it out")
+    if cluster.mode == "debug":
+        yield Problem("mode", "debug mode is not offered yet", "use production")
+    if cluster.cross_silo_comm_backend == "grpc":
+        for name, info in type(cluster.cross_silo_comm_options).model_fields.items():
+            if (
+                "brpc_link only" in (info.description or "")
+                and getattr(cluster.cross_silo_comm_options, name) is not None
+            ):
+                yield Problem(f"cross_silo_comm_options.{name}", "belongs to brpc_link", "remove it, or use brpc_link")
+
+
+def _check_logic(
+    parsed: Mapping[str, Any], executor: type[BaseTaskExecutor] | None, params: Any, catalogue: Catalogue
+) -> list[Problem]:
+    cluster: SFInitConfig | None = parsed.get("sf_init_config")
+    if cluster is None:
+        return []
+    problems = [p.under("sf_init_config") for p in _check_cluster(cluster, catalogue)]
+    used = _addresses(cluster, parsed)
+    for address in sorted({a for a in used if used.count(a) > 1}):
+        problems.append(
+            Problem("sf_init_config.cluster", f"{address} is used twice", "give each listener its own port")
+        )
+    for layer in DEVICE_REGISTRY:
+        if _enabled(layer, parsed.get(layer)):
+            problems += [p.under(layer) for p in DEVICE_REGISTRY[layer].check(parsed[layer], cluster)]
+    task: TaskConfig | None = parsed.get("task_config")
+    if task is None:
+        return problems
+    found = [
+        *check_parties(task.data_sources, cluster, "data_sources"),
+        *check_parties(task.outputs, cluster, "outputs"),
+    ]
+    for party, dataset in task.data_sources.items():
+        known = catalogue.datasets(party)
+        if known is not None and dataset not in known:
+            found.append(
+                Problem(
+                    f"data_sources.{party}", f"{party} has no dataset {dataset!r} registered", closest(dataset, known)
+                )
+            )
+    if executor and params is not None:
+        for name in executor.devices:
+            layer = next(key for key in DEVICE_REGISTRY if DEVICE_REGISTRY[key].name == name)
+            document = parsed.get(layer)
+            if document is not None and not _enabled(layer, document):
+                switch = DEVICE_REGISTRY[layer].switch
+                problems.append(
+                    Problem(f"{layer}.{switch}", f"task type {task.task_type} needs this device", "set it to true")
+                )
+        found += executor.check(params, task, cluster, catalogue)
+    return problems + [p.under("task_config") for p in found]
+
+
+def _check_cluster(cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Problem]:
+    parties = ", ".join(cluster.parties)
+    if cluster.self_party is not None and cluster.self_party not in cluster.parties:
+        yield Problem("self_party", "is not one of the parties", f"should be one of {parties}")
+    if cluster.cluster and set(cluster.cluster) != set(cluster.parties):
+        yield Problem("cluster", "does not list each party once", f"should list {parties}")
+    known = getattr(catalogue, "parties", None)
+    if known is not None:
+        for index, party in enumerate(cluster.parties):
+            if party not in known:
+                yield Problem(f"parties.{index}", f"no party {party!r} is registered", closest(party, known))
+
+
+def _addresses(cluster: SFInitConfig, parsed: Mapping[str, Any]) -> list[str]:
+    spu = parsed.get("spu_config")
+    nodes = spu.nodes if spu is not None and spu.enable_spu else []
+    return [a.listen_addr or a.address for a in cluster.cluster.values()] + [
+        n.listen_address or n.address for n in nodes
+    ]

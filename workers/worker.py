@@ -1,0 +1,298 @@
+"""The RQ worker of a party: ``python manage.py rqworker <party>``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from redis.exceptions import RedisError
+from rq import Queue, worker_registration
+from rq.serializers import JSONSerializer
+from rq.worker import Worker
+
+from workers.connection import DEFAULT_URL, connect
+from workers.errors import ConfigError
+from workers.events import FAILURE, Publisher, Spool
+from workers.jobs import PartyJob, install_gate
+from workers.party import PartyHost, remove_run_files
+from workers.standby import READY
+
+log = logging.getLogger(__name__)
+
+#: How long a worker counts as alive after its last sign of life, in seconds: the time to live of its
+#: key in Redis, so that no two clocks are compared.
+HEARTBEAT_TTL = int(os.environ.get("WORKER_HEARTBEAT_TTL", "8"))
+HEARTBEAT_INTERVAL = 2.0
+#: Sequence of the first event that the worker process itself sends about a job: after all of the job's own.
+WORKER_SEQUENCE = 1_000_000
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Standby:
+    """A waiting process, ready for one job. Create it in the main thread: it dies with the thread that made it."""
+
+    START_TIMEOUT = 120.0
+
+    def __init__(self, worker: str, redis_url: str, party_toml: str) -> None:
+        # Importing SecretFlow leaves an empty directory there; this one goes when the object does
+        self._temporary = tempfile.TemporaryDirectory(prefix="secretflow-standby-")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "workers.standby"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            env=os.environ | {"TMPDIR": self._temporary.name},
+            start_new_session=True,
+        )
+        # Over the pipe, not in the arguments: the URL may carry a password
+        self._write({"worker": worker, "redis_url": redis_url, "party_toml": party_toml, "parent": os.getpid()})
+        self._ready = False
+
+    def is_ready(self, wait: float = 0) -> bool:
+        """Whether it has imported everything; waits up to ``wait`` seconds for it, less if it ended instead."""
+        assert self.process.stdout
+        if not self._ready and select.select([self.process.stdout], [], [], wait)[0]:
+            self._ready = self.process.stdout.readline() == READY
+        return self._ready
+
+    def take(self, order: dict[str, Any]) -> None:
+        """Give it its job. Raises BrokenPipeError if it is gone."""
+        self._write(order)
+
+    def close(self) -> None:
+        """End it, unless it has a job."""
+        assert self.process.stdin
+        try:
+            self.process.stdin.close()
+            self.process.wait(5)
+        except (OSError, subprocess.TimeoutExpired):
+            self.process.kill()
+            self.process.wait()
+
+    def _write(self, message: dict[str, Any]) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(json.dumps(message).encode() + b"\n")
+        self.process.stdin.flush()
+
+
+class PartyWorker(Worker):
+    """Takes one job at a time from its party's queue and has it done by a standby process.
+
+    Differs from RQ's worker in this: JSON always; a heartbeat thread that does not depend on the job;
+    the work horse is a standby process; and it reports the end of a horse that could not do so itself.
+    """
+
+    max_connection_wait_time = 2.0
+
+    def __init__(self, queues: Any, name: str | None = None, **options: Any) -> None:
+        self.party_toml = str(Path(os.environ.get("PARTY_TOML", "party.toml")).resolve())
+        self.redis_url = os.environ.get("REDIS_URL", DEFAULT_URL)
+        self.host = PartyHost.load(self.party_toml)
+        names = [q if isinstance(q, str) else q.name for q in queues]
+        if names != [self.host.name]:
+            raise ConfigError(
+                f"{self.party_toml} is of party {self.host.name}: start this worker as `rqworker {self.host.name}`"
+            )
+        self.host.prepare_directories()
+        install_gate()
+        options |= {
+            "serializer": JSONSerializer,
+            "job_class": PartyJob,
+            "worker_ttl": 20,
+            "job_monitoring_interval": 2,
+            "maintenance_interval": 60,
+        }
+        name = name or f"{self.host.name}-{socket.gethostname()}-{os.getpid()}"
+        super().__init__(queues, name, **options)
+        for queue in self.queues:
+            queue.serializer = JSONSerializer
+            queue.job_class = PartyJob
+        self.log_job_description = False  # it is the call with all its arguments
+        self._standby: Standby | None = None
+        self._alive = threading.Event()
+        self._took_job_at = 0.0
+
+    # --- life
+
+    def bootstrap(self, *args: Any, **kwargs: Any) -> None:
+        self.host.remove_abandoned_workdirs()
+        self._next_standby()
+        assert self._standby
+        if not self._standby.is_ready(Standby.START_TIMEOUT):
+            raise ConfigError(
+                "SecretFlow could not be started; see the lines above "
+                "(is it installed? `uv sync --extra party`, on Python 3.10)"
+            )
+        # Only now does the control plane see this worker: a live worker can compute at once
+        super().bootstrap(*args, **kwargs)
+        self._alive.set()
+        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+
+    def work(self, *args: Any, **kwargs: Any) -> bool:
+        worked = super().work(*args, **kwargs)
+        ends_by_itself = any(kwargs.get(name) for name in ("burst", "max_jobs", "max_idle_time"))
+        if self._shutdown_requested_date is None and not ends_by_itself:
+            # RQ has logged why. It would leave with status 0, and a supervisor would not start it again.
+            raise SystemExit(1)
+        return worked
+
+    def teardown(self) -> None:
+        self._alive.clear()
+        if self._standby:
+            self._standby.close()
+        try:
+            super().teardown()
+        except RedisError as error:
+            self.log.warning("could not sign off: %s", type(error).__name__)
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        # Every few seconds, in the main thread. During a job not before its first two seconds are over:
+        # importing SecretFlow would compete with a short one.
+        self._next_standby()
+        try:
+            super().heartbeat(HEARTBEAT_TTL, pipeline)
+        except RedisError as error:  # RQ would quit; the heartbeat thread beats again when Redis is back
+            self.log.warning("Worker %s: no heartbeat: %s", self.name, type(error).__name__)
+
+    def _beat(self) -> None:
+        connection = connect(self.redis_url)
+        spool = Spool(self.host.spool_dir)
+        while self._alive.is_set():
+            try:
+                with connection.pipeline() as pipeline:
+                    # All of it each time: Redis may have come back empty
+                    standby = self._standby
+                    ready = "ready" if standby and standby.is_ready() else "starting"
+                    pipeline.hset(self.key, mapping=self.serialize() | {"state": self._state, "standby": ready})
+                    pipeline.expire(self.key, HEARTBEAT_TTL)
+                    worker_registration.register(self, pipeline)
+                    pipeline.execute()
+                spool.deliver(connection, self.host.name)
+            except (RedisError, OSError) as error:
+                log.warning("no heartbeat: %s", type(error).__name__)
+            time.sleep(HEARTBEAT_INTERVAL)
+
+    # --- jobs
+
+    def execute_job(self, job: Any, queue: Queue) -> None:
+        try:
+            super().execute_job(job, queue)
+        except RedisError as error:
+            # RQ's worker would quit. The job's own events wait on disk, and the control plane decides by them.
+            self.log.warning("Redis went away at the end of job %s: %s", job.id, type(error).__name__)
+            self._wait_for_redis()
+        finally:
+            self._horse_pid = 0
+            self._next_standby()
+
+    def _wait_for_redis(self) -> None:
+        """RQ's loop quits if Redis is away between two jobs, and a finished computation would count as lost."""
+        while True:
+            try:
+                self.connection.ping()
+                return
+            except RedisError:
+                time.sleep(0.5)
+
+    def fork_work_horse(self, job: Any, queue: Queue) -> None:
+        """Hand the job to the standby process, which becomes RQ's work horse."""
+        assert self.execution
+        self._took_job_at = time.time()
+        # RQ writes it when the horse begins; until then nobody could tell whose death the job died
+        self.connection.hset(job.key, "worker_name", self.name)
+        order = {"job_id": job.id, "execution_id": self.execution.id, "queue": queue.name}
+        for _ in range(2):
+            self._next_standby()
+            assert self._standby
+            try:
+                self._standby.take(order)
+                break
+            except BrokenPipeError:  # it died while it waited
+                self._standby.process.wait()
+        assert self._standby, "two standby processes in a row died"
+        self._horse, self._standby = self._standby, None
+        self._horse_pid = self._horse.process.pid
+        with suppress(RedisError):
+            self.connection.hset(self.key, "standby", "starting")
+
+    def wait_for_horse(self) -> Any:
+        pid, status, usage = super().wait_for_horse()
+        if pid:
+            self._horse.process.returncode = status  # it was reaped here, not by its Popen
+        return pid, status, usage
+
+    def maintain_heartbeats(self, job: Any, execution: Any) -> None:
+        try:
+            if not self.connection.exists(job.key):
+                # Redis lost its data. The coordinator takes the job for lost and may start another attempt:
+                # this one must not compute beside it.
+                self.log.warning("Worker %s: job %s is gone from Redis, stopping it", self.name, job.id)
+                self.kill_horse()
+                return
+            super().maintain_heartbeats(job, execution)
+        except RedisError as error:
+            # Not a reason to lose sight of the horse: it computes on, and Redis comes back
+            self.log.warning("Worker %s: no heartbeat for job %s: %s", self.name, job.id, type(error).__name__)
+
+    def monitor_work_horse(self, job: Any, queue: Queue, execution: Any) -> None:
+        try:
+            super().monitor_work_horse(job, queue, execution)
+        finally:
+            self._report_killed(job)
+
+    def _next_standby(self) -> None:
+        if self._standby is None or self._standby.process.poll() is not None:
+            self._standby = Standby(self.name, self.redis_url, self.party_toml)
+
+    def _report_killed(self, job: Any) -> None:
+        """Tell the control plane of a job whose process did not end by itself, and tidy up behind it."""
+        status = self._horse.process.returncode
+        if status is None or status == 0:
+            return
+        try:
+            request = str(job.kwargs["task_request_id"])
+            name = str(job.kwargs["sf_init_config"]["job_name"])
+            attempt = int(name.removeprefix(f"{request}-"))
+            task_type = str(job.kwargs["task_config"]["task_type"])
+        except Exception:
+            return  # refused before it began: not a job of ours
+        error, error_type = describe_exit(status)
+        publisher = Publisher(
+            self.connection,
+            execution=request,
+            attempt=attempt,
+            party=self.host.name,
+            worker=self.name,
+            task_type=task_type,
+            spool_dir=self.host.spool_dir,
+            first_sequence=WORKER_SEQUENCE,
+        )
+        publisher.publish(FAILURE, "cleanup", error=error, error_type=error_type)
+        remove_run_files(self.host.workdir(request, attempt), self._took_job_at)
+
+
+def describe_exit(status: int) -> tuple[str, str]:
+    """What to say of a process that ended with this wait status: error text and the contract's class."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        if number == 9:
+            return "the computing process was killed (signal 9: by hand, or by the kernel for want of memory)", (
+                "ResourceError"
+            )
+        if number == 6:
+            # Seen when a send to a dead peer fails inside PSI (3-facts.md)
+            return "the computing process aborted (signal 6): usually a peer went away", "NetworkError"
+        return f"the computing process crashed (signal {number})", "AlgorithmError"
+    return f"the computing process ended by itself with exit status {os.WEXITSTATUS(status)}", "NetworkError"
