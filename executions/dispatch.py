@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Count, Q
+from django.db.models import Count
 from django.utils import timezone
 from redis import Redis
 from redis.exceptions import WatchError
@@ -21,6 +21,7 @@ from rq.serializers import JSONSerializer
 from controlplane.environment import environment
 from controlplane.models import Party
 from executions.models import Execution, PartyRun, PortLease
+from executions.slots import Slots, find_slots
 from executions.states import RunStatus, Status, transition
 from workers.devices import DEVICE_REGISTRY
 from workers.jobs import TASK_FUNCTION, PartyJob
@@ -55,32 +56,31 @@ class Dispatcher:
         repaired = self.enqueue_missing()
         waiting = list(
             Execution.objects.filter(status=Status.QUEUED)
-            .order_by("-priority", "queued_at")
+            .order_by("-priority", "created_at")  # of submission: a retry keeps its place
             .defer("documents", "result")
         )
         if not waiting:
             self._absent_since.clear()
             return repaired
-        workers = live_workers(self.connection, {p for e in waiting for p in e.parties})
-        free = self._free_slots(workers)
-        self._note_absence(workers)
+        slots = find_slots(self.connection, {p for e in waiting for p in e.parties})
+        self._note_absence(slots)
         held: set[str] = set()
         dispatched = False
         now = timezone.now()
         for execution in waiting:
-            lacking = [p for p in execution.parties if free.get(p, 0) <= 0 or p in held]
+            lacking = [p for p in execution.parties if slots[p].free <= 0 or p in held]
             if not lacking:
-                reason = self._claim(execution, workers)
+                reason = self._claim(execution, slots)
                 if not reason:
                     dispatched = True
                     for party in execution.parties:
-                        free[party] -= 1
+                        slots[party].take()
                     continue
             else:
-                reason = self._reason(lacking, workers)
+                reason = _reason(lacking, slots)
             if now - execution.queued_at > self.HOLD_AFTER:
                 held.update(execution.parties)
-            self._wait(execution, lacking, workers, reason)
+            self._wait(execution, lacking, slots, reason)
         if dispatched:
             self.enqueue_missing()
         return dispatched or repaired
@@ -102,27 +102,13 @@ class Dispatcher:
             self._enqueue(runs[0].execution, runs[0].attempt)
         return bool(gangs)
 
-    def _free_slots(self, workers: Mapping[str, int]) -> dict[str, int]:
-        busy = dict(
-            Party.objects.filter(name__in=workers)
-            .annotate(busy=Count("runs", filter=Q(runs__released_at=None)))
-            .values_list("name", "busy")
-        )
-        return {party: count - busy[party] for party, count in workers.items() if party in busy}
-
-    def _note_absence(self, workers: Mapping[str, int]) -> None:
+    def _note_absence(self, slots: Mapping[str, Slots]) -> None:
         now = time.monotonic()
-        self._absent_since = {p: self._absent_since.get(p, now) for p, count in workers.items() if not count}
+        self._absent_since = {p: self._absent_since.get(p, now) for p, found in slots.items() if not found.alive}
 
-    def _reason(self, lacking: list[str], workers: Mapping[str, int]) -> str:
-        absent = [p for p in lacking if not workers.get(p)]
-        if absent:
-            return no_worker_message(absent)
-        return f"all workers of {', '.join(lacking)} are busy"
-
-    def _wait(self, execution: Execution, lacking: list[str], workers: Mapping[str, int], reason: str) -> None:
+    def _wait(self, execution: Execution, lacking: list[str], slots: Mapping[str, Slots], reason: str) -> None:
         now = time.monotonic()
-        absent = [p for p in lacking if not workers.get(p)]
+        absent = [p for p in lacking if not slots[p].alive]
         waited = (timezone.now() - execution.queued_at).total_seconds()
         gone = [p for p in absent if min(waited, now - self._absent_since[p]) >= environment.worker_grace_seconds]
         late = waited > execution.dispatch_limit_seconds
@@ -140,7 +126,7 @@ class Dispatcher:
         elif execution.waiting_for != reason:
             Execution.objects.filter(pk=execution.pk, status=Status.QUEUED).update(waiting_for=reason)
 
-    def _claim(self, execution: Execution, workers: Mapping[str, int]) -> str:
+    def _claim(self, execution: Execution, slots: Mapping[str, Slots]) -> str:
         """Take a slot and ports at every party and become DISPATCHED, all or nothing; the reason if it does not fit."""
         documents = Execution.objects.values_list("documents", flat=True).get(pk=execution.pk)
         wanted = ports_needed(documents)
@@ -162,7 +148,7 @@ class Dispatcher:
                     .annotate(Count("pk"))
                     .order_by()
                 )
-                if full := [p for p in parties if busy.get(p, 0) >= workers[p]]:
+                if full := [p for p in parties if busy.get(p, 0) >= slots[p].alive]:
                     return f"all workers of {', '.join(full)} are busy"
                 leases: dict[str, list[int]] = {}
                 for name, party in parties.items():
@@ -253,19 +239,21 @@ class Dispatcher:
         PartyRun.objects.filter(pk__in=[r.pk for r in runs], enqueued_at=None).update(enqueued_at=timezone.now())
 
 
-def live_workers(connection: Redis, parties: set[str]) -> dict[str, int]:
-    """How many workers of each party are alive, by their heartbeats. Two round trips. Raises RedisError."""
-    names = sorted(parties)
-    with connection.pipeline(transaction=False) as pipeline:
-        for party in names:
-            pipeline.smembers(f"rq:workers:{party}")
-        keys: list[list[bytes]] = [sorted(found) for found in pipeline.execute()]
-    with connection.pipeline(transaction=False) as pipeline:
-        for found in keys:
-            for key in found:
-                pipeline.exists(key)
-        alive = iter(pipeline.execute())
-    return {party: sum(bool(next(alive)) for _ in found) for party, found in zip(names, keys, strict=True)}
+def _reason(lacking: list[str], slots: Mapping[str, Slots]) -> str:
+    """Why an execution waits for these parties."""
+    if unknown := [p for p in lacking if not slots[p].registered]:
+        return f"{', '.join(unknown)} {_are(unknown)} no longer registered"
+    if absent := [p for p in lacking if not slots[p].alive]:
+        return no_worker_message(absent)
+    if busy := [p for p in lacking if slots[p].busy >= slots[p].alive]:
+        return f"all workers of {', '.join(busy)} are busy"
+    if loading := [p for p in lacking if not slots[p].ready]:
+        return f"the next process of {', '.join(loading)} is still importing SecretFlow"
+    return f"{', '.join(lacking)} {_are(lacking)} kept for an execution that has waited longer"
+
+
+def _are(parties: list[str]) -> str:
+    return "is" if len(parties) == 1 else "are"
 
 
 def no_worker_message(parties: list[str]) -> str:

@@ -123,7 +123,9 @@ class Listener:
             if stream == WAKE_STREAM:
                 continue
             for _, fields in entries:
-                message = parse(stream, (fields or {}).get(b"event", b""))
+                if b"event" not in (fields or {}):
+                    continue  # a nudge: a worker is ready
+                message = parse(stream, fields[b"event"])
                 if message:
                     events.append(message)
         apply(events)

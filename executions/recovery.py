@@ -16,9 +16,9 @@ from django.utils import timezone
 from redis import Redis
 from rq.command import send_command
 
-from executions.dispatch import live_workers
 from executions.models import Execution, PartyRun, PortLease
 from executions.settle import settle
+from executions.slots import find_slots, forgiving
 from executions.states import ACTIVE, RUN_ENDED, RunStatus, Status, transition
 from workers.jobs import STOP_MARK, PartyJob
 
@@ -31,8 +31,10 @@ class Recovery:
     #: What looks lost must look so for this long: its last events may still be on their way, and when Redis was
     #: away, the workers' heartbeats, which come every two seconds, too.
     GRACE_SECONDS = 4.0
-    #: A dispatched job that no worker has begun for this long is taken for lost.
+    #: A dispatched job that no worker has taken for this long is taken for lost.
     START_LIMIT = timedelta(seconds=30)
+    #: The same of one that a live worker has in hand: its process may have to import SecretFlow first.
+    IMPORT_LIMIT = timedelta(seconds=120)
     #: A party that ended has this long to shut down before it is stopped.
     SHUTDOWN_LIMIT = timedelta(seconds=15)
 
@@ -89,12 +91,14 @@ class Recovery:
             done = True
         seen = {run.pk for run in runs}
         self._suspects = {pk: found for pk, found in self._suspects.items() if pk in seen}
-        workers = live_workers(self.connection, {run.party.name for run in runs})
-        for run, (state, worker) in zip(runs, self._job_states(runs), strict=True):
+        slots = find_slots(self.connection, {run.party.name for run in runs})
+        for run, (state, worker, waits) in zip(runs, self._job_states(runs), strict=True):
             if run.stop_requested_at or self._is_overdue(run):
                 done |= self._stop(run, state, worker)
+            elif state == "queued":
+                done |= self._check_begins(run, worker, waits, bool(slots[run.party.name].alive))
             else:
-                done |= self._check_alive(run, state, bool(workers[run.party.name]))
+                done |= self._check_alive(run, state)
         # Runs that were released with their execution still to be settled: a coordinator died in between
         for pk in (
             Execution.objects.filter(status__in=ACTIVE, runs__attempt=F("attempt"), runs__status__in=RUN_ENDED)
@@ -107,24 +111,28 @@ class Recovery:
     def _is_overdue(self, run: PartyRun) -> bool:
         return run.ended_at is not None and timezone.now() - run.ended_at > self.SHUTDOWN_LIMIT
 
-    def _job_states(self, runs: list[PartyRun]) -> list[tuple[str, str]]:
-        """RQ's status of each run's job and the worker that has it.
+    def _job_states(self, runs: list[PartyRun]) -> list[tuple[str, str, bool]]:
+        """RQ's status of each run's job, the worker that has it, and whether it still waits in the queue.
 
-        The status is ``gone`` if the job is not there, or taken by a worker that is not. Both values are as a
+        The status is ``gone`` if the job is not there, or taken by a worker that is not. All values are as a
         party may have written them: anything at all.
         """
-        with self.connection.pipeline(transaction=False) as pipeline:
+        with self.connection.pipeline(transaction=True) as pipeline:
             for run in runs:
                 pipeline.hmget(PartyJob.key_for(run.job_id), "status", "worker_name")
-            found: list[list[bytes | None]] = pipeline.execute()
-            names = [worker.decode(errors="replace") if worker else "" for _, worker in found]
+                pipeline.lpos(f"rq:queue:{run.party.name}", run.job_id, maxlen=1000)
+            answers = iter(forgiving(pipeline))
+        found = [(next(answers) or (None, None), next(answers)) for _ in runs]
+        names = [worker.decode(errors="replace") if worker else "" for (_, worker), _ in found]
+        with self.connection.pipeline(transaction=False) as pipeline:
             for name in names:
-                pipeline.exists(f"rq:worker:{name}")
-            alive = pipeline.execute()
+                pipeline.pttl(f"rq:worker:{name}")
+            lives = pipeline.execute()
         states = []
-        for (status, _), name, lives in zip(found, names, alive, strict=True):
+        for ((status, _), place), name, ttl in zip(found, names, lives, strict=True):
             state = status.decode(errors="replace") if status else GONE
-            states.append((GONE if state in ("started", "queued") and name and not lives else state, name))
+            taken_by_dead = state in ("started", "queued") and name and ttl <= 0
+            states.append((GONE if taken_by_dead else state, name, place is not None))
         return states
 
     def _stop(self, run: PartyRun, state: str, worker: str) -> bool:
@@ -144,7 +152,7 @@ class Recovery:
                 self.connection.delete(key)
             # Not in the queue: a worker has it in hand. It sees the mark, or is found started, or is dead
             # (dead, if it did not even put its name on the job; the mark then keeps anyone from beginning it)
-            patience = self.START_LIMIT.total_seconds() if worker else self.GRACE_SECONDS * 2
+            patience = self.IMPORT_LIMIT.total_seconds() if worker else self.GRACE_SECONDS
             if removed or self._has_been(run, state, patience):
                 self._end(run, RunStatus.STOPPED)
                 return True
@@ -152,7 +160,24 @@ class Recovery:
         send_command(self.connection, worker, "stop-job", job_id=run.job_id)
         return True
 
-    def _check_alive(self, run: PartyRun, state: str, has_worker: bool) -> bool:
+    def _check_begins(self, run: PartyRun, worker: str, waits: bool, has_workers: bool) -> bool:
+        """Look after a run whose job no worker has begun yet."""
+        party, waited = run.party.name, timezone.now() - run.dispatched_at
+        if not waits and not worker:
+            # Between the queue and its name on the job a worker spends milliseconds
+            if self._has_been(run, "in nobody's hands", self.GRACE_SECONDS):
+                return self._give_up(run, f"the worker of {party} went away as it took the job")
+        elif waits and not has_workers:
+            if self._has_been(run, "no worker", self.GRACE_SECONDS):
+                return self._give_up(run, f"the worker of {party} went away before it took the job")
+        elif waited > (limit := self.START_LIMIT if waits else self.IMPORT_LIMIT):
+            return self._give_up(run, f"no worker of {party} began the job within {limit.total_seconds():g} s")
+        else:
+            self._suspects.pop(run.pk, None)
+        return False
+
+    def _check_alive(self, run: PartyRun, state: str) -> bool:
+        """Look after a run whose job has begun, or is not there."""
         if state == GONE:
             if self._has_been(run, state, self.GRACE_SECONDS):
                 self._end(run, RunStatus.LOST, f"the worker of {run.party.name} is gone, and its job with it")
@@ -161,13 +186,8 @@ class Recovery:
             if self._has_been(run, state, self.GRACE_SECONDS):
                 self._end(run, RunStatus.LOST, f"the job at {run.party.name} ended without a report")
                 return True
-        elif state == "queued" and not has_worker:
-            # Its worker died before it took the job, or while it took it
-            if self._has_been(run, "no worker", self.GRACE_SECONDS):
-                return self._give_up(run, f"the worker of {run.party.name} went away before it began the job")
-        elif run.status == RunStatus.DISPATCHED and timezone.now() - run.dispatched_at > self.START_LIMIT:
-            limit = self.START_LIMIT.total_seconds()
-            return self._give_up(run, f"no worker of {run.party.name} began the job within {limit:g} s")
+        elif run.status == RunStatus.DISPATCHED and timezone.now() - run.dispatched_at > self.IMPORT_LIMIT:
+            return self._give_up(run, f"the job at {run.party.name} said nothing of having begun")
         else:
             self._suspects.pop(run.pk, None)
         return False

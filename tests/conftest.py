@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import pytest
 from redis import Redis
 
+from controlplane.models import Party
 from executions.connection import redis_connection
+from tests.composed import make_parties
 
 
 @pytest.fixture
@@ -15,3 +17,8 @@ def connection() -> Iterator[Redis]:
     found.flushdb()
     yield found
     found.flushdb()
+
+
+@pytest.fixture
+def parties(db: None) -> dict[str, Party]:
+    return make_parties()

@@ -1,69 +1,23 @@
-"""Gang dispatch, stopping, loss and retries, against a real Valkey; the parties' workers are only their keys there."""
+"""Gang dispatch, against a real Valkey; the parties' workers are only their keys there."""
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from django.db import connection as database
 from django.utils import timezone
 from redis import Redis
-from rq.serializers import JSONSerializer
 
 from controlplane.models import Party
-from executions.dispatch import Dispatcher, complete, live_workers
-from executions.models import Execution, NotCancellable, PartyRun, PortLease
-from executions.recovery import Recovery
-from executions.settle import settle
-from executions.states import RunStatus, Status, transition
+from executions.dispatch import Dispatcher, complete
+from executions.models import Execution, PartyRun, PortLease
+from executions.slots import Slots, find_slots
+from executions.states import Status
 from tests.composed import documents, make_parties
-from workers.jobs import STOP_MARK, PartyJob
-
-
-@pytest.fixture
-def parties(db: None) -> dict[str, Party]:
-    return make_parties()
-
-
-def add_worker(connection: Redis, party: str, name: str = "1") -> str:
-    """What a live worker leaves in Redis."""
-    key = f"rq:worker:{party}-{name}"
-    connection.hset(key, mapping={"queues": party, "state": "idle"})
-    connection.expire(key, 60)
-    connection.sadd(f"rq:workers:{party}", key)
-    return key
-
-
-def take(connection: Redis, run: PartyRun, worker: str) -> None:
-    """What a worker's taking of a job leaves in Redis."""
-    connection.lrem(f"rq:queue:{run.party.name}", 1, run.job_id)
-    connection.hset(f"rq:job:{run.job_id}", mapping={"status": "started", "worker_name": worker})
-
-
-def job_of(connection: Redis, run: PartyRun) -> PartyJob:
-    return PartyJob.fetch(run.job_id, connection=connection, serializer=JSONSerializer)
-
-
-def submit(**options: Any) -> Execution:
-    return Execution.objects.submit(documents(), options=options)
-
-
-def status(execution: Execution) -> str:
-    execution.refresh_from_db()
-    return execution.status
-
-
-def finish(execution: Execution, result: RunStatus = RunStatus.SUCCESS) -> None:
-    """All parties of the current attempt ended and let go."""
-    now = timezone.now()
-    runs = execution.runs.filter(released_at=None)
-    runs.update(status=result, ended_at=now, released_at=now, started_at=now)
-    PortLease.objects.filter(run__execution=execution).delete()
-    settle(execution.pk)
+from tests.simulated import add_worker, finish, job_of, status, submit
 
 
 def test_it_enqueues_one_job_per_party_with_leased_ports(parties: dict[str, Party], connection: Redis) -> None:
@@ -268,200 +222,57 @@ def test_it_never_dispatches_twice_with_two_coordinators_at_once(connection: Red
     assert PortLease.objects.count() == 12
 
 
-@pytest.fixture
-def dispatched(parties: dict[str, Party], connection: Redis, monkeypatch: pytest.MonkeyPatch) -> Execution:
-    monkeypatch.setattr(Recovery, "GRACE_SECONDS", 0)
+def test_it_waits_for_a_process_that_can_begin_at_once_and_says_so(
+    parties: dict[str, Party], connection: Redis
+) -> None:
+    add_worker(connection, "alice")
+    key = add_worker(connection, "bob", standby="starting")
+    execution = submit()
+    Dispatcher(connection).step()
+    assert status(execution) == Status.QUEUED
+    assert execution.waiting_for == "the next process of bob is still importing SecretFlow"
+    connection.hset(key, "standby", "ready")
+    Dispatcher(connection).step()
+    assert status(execution) == Status.DISPATCHED
+
+
+def test_it_says_for_whom_a_party_is_kept(parties: dict[str, Party], connection: Redis) -> None:
+    add_worker(connection, "bob")
+    first, second = submit(), submit()
+    Execution.objects.filter(pk=first.pk).update(queued_at=timezone.now() - timedelta(minutes=1))
+    Execution.objects.filter(pk=second.pk).update(parties=["bob"])
+    Dispatcher(connection).step()
+    assert status(second) == Status.QUEUED
+    assert second.waiting_for == "bob is kept for an execution that has waited longer"
+
+
+def test_it_lets_a_retry_keep_its_place(parties: dict[str, Party], connection: Redis) -> None:
+    first, second = submit(), submit()
+    Execution.objects.filter(pk=first.pk).update(queued_at=timezone.now())
     for party in parties:
         add_worker(connection, party)
-    execution = submit()
     Dispatcher(connection).step()
-    execution.refresh_from_db()
-    return execution
+    assert (status(first), status(second)) == (Status.DISPATCHED, Status.QUEUED)
 
 
-def begin(execution: Execution, connection: Redis) -> dict[str, PartyRun]:
-    """Both parties have begun."""
-    runs = {r.party.name: r for r in execution.runs.select_related("party")}
-    for name, run in runs.items():
-        take(connection, run, f"{name}-1")
-    execution.runs.update(status=RunStatus.RUNNING, started_at=timezone.now(), stage="sf_init")
-    settle(execution.pk)
-    assert status(execution) == Status.RUNNING
-    return runs
-
-
-def settle_down(recovery: Recovery, condition: Callable[[], bool]) -> None:
-    import time
-
-    for _ in range(40):
-        recovery.step()
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError("did not get there in 40 steps")
-
-
-def test_it_finds_a_lost_worker_stops_the_other_party_and_retries(dispatched: Execution, connection: Redis) -> None:
-    runs = begin(dispatched, connection)
-    commands = connection.pubsub()
-    commands.subscribe("rq:pubsub:alice-1")
-    connection.delete("rq:worker:bob-1")  # its key expired
-    recovery = Recovery(connection)
-    recovery.step()
-    runs["bob"].refresh_from_db()
-    assert (runs["bob"].status, runs["bob"].error) == (
-        RunStatus.LOST, "the worker of bob is gone, and its job with it",
-    )  # fmt: skip
-    recovery.step()
-    messages = [commands.get_message(timeout=1) for _ in range(2)]
-    assert json.loads(messages[1]["data"]) == {"command": "stop-job", "job_id": runs["alice"].job_id}
-    connection.hset(f"rq:job:{runs['alice'].job_id}", "status", "stopped")
-    settle_down(recovery, lambda: status(dispatched) == Status.RETRY)
-    assert dispatched.error_party == "bob"
-    assert not PortLease.objects.exists()
-    Execution.objects.update(due_at=timezone.now())
-    recovery.step()
-    assert status(dispatched) == Status.QUEUED
-    add_worker(connection, "bob", "2")
-    Dispatcher(connection).step()
-    assert (status(dispatched), dispatched.attempt) == (Status.DISPATCHED, 2)
-    assert [c.to_status for c in dispatched.changes.all()] == [
-        "QUEUED", "DISPATCHED", "RUNNING", "RETRY", "QUEUED", "DISPATCHED",
-    ]  # fmt: skip
-
-
-def test_it_does_not_retry_while_a_process_of_the_old_attempt_is_left(dispatched: Execution, connection: Redis) -> None:
-    runs = begin(dispatched, connection)
-    dispatched.runs.update(status=RunStatus.FAILURE, error="x", error_type="NetworkError", ended_at=timezone.now())
-    settle(dispatched.pk)
-    assert status(dispatched) == Status.RETRY
-    Execution.objects.update(due_at=timezone.now())
-    recovery = Recovery(connection)
-    recovery.queue_due_retries()
-    assert status(dispatched) == Status.RETRY
-    PartyRun.objects.filter(pk=runs["alice"].pk).update(released_at=timezone.now())
-    recovery.queue_due_retries()
-    assert status(dispatched) == Status.RETRY
-    PartyRun.objects.update(released_at=timezone.now())
-    recovery.queue_due_retries()
-    assert status(dispatched) == Status.QUEUED
-
-
-@pytest.mark.parametrize("state", ["finished", "failed", "canceled"])
-def test_it_ends_a_run_whose_job_ended_without_a_report(dispatched: Execution, connection: Redis, state: str) -> None:
-    runs = begin(dispatched, connection)
-    connection.hset(f"rq:job:{runs['bob'].job_id}", "status", state)
-    recovery = Recovery(connection)
-    recovery.step()
-    runs["bob"].refresh_from_db()
-    assert (runs["bob"].status, runs["bob"].error) == (RunStatus.LOST, "the job at bob ended without a report")
-    assert runs["bob"].released_at
-
-
-def test_it_takes_jobs_that_redis_lost_for_lost(dispatched: Execution, connection: Redis) -> None:
-    begin(dispatched, connection)
-    connection.flushdb()
-    settle_down(Recovery(connection), lambda: status(dispatched) == Status.RETRY)
-    assert {r.status for r in dispatched.runs.all()} <= {RunStatus.LOST, RunStatus.STOPPED}
-    assert not PartyRun.objects.filter(released_at=None).exists()
-
-
-def test_it_stops_a_run_at_its_time_limit(dispatched: Execution, connection: Redis) -> None:
-    runs = begin(dispatched, connection)
-    Execution.objects.update(started_at=timezone.now() - timedelta(hours=2))
-    recovery = Recovery(connection)
-    recovery.step()
-    for run in runs.values():
-        connection.hset(f"rq:job:{run.job_id}", "status", "stopped")
-    settle_down(recovery, lambda: status(dispatched) == Status.FAILURE)
-    assert (dispatched.error, dispatched.error_type) == ("the run passed its time limit of 3600 s", "AlgorithmError")
-
-
-def test_it_gives_up_on_a_job_that_no_worker_begins(dispatched: Execution, connection: Redis) -> None:
-    PartyRun.objects.update(dispatched_at=timezone.now() - timedelta(minutes=1))
-    settle_down(Recovery(connection), lambda: status(dispatched) == Status.RETRY)
-    assert "began the job within 30 s" in dispatched.error
-    assert connection.llen("rq:queue:alice") == connection.llen("rq:queue:bob") == 0
-    assert not PortLease.objects.exists()
-
-
-def test_it_does_not_take_a_job_for_stopped_that_a_worker_has_in_hand(dispatched: Execution, connection: Redis) -> None:
-    run = dispatched.runs.get(party__name="alice")
-    connection.lrem("rq:queue:alice", 1, run.job_id)  # taken, and its process still imports SecretFlow
-    connection.hset(f"rq:job:{run.job_id}", "worker_name", "alice-1")
-    dispatched.cancel()
-    recovery = Recovery(connection)
-    for _ in range(3):
-        recovery.step()
-    run.refresh_from_db()
-    assert run.released_at is None
-    assert connection.hexists(f"rq:job:{run.job_id}", STOP_MARK)
-    assert dispatched.runs.get(party__name="bob").status == RunStatus.STOPPED
-    assert status(dispatched) == Status.CANCELLING
-
-
-def test_it_takes_back_a_job_whose_party_lost_its_last_worker(dispatched: Execution, connection: Redis) -> None:
-    connection.delete("rq:worker:bob-1")
-    recovery = Recovery(connection)
-    settle_down(recovery, lambda: status(dispatched) == Status.RETRY)
-    assert dispatched.error == "the worker of bob went away before it began the job"
-    assert connection.llen("rq:queue:alice") == connection.llen("rq:queue:bob") == 0
-    assert not PortLease.objects.exists()
-
-
-def test_it_survives_whatever_a_party_writes_into_its_jobs(dispatched: Execution, connection: Redis) -> None:
-    runs = begin(dispatched, connection)
-    junk = {"worker_name": b"\xff", "exc_info": b"\xff", "timeout": "x", "created_at": "junk", "status": b"\xfe"}
-    connection.hset(f"rq:job:{runs['bob'].job_id}", mapping=junk)
-    dispatched.cancel()
-    recovery = Recovery(connection)
-    for _ in range(3):
-        recovery.step()
-    for run in runs.values():
-        connection.delete(f"rq:job:{run.job_id}")
-    settle_down(recovery, lambda: status(dispatched) == Status.CANCELLED)
-
-
-def test_it_cancels_a_queued_execution_at_once(parties: dict[str, Party], connection: Redis) -> None:
-    execution = submit()
-    execution.cancel()
-    assert status(execution) == Status.CANCELLED
-    execution.cancel()
-    assert [c.to_status for c in execution.changes.all()] == ["QUEUED", "CANCELLED"]
-
-
-def test_it_cancels_a_running_execution_at_all_parties(dispatched: Execution, connection: Redis) -> None:
-    runs = begin(dispatched, connection)
-    dispatched.cancel()
-    dispatched.cancel()
-    assert status(dispatched) == Status.CANCELLING
-    recovery = Recovery(connection)
-    recovery.step()
-    for run in runs.values():
-        connection.hset(f"rq:job:{run.job_id}", "status", "stopped")
-    settle_down(recovery, lambda: status(dispatched) == Status.CANCELLED)
-    assert {r.status for r in dispatched.runs.all()} == {RunStatus.STOPPED}
-    assert not PortLease.objects.exists()
-
-
-def test_it_says_that_there_is_nothing_to_cancel_after_the_end(dispatched: Execution) -> None:
-    finish(dispatched)
-    with pytest.raises(NotCancellable, match="already ended with SUCCESS"):
-        dispatched.cancel()
-
-
-def test_it_changes_a_state_only_from_the_one_it_was_read_in(parties: dict[str, Party], connection: Redis) -> None:
-    execution = submit()
-    stale = Execution.objects.get(pk=execution.pk)
-    assert transition(execution, Status.CANCELLED)
-    assert not transition(stale, Status.FAILURE)
-    with pytest.raises(ValueError, match="cannot go from CANCELLED"):
-        transition(execution, Status.RUNNING)
-    assert execution.changes.count() == 2
-
-
-def test_it_counts_only_workers_that_are_alive(connection: Redis) -> None:
+def test_it_counts_only_workers_that_are_alive(parties: dict[str, Party], connection: Redis) -> None:
     add_worker(connection, "alice", "1")
-    gone = add_worker(connection, "alice", "2")
-    connection.delete(gone)
-    assert live_workers(connection, {"alice", "bob"}) == {"alice": 1, "bob": 0}
+    connection.delete(add_worker(connection, "alice", "2"))
+    connection.persist(add_worker(connection, "alice", "3"))  # as RQ leaves it when it writes to an expired key
+    add_worker(connection, "alice", "4", standby="starting")
+    Party.objects.filter(name="bob").update(name="robert")
+    assert find_slots(connection, {"alice", "bob"}) == {
+        "alice": Slots(alive=2, ready=1, busy=0, registered=True),
+        "bob": Slots(),
+    }
+
+
+def test_it_is_not_stopped_by_keys_of_the_wrong_kind(parties: dict[str, Party], connection: Redis) -> None:
+    add_worker(connection, "alice")
+    connection.set("rq:workers:bob", "junk")
+    connection.sadd("rq:workers:alice", "junk")
+    connection.set("junk", "junk", ex=60)
+    execution = submit()
+    Dispatcher(connection).step()
+    assert status(execution) == Status.QUEUED
+    assert "bob has no live worker" in execution.waiting_for

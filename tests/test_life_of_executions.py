@@ -29,7 +29,7 @@ from executions.models import Execution, NotCancellable, PartyRun, PortLease
 from executions.recovery import Recovery
 from executions.states import ENDED, RUN_ENDED, TRANSITIONS, Status
 from tests.composed import documents
-from tests.test_dispatch import add_worker
+from tests.simulated import add_worker
 from workers.events import FAILURE, RUNNING, SUCCESS, Publisher
 
 PARTIES = ("alice", "bob", "carol")

@@ -57,16 +57,19 @@ class Site:
         return self.wait(self.submit(body), lambda e: e["status"] in ENDED)
 
     def wait_until_idle(self) -> None:
-        """Until every worker is there, waits for a job, and has a standby process."""
+        """Until every worker is there, waits for a job, and has a standby process; starts what a test left down."""
+        if "valkey" not in self.trial.processes:
+            self.trial.start_valkey()
+        for party in TWO:
+            if f"worker-{party}" not in self.trial.processes:
+                self.trial.start_worker(party)
         redis = Redis.from_url(self.trial.redis_url)
         end = time.monotonic() + TIME_LIMIT
         for party in TWO:
             while True:
                 keys = redis.smembers(f"rq:workers:{party}")
-                if (
-                    keys
-                    and any(redis.hget(key, "state") == b"idle" for key in keys)
-                    and not redis.llen(f"rq:queue:{party}")
+                if any(redis.hmget(key, "state", "standby") == [b"idle", b"ready"] for key in keys) and not redis.llen(
+                    f"rq:queue:{party}"
                 ):
                     break
                 self.trial.check()
@@ -264,7 +267,8 @@ def test_it_finds_a_worker_that_was_killed_and_leaves_nothing_computing(site: Si
     processes = site.worker_pids("bob")
     site.trial.stop_process("worker-bob", signal.SIGKILL)
     site.trial.start_worker("bob", "worker-bob")
-    site.wait(execution, lambda e: any(c["to_status"] == "RETRY" for c in e["changes"]) or e["status"] in ENDED)
+    # 8 s for its heartbeat to run out and 4 s of grace; not the 30 s after which alice gives up waiting for bob
+    site.wait(execution, lambda e: any(c["to_status"] == "RETRY" for c in e["changes"]) or e["status"] in ENDED, 25)
     assert not any(Path(f"/proc/{pid}").exists() for pid in processes)
     retry = next(c for c in site.get(execution)["changes"] if c["to_status"] == "RETRY")
     assert "worker of bob" in retry["why"]  # gone with its job, or before it began it
@@ -289,10 +293,11 @@ def test_it_ends_an_execution_whose_party_has_no_worker(site: Site) -> None:
     site.wait_until_idle()
     site.trial.stop_process("worker-bob")
     execution = site.submit(documents())
-    waiting = site.wait(execution, lambda e: bool(e["waiting_for"]) or e["status"] in ENDED)
-    assert "bob has no live worker; start `manage.py rqworker bob`" in waiting["waiting_for"]
+    reason = "bob has no live worker; start `manage.py rqworker bob`"
+    site.wait(execution, lambda e: reason in e["waiting_for"] or e["status"] in ENDED)
     failed = site.wait(execution, lambda e: e["status"] in ENDED)
     assert (failed["status"], failed["error"]["party"], failed["error"]["type"]) == ("FAILURE", "bob", "ResourceError")
+    assert reason in failed["error"]["message"]
     site.trial.start_worker("bob")
     site.trial.wait_for_workers(*TWO)
     assert site.run(documents())["status"] == "SUCCESS"

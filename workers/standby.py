@@ -78,6 +78,9 @@ def perform(order: dict[str, Any], hello: dict[str, Any]) -> None:
     from workers.jobs import STOP_MARK, PartyJob
 
     class Horse(Worker):
+        def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+            """The worker process's alone: RQ would have its key live on here for as long as the job may take."""
+
         def prepare_job_execution(self, job: Any, remove_from_intermediate_queue: bool = False) -> None:
             super().prepare_job_execution(job, remove_from_intermediate_queue)
             if self.connection.hexists(job.key, STOP_MARK):

@@ -23,7 +23,7 @@ from rq.worker import Worker
 
 from workers.connection import DEFAULT_URL, connect
 from workers.errors import ConfigError
-from workers.events import FAILURE, Publisher, Spool
+from workers.events import FAILURE, Publisher, Spool, stream_of
 from workers.jobs import PartyJob, install_gate
 from workers.party import PartyHost, remove_run_files
 from workers.standby import READY
@@ -123,6 +123,8 @@ class PartyWorker(Worker):
         self._standby: Standby | None = None
         self._alive = threading.Event()
         self._took_job_at = 0.0
+        #: Error and class, where the job's process was killed by this worker and not by the machine.
+        self._stopped_because: tuple[str, str] | None = None
 
     # --- life
 
@@ -169,20 +171,34 @@ class PartyWorker(Worker):
     def _beat(self) -> None:
         connection = connect(self.redis_url)
         spool = Spool(self.host.spool_dir)
+        told: str | None = None
         while self._alive.is_set():
+            standby = self._standby_state()
             try:
                 with connection.pipeline() as pipeline:
                     # All of it each time: Redis may have come back empty
-                    standby = self._standby
-                    ready = "ready" if standby and standby.is_ready() else "starting"
-                    pipeline.hset(self.key, mapping=self.serialize() | {"state": self._state, "standby": ready})
+                    pipeline.hset(self.key, mapping=self.serialize() | {"state": self._state, "standby": standby})
                     pipeline.expire(self.key, HEARTBEAT_TTL)
                     worker_registration.register(self, pipeline)
+                    if standby == "ready" and told != standby:
+                        # No event, only a nudge: the coordinator need not find out at its next look
+                        pipeline.xadd(stream_of(self.host.name), {"ready": self.name})
                     pipeline.execute()
+                told = standby
                 spool.deliver(connection, self.host.name)
             except (RedisError, OSError) as error:
                 log.warning("no heartbeat: %s", type(error).__name__)
-            time.sleep(HEARTBEAT_INTERVAL)
+            until = time.monotonic() + HEARTBEAT_INTERVAL
+            while time.monotonic() < until and self._alive.is_set():
+                time.sleep(0.05)
+                if told == "starting" and self._standby_state() == "ready":
+                    break
+                if told == "ready" and self._standby is None:
+                    told = "starting"  # a job took it; whoever handed it over has said so
+
+    def _standby_state(self) -> str:
+        standby = self._standby
+        return "ready" if standby and standby.is_ready() else "starting"
 
     # --- jobs
 
@@ -210,6 +226,7 @@ class PartyWorker(Worker):
         """Hand the job to the standby process, which becomes RQ's work horse."""
         assert self.execution
         self._took_job_at = time.time()
+        self._stopped_because = None
         # RQ writes it when the horse begins; until then nobody could tell whose death the job died
         self.connection.hset(job.key, "worker_name", self.name)
         order = {"job_id": job.id, "execution_id": self.execution.id, "queue": queue.name}
@@ -227,6 +244,10 @@ class PartyWorker(Worker):
         with suppress(RedisError):
             self.connection.hset(self.key, "standby", "starting")
 
+    def request_stop_execution(self, execution_id: str) -> None:
+        self._stopped_because = ("stopped at the control plane's request", "AlgorithmError")
+        super().request_stop_execution(execution_id)
+
     def wait_for_horse(self) -> Any:
         pid, status, usage = super().wait_for_horse()
         if pid:
@@ -239,6 +260,7 @@ class PartyWorker(Worker):
                 # Redis lost its data. The coordinator takes the job for lost and may start another attempt:
                 # this one must not compute beside it.
                 self.log.warning("Worker %s: job %s is gone from Redis, stopping it", self.name, job.id)
+                self._stopped_because = ("stopped: its job is gone from Redis, which lost its data", "NetworkError")
                 self.kill_horse()
                 return
             super().maintain_heartbeats(job, execution)
@@ -268,7 +290,6 @@ class PartyWorker(Worker):
             task_type = str(job.kwargs["task_config"]["task_type"])
         except Exception:
             return  # refused before it began: not a job of ours
-        error, error_type = describe_exit(status)
         publisher = Publisher(
             self.connection,
             execution=request,
@@ -279,6 +300,7 @@ class PartyWorker(Worker):
             spool_dir=self.host.spool_dir,
             first_sequence=WORKER_SEQUENCE,
         )
+        error, error_type = self._stopped_because or describe_exit(status)
         publisher.publish(FAILURE, "cleanup", error=error, error_type=error_type)
         remove_run_files(self.host.workdir(request, attempt), self._took_job_at)
 

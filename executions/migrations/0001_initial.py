@@ -131,7 +131,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='execution',
-            index=models.Index(fields=['status', '-priority', 'queued_at'], name='execution_dispatch_order'),
+            index=models.Index(fields=['status', '-priority', 'created_at'], name='execution_dispatch_order'),
         ),
         migrations.AddIndex(
             model_name='execution',

@@ -1,0 +1,73 @@
+"""What each party can take on now: its workers, by their heartbeats in Redis, and its runs, from the database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import Count, Q
+from redis import Redis
+from redis.exceptions import ResponseError
+
+from controlplane.models import Party
+
+
+@dataclass(slots=True)
+class Slots:
+    """One party's capacity: a worker takes one run at a time."""
+
+    #: Workers that show signs of life.
+    alive: int = 0
+    #: Of those, how many could begin at once: their next process has SecretFlow imported.
+    ready: int = 0
+    #: Runs that have not let go of their worker.
+    busy: int = 0
+    registered: bool = False
+
+    @property
+    def free(self) -> int:
+        return min(self.alive - self.busy, self.ready) if self.registered else 0
+
+    def take(self) -> None:
+        self.busy += 1
+        self.ready -= 1
+
+
+def find_slots(connection: Redis, parties: set[str]) -> dict[str, Slots]:
+    """Every one of these parties' slots. Two round trips and one query. Raises RedisError."""
+    slots = {party: Slots() for party in sorted(parties)}
+    with connection.pipeline(transaction=False) as pipeline:
+        for party in slots:
+            pipeline.smembers(f"rq:workers:{party}")
+        keys: list[list[bytes]] = [sorted(found or ()) for found in forgiving(pipeline)]
+    with connection.pipeline(transaction=False) as pipeline:
+        for found in keys:
+            for key in found:
+                # Alive is what expires unless it is renewed: RQ can write to a key that has just expired, and
+                # what it then makes stays for ever
+                pipeline.pttl(key)
+                pipeline.hget(key, "standby")
+        answers = iter(forgiving(pipeline))
+    for slot, found in zip(slots.values(), keys, strict=True):
+        for _ in found:
+            lives, standby = next(answers) > 0, next(answers)
+            slot.alive += lives
+            slot.ready += lives and standby != b"starting"
+    running = Count("runs", filter=Q(runs__released_at=None))
+    for name, busy in Party.objects.filter(name__in=slots).annotate(busy=running).values_list("name", "busy"):
+        slots[name].registered, slots[name].busy = True, busy
+    return slots
+
+
+def forgiving(pipeline: Any) -> list[Any]:
+    """A pipeline's answers, None for a key that is not of its kind: parties can write to some keys.
+
+    Raises RedisError for anything else that is wrong.
+    """
+    answers: list[Any] = pipeline.execute(raise_on_error=False)
+    for index, answer in enumerate(answers):
+        if isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE"):
+            answers[index] = None
+        elif isinstance(answer, Exception):
+            raise answer
+    return answers

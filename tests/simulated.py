@@ -1,0 +1,75 @@
+"""Parties whose workers are only what they leave in Redis; the coordinator, the database and Redis are real."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from django.utils import timezone
+from redis import Redis
+from rq.serializers import JSONSerializer
+
+from executions.models import Execution, PartyRun, PortLease
+from executions.recovery import Recovery
+from executions.settle import settle
+from executions.states import RunStatus, Status
+from tests.composed import documents
+from workers.jobs import PartyJob
+
+
+def add_worker(connection: Redis, party: str, name: str = "1", standby: str = "ready") -> str:
+    """What a live worker leaves in Redis."""
+    key = f"rq:worker:{party}-{name}"
+    connection.hset(key, mapping={"queues": party, "state": "idle", "standby": standby})
+    connection.expire(key, 60)
+    connection.sadd(f"rq:workers:{party}", key)
+    return key
+
+
+def take(connection: Redis, run: PartyRun, worker: str) -> None:
+    """What a worker's taking of a job leaves in Redis."""
+    connection.lrem(f"rq:queue:{run.party.name}", 1, run.job_id)
+    connection.hset(f"rq:job:{run.job_id}", mapping={"status": "started", "worker_name": worker})
+
+
+def job_of(connection: Redis, run: PartyRun) -> PartyJob:
+    return PartyJob.fetch(run.job_id, connection=connection, serializer=JSONSerializer)
+
+
+def submit(**options: Any) -> Execution:
+    return Execution.objects.submit(documents(), options=options)
+
+
+def status(execution: Execution) -> str:
+    execution.refresh_from_db()
+    return execution.status
+
+
+def finish(execution: Execution, result: RunStatus = RunStatus.SUCCESS) -> None:
+    """All parties of the current attempt ended and let go."""
+    now = timezone.now()
+    runs = execution.runs.filter(released_at=None)
+    runs.update(status=result, ended_at=now, released_at=now, started_at=now)
+    PortLease.objects.filter(run__execution=execution).delete()
+    settle(execution.pk)
+
+
+def begin(execution: Execution, connection: Redis) -> dict[str, PartyRun]:
+    """Both parties have begun."""
+    runs = {r.party.name: r for r in execution.runs.select_related("party")}
+    for name, run in runs.items():
+        take(connection, run, f"{name}-1")
+    execution.runs.update(status=RunStatus.RUNNING, started_at=timezone.now(), stage="sf_init")
+    settle(execution.pk)
+    assert status(execution) == Status.RUNNING
+    return runs
+
+
+def settle_down(recovery: Recovery, condition: Callable[[], bool]) -> None:
+    for _ in range(40):
+        recovery.step()
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("did not get there in 40 steps")

@@ -1,0 +1,233 @@
+"""Stopping, cancelling, loss and retries, against a real Valkey; the parties' workers are only their keys there."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+from redis import Redis
+
+from controlplane.models import Party
+from executions.dispatch import Dispatcher
+from executions.models import Execution, NotCancellable, PartyRun, PortLease
+from executions.recovery import Recovery
+from executions.settle import settle
+from executions.states import RunStatus, Status, transition
+from tests.simulated import add_worker, begin, finish, settle_down, status, submit, take
+from workers.jobs import STOP_MARK
+
+
+@pytest.fixture
+def dispatched(parties: dict[str, Party], connection: Redis, monkeypatch: pytest.MonkeyPatch) -> Execution:
+    monkeypatch.setattr(Recovery, "GRACE_SECONDS", 0)
+    for party in parties:
+        add_worker(connection, party)
+    execution = submit()
+    Dispatcher(connection).step()
+    execution.refresh_from_db()
+    return execution
+
+
+def test_it_finds_a_lost_worker_stops_the_other_party_and_retries(dispatched: Execution, connection: Redis) -> None:
+    runs = begin(dispatched, connection)
+    commands = connection.pubsub()
+    commands.subscribe("rq:pubsub:alice-1")
+    connection.delete("rq:worker:bob-1")  # its key expired
+    recovery = Recovery(connection)
+    recovery.step()
+    runs["bob"].refresh_from_db()
+    assert (runs["bob"].status, runs["bob"].error) == (
+        RunStatus.LOST, "the worker of bob is gone, and its job with it",
+    )  # fmt: skip
+    recovery.step()
+    messages = [commands.get_message(timeout=1) for _ in range(2)]
+    assert json.loads(messages[1]["data"]) == {"command": "stop-job", "job_id": runs["alice"].job_id}
+    connection.hset(f"rq:job:{runs['alice'].job_id}", "status", "stopped")
+    settle_down(recovery, lambda: status(dispatched) == Status.RETRY)
+    assert dispatched.error_party == "bob"
+    assert not PortLease.objects.exists()
+    Execution.objects.update(due_at=timezone.now())
+    recovery.step()
+    assert status(dispatched) == Status.QUEUED
+    add_worker(connection, "bob", "2")
+    Dispatcher(connection).step()
+    assert (status(dispatched), dispatched.attempt) == (Status.DISPATCHED, 2)
+    assert [c.to_status for c in dispatched.changes.all()] == [
+        "QUEUED", "DISPATCHED", "RUNNING", "RETRY", "QUEUED", "DISPATCHED",
+    ]  # fmt: skip
+
+
+def test_it_does_not_retry_while_a_process_of_the_old_attempt_is_left(dispatched: Execution, connection: Redis) -> None:
+    runs = begin(dispatched, connection)
+    dispatched.runs.update(status=RunStatus.FAILURE, error="x", error_type="NetworkError", ended_at=timezone.now())
+    settle(dispatched.pk)
+    assert status(dispatched) == Status.RETRY
+    Execution.objects.update(due_at=timezone.now())
+    recovery = Recovery(connection)
+    recovery.queue_due_retries()
+    assert status(dispatched) == Status.RETRY
+    PartyRun.objects.filter(pk=runs["alice"].pk).update(released_at=timezone.now())
+    recovery.queue_due_retries()
+    assert status(dispatched) == Status.RETRY
+    PartyRun.objects.update(released_at=timezone.now())
+    recovery.queue_due_retries()
+    assert status(dispatched) == Status.QUEUED
+
+
+@pytest.mark.parametrize("state", ["finished", "failed", "canceled"])
+def test_it_ends_a_run_whose_job_ended_without_a_report(dispatched: Execution, connection: Redis, state: str) -> None:
+    runs = begin(dispatched, connection)
+    connection.hset(f"rq:job:{runs['bob'].job_id}", "status", state)
+    recovery = Recovery(connection)
+    recovery.step()
+    runs["bob"].refresh_from_db()
+    assert (runs["bob"].status, runs["bob"].error) == (RunStatus.LOST, "the job at bob ended without a report")
+    assert runs["bob"].released_at
+
+
+def test_it_takes_jobs_that_redis_lost_for_lost(dispatched: Execution, connection: Redis) -> None:
+    begin(dispatched, connection)
+    connection.flushdb()
+    settle_down(Recovery(connection), lambda: status(dispatched) == Status.RETRY)
+    assert {r.status for r in dispatched.runs.all()} <= {RunStatus.LOST, RunStatus.STOPPED}
+    assert not PartyRun.objects.filter(released_at=None).exists()
+
+
+def test_it_stops_a_run_at_its_time_limit(dispatched: Execution, connection: Redis) -> None:
+    runs = begin(dispatched, connection)
+    Execution.objects.update(started_at=timezone.now() - timedelta(hours=2))
+    recovery = Recovery(connection)
+    recovery.step()
+    for run in runs.values():
+        connection.hset(f"rq:job:{run.job_id}", "status", "stopped")
+    settle_down(recovery, lambda: status(dispatched) == Status.FAILURE)
+    assert (dispatched.error, dispatched.error_type) == ("the run passed its time limit of 3600 s", "AlgorithmError")
+
+
+def test_it_gives_up_on_a_job_that_no_worker_begins(dispatched: Execution, connection: Redis) -> None:
+    PartyRun.objects.update(dispatched_at=timezone.now() - timedelta(minutes=1))
+    settle_down(Recovery(connection), lambda: status(dispatched) == Status.RETRY)
+    assert "began the job within 30 s" in dispatched.error
+    assert connection.llen("rq:queue:alice") == connection.llen("rq:queue:bob") == 0
+    assert not PortLease.objects.exists()
+
+
+def test_it_does_not_take_a_job_for_stopped_that_a_worker_has_in_hand(dispatched: Execution, connection: Redis) -> None:
+    run = dispatched.runs.get(party__name="alice")
+    connection.lrem("rq:queue:alice", 1, run.job_id)  # taken, and its process still imports SecretFlow
+    connection.hset(f"rq:job:{run.job_id}", "worker_name", "alice-1")
+    dispatched.cancel()
+    recovery = Recovery(connection)
+    for _ in range(3):
+        recovery.step()
+    run.refresh_from_db()
+    assert run.released_at is None
+    assert connection.hexists(f"rq:job:{run.job_id}", STOP_MARK)
+    assert dispatched.runs.get(party__name="bob").status == RunStatus.STOPPED
+    assert status(dispatched) == Status.CANCELLING
+
+
+def test_it_takes_back_a_job_whose_party_lost_its_last_worker(dispatched: Execution, connection: Redis) -> None:
+    connection.delete("rq:worker:bob-1")
+    recovery = Recovery(connection)
+    settle_down(recovery, lambda: status(dispatched) == Status.RETRY)
+    assert dispatched.error == "the worker of bob went away before it took the job"
+    assert connection.llen("rq:queue:alice") == connection.llen("rq:queue:bob") == 0
+    assert not PortLease.objects.exists()
+
+
+def test_it_finds_a_worker_that_died_between_the_queue_and_its_name_on_the_job(
+    dispatched: Execution, connection: Redis
+) -> None:
+    run = dispatched.runs.get(party__name="bob")
+    connection.lrem("rq:queue:bob", 1, run.job_id)
+    add_worker(connection, "bob", "2")  # another one is there
+    settle_down(Recovery(connection), lambda: status(dispatched) == Status.RETRY)
+    assert (dispatched.error, dispatched.error_party) == ("the worker of bob went away as it took the job", "bob")
+    assert connection.hexists(f"rq:job:{run.job_id}", STOP_MARK), "it may yet wake up, and must not begin"
+
+
+def test_it_gives_a_worker_that_has_the_job_in_hand_time_to_import(dispatched: Execution, connection: Redis) -> None:
+    for run in dispatched.runs.select_related("party"):
+        connection.lrem(f"rq:queue:{run.party.name}", 1, run.job_id)
+        connection.hset(f"rq:job:{run.job_id}", "worker_name", f"{run.party.name}-1")
+    PartyRun.objects.update(dispatched_at=timezone.now() - timedelta(minutes=1))
+    recovery = Recovery(connection)
+    recovery.step()
+    recovery.step()
+    assert status(dispatched) == Status.DISPATCHED
+    PartyRun.objects.update(dispatched_at=timezone.now() - timedelta(minutes=3))
+    recovery.step()
+    dispatched.refresh_from_db()
+    assert "began the job within 120 s" in dispatched.error
+
+
+def test_it_gives_up_on_a_job_that_is_started_and_says_nothing(dispatched: Execution, connection: Redis) -> None:
+    for run in dispatched.runs.select_related("party"):
+        take(connection, run, f"{run.party.name}-1")
+    PartyRun.objects.update(dispatched_at=timezone.now() - timedelta(minutes=3))
+    Recovery(connection).step()
+    dispatched.refresh_from_db()
+    assert "said nothing of having begun" in dispatched.error
+
+
+def test_it_survives_keys_of_the_wrong_kind(dispatched: Execution, connection: Redis) -> None:
+    run = dispatched.runs.get(party__name="bob")
+    for key in (f"rq:job:{run.job_id}", "rq:queue:bob"):
+        connection.delete(key)
+        connection.set(key, "junk")
+    settle_down(Recovery(connection), lambda: status(dispatched) == Status.RETRY)
+    assert dispatched.error_party == "bob"
+
+
+def test_it_survives_whatever_a_party_writes_into_its_jobs(dispatched: Execution, connection: Redis) -> None:
+    runs = begin(dispatched, connection)
+    junk = {"worker_name": b"\xff", "exc_info": b"\xff", "timeout": "x", "created_at": "junk", "status": b"\xfe"}
+    connection.hset(f"rq:job:{runs['bob'].job_id}", mapping=junk)
+    dispatched.cancel()
+    recovery = Recovery(connection)
+    for _ in range(3):
+        recovery.step()
+    for run in runs.values():
+        connection.delete(f"rq:job:{run.job_id}")
+    settle_down(recovery, lambda: status(dispatched) == Status.CANCELLED)
+
+
+def test_it_cancels_a_queued_execution_at_once(parties: dict[str, Party], connection: Redis) -> None:
+    execution = submit()
+    execution.cancel()
+    assert status(execution) == Status.CANCELLED
+    execution.cancel()
+    assert [c.to_status for c in execution.changes.all()] == ["QUEUED", "CANCELLED"]
+
+
+def test_it_cancels_a_running_execution_at_all_parties(dispatched: Execution, connection: Redis) -> None:
+    runs = begin(dispatched, connection)
+    dispatched.cancel()
+    dispatched.cancel()
+    assert status(dispatched) == Status.CANCELLING
+    recovery = Recovery(connection)
+    recovery.step()
+    for run in runs.values():
+        connection.hset(f"rq:job:{run.job_id}", "status", "stopped")
+    settle_down(recovery, lambda: status(dispatched) == Status.CANCELLED)
+    assert {r.status for r in dispatched.runs.all()} == {RunStatus.STOPPED}
+    assert not PortLease.objects.exists()
+
+
+def test_it_says_that_there_is_nothing_to_cancel_after_the_end(dispatched: Execution) -> None:
+    finish(dispatched)
+    with pytest.raises(NotCancellable, match="already ended with SUCCESS"):
+        dispatched.cancel()
+
+
+def test_it_changes_a_state_only_from_the_one_it_was_read_in(parties: dict[str, Party], connection: Redis) -> None:
+    execution = submit()
+    stale = Execution.objects.get(pk=execution.pk)
+    assert transition(execution, Status.CANCELLED)
+    assert not transition(stale, Status.FAILURE)
+    with pytest.raises(ValueError, match="cannot go from CANCELLED"):
+        transition(execution, Status.RUNNING)
+    assert execution.changes.count() == 2
