@@ -94,7 +94,7 @@ class ExecutionRowSerializer(serializers.ModelSerializer[Execution]):
     error = serializers.SerializerMethodField()
     seconds = serializers.FloatField(allow_null=True, help_text="From submission to the end.")
 
-    waiting_for = serializers.CharField(source="waiting_reason", read_only=True, help_text="Why it is not dispatched.")
+    waiting_for = serializers.CharField(source="waiting_reason", read_only=True, help_text="Why it does not get on.")
 
     class Meta:
         model = Execution

@@ -14,8 +14,6 @@ import signal
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +24,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from executions.service import ENDED, Service, ServiceError
 from executions.trial import Trial, TrialError
 
-ENDED = {"SUCCESS", "FAILURE", "CANCELLED"}
 COLOURS = {"SUCCESS": "green", "FAILURE": "red", "CANCELLED": "yellow", "RUNNING": "cyan", "LOST": "red"}
 TIME_LIMIT = 120.0
 #: Largest difference between the two models' AUC that counts as the same result.
@@ -37,41 +35,6 @@ AUC_TOLERANCE = 0.02
 
 class DemoFailed(Exception):
     """The demo's result is not what it should be."""
-
-
-class Service:
-    """Another service, which knows the site's address and a token, and speaks HTTP."""
-
-    def __init__(self, url: str, token: str) -> None:
-        self.url, self.token = url, token
-
-    def call(self, method: str, path: str, body: Any = None) -> Any:
-        """The answer's JSON. Raises DemoFailed with the site's own words for a refusal."""
-        request = urllib.request.Request(  # noqa: S310  the address is our own site's
-            path if path.startswith("http") else self.url + path,
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Token {self.token}", "Content-Type": "application/json"},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
-                return json.load(answer)
-        except urllib.error.HTTPError as error:
-            raise DemoFailed(f"{method} {path} was answered {error.code}: {error.read().decode()[:2000]}") from None
-        except OSError as error:
-            raise DemoFailed(f"{method} {path} got no answer: {error}") from None
-
-    def wait_until_up(self, trial: Trial) -> None:
-        end = time.monotonic() + 60
-        while True:
-            try:
-                self.call("GET", "/api/v1/parties/")
-                return
-            except DemoFailed:
-                trial.check()
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.1)
 
 
 def show(execution: dict[str, Any]) -> Group:
@@ -100,12 +63,11 @@ def run_task(service: Service, console: Console, task: str) -> dict[str, Any]:
     """Submit a registered task, watch it, return the execution at its end. Raises DemoFailed unless it succeeded."""
     console.print(f"[dim]POST {service.url}/api/v1/executions/  {json.dumps({'task': task})}[/]")
     started = time.monotonic()
-    execution = service.call("POST", "/api/v1/executions/", {"task": task})
-    path = f"/api/v1/executions/{execution['id']}/"
+    execution = service.submit({"task": task})
     with Live(show(execution), console=console, refresh_per_second=12) as live:
         while execution["status"] not in ENDED and time.monotonic() - started < TIME_LIMIT:
             time.sleep(0.2)  # asking more often would take the parties' processor time, on two cores
-            execution = service.call("GET", path)
+            execution = service.execution(execution)
             live.update(show(execution))
     if execution["status"] != "SUCCESS":
         error = execution["error"] or {}
@@ -122,20 +84,11 @@ def run(console: Console, trial: Trial, once: bool) -> None:
 
     console.print(Panel("SecretFlow control plane: two parties on this machine, for a trial only", style="bold"))
     with console.status("writing the tables, preparing the database, starting the parties..."):
-        trial.start_valkey()
         tables = write_tables(trial.directory)
-        for party in trial.parties:
-            trial.write_party(party, {"breast_cancer": tables[party]})
-            trial.start_worker(party)
-        password, token = trial.prepare_site()
-        trial.start_web()
-        trial.start_coordinator()
-        service = Service(trial.url, token)
-        service.wait_until_up(trial)
-        trial.wait_for_workers()
+        service = trial.start({party: {"breast_cancer": tables[party]} for party in trial.parties})
     addresses = Table.grid(padding=(0, 2))
-    addresses.add_row("admin", f"{trial.url}/admin/   user admin, password {password}")
-    addresses.add_row("API", f"{trial.url}/api/v1/docs/   Authorization: Token {token}")
+    addresses.add_row("admin", f"{trial.url}/admin/   user admin, password {trial.password}")
+    addresses.add_row("API", f"{trial.url}/api/v1/docs/   Authorization: Token {service.token}")
     addresses.add_row("logs", str(trial.logs))
     console.print(addresses, "")
 
@@ -177,7 +130,7 @@ def main() -> int:
         with Trial(directory) as trial:
             run(console, trial, once)
             status = 0
-    except (DemoFailed, TrialError) as error:
+    except (DemoFailed, ServiceError, TrialError) as error:
         console.print(f"[bold red]failed:[/] {error}", highlight=False)
         console.print(f"[dim]logs: {directory / 'logs'}[/]")
         return 1

@@ -81,7 +81,7 @@ class Execution(RunOptions):
     attempt = models.PositiveIntegerField(default=0, help_text="Rises by one with each dispatch.")
     stage = models.CharField(max_length=32, blank=True)
     progress = models.FloatField(default=0, help_text="Of the computation, 0 to 1: the slowest party's.")
-    waiting_for = models.CharField(max_length=500, blank=True, help_text="Why it is not dispatched yet.")
+    waiting_for = models.CharField(max_length=500, blank=True, help_text="Why it does not get on.")
     retries = models.JSONField(default=dict, help_text="Retries taken so far, by error class.")
 
     created_at = models.DateTimeField(default=timezone.now)
@@ -115,7 +115,7 @@ class Execution(RunOptions):
 
     @property
     def waiting_reason(self) -> str:
-        """Why it has not been dispatched; also where nobody has looked at it, which nobody could have noted."""
+        """Why it does not get on; also where nobody has looked at it, which nobody could have noted."""
         ignored = self.status == Status.QUEUED and timezone.now() - self.queued_at > COORDINATOR_NOTICES_WITHIN
         if ignored and not self.waiting_for:
             return "no coordinator has looked at it yet; is `manage.py coordinate` running?"

@@ -16,8 +16,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from executions.service import Service, ServiceError
 
 ROOT = Path(__file__).resolve().parent.parent
 PORTS_PER_PARTY = 30
@@ -38,6 +41,7 @@ class Trial:
         self.directory = directory
         self.parties = parties
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.password = ""
         self.logs = directory / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
         self.redis_url = f"unix://{directory / 'valkey.sock'}?db=0"
@@ -72,7 +76,33 @@ class Trial:
             return first + 1, first + PORTS_PER_PARTY
         raise TrialError("found no free range of ports between 20000 and 32000")
 
-    def prepare_site(self) -> tuple[str, str]:
+    def start(self, datasets: Mapping[str, Mapping[str, Path]], *, workers: tuple[str, ...] = ()) -> Service:
+        """Start everything and wait for it: the parties with these datasets, name to table, and their workers.
+
+        ``workers``: the parties to start a worker for, if not all. Returns a client of the site.
+        Raises TrialError.
+        """
+        self.start_valkey()
+        for party in self.parties:
+            self.write_party(party, datasets[party])
+        for party in workers or self.parties:
+            self.start_worker(party)
+        self.password, token = self._prepare_site()
+        self.start_web()
+        self.start_coordinator()
+        service = Service(self.url, token)
+
+        def is_up() -> bool:
+            try:
+                return bool(service.call("GET", "/api/v1/parties/"))
+            except ServiceError:
+                return False
+
+        self._wait("web", is_up, 60)
+        self.wait_for_workers(*workers)
+        return service
+
+    def _prepare_site(self) -> tuple[str, str]:
         """The database with the demo's parties and tasks; returns the administrator's password and API token."""
         command = [sys.executable, "manage.py", "prepare_trial", json.dumps(self.ports)]
         done = subprocess.run(command, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=120, check=False)
@@ -100,7 +130,7 @@ class Trial:
         self._web.set_inheritable(True)
         command = [
             sys.executable, "-m", "gunicorn", "controlplane.asgi:application", "--worker-class", "asgi",
-            "--bind", f"fd://{self._web.fileno()}", "--workers", "1", "--graceful-timeout", "2",
+            "--bind", f"fd://{self._web.fileno()}", "--workers", "1", "--graceful-timeout", "2", "--no-control-socket",
         ]  # fmt: skip
         self._start("web", command, self.env, pass_fds=(self._web.fileno(),))
 
@@ -116,14 +146,16 @@ class Trial:
         self._start(name or f"worker-{party}", [sys.executable, "manage.py", "rqworker", party], env)
 
     def wait_for_workers(self, *parties: str, timeout: float = 120) -> None:
-        """Until every party, or those named, has a live worker: importing SecretFlow takes a few seconds."""
+        """Until every party, or those named, has a worker that waits for a job, with SecretFlow imported."""
         from redis import Redis
 
         connection = Redis.from_url(self.redis_url)
         for party in parties or self.parties:
 
-            def ready(key: str = f"rq:workers:{party}") -> bool:
-                return bool(connection.scard(key))
+            def ready(queue: str = party) -> bool:
+                workers: Any = connection.smembers(f"rq:workers:{queue}")
+                idle = any(connection.hmget(key, "state", "standby") == [b"idle", b"ready"] for key in workers)
+                return idle and not connection.llen(f"rq:queue:{queue}")
 
             self._wait(f"worker-{party}", ready, timeout)
 
@@ -131,7 +163,7 @@ class Trial:
         """What would be the party's own host."""
         return self.directory / party
 
-    def write_party(self, party: str, datasets: dict[str, Path]) -> Path:
+    def write_party(self, party: str, datasets: Mapping[str, Path]) -> Path:
         """The party's ``party.toml``; returns its path."""
         self.party_dir(party).mkdir(exist_ok=True, mode=0o700)
         lines = [
@@ -149,9 +181,12 @@ class Trial:
         return path
 
     def stop(self) -> None:
-        """Stop everything, the last started first."""
+        """Stop everything; Redis last, so that the others can sign off."""
+        for process in self.processes.values():
+            if process is not self.processes.get("valkey"):
+                process.terminate()  # all at once: each may take its time
         for name in reversed(list(self.processes)):
-            self.stop_process(name)
+            self.stop_process(name, wait=4)
         for claim in [*self._claims, self._web]:
             claim.close()
 

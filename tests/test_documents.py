@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fixtures.documents import psi_documents as fixture
 from workers.problems import DocumentsInvalid
 from workers.validation import layers, validate
 
@@ -25,19 +26,7 @@ class Known:
 
 
 def psi_documents() -> dict[str, Any]:
-    return {
-        "sf_init_config": {"parties": ["alice", "bob"]},
-        "spu_config": {},
-        "heu_config": {"enable_heu": False},
-        "task_config": {
-            "task_type": "psi",
-            "data_sources": {"alice": "people", "bob": "people"},
-            "outputs": {"alice": "common", "bob": "common"},
-            "algorithm_params": {
-                "psi_params": {"input_keys": {"alice": ["uid"], "bob": ["uid"]}, "receivers": ["alice", "bob"]}
-            },
-        },
-    }
+    return fixture("people")
 
 
 def lr_documents() -> dict[str, Any]:

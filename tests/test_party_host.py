@@ -232,14 +232,38 @@ def test_it_shows_a_reader_the_old_output_or_the_new_one(host: PartyHost) -> Non
     assert seen <= {old, new}
 
 
-@pytest.mark.parametrize(
-    ("name", "hint"), [("comon", "did you mean 'common'?"), ("z", "known: common, customers, q1.2026")]
-)
-def test_it_says_which_datasets_there_are(host: PartyHost, name: str, hint: str) -> None:
+@pytest.mark.parametrize("name", ["comon", "z"])
+def test_it_names_no_dataset_but_the_one_asked_for(host: PartyHost, name: str) -> None:
     keep(host, "common")
     with pytest.raises(ConfigError) as caught:
         host.dataset(name)
-    assert str(caught.value) == f"alice has no dataset {name!r}; {hint}"
+    assert str(caught.value) == f"alice has no dataset {name!r}; register it in party.toml on alice's host"
+
+
+def test_it_keeps_outputs_for_its_own_user_alone(host: PartyHost) -> None:
+    keep(host, "common")
+    assert (host.output_dir / "common.csv").stat().st_mode & 0o777 == 0o600
+
+
+def test_it_reads_its_file_anew(tmp_path: Path) -> None:
+    path = tmp_path / "party.toml"
+    text = 'party = "alice"\n[policy]\ntask_types = ["*"]\npeers = ["*"]\n'
+    path.write_text(text)
+    host = PartyHost.from_message(json.loads(json.dumps(PartyHost.load(path).as_message())))
+    assert (host.name, host.output_dir) == ("alice", tmp_path / "outputs")
+    path.write_text(text + '[datasets.new]\npath = "new.csv"\n')
+    assert host.reload().dataset("new") == (tmp_path / "new.csv", None)
+    for wrong, said in (
+        ("party = 'alice", "party.toml of alice cannot be read"),
+        ('party = "alice"\n', "policy: is required"),
+        (text.replace("alice", "bob"), "names another party"),
+        (None, "party.toml of alice does not exist"),
+    ):
+        path.unlink() if wrong is None else path.write_text(wrong)
+        with pytest.raises(ConfigError) as caught:
+            host.reload()
+        assert said in str(caught.value)
+        assert str(tmp_path) not in str(caught.value)
 
 
 TRICKS = [

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis import Redis
 
-from executions.demo import ENDED, Service
+from executions.service import ENDED, Service
 from executions.trial import Trial
+from fixtures.documents import psi_documents
 from fixtures.tables import clear_auc, write_tables
 from tests.stack import DIRECTORY
 
@@ -36,10 +36,10 @@ class Site:
         self.trial, self.service, self.tables = trial, service, tables
 
     def submit(self, body: dict[str, Any]) -> dict[str, Any]:
-        return self.service.call("POST", "/api/v1/executions/", body)
+        return self.service.submit(body)
 
     def get(self, execution: dict[str, Any]) -> dict[str, Any]:
-        return self.service.call("GET", f"/api/v1/executions/{execution['id']}/")
+        return self.service.execution(execution)
 
     def wait(
         self, execution: dict[str, Any], until: Callable[[dict[str, Any]], bool], limit: float = TIME_LIMIT
@@ -63,18 +63,7 @@ class Site:
         for party in TWO:
             if f"worker-{party}" not in self.trial.processes:
                 self.trial.start_worker(party)
-        redis = Redis.from_url(self.trial.redis_url)
-        end = time.monotonic() + TIME_LIMIT
-        for party in TWO:
-            while True:
-                keys = redis.smembers(f"rq:workers:{party}")
-                if any(redis.hmget(key, "state", "standby") == [b"idle", b"ready"] for key in keys) and not redis.llen(
-                    f"rq:queue:{party}"
-                ):
-                    break
-                self.trial.check()
-                assert time.monotonic() < end, f"{party}'s worker is not idle"
-                time.sleep(0.05)
+        self.trial.wait_for_workers(*TWO, timeout=TIME_LIMIT)
 
     def worker_pids(self, party: str) -> list[int]:
         """The worker process and its children: standby and job."""
@@ -83,45 +72,19 @@ class Site:
         return [worker, *map(int, children)]
 
 
-def documents(**task: Any) -> dict[str, Any]:
-    return {
-        "sf_init_config": {"parties": ["alice", "bob"]},
-        "spu_config": {},
-        "heu_config": {"enable_heu": False},
-        "task_config": {
-            "task_type": "psi",
-            "data_sources": {"alice": "breast_cancer", "bob": "breast_cancer"},
-            "outputs": {"alice": "common", "bob": "common"},
-            "algorithm_params": {
-                "psi_params": {"input_keys": {"alice": ["uid"], "bob": ["uid"]}, "receivers": ["alice", "bob"]}
-            },
-        }
-        | task,
-    }
-
-
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
     directory = DIRECTORY / "site"
     directory.mkdir()
     with Trial(directory, ("alice", "bob", "carol")) as trial:
-        trial.start_valkey()
         tables = write_tables(directory)
         carol = directory / "carol.csv"
         carol.write_text("uid,c\n" + "".join(f"patient-{i:04},{i}\n" for i in range(0, 569, 3)))
-        duplicates = directory / "duplicates.csv"
+        duplicates, removed = directory / "duplicates.csv", directory / "removed.csv"
         duplicates.write_text("uid,x\n" + "patient-0001,1\npatient-0001,2\n" * 3)
-        for party in trial.parties:
-            removed = directory / "removed.csv"
-            mine = tables.get(party, carol)
-            trial.write_party(party, {"breast_cancer": mine, "duplicates": duplicates, "removed": removed})
-        for party in TWO:
-            trial.start_worker(party)
-        _, token = trial.prepare_site()
-        trial.start_web()
-        trial.start_coordinator()
-        service = Service(trial.url, token)
-        service.wait_until_up(trial)
+        others = {"duplicates": duplicates, "removed": removed}
+        datasets = {p: {"breast_cancer": tables.get(p, carol)} | others for p in trial.parties}
+        service = trial.start(datasets, workers=TWO)
         parties = {p["name"]: p["id"] for p in service.call("GET", "/api/v1/parties/")["results"]}
         for party in TWO:
             for name in ("duplicates", "removed", "unregistered-there"):
@@ -130,7 +93,6 @@ def site() -> Iterator[Site]:
                     {"party": party, "name": name, "columns": {"uid": "str", "x": "int"}, "key_columns": ["uid"]},
                 )  # fmt: skip
         assert set(parties) == set(trial.parties)
-        trial.wait_for_workers(*TWO)
         yield Site(trial, service, tables)
 
 
@@ -185,7 +147,7 @@ def test_it_intersects_two_tables_and_trains_a_model_on_the_result(site: Site, j
 
 
 def test_it_gives_the_intersection_to_one_receiver_alone(site: Site) -> None:
-    psi = documents(outputs={"bob": "bobs-alone"})
+    psi = psi_documents(outputs={"bob": "bobs-alone"})
     psi["task_config"]["algorithm_params"]["psi_params"]["receivers"] = ["bob"]
     done = site.run(psi)
     assert done["status"] == "SUCCESS", done["error"]
@@ -195,7 +157,7 @@ def test_it_gives_the_intersection_to_one_receiver_alone(site: Site) -> None:
 
 
 def test_it_runs_over_grpc(site: Site) -> None:
-    over_grpc = documents() | {
+    over_grpc = psi_documents() | {
         "sf_init_config": {"parties": ["bob", "alice"], "cross_silo_comm_backend": "grpc"},
         "spu_config": {"runtime_config": {"protocol": "CHEETAH", "field": "FM64"}},
     }
@@ -218,7 +180,7 @@ def test_it_runs_over_grpc(site: Site) -> None:
 def test_it_names_the_party_and_the_cause_within_seconds(
     site: Site, task: dict[str, Any], party: str, error_type: str, words: str
 ) -> None:
-    failed = site.run(documents(**task))
+    failed = site.run(psi_documents(**task))
     assert failed["status"] == "FAILURE"
     assert (failed["error"]["party"], failed["error"]["type"]) == (party, error_type)
     assert words in failed["error"]["message"]
@@ -239,14 +201,14 @@ def test_it_names_a_column_that_the_file_does_not_have(site: Site) -> None:
     outputs = site.trial.party_dir("bob") / "outputs"
     outputs.mkdir(exist_ok=True)
     (outputs / "patients_in_common_2.csv").write_text("user_id,x\na,1\n")
-    failed = site.run(documents(data_sources={"alice": "breast_cancer", "bob": "patients_in_common_2"}))
+    failed = site.run(psi_documents(data_sources={"alice": "breast_cancer", "bob": "patients_in_common_2"}))
     assert (failed["error"]["party"], failed["error"]["stage"]) == ("bob", "task_started")
     assert "has no column 'uid'" in failed["error"]["message"]
 
 
 def test_it_fails_fast_and_says_so_when_a_process_is_killed_and_retries(site: Site) -> None:
     site.wait_until_idle()
-    execution = site.submit(documents())
+    execution = site.submit(psi_documents())
     site.wait(execution, lambda e: e["status"] == "RUNNING")
     for pid in site.worker_pids("bob")[1:]:
         os.kill(pid, signal.SIGKILL)
@@ -292,7 +254,7 @@ def test_it_stops_a_cancelled_run_at_all_parties(site: Site, joined: dict[str, A
 def test_it_ends_an_execution_whose_party_has_no_worker(site: Site) -> None:
     site.wait_until_idle()
     site.trial.stop_process("worker-bob")
-    execution = site.submit(documents())
+    execution = site.submit(psi_documents())
     reason = "bob has no live worker; start `manage.py rqworker bob`"
     site.wait(execution, lambda e: reason in e["waiting_for"] or e["status"] in ENDED)
     failed = site.wait(execution, lambda e: e["status"] in ENDED)
@@ -300,13 +262,13 @@ def test_it_ends_an_execution_whose_party_has_no_worker(site: Site) -> None:
     assert reason in failed["error"]["message"]
     site.trial.start_worker("bob")
     site.trial.wait_for_workers(*TWO)
-    assert site.run(documents())["status"] == "SUCCESS"
+    assert site.run(psi_documents())["status"] == "SUCCESS"
 
 
 def test_it_says_that_redis_is_away_and_goes_on_when_it_is_back(site: Site) -> None:
     site.wait_until_idle()
     site.trial.stop_process("valkey")
-    execution = site.submit(documents())
+    execution = site.submit(psi_documents())
     waiting = site.wait(execution, lambda e: bool(e["waiting_for"]))
     assert "Redis is not reachable" in waiting["waiting_for"]
     site.trial.start_valkey()
@@ -321,7 +283,7 @@ def test_it_intersects_the_tables_of_three_parties(site: Site) -> None:
     site.trial.wait_for_workers("carol")
     names = ["alice", "bob", "carol"]
     psi_params = {"input_keys": {p: ["uid"] for p in names}, "receivers": names, "protocol": "PROTOCOL_ECDH_3PC"}
-    body = documents(
+    body = psi_documents(
         data_sources=dict.fromkeys(names, "breast_cancer"),
         outputs=dict.fromkeys(names, "of-three"),
         algorithm_params={"psi_params": psi_params},

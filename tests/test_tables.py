@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from workers.errors import ConfigError
-from workers.tables import check_unique, column_types, read_columns
+from workers.tables import check_keys, column_types, read_columns
 
 #: More than the one block of a file from which types are inferred.
 BLOCK_ROWS = 300_000
@@ -106,9 +106,9 @@ def test_it_reads_the_header_line(table: Table, content: bytes, types: dict[str,
     [
         column_types,
         lambda path, name: read_columns(path, name, ["a"]),
-        lambda path, name: check_unique(path, name, ["a"]),
+        lambda path, name: check_keys(path, name, ["a"]),
     ],
-    ids=["column_types", "read_columns", "check_unique"],
+    ids=["column_types", "read_columns", "check_keys"],
 )
 def test_it_says_that_a_file_is_no_csv(table: Table, content: bytes, call: Callable[..., Any]) -> None:
     assert "cannot be read as CSV with a header line" in refusal(call, table(content))
@@ -120,9 +120,9 @@ def test_it_says_that_a_file_is_no_csv(table: Table, content: bytes, call: Calla
     [
         column_types,
         lambda path, name: read_columns(path, name, ["a"]),
-        lambda path, name: check_unique(path, name, ["a"]),
+        lambda path, name: check_keys(path, name, ["a"]),
     ],
-    ids=["column_types", "read_columns", "check_unique"],
+    ids=["column_types", "read_columns", "check_keys"],
 )
 def test_it_says_that_the_file_is_missing(tmp_path: Path, name: str, call: Callable[..., Any]) -> None:
     text = refusal(call, tmp_path / name)
@@ -142,7 +142,7 @@ def test_it_says_the_same_of_a_file_that_may_not_be_looked_at(table: Table, monk
 @pytest.mark.parametrize("header", ["a,a", "a,b,a", "a,,", '"a",a'])
 def test_it_says_that_a_column_is_named_twice(table: Table, header: str) -> None:
     path = table(f"{header}\n{','.join('1' * (header.count(',') + 1))}\n")
-    for call in (column_types, lambda p, d: read_columns(p, d, ["a"]), lambda p, d: check_unique(p, d, ["a"])):
+    for call in (column_types, lambda p, d: read_columns(p, d, ["a"]), lambda p, d: check_keys(p, d, ["a"])):
         assert refusal(call, path) == "dataset patients names a column twice; each column needs its own name"
 
 
@@ -209,14 +209,15 @@ def test_it_says_that_a_late_line_does_not_fit(table: Table, line: str) -> None:
     [
         ("uid\n1\n1.0\n01\n+1\n 1\n", ["uid"]),
         ("uid\ntrue\nTrue\n", ["uid"]),
-        ('uid\n""\nNULL\nnull\nnan\n', ["uid"]),
+        ("uid\nNULL\nnull\nnan\n", ["uid"]),
+        ("uid,x\n1,\n2,\n\n\n", ["uid"]),
+        ('uid,x\r\n"a,b",1\r\na,2\r\n', ["uid"]),
         ("a,b\n1,23\n12,3\n1,3\n", ["a", "b"]),
         ("a,b\n1,1\n1,2\n2,1\n", ["a", "b"]),
-        ("uid,x\n", ["uid"]),
     ],
 )
 def test_it_compares_keys_as_text(table: Table, content: str, keys: list[str]) -> None:
-    check_unique(table(content), "patients", keys)
+    check_keys(table(content), "patients", keys)
 
 
 @pytest.mark.parametrize(
@@ -227,12 +228,11 @@ def test_it_compares_keys_as_text(table: Table, content: str, keys: list[str]) -
         ("a,b,c\n1,1,x\n1,2,x\n1,1,y\n", ["a", "b"], 1),
         ("a,b,c\n1,1,x\n1,2,x\n1,1,y\n", ["b", "a"], 1),
         ('uid\n"a"\na\n', ["uid"], 1),
-        ("uid,x\n,1\n,2\n", ["uid"], 1),
         ("[id],.x\na,1\na,1\n", ["[id]", ".x"], 1),
     ],
 )
 def test_it_counts_rows_with_keys_of_another_row(table: Table, content: str, keys: list[str], count: int) -> None:
-    text = refusal(check_unique, table(content), keys)
+    text = refusal(check_keys, table(content), keys)
     assert text == (
         f"dataset patients has {count} rows whose {', '.join(keys)} occur in another row; "
         "PSI needs each key once, so remove the duplicates"
@@ -250,23 +250,46 @@ def test_it_finds_duplicates_exactly_where_there_are_any(shared: Path, rows: lis
         writer = csv.writer(handle, quoting=csv.QUOTE_ALL, lineterminator="\n")
         writer.writerows([("a", "b"), *rows])
     surplus = sum(Counter(rows).values()) - len(set(rows))
-    if surplus:
-        assert f"has {surplus} rows whose a, b" in refusal(check_unique, path, ["a", "b"])
+    if any("" in row for row in rows):
+        assert "PSI needs a key in each row" in refusal(check_keys, path, ["a", "b"])
+    elif surplus:
+        assert f"has {surplus} rows whose a, b" in refusal(check_keys, path, ["a", "b"])
     else:
-        check_unique(path, "patients", ["a", "b"])
+        check_keys(path, "patients", ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("content", "keys", "text"),
+    [
+        ("uid,x\n", ["uid"], "has no rows"),
+        ("uid\n", ["uid"], "has no rows"),
+        ("uid,x\n,1\n,2\n", ["uid"], "column 'uid' of dataset patients has 2 empty values; PSI needs a key"),
+        ('uid\n""\na\n', ["uid"], "column 'uid' of dataset patients has 1 empty values"),
+        ("a,b\n1,1\n2,\n", ["a", "b"], "column 'b' of dataset patients has 1 empty values"),
+        ('uid,x\na,"1\n2"\nb,1\n', ["uid"], "has blank lines or line breaks inside quotes"),
+        ('uid,"x\ny"\na,1\nb,1\n', ["uid"], "has blank lines or line breaks inside quotes"),
+        ("uid\na\n\nb\n", ["uid"], "has blank lines or line breaks inside quotes"),
+    ],
+)  # fmt: skip
+def test_it_refuses_what_psi_would_read_otherwise(table: Table, content: str, keys: list[str], text: str) -> None:
+    assert text in refusal(check_keys, table(content), keys)
+
+
+def test_it_says_that_a_table_for_arithmetic_has_no_rows(table: Table) -> None:
+    assert refusal(read_columns, table("a,b\n"), ["a"]) == "dataset patients has no rows"
 
 
 def test_it_says_that_a_key_column_is_missing(table: Table) -> None:
     path = table("uid,x\na,1\n")
-    assert refusal(check_unique, path, ["uid", "dob"]) == "dataset patients has no column 'dob'"
+    assert refusal(check_keys, path, ["uid", "dob"]) == "dataset patients has no column 'dob'"
 
 
 def test_it_says_that_a_key_is_not_utf_8(table: Table) -> None:
     path = table(b"uid,x\na,1\n\xff\xfe,2\n")
-    assert "is not UTF-8" in refusal(check_unique, path, ["uid"])
+    assert "is not UTF-8" in refusal(check_keys, path, ["uid"])
     # other columns can be used
     assert read_columns(path, "patients", ["x"]).tolist() == [[1.0], [2.0]]
-    check_unique(path, "patients", ["x"])
+    check_keys(path, "patients", ["x"])
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -278,7 +301,7 @@ def test_it_raises_nothing_but_config_errors(shared: Path, content: bytes) -> No
         types = column_types(path, "patients")
     except ConfigError:
         return
-    for call in (read_columns, check_unique):
+    for call in (read_columns, check_keys):
         try:
             found = call(path, "patients", list(types))
         except ConfigError:

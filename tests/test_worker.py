@@ -29,6 +29,7 @@ from controlplane.environment import environment
 from workers.errors import ERRORS, ConfigError
 from workers.events import stream_of
 from workers.jobs import TASK_FUNCTION, JobRefused, PartyJob
+from workers.party import PartyHost
 from workers.worker import WORKER_SEQUENCE, PartyWorker, Standby, describe_exit
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -212,8 +213,9 @@ def test_it_reports_nothing_for_what_is_no_job_of_ours(
 
 PARENT = """
 import os, sys, time
+from workers.party import PartyHost
 from workers.worker import Standby
-standby = Standby("alice-host-1", sys.argv[1], sys.argv[2])
+standby = Standby("alice-host-1", sys.argv[1], PartyHost.load(sys.argv[2]))
 keeper = os.fork()  # keeps the pipe open: its end is not what ends the standby process
 if not keeper:
     time.sleep(60)
@@ -252,7 +254,12 @@ def test_it_dies_with_its_parent() -> None:
 
 
 def test_it_does_not_begin_when_its_parent_is_gone_already(party_toml: Path) -> None:
-    hello = {"worker": "w", "redis_url": SECRET_URL, "party_toml": str(party_toml), "parent": 2**22 + 1}
+    hello = {
+        "worker": "w",
+        "redis_url": SECRET_URL,
+        "host": PartyHost.load(party_toml).as_message(),
+        "parent": 2**22 + 1,
+    }
     done = subprocess.run(
         [sys.executable, "-m", "workers.standby"], cwd=ROOT, input=json.dumps(hello).encode() + b"\n",
         capture_output=True, timeout=30, check=False,
@@ -262,7 +269,7 @@ def test_it_does_not_begin_when_its_parent_is_gone_already(party_toml: Path) -> 
 
 @pytest.fixture
 def standby(party_toml: Path) -> Iterator[Standby]:
-    made = Standby("alice-host-1", SECRET_URL, str(party_toml))
+    made = Standby("alice-host-1", SECRET_URL, PartyHost.load(party_toml))
     yield made
     made.close()
 

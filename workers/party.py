@@ -18,7 +18,7 @@ from pydantic import Field, StringConstraints, ValidationError
 
 from workers.documents import DATASET_NAME, DatasetName, Document, PartyName
 from workers.errors import ConfigError
-from workers.problems import closest, problems_of
+from workers.problems import problems_of
 from workers.validation import Run
 
 if sys.version_info >= (3, 11):
@@ -56,7 +56,9 @@ class PartyFile(Document):
 class PartyHost:
     """This host's party, read from its ``party.toml``."""
 
-    def __init__(self, file: PartyFile, directory: Path) -> None:
+    def __init__(self, file: PartyFile, path: Path) -> None:
+        directory = path.parent
+        self._file, self._path = file, path
         self.name = file.party
         self.policy = file.policy
         self.listen_host = file.listen_host
@@ -78,7 +80,25 @@ class PartyHost:
         except ValidationError as error:
             found = "\n".join(f"  {p}" for p in problems_of(error, PartyFile))
             raise ConfigError(f"{path} is wrong:\n{found}") from None
-        return cls(file, path.resolve().parent)
+        return cls(file, path.resolve())
+
+    def reload(self) -> PartyHost:
+        """As party.toml says now. Raises ConfigError, which leaves the party and so names no path."""
+        try:
+            host = PartyHost.load(self._path)
+        except ConfigError as error:
+            raise ConfigError(str(error).replace(str(self._path), f"party.toml of {self.name}")) from None
+        if host.name != self.name:
+            raise ConfigError(f"party.toml of {self.name} now names another party; start its worker again")
+        return host
+
+    def as_message(self) -> dict[str, str]:
+        """For a process of the same host; see :meth:`from_message`."""
+        return {"file": self._file.model_dump_json(), "path": str(self._path)}
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, str]) -> PartyHost:
+        return cls(PartyFile.model_validate_json(message["file"]), Path(message["path"]))
 
     def workdir(self, execution: str, attempt: int) -> Path:
         """The private directory of one attempt: SecretFlow's temporary files hold intersection rows."""
@@ -153,7 +173,8 @@ class PartyHost:
             except (OSError, ValueError, KeyError, TypeError):
                 origin = None
             return path, origin if isinstance(origin, str) else None
-        raise ConfigError(f"{self.name} has no dataset {name!r}; {closest(name, [*self._paths, *self.outputs()])}")
+        # Names no other dataset: what else a party has is its own affair
+        raise ConfigError(f"{self.name} has no dataset {name!r}; register it in party.toml on {self.name}'s host")
 
     def keep_output(self, name: str, source: Path, execution: str) -> None:
         """Make ``source`` (on the same file system) the output ``name``, replacing an older one at once."""
@@ -162,6 +183,7 @@ class PartyHost:
         # The note goes first and comes last: a crash in between leaves an output of unknown origin,
         # never one with a wrong origin.
         note.unlink(missing_ok=True)
+        source.chmod(0o600)
         os.replace(source, path)
         fresh = note.with_suffix(f".{os.getpid()}")
         fresh.write_text(json.dumps({"execution": execution}))

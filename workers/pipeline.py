@@ -113,8 +113,9 @@ class _TaskRun:
         failure: SecretFlowTaskError | None = None
         status = FAILURE
         try:
-            self.host.prepare_directories()
             self._stage("task_started")
+            self.host = self.host.reload()  # what the operator changed since this process began holds at once
+            self.host.prepare_directories()
             metadata = self._run()
             status = SUCCESS
             self.publisher.publish(SUCCESS, "task_execution", result=metadata, computation_progress=1.0)

@@ -57,7 +57,7 @@ def main() -> None:
     jobs.install_gate()
     preload()
     connection = connect(hello["redis_url"])
-    pipeline.runtime = pipeline.Runtime(PartyHost.load(hello["party_toml"]), connection, hello["worker"])
+    pipeline.runtime = pipeline.Runtime(PartyHost.from_message(hello["host"]), connection, hello["worker"])
     answers.write(READY)
     answers.close()
 

@@ -43,11 +43,13 @@ def read_columns(path: Path, dataset: str, columns: list[str]) -> Any:
 
     known = _types_of(path, dataset, columns)
     for column in columns:
-        if known[column] == "str":
+        if known[column] == "str" and _has_rows(path, dataset):
             raise ConfigError(f"column {column!r} of dataset {dataset} is not numeric")
     # Not inferred a second time: that goes by the whole file, whose last line may be no number
     kinds = {column: "bool" if known[column] == "bool" else "float64" for column in columns}
     table = _read(path, dataset, columns, kinds)
+    if table.num_rows == 0:
+        raise ConfigError(f"dataset {dataset} has no rows")
     arrays = []
     for column in columns:
         values = table.column(column)
@@ -60,11 +62,28 @@ def read_columns(path: Path, dataset: str, columns: list[str]) -> Any:
     return np.column_stack(arrays)
 
 
-def check_unique(path: Path, dataset: str, keys: list[str]) -> None:
-    """Raise ConfigError if two rows have the same keys: PSI takes them for unique and does not always notice."""
+def check_keys(path: Path, dataset: str, keys: list[str]) -> None:
+    """Raise ConfigError unless each row has keys, of its own: PSI takes that for given and does not always notice."""
+    import pyarrow.compute as pc
+
     _types_of(path, dataset, keys)
     # As text, as PSI compares them: 1 and 1.0 are different keys
     table = _read(path, dataset, keys, dict.fromkeys(keys, "string"))
+    if table.num_rows == 0:
+        raise ConfigError(f"dataset {dataset} has no rows")
+    with path.open("rb") as file:
+        last = max((number for number, line in enumerate(file) if line.strip()), default=0)
+    if last != table.num_rows:
+        raise ConfigError(
+            f"dataset {dataset} has blank lines or line breaks inside quotes; "
+            "PSI takes each line for a row, so remove them"
+        )
+    for key in keys:
+        # An empty key would match every other party's empty keys
+        if empty := pc.sum(pc.equal(table.column(key), "")).as_py():
+            raise ConfigError(
+                f"column {key!r} of dataset {dataset} has {empty} empty values; PSI needs a key in each row"
+            )
     # Renamed: group_by takes a name that begins with a dot or a bracket for a path into nested columns
     names = [f"key_{index}" for index in range(len(keys))]
     distinct = table.rename_columns(names).group_by(names).aggregate([]).num_rows
@@ -82,6 +101,10 @@ def _types_of(path: Path, dataset: str, columns: list[str]) -> dict[str, str]:
         if column not in known:
             raise ConfigError(f"dataset {dataset} has no column {column!r}")
     return known
+
+
+def _has_rows(path: Path, dataset: str) -> bool:
+    return bool(_read(path, dataset, []).num_rows)
 
 
 def _read(path: Path, dataset: str, columns: list[str], types: dict[str, str] | None = None) -> Any:

@@ -45,7 +45,7 @@ class Standby:
 
     START_TIMEOUT = 120.0
 
-    def __init__(self, worker: str, redis_url: str, party_toml: str) -> None:
+    def __init__(self, worker: str, redis_url: str, host: PartyHost) -> None:
         # Importing SecretFlow leaves an empty directory there; this one goes when the object does
         self._temporary = tempfile.TemporaryDirectory(prefix="secretflow-standby-")
         self.process = subprocess.Popen(
@@ -57,7 +57,7 @@ class Standby:
             start_new_session=True,
         )
         # Over the pipe, not in the arguments: the URL may carry a password
-        self._write({"worker": worker, "redis_url": redis_url, "party_toml": party_toml, "parent": os.getpid()})
+        self._write({"worker": worker, "redis_url": redis_url, "host": host.as_message(), "parent": os.getpid()})
         self._ready = False
 
     def is_ready(self, wait: float = 0) -> bool:
@@ -97,13 +97,13 @@ class PartyWorker(Worker):
     max_connection_wait_time = 2.0
 
     def __init__(self, queues: Any, name: str | None = None, **options: Any) -> None:
-        self.party_toml = str(Path(os.environ.get("PARTY_TOML", "party.toml")).resolve())
+        party_toml = Path(os.environ.get("PARTY_TOML", "party.toml")).resolve()
         self.redis_url = os.environ.get("REDIS_URL", DEFAULT_URL)
-        self.host = PartyHost.load(self.party_toml)
+        self.host = PartyHost.load(party_toml)
         names = [q if isinstance(q, str) else q.name for q in queues]
         if names != [self.host.name]:
             raise ConfigError(
-                f"{self.party_toml} is of party {self.host.name}: start this worker as `rqworker {self.host.name}`"
+                f"{party_toml} is of party {self.host.name}: start this worker as `rqworker {self.host.name}`"
             )
         self.host.prepare_directories()
         install_gate()
@@ -276,7 +276,7 @@ class PartyWorker(Worker):
 
     def _next_standby(self) -> None:
         if self._standby is None or self._standby.process.poll() is not None:
-            self._standby = Standby(self.name, self.redis_url, self.party_toml)
+            self._standby = Standby(self.name, self.redis_url, self.host)
 
     def _report_killed(self, job: Any) -> None:
         """Tell the control plane of a job whose process did not end by itself, and tidy up behind it."""

@@ -35,7 +35,7 @@ class Migration(migrations.Migration):
                 ('attempt', models.PositiveIntegerField(default=0, help_text='Rises by one with each dispatch.')),
                 ('stage', models.CharField(blank=True, max_length=32)),
                 ('progress', models.FloatField(default=0, help_text="Of the computation, 0 to 1: the slowest party's.")),
-                ('waiting_for', models.CharField(blank=True, help_text='Why it is not dispatched yet.', max_length=500)),
+                ('waiting_for', models.CharField(blank=True, help_text='Why it does not get on.', max_length=500)),
                 ('retries', models.JSONField(default=dict, help_text='Retries taken so far, by error class.')),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('queued_at', models.DateTimeField(default=django.utils.timezone.now)),

@@ -11,12 +11,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from redis import Redis
 from rich.console import Console
 from rich.table import Table
 
-from executions.demo import ENDED, Service
+from executions.service import ENDED, Service
 from executions.trial import Trial
+from fixtures.documents import psi_documents
 from workers.events import STAGES
 from workers.party import remove_run_files
 
@@ -52,26 +52,14 @@ def by_hand(directory: Path, port: int) -> float:
     return time.perf_counter() - started
 
 
-def wait_for_standby(trial: Trial) -> None:
-    """Until every worker has a standby process, as it has unless one job follows the other at once."""
-    redis = Redis.from_url(trial.redis_url)
-    end = time.monotonic() + 60
-    for party in trial.parties:
-        while not any(
-            redis.hmget(key, "standby", "state") == [b"ready", b"idle"] for key in redis.smembers(f"rq:workers:{party}")
-        ):
-            assert time.monotonic() < end, "no standby process after a minute"
-            time.sleep(0.1)
-
-
 def through_control_plane(trial: Trial, service: Service, body: dict[str, Any]) -> tuple[float, dict[str, Any]]:
     """Seconds from before the POST until a client that asks every 10 ms is told SUCCESS."""
-    wait_for_standby(trial)
+    trial.wait_for_workers()  # one job following the other at once would wait for SecretFlow's import
     started = time.perf_counter()
-    execution = service.call("POST", "/api/v1/executions/", body)
+    execution = service.submit(body)
     while execution["status"] not in ENDED:
         time.sleep(0.01)
-        execution = service.call("GET", f"/api/v1/executions/{execution['id']}/")
+        execution = service.execution(execution)
     seconds = time.perf_counter() - started
     assert execution["status"] == "SUCCESS", execution["error"]
     assert execution["result"]["intersection_count"]["alice"] == OVERLAP
@@ -101,35 +89,15 @@ def main(console: Console) -> None:
     directory, started = Path(tempfile.mkdtemp(prefix="cp-bench-", dir="/tmp")), time.time()
     try:
         with Trial(directory) as trial:
-            trial.start_valkey()
             write_tables(directory)
-            for party in trial.parties:
-                trial.write_party(party, {"table": directory / party / "table.csv"})
-                trial.start_worker(party)
-            _, token = trial.prepare_site()
-            trial.start_web()
-            trial.start_coordinator()
-            service = Service(trial.url, token)
-            service.wait_until_up(trial)
-            trial.wait_for_workers()
+            service = trial.start({p: {"table": directory / p / "table.csv"} for p in trial.parties})
             for party in trial.parties:
                 columns = {"uid": "str", "a": "int", "b": "int"}
                 service.call("POST", "/api/v1/datasets/", {"party": party, "name": "table", "columns": columns})
-            psi_params = {"input_keys": {"alice": ["uid"], "bob": ["uid"]}, "receivers": ["alice", "bob"]}
-            body = {
-                "sf_init_config": {"parties": ["alice", "bob"]},
-                "spu_config": {},
-                "heu_config": {"enable_heu": False},
-                "task_config": {
-                    "task_type": "psi",
-                    "data_sources": {"alice": "table", "bob": "table"},
-                    "outputs": {"alice": "common", "bob": "common"},
-                    "algorithm_params": {"psi_params": psi_params},
-                },
-            }
+            body = psi_documents("table")
             ours = [through_control_plane(trial, service, body) for _ in range(RUNS)]
             spent = [stages(service, execution) for _, execution in ours]
-            wait_for_standby(trial)
+            trial.wait_for_workers()
             port = trial.ports["alice"][0]
             bare = [by_hand(directory, port + 4 * i) for i in range(BARE_RUNS)]
     finally:

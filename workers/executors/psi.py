@@ -11,7 +11,7 @@ from workers.documents import ColumnName, Document, PartyName, SFInitConfig, Tas
 from workers.errors import AlgorithmError, ConfigError
 from workers.executors.base import BaseTaskExecutor, Catalogue, check_columns, check_parties
 from workers.problems import Problem, closest
-from workers.tables import check_unique, column_types
+from workers.tables import check_keys, column_types
 
 #: Protocol to (fewest, most) parties; measured, 3-facts.md section 2.
 PROTOCOL_PARTIES: dict[str, tuple[int, int | None]] = {
@@ -143,7 +143,7 @@ class PSITaskExecutor(BaseTaskExecutor):
                     f"dataset {session.task.data_sources[session.party]} at {session.party} has no column {key!r}; "
                     + closest(key, columns)
                 )
-        check_unique(session.input_path, session.task.data_sources[session.party], params.input_keys[session.party])
+        check_keys(session.input_path, session.task.data_sources[session.party], params.input_keys[session.party])
         return params
 
     def execute_algorithm(self, algorithm_params: PSIParams) -> dict[str, Any]:

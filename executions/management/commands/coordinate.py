@@ -33,6 +33,8 @@ class Coordinator:
         self.dispatcher = Dispatcher(connection)
         self.recovery = Recovery(connection)
         self._recover_at = 0.0
+        #: True at the start too: the coordinator before this one may have ended while Redis was away.
+        self._redis_was_away = True
 
     def step(self, block_ms: int = 0) -> bool:
         """One round. Raises RedisError or DatabaseError; the next round goes on from there."""
@@ -41,12 +43,18 @@ class Coordinator:
             did |= self.recovery.step()
             self._recover_at = time.monotonic() + self.RECOVERY_INTERVAL
         did |= self.dispatcher.step()
+        if self._redis_was_away:
+            Execution.objects.active().exclude(waiting_for="").update(waiting_for="")
+            self._redis_was_away = False
         return did
 
     def without_redis(self) -> None:
         """What is left to do while Redis is away: say so on what waits for it."""
-        reason = "Redis is not reachable; check REDIS_URL and that the server runs"
-        Execution.objects.filter(status=Status.QUEUED).exclude(waiting_for=reason).update(waiting_for=reason)
+        self._redis_was_away = True
+        away = "Redis is not reachable; check REDIS_URL and that the server runs"
+        Execution.objects.filter(status=Status.QUEUED).exclude(waiting_for=away).update(waiting_for=away)
+        away += ". The parties work on; what they report will be here when Redis is back"
+        Execution.objects.active().exclude(waiting_for=away).update(waiting_for=away)
 
 
 class Command(BaseCommand):
