@@ -276,6 +276,40 @@ def test_it_says_that_redis_is_away_and_goes_on_when_it_is_back(site: Site) -> N
     assert done["status"] == "SUCCESS", done["error"]
 
 
+def test_it_loses_nothing_when_redis_is_away_at_the_end(site: Site, joined: dict[str, Any]) -> None:
+    site.wait_until_idle()
+    execution = site.submit({"task": "predict malignancy"})
+    site.wait(execution, lambda e: e["stage"] == "task_execution")
+    site.trial.stop_process("valkey")
+    waiting = site.wait(execution, lambda e: bool(e["waiting_for"]))
+    assert waiting["status"] == "RUNNING"
+    assert "Redis is not reachable" in waiting["waiting_for"]
+    spools = [site.trial.party_dir(p) / f"outputs/.spool/{execution['id']}-1.jsonl" for p in TWO]
+    end = time.monotonic() + TIME_LIMIT
+    while not all(spool.exists() and '"stage":"cleanup"' in spool.read_text() for spool in spools):
+        assert time.monotonic() < end, "the parties did not end their work"
+        time.sleep(0.05)
+    site.trial.start_valkey()
+    done = site.wait(execution, lambda e: e["status"] in ENDED)
+    assert (done["status"], done["attempt"], done["waiting_for"]) == ("SUCCESS", 1, ""), done["error"]
+    assert site.run(psi_documents())["status"] == "SUCCESS", "the workers went on"
+
+
+def test_it_says_that_a_partys_own_file_is_wrong(site: Site) -> None:
+    path = site.trial.party_dir("bob") / "party.toml"
+    right = path.read_text()
+    path.write_text(right + "nonsense\n")
+    try:
+        failed = site.run(psi_documents())
+    finally:
+        path.write_text(right)
+    assert (failed["status"], failed["attempt"]) == ("FAILURE", 1)
+    assert (failed["error"]["party"], failed["error"]["type"]) == ("bob", "ConfigError")
+    assert failed["error"]["message"].startswith("party.toml of bob cannot be read: ")
+    assert str(site.trial.directory) not in json.dumps(failed), "a path left the party"
+    assert site.run(psi_documents())["status"] == "SUCCESS"
+
+
 def test_it_intersects_the_tables_of_three_parties(site: Site) -> None:
     dataset = {"party": "carol", "name": "breast_cancer", "columns": {"uid": "str"}}
     site.service.call("POST", "/api/v1/datasets/", dataset)
