@@ -16,10 +16,12 @@ install: $(INSTALLED) ## Install everything from the lock file into .venv
 
 # --compile-bytecode: SecretFlow imports in 2 s with it, in 7 s without
 $(INSTALLED): pyproject.toml uv.lock .python-version | $(UV)
+	@echo "installing Python 3.10, SecretFlow and the rest into .venv: a minute or so, and 2 GB of disk"
 	$(UV) sync --quiet --locked --extra party --compile-bytecode
 	@touch $@
 
 .tools/bin/uv:
+	@echo "installing uv into .tools"
 	python3 -m venv .tools
 	.tools/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
 

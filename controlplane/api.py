@@ -17,7 +17,7 @@ from drf_spectacular.utils import extend_schema, extend_schema_field, extend_sch
 from knox import views as knox_views
 from rest_framework import serializers, viewsets
 from rest_framework.exceptions import ErrorDetail, ValidationError
-from rest_framework.routers import DefaultRouter
+from rest_framework.routers import SimpleRouter
 from rest_framework.settings import api_settings
 
 from controlplane.authentication import PasswordAuthentication, TokenAuthentication
@@ -308,7 +308,7 @@ class LogoutView(knox_views.LogoutView):
         return super().post(request, format)
 
 
-router = DefaultRouter()
+router = SimpleRouter()
 router.register("parties", PartyViewSet)
 router.register("datasets", DatasetViewSet)
 router.register("cluster-configs", ClusterConfigViewSet)

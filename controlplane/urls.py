@@ -3,10 +3,9 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
-from controlplane.api import LoginView, LogoutView, router
+from controlplane.api import LoginView, LogoutView
 
 api = [
-    path("", include(router.urls)),
     path("", include("executions.urls")),
     path("auth/login/", LoginView.as_view(), name="login"),
     path("auth/logout/", LogoutView.as_view(), name="logout"),

@@ -219,9 +219,19 @@ class RunnableTaskAdmin(TaskAdmin):
     def save_and_run(self, request: HttpRequest, task: Task) -> None:
         request.run_after_saving = True  # type: ignore[attr-defined]
 
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        # unfold shows such buttons for what is saved already; this one is for new tasks too
+        buttons = {"actions_submit_line": self.get_actions_submit_line(request, object_id=0)}
+        return super().add_view(request, form_url, (extra_context or {}) | buttons)
+
     def response_change(self, request: HttpRequest, obj: Task) -> HttpResponse:
-        run = getattr(request, "run_after_saving", False)
-        return (self.submit(request, obj) if run else None) or super().response_change(request, obj)
+        return self._run_if_asked(request, obj) or super().response_change(request, obj)
+
+    def response_add(self, request: HttpRequest, obj: Task, *args: Any) -> HttpResponse:
+        return self._run_if_asked(request, obj) or super().response_add(request, obj, *args)
+
+    def _run_if_asked(self, request: HttpRequest, task: Task) -> HttpResponse | None:
+        return self.submit(request, task) if getattr(request, "run_after_saving", False) else None
 
     def submit(self, request: HttpRequest, task: Task) -> HttpResponse | None:
         """To the new execution's page; None, with the problems as messages, where the task is not valid now."""

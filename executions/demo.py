@@ -7,10 +7,14 @@ itself, with status 0 only if both succeeded).
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":  # before the slow imports: Ctrl-C in the first second needs no traceback either
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import json
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -122,6 +126,7 @@ def main() -> int:
     once = parser.parse_args().once
     console = Console()
     # A supervisor's SIGTERM ends it as Ctrl-C does: with everything stopped
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     # /tmp, and short: a unix socket's path has room for 107 characters
     directory = Path(tempfile.mkdtemp(prefix="secretflow-demo-", dir="/tmp"))

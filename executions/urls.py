@@ -1,7 +1,11 @@
-from rest_framework.routers import SimpleRouter
+"""All of the API's resources, what operators register and what was run, in one router: its root lists them."""
 
+from rest_framework.routers import DefaultRouter
+
+from controlplane.api import router as registered
 from executions.api import ExecutionViewSet
 
-router = SimpleRouter()
+router = DefaultRouter()
+router.registry.extend(registered.registry)
 router.register("executions", ExecutionViewSet)
 urlpatterns = router.urls

@@ -326,6 +326,19 @@ def test_it_saves_and_runs_in_one_go(client: Client) -> None:
     assert task.description == "changed"
 
 
+def test_it_saves_and_runs_a_new_task_in_one_go(client: Client) -> None:
+    task = make_task()
+    add = "/admin/controlplane/task/add/"
+    assert "Save and run" in client.get(add).content.decode()
+    fields = task_fields(task, name="a new one", controlplane_task_save_and_run="1")
+    response = client.post(add, fields)
+    execution = Execution.objects.get()
+    assert execution.task == Task.objects.get(name="a new one")
+    assert response.headers["Location"] == page_of(execution)
+    adder = client_of("adder", "view_task", "add_task")
+    assert "Save and run" not in adder.get(add).content.decode()
+
+
 def test_running_takes_the_permission_to_add_executions() -> None:
     task = make_task()
     url = f"/admin/controlplane/task/{task.pk}"

@@ -80,8 +80,34 @@ def _wording(entry: Any, model: type[BaseModel]) -> tuple[str, str]:
         return "is not one of the allowed values", f"should be {context['expected']}"
     if kind == "string_pattern_mismatch":
         return "is not a valid name", f"should match {context['pattern']}"
+    if kind in ("too_short", "string_too_short") and context["min_length"] == 1:
+        return "is empty", "fill it in"
+    if kind in ("too_short", "too_long"):
+        least = kind == "too_short"
+        return "has a wrong number of entries", (
+            f"should have at least {context['min_length']}" if least else f"should have at most {context['max_length']}"
+        )
+    if kind in _SHOULD_BE:
+        return "has a wrong value", f"should be {_SHOULD_BE[kind]}"
     message = entry["msg"].removeprefix("Input ").removeprefix("Value ")
     return "has a wrong value", message[:1].lower() + message[1:]
+
+
+#: pydantic's kinds of error whose own words are about Python.
+_SHOULD_BE = {
+    "dict_type": "an object with named keys",
+    "model_type": "an object with named keys",
+    "list_type": "a list",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a smaller number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+}
 
 
 def _known_keys(model: Any, loc: Iterable[Any]) -> list[str]:
