@@ -201,7 +201,7 @@ class RunOptions(models.Model):
     priority = models.SmallIntegerField(
         default=0,
         validators=[MinValueValidator(-32768), MaxValueValidator(32767)],
-        help_text="Higher goes first.",
+        help_text="Higher goes first. A point counts as much as a minute of waiting, so that nothing waits for ever.",
     )
     run_limit_seconds = models.PositiveIntegerField(
         default=3600,

@@ -6,12 +6,13 @@ import logging
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from django.db import IntegrityError, transaction
-from django.db.models import Count
+from django.db.models import Case, Count, F, Value, When
 from django.utils import timezone
 from redis import Redis
 from redis.exceptions import WatchError
@@ -30,14 +31,26 @@ log = logging.getLogger(__name__)
 
 #: RQ's own limit lies behind ours, in seconds: the coordinator stops a run at its limit.
 RQ_TIMEOUT_MARGIN = 60
+#: How much longer something with a point less of priority must have waited to go first.
+POINT_OF_PRIORITY = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
-    """What the dispatcher has to know of a waiting execution."""
+class Waiting:
+    """What has to be known of a queued execution to decide about it: there may be many thousands."""
 
-    execution: Execution
+    pk: UUID
     parties: list[str]
+    priority: int
+    created_at: datetime
+    queued_at: datetime
+    waiting_for: str
+    dispatch_limit_seconds: int
+
+    @property
+    def rank(self) -> datetime:
+        """The earlier the sooner. Of submission, not of queueing: a retry keeps its place."""
+        return self.created_at - self.priority * POINT_OF_PRIORITY
 
 
 class Dispatcher:
@@ -54,33 +67,32 @@ class Dispatcher:
     def step(self) -> bool:
         """Dispatch everything that fits now. Returns whether anything was. Raises RedisError."""
         repaired = self.enqueue_missing()
-        waiting = list(
-            Execution.objects.filter(status=Status.QUEUED)
-            .order_by("-priority", "created_at")  # of submission: a retry keeps its place
-            .defer("documents", "result")
-        )
+        names = [field.name for field in fields(Waiting)]
+        queued = Execution.objects.filter(status=Status.QUEUED).values_list(*names)
+        waiting = sorted((Waiting(*row) for row in queued.iterator()), key=lambda w: w.rank)
         if not waiting:
             self._absent_since.clear()
             return repaired
-        slots = find_slots(self.connection, {p for e in waiting for p in e.parties})
+        slots = find_slots(self.connection, {p for w in waiting for p in w.parties})
         self._note_absence(slots)
         held: set[str] = set()
         dispatched = False
+        reasons: dict[UUID, str] = {}
         now = timezone.now()
         for execution in waiting:
-            lacking = [p for p in execution.parties if slots[p].free <= 0 or p in held]
-            if not lacking:
-                reason = self._claim(execution, slots)
-                if not reason:
-                    dispatched = True
-                    for party in execution.parties:
-                        slots[party].take()
-                    continue
-            else:
-                reason = _reason(lacking, slots)
-            if now - execution.queued_at > self.HOLD_AFTER:
+            lacking = [p for p in execution.parties if p in held or slots[p].free <= 0]
+            reason = _reason(lacking, slots) if lacking else self._claim(execution.pk, slots)
+            if not reason:
+                dispatched = True
+                for party in execution.parties:
+                    slots[party].take()
+                continue
+            # Held for the first alone of those who share a party: the others' other parties can work meanwhile
+            if now - execution.queued_at > self.HOLD_AFTER and held.isdisjoint(execution.parties):
                 held.update(execution.parties)
-            self._wait(execution, lacking, slots, reason)
+            if not self._give_up(execution, lacking, slots, reason) and execution.waiting_for != reason:
+                reasons[execution.pk] = reason
+        _note_reasons(reasons)
         if dispatched:
             self.enqueue_missing()
         return dispatched or repaired
@@ -106,14 +118,17 @@ class Dispatcher:
         now = time.monotonic()
         self._absent_since = {p: self._absent_since.get(p, now) for p, found in slots.items() if not found.alive}
 
-    def _wait(self, execution: Execution, lacking: list[str], slots: Mapping[str, Slots], reason: str) -> None:
+    def _give_up(self, waiting: Waiting, lacking: list[str], slots: Mapping[str, Slots], reason: str) -> bool:
+        """Fail an execution that has waited for too long, or for a party that has been without a worker."""
         now = time.monotonic()
         absent = [p for p in lacking if not slots[p].alive]
-        waited = (timezone.now() - execution.queued_at).total_seconds()
+        waited = (timezone.now() - waiting.queued_at).total_seconds()
         gone = [p for p in absent if min(waited, now - self._absent_since[p]) >= environment.worker_grace_seconds]
-        late = waited > execution.dispatch_limit_seconds
-        if gone or late:
-            limit = f"was not dispatched within {execution.dispatch_limit_seconds} s: {reason}"
+        if not gone and waited <= waiting.dispatch_limit_seconds:
+            return False
+        limit = f"was not dispatched within {waiting.dispatch_limit_seconds} s: {reason}"
+        execution = Execution.objects.defer("documents").get(pk=waiting.pk)
+        if execution.status == Status.QUEUED:
             transition(
                 execution,
                 Status.FAILURE,
@@ -123,13 +138,14 @@ class Dispatcher:
                 error_party=(gone or lacking or [""])[0],
                 error_stage="dispatch",
             )
-        elif execution.waiting_for != reason:
-            Execution.objects.filter(pk=execution.pk, status=Status.QUEUED).update(waiting_for=reason)
+        return True
 
-    def _claim(self, execution: Execution, slots: Mapping[str, Slots]) -> str:
+    def _claim(self, pk: UUID, slots: Mapping[str, Slots]) -> str:
         """Take a slot and ports at every party and become DISPATCHED, all or nothing; the reason if it does not fit."""
-        documents = Execution.objects.values_list("documents", flat=True).get(pk=execution.pk)
-        wanted = ports_needed(documents)
+        execution = Execution.objects.get(pk=pk)
+        if execution.status != Status.QUEUED:
+            return "another coordinator took it"
+        wanted = ports_needed(execution.documents)
         attempt = execution.attempt + 1
         try:
             with transaction.atomic():
@@ -186,7 +202,6 @@ class Dispatcher:
                     )
                     PortLease.objects.bulk_create(PortLease(party=party, port=p, run=run) for p in leases[name])
         except IntegrityError:
-            execution.refresh_from_db()
             return "another coordinator took a port of it"
         return ""
 
@@ -237,6 +252,16 @@ class Dispatcher:
                 except WatchError:
                     continue
         PartyRun.objects.filter(pk__in=[r.pk for r in runs], enqueued_at=None).update(enqueued_at=timezone.now())
+
+
+def _note_reasons(reasons: Mapping[UUID, str], batch: int = 500) -> None:
+    """Write down why executions wait, a statement a batch."""
+    rows = list(reasons.items())
+    for start in range(0, len(rows), batch):
+        some = rows[start : start + batch]
+        cases = [When(pk=pk, then=Value(reason)) for pk, reason in some]
+        queued = Execution.objects.filter(pk__in=[pk for pk, _ in some], status=Status.QUEUED)
+        queued.update(waiting_for=Case(*cases, default=F("waiting_for")))
 
 
 def _reason(lacking: list[str], slots: Mapping[str, Slots]) -> str:

@@ -102,7 +102,7 @@ class Execution(RunOptions):
     class Meta:
         ordering = ["-created_at"]
         indexes = [
-            models.Index(fields=["status", "-priority", "created_at"], name="execution_dispatch_order"),
+            models.Index(fields=["status"], name="execution_by_status"),
             models.Index(fields=["-created_at"], name="execution_newest_first"),
         ]
 

@@ -217,6 +217,10 @@ class Recovery:
                 fields |= {"error": error, "error_type": "NetworkError"}
             PartyRun.objects.filter(pk=run.pk, released_at=None).exclude(status__in=RUN_ENDED).update(**fields)
             PartyRun.objects.filter(pk=run.pk, released_at=None).update(released_at=now)
+            if status == RunStatus.LOST:
+                # A worker that was only out of reach, or asleep, finds its job gone when it is back, and stops it.
+                # Before the commit: should Redis be away now, all of this is done again.
+                self.connection.delete(PartyJob.key_for(run.job_id))
             PortLease.objects.filter(run=run).delete()
             settle(run.execution_id)
         if error:

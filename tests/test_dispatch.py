@@ -106,6 +106,32 @@ def test_it_fails_an_execution_that_waited_longer_than_its_limit(parties: dict[s
     assert second.error == "was not dispatched within 60 s: all workers of alice, bob are busy"
 
 
+def test_it_lets_nothing_wait_for_ever_behind_what_is_more_urgent(parties: dict[str, Party], connection: Redis) -> None:
+    for party in parties:
+        add_worker(connection, party)
+    old, urgent = submit(), submit(priority=5)
+    Execution.objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(minutes=6))
+    Dispatcher(connection).step()
+    assert (status(old), status(urgent)) == (Status.DISPATCHED, Status.QUEUED)
+
+
+def test_it_holds_parties_for_the_first_alone_of_those_who_share_one(
+    parties: dict[str, Party], connection: Redis
+) -> None:
+    for name in ("carol", "dave"):
+        Party.objects.create(name=name, address="127.0.0.1", port_first=30000, port_last=30099)
+    for party in ("alice", "carol", "dave"):
+        add_worker(connection, party)
+    waiting = [submit() for _ in range(3)]
+    for execution, names in zip(waiting, (["alice", "bob"], ["alice", "carol"], ["carol", "dave"]), strict=True):
+        Execution.objects.filter(pk=execution.pk).update(parties=names, queued_at=timezone.now() - timedelta(minutes=1))
+    Execution.objects.filter(pk=waiting[2].pk).update(
+        documents=documents() | {"sf_init_config": {"parties": ["carol", "dave"]}}
+    )
+    Dispatcher(connection).step()
+    assert [status(e) for e in waiting] == [Status.QUEUED, Status.QUEUED, Status.DISPATCHED]
+
+
 def test_it_goes_by_priority_then_age_and_never_above_the_slots(parties: dict[str, Party], connection: Redis) -> None:
     for party in parties:
         add_worker(connection, party)

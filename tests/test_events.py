@@ -18,7 +18,8 @@ from executions.listener import Listener
 from executions.models import Execution, ExecutionEvent, PartyRun, PortLease
 from executions.states import RunStatus, Status
 from tests.composed import documents, make_parties
-from workers.events import FAILURE, RUNNING, SUCCESS, Publisher, Spool, stream_of
+from workers import events as events_module
+from workers.events import FAILURE, RUNNING, SUCCESS, Journal, Publisher, stream_of
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def publisher(execution: Execution, party: str, connection: Redis, tmp_path: Pat
         party=party,
         worker=f"{party}-host-1",
         task_type="psi",
-        spool_dir=tmp_path,
+        journal_dir=tmp_path,
         **options,
     )
 
@@ -75,7 +76,7 @@ def test_it_writes_events_in_the_contracts_format(connection: Redis, tmp_path: P
         party="alice",
         worker="w",
         task_type="psi",
-        spool_dir=tmp_path,
+        journal_dir=tmp_path,
     )
     events.publish(RUNNING, "sf_cluster_ready", parties_connected=["alice", "bob"], error=None)
     [(_, fields)] = connection.xrange(stream_of("alice"))
@@ -219,7 +220,7 @@ def test_it_keeps_events_on_disk_while_redis_is_away_and_delivers_them_in_order(
 ) -> None:
     publish_success(execution, "alice", down(), tmp_path)
     assert connection.xlen(stream_of("alice")) == 0
-    spool = Spool(tmp_path)
+    spool = Journal(tmp_path)
     assert spool.deliver(connection, "alice") == 5
     assert spool.deliver(connection, "alice") == 0
     sent = [json.loads(f[b"event"])["sequence"] for _, f in connection.xrange(stream_of("alice"))]
@@ -236,7 +237,7 @@ def test_it_keeps_the_order_when_redis_comes_back_in_between(
     # the worker process, which reports the end of a killed job
     publisher(execution, "alice", connection, tmp_path, first_sequence=1000).publish(FAILURE, "cleanup")
     assert connection.xlen(stream_of("alice")) == 0
-    Spool(tmp_path).deliver(connection, "alice")
+    Journal(tmp_path).deliver(connection, "alice")
     sent = [json.loads(f[b"event"])["sequence"] for _, f in connection.xrange(stream_of("alice"))]
     assert sent == [1, 2, 1000]
 
@@ -244,8 +245,79 @@ def test_it_keeps_the_order_when_redis_comes_back_in_between(
 def test_it_keeps_the_spool_while_delivery_fails(execution: Execution, connection: Redis, tmp_path: Path) -> None:
     publish_success(execution, "alice", down(), tmp_path)
     with pytest.raises(RedisError):
-        Spool(tmp_path).deliver(down(), "alice")
-    assert Spool(tmp_path).deliver(connection, "alice") == 5
+        Journal(tmp_path).deliver(down(), "alice")
+    assert Journal(tmp_path).deliver(connection, "alice") == 5
+
+
+def test_it_delivers_again_what_redis_lost(execution: Execution, connection: Redis, tmp_path: Path) -> None:
+    for party in ("alice", "bob"):
+        (tmp_path / party).mkdir()
+        publish_success(execution, party, connection, tmp_path / party)
+    connection.flushdb()
+    for party in ("alice", "bob"):
+        journal = Journal(tmp_path / party)
+        assert journal.deliver(connection, party) == 0, "none of it is late"
+        assert journal.deliver(connection, party, everything=True) == 5
+    Listener(connection).step()
+    execution.refresh_from_db()
+    assert execution.status == Status.SUCCESS
+    assert execution.events.count() == 10
+
+
+def test_it_delivers_only_what_is_late(execution: Execution, connection: Redis, tmp_path: Path) -> None:
+    events = publisher(execution, "alice", connection, tmp_path)
+    events.publish(RUNNING, "task_started")
+    events._connection = down()
+    events.publish(RUNNING, "sf_init")
+    events.publish(RUNNING, "sf_cluster_ready")
+    assert connection.xlen(stream_of("alice")) == 1
+    assert Journal(tmp_path).deliver(connection, "alice") == 2
+    sent = [json.loads(f[b"event"])["sequence"] for _, f in connection.xrange(stream_of("alice"))]
+    assert sent == [1, 2, 3]
+
+
+def test_it_delivers_what_comes_during_a_delivery_the_next_time(
+    execution: Execution, connection: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = publisher(execution, "alice", down(), tmp_path)
+    events.publish(RUNNING, "task_started")
+    sending = events_module.append_to_stream
+
+    def while_another_comes(*args: Any) -> None:
+        sending(*args)
+        events.publish(RUNNING, "sf_init")
+
+    journal = Journal(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(events_module, "append_to_stream", while_another_comes)
+        assert journal.deliver(connection, "alice") == 1
+    assert journal.deliver(connection, "alice") == 1
+    assert journal.deliver(connection, "alice") == 0
+    assert connection.xlen(stream_of("alice")) == 2
+
+
+def test_it_forgets_what_was_applied_and_nothing_else(
+    execution: Execution, connection: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path)
+    publish_success(execution, "alice", connection, tmp_path)
+    journal.forget_applied()
+    [file] = tmp_path.glob("*.jsonl")  # a delivery could be under way
+    monkeypatch.setattr(Journal, "SETTLED_AFTER", -1)
+    journal.mark_late(file.name, 0)
+    journal.forget_applied()
+    assert file.exists()
+    assert journal.deliver(connection, "alice") == 5
+    journal.forget_applied()
+    assert not file.exists()
+
+
+def test_it_skips_half_a_line(execution: Execution, connection: Redis, tmp_path: Path) -> None:
+    publish_success(execution, "alice", down(), tmp_path)
+    [file] = tmp_path.glob("*.jsonl")
+    with file.open("ab") as handle:
+        handle.write(b'{"task_request_id": "\xc3')
+    assert Journal(tmp_path).deliver(connection, "alice") == 5
 
 
 def test_it_never_raises_when_nothing_can_be_delivered_or_kept(execution: Execution, tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ class Life(RuleBasedStateMachine):
             party=party,
             worker=party,
             task_type="psi",
-            spool_dir=Path(self.spool.name),
+            journal_dir=Path(self.spool.name),
             first_sequence=sequence,
         ).publish(status, stage, **data)
 

@@ -277,7 +277,7 @@ TRICKS = [
     "-a",
     "a\0",
     "~",
-    ".spool",
+    ".journal",
     "a" * 129,
     "a\\b",
     "ä",
@@ -406,7 +406,7 @@ def test_it_begins_an_attempt_with_an_empty_directory(host: PartyHost) -> None:
     (path / "left over").write_text("x")
     with host.claim_workdir(path):
         assert [p.name for p in path.iterdir()] == [".lock"]
-        private = (path, host.output_dir, host.work_root, host.spool_dir)
+        private = (path, host.output_dir, host.work_root, host.journal_dir)
         assert [p.stat().st_mode & 0o777 for p in private] == [0o700] * 4
 
 

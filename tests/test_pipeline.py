@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -284,7 +285,7 @@ def test_it_loses_nothing_when_redis_is_away_at_the_end(site: Site, joined: dict
     waiting = site.wait(execution, lambda e: bool(e["waiting_for"]))
     assert waiting["status"] == "RUNNING"
     assert "Redis is not reachable" in waiting["waiting_for"]
-    spools = [site.trial.party_dir(p) / f"outputs/.spool/{execution['id']}-1.jsonl" for p in TWO]
+    spools = [site.trial.party_dir(p) / f"outputs/.journal/{execution['id']}-1.jsonl" for p in TWO]
     end = time.monotonic() + TIME_LIMIT
     while not all(spool.exists() and '"stage":"cleanup"' in spool.read_text() for spool in spools):
         assert time.monotonic() < end, "the parties did not end their work"
@@ -293,6 +294,24 @@ def test_it_loses_nothing_when_redis_is_away_at_the_end(site: Site, joined: dict
     done = site.wait(execution, lambda e: e["status"] in ENDED)
     assert (done["status"], done["attempt"], done["waiting_for"]) == ("SUCCESS", 1, ""), done["error"]
     assert site.run(psi_documents())["status"] == "SUCCESS", "the workers went on"
+
+
+def test_it_survives_a_redis_that_comes_back_empty(site: Site) -> None:
+    site.wait_until_idle()
+    before = site.run(psi_documents())
+    site.wait_until_idle()
+    execution = site.submit(psi_documents())
+    site.wait(execution, lambda e: e["status"] == "RUNNING")
+    site.trial.stop_process("valkey", signal.SIGKILL)
+    shutil.rmtree(site.trial.directory / "valkey")
+    site.trial.start_valkey()
+    done = site.wait(execution, lambda e: e["status"] in ENDED)
+    assert done["status"] == "SUCCESS", done["error"]
+    assert done["result"] == before["result"]
+    events = site.service.call("GET", f"/api/v1/executions/{execution['id']}/events/?page_size=500")["results"]
+    for party in TWO:
+        told = [e["sequence"] for e in events if e["party"] == party and e["attempt"] == done["attempt"]]
+        assert told == list(range(1, len(told) + 1)), "an event is lost"
 
 
 def test_it_says_that_a_partys_own_file_is_wrong(site: Site) -> None:

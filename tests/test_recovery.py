@@ -59,6 +59,13 @@ def test_it_finds_a_lost_worker_stops_the_other_party_and_retries(dispatched: Ex
     ]  # fmt: skip
 
 
+def test_it_leaves_a_worker_that_comes_back_nothing_to_go_on_with(dispatched: Execution, connection: Redis) -> None:
+    runs = begin(dispatched, connection)
+    connection.delete("rq:worker:bob-1")
+    Recovery(connection).step()
+    assert not connection.exists(f"rq:job:{runs['bob'].job_id}"), "a worker stops a job whose key is gone"
+
+
 def test_it_does_not_retry_while_a_process_of_the_old_attempt_is_left(dispatched: Execution, connection: Redis) -> None:
     runs = begin(dispatched, connection)
     dispatched.runs.update(status=RunStatus.FAILURE, error="x", error_type="NetworkError", ended_at=timezone.now())

@@ -148,7 +148,7 @@ def test_it_closes_the_gate(connection: Redis, party_toml: Path, monkeypatch: py
 
 def test_it_prepares_its_directories(connection: Redis, party_toml: Path) -> None:
     worker(connection, ["alice"])
-    assert sorted(p.name for p in (party_toml.parent / "outputs").iterdir()) == [".spool", ".work"]
+    assert sorted(p.name for p in (party_toml.parent / "outputs").iterdir()) == [".journal", ".work"]
 
 
 def job_of(connection: Redis, **kwargs: Any) -> PartyJob:

@@ -1,8 +1,9 @@
 """Status events from a party to the control plane (1-contract.md section 3).
 
-Each party appends to a stream of its own, ``events:<party>``. What cannot be delivered is kept in a file
-per job in the party's spool directory; the worker process delivers it when Redis is back. The reader
-applies each event once, whatever the order, by its ``sequence``.
+Each party appends to a stream of its own, ``events:<party>``. Every event is on the party's disk first, in
+a journal per job, until the control plane has applied it: what cannot be delivered, and what Redis loses,
+is delivered again by the worker process. The reader applies each event once, whatever the order, by its
+``sequence``.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -55,11 +57,11 @@ class Publisher:
         party: str,
         worker: str,
         task_type: str,
-        spool_dir: Path,
+        journal_dir: Path,
         first_sequence: int = 1,
     ) -> None:
         self._connection = connection
-        self._spool = Spool(spool_dir)
+        self._journal = Journal(journal_dir)
         self._file = f"{execution}-{attempt}.jsonl"
         self._party = party
         self._envelope: dict[str, Any] = {
@@ -73,8 +75,8 @@ class Publisher:
         self._started = time.monotonic()
         self._progress_at = 0.0
         self._held: dict[str, Any] | None = None
-        # Something of this run waits on disk already (this is the worker process, after the job's own): go behind it
-        self._spooling = (spool_dir / self._file).exists()
+        # This is the worker process, after the job's own, and something of this run is late: go behind it
+        self._late = self._journal.is_late(self._file)
         self.stage = ""
 
     def publish(self, status: str, stage: str, **data: Any) -> None:
@@ -111,18 +113,26 @@ class Publisher:
         if not events:
             return
         lines = [json.dumps(event, separators=(",", ":")) for event in events]
-        # Once something of this run waits on disk, all that follows goes there too: it stays in order
-        if not self._spooling:
+        place: int | None = None
+        try:
+            place = self._journal.append(self._file, lines)
+        except OSError as error:
+            log.warning("an event could not be written to disk: %s", error.strerror)
+        # Once something of this run is late, all that follows is too: it stays in order
+        if not self._late:
             try:
                 append_to_stream(self._connection, self._party, lines)
                 return
             except (RedisError, OSError) as error:
                 log.warning("Redis did not take an event (%s); it waits on disk", type(error).__name__)
-                self._spooling = True
+                self._late = True
+        if place is None:
+            log.warning("an event is lost: neither Redis nor the disk took it")
+            return
         try:
-            self._spool.append(self._file, lines)
+            self._journal.mark_late(self._file, place)
         except OSError as error:
-            log.warning("an event could not be kept on disk either and is lost: %s", error.strerror)
+            log.warning("an event may be lost: %s", error.strerror)
 
 
 def append_to_stream(connection: Redis, party: str, lines: list[str]) -> None:
@@ -133,36 +143,73 @@ def append_to_stream(connection: Redis, party: str, lines: list[str]) -> None:
         pipeline.execute()
 
 
-class Spool:
-    """Events on disk, one file a job, written by the job's process and delivered by the worker process."""
+class Journal:
+    """A party's events on disk, one file a job; beside it, while it holds what Redis did not take, a note of where.
+
+    Written by the jobs' processes, read by the party's worker processes. An event may be delivered twice,
+    after a crash between sending and noting it, and after Redis lost data; the reader drops the repetition.
+    """
+
+    #: A file that nothing was added to for this long may be removed, in seconds: longer than a delivery that is
+    #: still under way can take.
+    SETTLED_AFTER = 60.0
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        # The writer appends and the deliverer takes files away under one lock: else a line could go into
-        # a file that has just been read
         with (self.directory / ".lock").open("a") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 
-    def append(self, name: str, lines: list[str]) -> None:
-        """Raises OSError."""
-        with self._locked(), (self.directory / name).open("a") as handle:
-            handle.write("".join(line + "\n" for line in lines))
+    def append(self, name: str, lines: list[str]) -> int:
+        """Returns where in the file, in bytes, these lines begin. Raises OSError."""
+        with self._locked(), (self.directory / name).open("ab") as handle:
+            place = handle.seek(0, os.SEEK_END)
+            handle.write("".join(line + "\n" for line in lines).encode())
+            return place
 
-    def deliver(self, connection: Redis, party: str) -> int:
-        """Send what waits, oldest file first; returns the number of events. Raises RedisError.
-
-        A crash between sending and deleting sends again: the reader drops the repetition.
-        """
-        sent = 0
+    def mark_late(self, name: str, place: int) -> None:
+        """Note that Redis has nothing of this file from there on. Raises OSError."""
         with self._locked():
-            for path in sorted(self.directory.glob("*.jsonl"), key=lambda p: p.stat().st_mtime):
-                lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
-                if lines:
-                    append_to_stream(connection, party, lines)
-                path.unlink()
-                sent += len(lines)
+            note = self._note(name)
+            if not note.exists():
+                note.write_text(str(place))
+
+    def is_late(self, name: str) -> bool:
+        """Whether something of this file is still to be delivered."""
+        return self._note(name).exists()
+
+    def deliver(self, connection: Redis, party: str, *, everything: bool = False) -> int:
+        """Send what is late, or every event there is; returns their number. Raises RedisError or OSError."""
+        sent = 0
+        for path in sorted(self.directory.glob("*.jsonl"), key=lambda p: (p.stat().st_mtime, p.name)):
+            note = self._note(path.name)
+            with self._locked():
+                if not path.exists() or not (everything or note.exists()):
+                    continue
+                place = 0 if everything else int(note.read_text() or 0)
+                content = path.read_bytes()
+            # A process that is killed while it writes leaves half a line
+            lines = [line for line in content[place:].decode(errors="replace").splitlines() if line.endswith("}")]
+            if lines:
+                append_to_stream(connection, party, lines)
+            sent += len(lines)
+            with self._locked():
+                if path.exists() and path.stat().st_size > len(content):
+                    note.write_text(str(len(content)))  # more came meanwhile
+                else:
+                    note.unlink(missing_ok=True)
         return sent
+
+    def forget_applied(self) -> None:
+        """Remove what has been delivered. To be called when the stream is empty: the reader removes what it applied."""
+        now = time.time()
+        for path in self.directory.glob("*.jsonl"):
+            with self._locked(), suppress(FileNotFoundError):
+                if not self._note(path.name).exists() and now - path.stat().st_mtime > self.SETTLED_AFTER:
+                    path.unlink()
+
+    def _note(self, name: str) -> Path:
+        return (self.directory / name).with_suffix(".late")

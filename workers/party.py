@@ -132,9 +132,9 @@ class PartyHost:
         return self.output_dir / ".work"
 
     @property
-    def spool_dir(self) -> Path:
-        """Where events wait that could not be delivered."""
-        return self.output_dir / ".spool"
+    def journal_dir(self) -> Path:
+        """Where events are kept until the control plane has applied them."""
+        return self.output_dir / ".journal"
 
     def localized(self, documents: Mapping[str, Any]) -> dict[str, Any]:
         """Valid documents with this host's own listening address where it differs from the registered one."""
@@ -196,7 +196,7 @@ class PartyHost:
     def prepare_directories(self) -> None:
         """Create the private directories. Raises ConfigError where that is not allowed."""
         try:
-            for path in (self.output_dir, self.work_root, self.spool_dir):
+            for path in (self.output_dir, self.work_root, self.journal_dir):
                 path.mkdir(parents=True, exist_ok=True, mode=0o700)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             reason = error.strerror if isinstance(error, OSError) else "it is no path"

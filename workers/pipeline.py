@@ -99,7 +99,7 @@ class _TaskRun:
             party=self.host.name,
             worker=runtime.worker,
             task_type=_task_type(documents),
-            spool_dir=self.host.spool_dir,
+            journal_dir=self.host.journal_dir,
         )
         self.devices: dict[str, Device] = {}
         self.started_at = time.time()

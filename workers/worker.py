@@ -23,7 +23,7 @@ from rq.worker import Worker
 
 from workers.connection import DEFAULT_URL, connect
 from workers.errors import ConfigError
-from workers.events import FAILURE, Publisher, Spool, stream_of
+from workers.events import FAILURE, Journal, Publisher, stream_of
 from workers.jobs import PartyJob, install_gate
 from workers.party import PartyHost, remove_run_files
 from workers.standby import READY
@@ -170,12 +170,16 @@ class PartyWorker(Worker):
 
     def _beat(self) -> None:
         connection = connect(self.redis_url)
-        spool = Spool(self.host.spool_dir)
+        journal = Journal(self.host.journal_dir)
         told: str | None = None
+        #: Redis may have lost what it was given: true at first, because nobody watched it until now.
+        lost = True
         while self._alive.is_set():
             standby = self._standby_state()
             try:
                 with connection.pipeline() as pipeline:
+                    pipeline.exists(self.key)
+                    pipeline.xlen(stream_of(self.host.name))
                     # All of it each time: Redis may have come back empty
                     pipeline.hset(self.key, mapping=self.serialize() | {"state": self._state, "standby": standby})
                     pipeline.expire(self.key, HEARTBEAT_TTL)
@@ -183,9 +187,13 @@ class PartyWorker(Worker):
                     if standby == "ready" and told != standby:
                         # No event, only a nudge: the coordinator need not find out at its next look
                         pipeline.xadd(stream_of(self.host.name), {"ready": self.name})
-                    pipeline.execute()
+                    was_there, unread, *_ = pipeline.execute()
                 told = standby
-                spool.deliver(connection, self.host.name)
+                lost = lost or not was_there
+                journal.deliver(connection, self.host.name, everything=lost)
+                if not unread and not lost:
+                    journal.forget_applied()
+                lost = False
             except (RedisError, OSError) as error:
                 log.warning("no heartbeat: %s", type(error).__name__)
             until = time.monotonic() + HEARTBEAT_INTERVAL
@@ -297,7 +305,7 @@ class PartyWorker(Worker):
             party=self.host.name,
             worker=self.name,
             task_type=task_type,
-            spool_dir=self.host.spool_dir,
+            journal_dir=self.host.journal_dir,
             first_sequence=WORKER_SEQUENCE,
         )
         error, error_type = self._stopped_because or describe_exit(status)

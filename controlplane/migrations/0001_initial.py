@@ -78,7 +78,7 @@ class Migration(migrations.Migration):
             name='Task',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('priority', models.SmallIntegerField(default=0, help_text='Higher goes first.', validators=[django.core.validators.MinValueValidator(-32768), django.core.validators.MaxValueValidator(32767)])),
+                ('priority', models.SmallIntegerField(default=0, help_text='Higher goes first. A point counts as much as a minute of waiting, so that nothing waits for ever.', validators=[django.core.validators.MinValueValidator(-32768), django.core.validators.MaxValueValidator(32767)])),
                 ('run_limit_seconds', models.PositiveIntegerField(default=3600, help_text='A run that takes longer is stopped and fails.', validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(2147483647)])),
                 ('dispatch_limit_seconds', models.PositiveIntegerField(default=86400, help_text='An execution that is not dispatched within this time fails.', validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(2147483647)])),
                 ('network_retries', models.PositiveSmallIntegerField(default=3, help_text='Retries after network errors, at most 3.', validators=[django.core.validators.MaxValueValidator(3)])),

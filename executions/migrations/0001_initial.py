@@ -21,7 +21,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='Execution',
             fields=[
-                ('priority', models.SmallIntegerField(default=0, help_text='Higher goes first.', validators=[django.core.validators.MinValueValidator(-32768), django.core.validators.MaxValueValidator(32767)])),
+                ('priority', models.SmallIntegerField(default=0, help_text='Higher goes first. A point counts as much as a minute of waiting, so that nothing waits for ever.', validators=[django.core.validators.MinValueValidator(-32768), django.core.validators.MaxValueValidator(32767)])),
                 ('run_limit_seconds', models.PositiveIntegerField(default=3600, help_text='A run that takes longer is stopped and fails.', validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(2147483647)])),
                 ('dispatch_limit_seconds', models.PositiveIntegerField(default=86400, help_text='An execution that is not dispatched within this time fails.', validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(2147483647)])),
                 ('network_retries', models.PositiveSmallIntegerField(default=3, help_text='Retries after network errors, at most 3.', validators=[django.core.validators.MaxValueValidator(3)])),
@@ -131,7 +131,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='execution',
-            index=models.Index(fields=['status', '-priority', 'created_at'], name='execution_dispatch_order'),
+            index=models.Index(fields=['status'], name='execution_by_status'),
         ),
         migrations.AddIndex(
             model_name='execution',
