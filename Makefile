@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 DATABASE_TESTS := $(wildcard tests/test_api*.py tests/test_admin*.py tests/test_dispatch.py tests/test_recovery.py tests/test_events.py tests/test_life*.py)
 export DJANGO_SETTINGS_MODULE := controlplane.settings
 
-.PHONY: help install demo test lint unit test-postgres bench lock clean
+.PHONY: help install demo test lint unit test-postgres chaos bench lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -44,6 +44,9 @@ unit: $(INSTALLED)
 # What touches the database, once more on a real PostgreSQL
 test-postgres: $(INSTALLED)
 	TEST_DATABASE=postgresql $(PY) -m pytest $(DATABASE_TESTS) $(ARGS)
+
+chaos: $(INSTALLED) ## Kill things at random under at least 200 executions; CHAOS_SEED= to repeat, CHAOS_EXECUTIONS= for more
+	CHAOS_EXECUTIONS=$${CHAOS_EXECUTIONS:-200} $(PY) -m pytest tests/test_chaos.py -s $(ARGS)
 
 bench: $(INSTALLED) ## Benchmarks; each prints a ratio against its baseline, measured in the same run
 	$(PY) -m tests.benchmarks

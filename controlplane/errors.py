@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
+from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect, JsonResponse
+from django.middleware.common import CommonMiddleware
+from django.views.defaults import page_not_found
 from drf_standardized_errors.handler import ExceptionHandler
 from rest_framework import serializers
 from rest_framework.exceptions import APIException
@@ -24,6 +27,27 @@ class TooLarge(APIException):
     status_code = 413
     default_code = "too_large"
     default_detail = "The body is too large."
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """An address that is none: as every other error for whoever speaks to the API, a page for the others."""
+    if not request.path.startswith("/api/"):
+        return page_not_found(request, exception)
+    error = {
+        "code": "not_found",
+        "detail": "There is nothing at this address; /api/v1/ lists what there is.",
+        "attr": None,
+    }
+    return JsonResponse({"type": "client_error", "errors": [error]}, status=404)
+
+
+class SlashMiddleware(CommonMiddleware):
+    """Leads to the address with its slash by a redirect that keeps the method: of a POST, 301 would make a GET."""
+
+    class KeepsMethod(HttpResponsePermanentRedirect):
+        status_code = 308
+
+    response_redirect_class = KeepsMethod
 
 
 class Handler(ExceptionHandler):

@@ -34,7 +34,9 @@ class Party(models.Model):
     address = models.CharField(
         max_length=253,
         validators=[
-            RegexValidator(r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)\Z", "Give a host name or an IP address alone.")
+            RegexValidator(
+                r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)\Z", "Give a host name or an IP address alone, IPv6 in brackets."
+            )
         ],
         help_text="Host name or IP address at which the other parties reach this party's workers.",
     )
@@ -53,9 +55,14 @@ class Party(models.Model):
         return self.name
 
     def clean(self) -> None:
+        if self.pk and Party.objects.filter(pk=self.pk).exclude(name=self.name).exists():
+            # Documents, its own party.toml, its queue and its history go by the name
+            raise ValidationError({"name": "A party keeps its name; register another party instead."})
         if not (self.port_first and self.port_last):
             return
-        if self.port_last < self.port_first + 1:
+        if self.port_last < self.port_first:
+            raise ValidationError({"port_last": f"The last port comes before the first, {self.port_first}."})
+        if self.port_last == self.port_first:
             raise ValidationError({"port_last": "Each execution takes two ports: give a range of two or more."})
         neighbours = Party.objects.filter(
             address=self.address, port_first__lte=self.port_last, port_last__gte=self.port_first
@@ -102,7 +109,9 @@ class Dataset(models.Model):
         columns: Any = self.columns
         if not isinstance(columns, dict) or not columns:
             raise ValidationError({"columns": 'Give at least one column with its type, such as {"uid": "str"}.'})
-        wrong = [f"{name!r}" for name, kind in columns.items() if kind not in COLUMN_TYPES or not name]
+        if any(not name or not name.isprintable() for name in columns):
+            raise ValidationError({"columns": "A column has no name, or one that cannot be printed."})
+        wrong = [f"{name!r}" for name, kind in columns.items() if kind not in COLUMN_TYPES]
         if wrong:
             raise ValidationError(
                 {"columns": f"{', '.join(wrong)}: the type should be one of {', '.join(COLUMN_TYPES)}."}
@@ -110,6 +119,8 @@ class Dataset(models.Model):
         keys: Any = self.key_columns
         if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
             raise ValidationError({"key_columns": 'Give a list of column names, such as ["uid"].'})
+        if len(set(keys)) != len(keys):
+            raise ValidationError({"key_columns": "Names a column twice; name each once."})
         if missing := [key for key in keys if key not in columns]:
             raise ValidationError({"key_columns": f"{', '.join(missing)}: not among the columns."})
 
@@ -120,14 +131,22 @@ class DatabaseCatalogue:
     def __init__(self) -> None:
         self.parties: dict[str, int] = dict(Party.objects.values_list("name", "pk"))
         self._datasets: dict[str, Mapping[str, Mapping[str, str]]] = {}
+        self._kept: dict[str, set[str]] = {}
 
     def datasets(self, party: str) -> Mapping[str, Mapping[str, str]] | None:
         if party not in self.parties:
             return None
         if party not in self._datasets:
-            rows = Dataset.objects.filter(party_id=self.parties[party]).values_list("name", "columns")
-            self._datasets[party] = dict(rows)
+            rows = list(
+                Dataset.objects.filter(party_id=self.parties[party]).values_list("name", "columns", "produced_by")
+            )
+            self._datasets[party] = {name: columns for name, columns, _ in rows}
+            self._kept[party] = {name for name, _, produced_by in rows if produced_by is None}
         return self._datasets[party]
+
+    def kept_names(self, party: str) -> set[str]:
+        self.datasets(party)
+        return self._kept.get(party, set())
 
 
 class Configuration(models.Model):

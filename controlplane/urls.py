@@ -18,3 +18,4 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/v1/", include(api)),
 ]
+handler404 = "controlplane.errors.not_found"

@@ -120,21 +120,30 @@ def run(console: Console, trial: Trial, once: bool) -> None:
         trial.check()
 
 
+def interrupt(*_: Any) -> None:
+    """Ctrl-C, again and again until it is noticed: a library that is being imported may swallow it."""
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    raise KeyboardInterrupt
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--once", action="store_true", help="end by itself; exit status 0 only if both succeeded")
     once = parser.parse_args().once
     console = Console()
     # A supervisor's SIGTERM ends it as Ctrl-C does: with everything stopped
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, interrupt)
     # /tmp, and short: a unix socket's path has room for 107 characters
     directory = Path(tempfile.mkdtemp(prefix="secretflow-demo-", dir="/tmp"))
     status = 1
     try:
         with Trial(directory) as trial:
-            run(console, trial, once)
-            status = 0
+            try:
+                run(console, trial, once)
+                status = 0
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
     except (DemoFailed, ServiceError, TrialError) as error:
         console.print(f"[bold red]failed:[/] {error}", highlight=False)
         console.print(f"[dim]logs: {directory / 'logs'}[/]")

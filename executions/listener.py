@@ -215,7 +215,7 @@ def apply(events: list[EventMessage]) -> None:
 
 FOLDED = [
     "status", "stage", "progress", "devices", "worker", "last_sequence", "started_at", "ended_at", "released_at",
-    "error", "error_type", "caused_by_peer", "result", "execution_seconds",
+    "error", "error_type", "caused_by_peer", "crashed", "result", "execution_seconds",
 ]  # fmt: skip
 
 
@@ -263,3 +263,4 @@ def _end(run: PartyRun, event: EventMessage, stage: str) -> None:
         run.error = str(data.get("error", "")).strip()[:4000] or "the party gave no reason"
         run.error_type = kind if kind in ERRORS else "AlgorithmError"
         run.caused_by_peer = bool(data.get("caused_by_peer"))
+        run.crashed = bool(data.get("crashed"))

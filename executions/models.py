@@ -178,6 +178,7 @@ class PartyRun(models.Model):
     error = models.TextField(blank=True)
     error_type = models.CharField(max_length=64, blank=True)
     caused_by_peer = models.BooleanField(default=False, help_text="The error only echoes a peer's.")
+    crashed = models.BooleanField(default=False, help_text="Its process crashed: perhaps because a peer went away.")
     result = models.JSONField(default=dict, blank=True)
     execution_seconds = models.FloatField(null=True, blank=True, help_text="As the party measured it.")
 

@@ -24,7 +24,10 @@ from workers.jobs import STOP_MARK, PartyJob
 
 log = logging.getLogger(__name__)
 
+#: The job is not in Redis.
 GONE = "gone"
+#: The worker that took the job shows no signs of life; its job died with it.
+DEAD = "dead"
 
 
 class Recovery:
@@ -114,8 +117,8 @@ class Recovery:
     def _job_states(self, runs: list[PartyRun]) -> list[tuple[str, str, bool]]:
         """RQ's status of each run's job, the worker that has it, and whether it still waits in the queue.
 
-        The status is ``gone`` if the job is not there, or taken by a worker that is not. All values are as a
-        party may have written them: anything at all.
+        The status is GONE if the job is not there, DEAD if it was taken by a worker that is not. All values are as
+        a party may have written them: anything at all.
         """
         with self.connection.pipeline(transaction=True) as pipeline:
             for run in runs:
@@ -132,10 +135,13 @@ class Recovery:
         for ((status, _), place), name, ttl in zip(found, names, lives, strict=True):
             state = status.decode(errors="replace") if status else GONE
             taken_by_dead = state in ("started", "queued") and name and ttl <= 0
-            states.append((GONE if taken_by_dead else state, name, place is not None))
+            states.append((DEAD if taken_by_dead else state, name, place is not None))
         return states
 
     def _stop(self, run: PartyRun, state: str, worker: str) -> bool:
+        if state == DEAD:
+            # Perhaps its death is why the others failed: then it is the first real cause
+            return self._check_alive(run, state)
         if state in (GONE, "stopped", "failed", "finished", "canceled"):
             # Its own last words, if there are any, are in the stream and are applied before the verdict
             if self._has_been(run, state, 0.2 if state != "finished" else self.GRACE_SECONDS):
@@ -178,9 +184,13 @@ class Recovery:
 
     def _check_alive(self, run: PartyRun, state: str) -> bool:
         """Look after a run whose job has begun, or is not there."""
-        if state == GONE:
+        lost = {
+            DEAD: f"the worker of {run.party.name} is gone, and its job with it",
+            GONE: f"Redis lost the job of {run.party.name}",
+        }
+        if state in lost:
             if self._has_been(run, state, self.GRACE_SECONDS):
-                self._end(run, RunStatus.LOST, f"the worker of {run.party.name} is gone, and its job with it")
+                self._end(run, RunStatus.LOST, lost[state])
                 return True
         elif state in ("finished", "failed", "stopped", "canceled"):
             if self._has_been(run, state, self.GRACE_SECONDS):

@@ -65,8 +65,8 @@ def first_cause(runs: list[PartyRun]) -> PartyRun | None:
 
     def rank(run: PartyRun) -> tuple[Any, ...]:
         link = issubclass(ERRORS.get(run.error_type, Exception), NetworkError)
-        # A party that is gone breaks the links of the others, never the other way round
-        severity = 1 if run.status == RunStatus.LOST else 2 if link else 0
+        # A party that is gone breaks the links of the others, and may crash them, never the other way round
+        severity = 1 if run.status == RunStatus.LOST else 2 if link or run.crashed else 0
         return run.caused_by_peer, severity, run.ended_at or timezone.now(), run.party.name
 
     return min((r for r in runs if r.error), key=rank, default=None)
@@ -95,7 +95,7 @@ def _decide(execution: Execution, runs: list[PartyRun]) -> None:
         transition(
             execution,
             Status.CANCELLED,
-            why="all parties have stopped",
+            why="every party has stopped, or had ended already",
             error="",
             error_type="",
             error_party="",

@@ -76,20 +76,29 @@ class Trial:
             return first + 1, first + PORTS_PER_PARTY
         raise TrialError("found no free range of ports between 20000 and 32000")
 
-    def start(self, datasets: Mapping[str, Mapping[str, Path]], *, workers: tuple[str, ...] = ()) -> Service:
+    def start(
+        self,
+        datasets: Mapping[str, Mapping[str, Path]],
+        *,
+        workers: Mapping[str, str] | None = None,
+        coordinators: tuple[str, ...] = ("coordinator",),
+    ) -> Service:
         """Start everything and wait for it: the parties with these datasets, name to table, and their workers.
 
-        ``workers``: the parties to start a worker for, if not all. Returns a client of the site.
+        ``workers``: process name to party; one for each party if left out. Returns a client of the site.
         Raises TrialError.
         """
+        if workers is None:
+            workers = {f"worker-{party}": party for party in self.parties}
         self.start_valkey()
         for party in self.parties:
             self.write_party(party, datasets[party])
-        for party in workers or self.parties:
-            self.start_worker(party)
+        for name, party in workers.items():
+            self.start_worker(party, name)
         self.password, token = self._prepare_site()
         self.start_web()
-        self.start_coordinator()
+        for name in coordinators:
+            self.start_coordinator(name)
         service = Service(self.url, token)
 
         def is_up() -> bool:
@@ -99,7 +108,7 @@ class Trial:
                 return False
 
         self._wait("web", is_up, 60)
-        self.wait_for_workers(*workers)
+        self.wait_for_workers(*workers.values())
         return service
 
     def _prepare_site(self) -> tuple[str, str]:
@@ -184,9 +193,10 @@ class Trial:
         """Stop everything; Redis last, so that the others can sign off."""
         for process in self.processes.values():
             if process is not self.processes.get("valkey"):
-                process.terminate()  # all at once: each may take its time
+                process.terminate()  # all at once: each may take its time, and a job in the middle too much of it
+        end = time.monotonic() + 3
         for name in reversed(list(self.processes)):
-            self.stop_process(name, wait=4)
+            self.stop_process(name, wait=max(0.1, end - time.monotonic()))
         for claim in [*self._claims, self._web]:
             claim.close()
 
@@ -201,10 +211,12 @@ class Trial:
                 process.kill()
                 process.wait()
 
-    def check(self) -> None:
+    def check(self, only: str = "") -> None:
         """Raise TrialError if a process has ended."""
         for name, process in self.processes.items():
-            if process.poll() is not None:
+            if only in ("", name) and process.poll() is not None:
+                if process.returncode < 0:
+                    raise TrialError(f"{name} was killed (signal {-process.returncode})")
                 raise TrialError(f"{name} ended with status {process.returncode}:\n{self.tail(name)}")
 
     def tail(self, name: str, lines: int = 15) -> str:
@@ -237,7 +249,7 @@ class Trial:
     def _wait(self, name: str, ready: Any, timeout: float) -> None:
         end = time.monotonic() + timeout
         while not ready():
-            self.check()
+            self.check(name if name in self.processes else "")
             if time.monotonic() > end:
                 raise TrialError(f"{name} was not ready within {timeout:g} s:\n{self.tail(name)}")
             time.sleep(0.02)

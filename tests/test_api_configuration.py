@@ -235,3 +235,43 @@ def test_its_documentation_needs_no_outside_host(client: APIClient) -> None:
     assert "swagger-ui" in page
     assert "https://" not in page
     assert "http://" not in page.replace("http://testserver", "")
+
+
+def test_a_party_keeps_its_name(client: APIClient) -> None:
+    alice = make_parties()["alice"]
+    response = client.patch(f"{API}/parties/{alice.pk}/", {"name": "zed"}, format="json")
+    assert response.status_code == 400
+    assert errors_of(response) == {"name": "A party keeps its name; register another party instead."}
+    assert client.patch(f"{API}/parties/{alice.pk}/", {"port_last": 20098}, format="json").status_code == 200
+
+
+def test_it_lists_everything_at_the_root(client: APIClient) -> None:
+    listed = client.get(f"{API}/").json()
+    assert {"parties", "datasets", "tasks", "executions"} <= set(listed)
+
+
+@pytest.mark.parametrize("path", ["/api/v1/clusters/", "/api/", "/api/v1/executions/x/y/"])
+def test_it_says_in_its_own_form_that_an_address_is_none(client: APIClient, path: str) -> None:
+    response = client.get(path)
+    assert (response.status_code, response.json()["errors"][0]["code"]) == (404, "not_found")
+
+
+def test_it_keeps_the_method_where_a_slash_is_missing(client: APIClient) -> None:
+    response = client.post(f"{API}/executions", {"task": "x"}, format="json")
+    assert (response.status_code, response.headers["Location"]) == (308, f"{API}/executions/")
+
+
+@pytest.mark.parametrize(
+    ("change", "attr", "words"),
+    [
+        ({"columns": {"": "int"}}, "columns", "A column has no name"),
+        ({"columns": {"a\nb": "int"}}, "columns", "cannot be printed"),
+        ({"key_columns": ["uid", "uid"]}, "key_columns", "Names a column twice"),
+    ],
+)
+def test_it_refuses_columns_that_no_task_could_name(
+    client: APIClient, change: dict[str, Any], attr: str, words: str
+) -> None:
+    make_parties()
+    body = {"party": "alice", "name": "new", "columns": {"uid": "str"}} | change
+    assert words in (errors_of(client.post(f"{API}/datasets/", body, format="json"))[attr] or "")

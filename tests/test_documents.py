@@ -22,7 +22,10 @@ class Known:
     parties = ("alice", "bob", "carol")
 
     def datasets(self, party: str) -> dict[str, dict[str, str]]:
-        return {"people": COLUMNS}
+        return {"people": COLUMNS, "earlier": COLUMNS}
+
+    def kept_names(self, party: str) -> set[str]:
+        return {"people"}
 
 
 def psi_documents() -> dict[str, Any]:
@@ -74,6 +77,14 @@ ML_PATH = "task_config.algorithm_params.ml_params"
 RULES = [
     (psi_documents, "sf_init_config/parties", ["bob", "alice"], ["alice"], "sf_init_config.parties", "at least 2"),
     (psi_documents, "sf_init_config/parties", ["bob", "alice"], ["alice", "alice"], "sf_init_config.parties", "twice"),
+    (
+        psi_documents,
+        "task_config/outputs",
+        {"alice": "earlier", "bob": "new"},
+        {"alice": "people", "bob": "new"},
+        "task_config.outputs.alice",
+        "people is a dataset that alice registered; choose another",
+    ),
     (psi_documents, "sf_init_config/mode", "production", "debug", "sf_init_config.mode", "not offered yet"),
     (psi_documents, "sf_init_config/mode", "production", "prod", "sf_init_config.mode", "'production' or 'debug'"),
     (psi_documents, "sf_init_config/tls_config", None, {}, "sf_init_config.tls_config", "not offered yet"),

@@ -323,7 +323,6 @@ def test_it_allows_what_the_policy_allows(tmp_path: Path, policy: str) -> None:
         ('task_types = ["*"]\npeers = ["carol"]', "common", "alice's policy does not allow computing with bob"),
         ('task_types = ["*"]\npeers = []', "common", "alice's policy does not allow computing with bob"),
         ('task_types = ["*"]\npeers = ["alice"]', "common", "alice's policy does not allow computing with bob"),
-        (ALL, "customers", "output customers at alice has the name of a registered dataset; choose another"),
     ],
 )
 def test_it_refuses_what_the_policy_does_not_allow(tmp_path: Path, policy: str, output: str, text: str) -> None:
@@ -332,6 +331,12 @@ def test_it_refuses_what_the_policy_does_not_allow(tmp_path: Path, policy: str, 
     with pytest.raises(ConfigError) as caught:
         host.check(validate(documents(output)))
     assert str(caught.value) == text
+
+
+def test_it_keeps_what_it_registered(tmp_path: Path) -> None:
+    host = PartyHost.load(write(tmp_path))
+    with pytest.raises(ConfigError, match=r"outputs\.alice: customers is a dataset that alice registered"):
+        validate(documents("customers"), host)
 
 
 # --- where to listen

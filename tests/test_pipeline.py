@@ -83,9 +83,9 @@ def site() -> Iterator[Site]:
         carol.write_text("uid,c\n" + "".join(f"patient-{i:04},{i}\n" for i in range(0, 569, 3)))
         duplicates, removed = directory / "duplicates.csv", directory / "removed.csv"
         duplicates.write_text("uid,x\n" + "patient-0001,1\npatient-0001,2\n" * 3)
-        others = {"duplicates": duplicates, "removed": removed}
+        others = {"duplicates": duplicates, "removed": removed, "unlisted": removed}
         datasets = {p: {"breast_cancer": tables.get(p, carol)} | others for p in trial.parties}
-        service = trial.start(datasets, workers=TWO)
+        service = trial.start(datasets, workers={f"worker-{p}": p for p in TWO})
         parties = {p["name"]: p["id"] for p in service.call("GET", "/api/v1/parties/")["results"]}
         for party in TWO:
             for name in ("duplicates", "removed", "unregistered-there"):
@@ -175,7 +175,7 @@ def test_it_runs_over_grpc(site: Site) -> None:
          "alice has no dataset 'unregistered-there'"),
         ({"data_sources": {"alice": "breast_cancer", "bob": "duplicates"}}, "bob", "ConfigError",
          "occur in another row"),
-        ({"outputs": {"alice": "breast_cancer", "bob": "x"}}, "alice", "ConfigError", "name of a registered dataset"),
+        ({"outputs": {"alice": "unlisted", "bob": "x"}}, "alice", "ConfigError", "is a dataset that alice registered"),
     ],
 )  # fmt: skip
 def test_it_names_the_party_and_the_cause_within_seconds(

@@ -136,6 +136,19 @@ def test_it_does_not_take_a_job_for_stopped_that_a_worker_has_in_hand(dispatched
     assert status(dispatched) == Status.CANCELLING
 
 
+def test_it_finds_the_lost_worker_behind_a_crash(dispatched: Execution, connection: Redis) -> None:
+    runs = begin(dispatched, connection)
+    connection.delete("rq:worker:bob-1")
+    # alice's process crashes because its peer went away, and says so before anybody misses bob's worker
+    crash = {"status": RunStatus.FAILURE, "error": "crashed (signal 11)", "error_type": "AlgorithmError"}
+    now = timezone.now()
+    PartyRun.objects.filter(pk=runs["alice"].pk).update(**crash, crashed=True, ended_at=now, released_at=now)
+    settle(dispatched.pk)
+    assert status(dispatched) == Status.RUNNING
+    settle_down(Recovery(connection), lambda: status(dispatched) == Status.RETRY)
+    assert (dispatched.error_party, dispatched.error) == ("bob", "the worker of bob is gone, and its job with it")
+
+
 def test_it_takes_back_a_job_whose_party_lost_its_last_worker(dispatched: Execution, connection: Redis) -> None:
     connection.delete("rq:worker:bob-1")
     recovery = Recovery(connection)

@@ -9,8 +9,8 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Annotated, Any
 
@@ -89,7 +89,9 @@ class PartyHost:
         except ConfigError as error:
             raise ConfigError(str(error).replace(str(self._path), f"party.toml of {self.name}")) from None
         if host.name != self.name:
-            raise ConfigError(f"party.toml of {self.name} now names another party; start its worker again")
+            raise ConfigError(
+                f"party.toml of {self.name} now names another party; put its name right, or start its worker again"
+            )
         return host
 
     def as_message(self) -> dict[str, str]:
@@ -106,25 +108,31 @@ class PartyHost:
 
     def claim_workdir(self, path: Path) -> IO[str]:
         """Create a private directory. Its lock is held while the returned file is open: until the process ends."""
-        shutil.rmtree(path, ignore_errors=True)
-        path.mkdir(parents=True, mode=0o700)
-        lock = (path / ".lock").open("w")
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        with self._work_root_locked():
+            shutil.rmtree(path, ignore_errors=True)
+            path.mkdir(mode=0o700)
+            lock = (path / ".lock").open("w")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         return lock
 
     def remove_abandoned_workdirs(self) -> None:
         """Remove the private directories whose processes are gone, however those ended."""
-        for path in self.work_root.glob("*/"):
-            try:
-                with (path / ".lock").open("r+") as lock:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(path, ignore_errors=True)
-            except FileNotFoundError:
-                # Between its creation and that of its lock, or already gone. Private directories are
-                # seldom caught there; the next worker to start looks again.
-                continue
-            except OSError:
-                continue
+        with self._work_root_locked():
+            for path in self.work_root.glob("*/"):
+                try:
+                    with (path / ".lock").open("a") as lock:
+                        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        shutil.rmtree(path, ignore_errors=True)
+                except OSError:  # its process lives, or it is gone already
+                    continue
+
+    @contextmanager
+    def _work_root_locked(self) -> Iterator[None]:
+        # Between its creation and its locking a directory looks abandoned
+        self.work_root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self.work_root / ".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     @property
     def work_root(self) -> Path:
@@ -155,9 +163,6 @@ class PartyHost:
         for peer in run.cluster.parties:
             if peer != self.name and "*" not in self.policy.peers and peer not in self.policy.peers:
                 raise ConfigError(f"{self.name}'s policy does not allow computing with {peer}")
-        output = run.task.outputs.get(self.name)
-        if output in self._paths:
-            raise ConfigError(f"output {output} at {self.name} has the name of a registered dataset; choose another")
 
     def dataset(self, name: str) -> tuple[Path, str | None]:
         """The table's path, and the execution that made it where it is an output of one.
@@ -205,6 +210,10 @@ class PartyHost:
     def datasets(self, party: str) -> Mapping[str, None] | None:
         """As a catalogue for validation: its own datasets by name, nothing of other parties."""
         return None if party != self.name else dict.fromkeys([*self._paths, *self.outputs()])
+
+    def kept_names(self, party: str) -> set[str]:
+        """Names that an output may not take: those of party.toml."""
+        return set(self._paths) if party == self.name else set()
 
     def _output(self, name: str) -> Path:
         if not re.fullmatch(DATASET_NAME, name):

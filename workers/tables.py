@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ def column_types(path: Path, dataset: str) -> dict[str, str]:
         with csv.open_csv(path) as reader:
             schema = reader.schema
             names = schema.names  # these are decoded here, not before
-    except (pa.ArrowInvalid, OSError, UnicodeDecodeError):
-        raise ConfigError(f"the file of dataset {dataset} cannot be read as CSV with a header line") from None
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+        raise _unreadable(error, f"the file of dataset {dataset} cannot be read as CSV with a header line") from None
     if len(set(names)) != len(names):
         raise ConfigError(f"dataset {dataset} names a column twice; each column needs its own name")
     return {field.name: _type_name(field.type) for field in schema}
@@ -114,8 +115,15 @@ def _read(path: Path, dataset: str, columns: list[str], types: dict[str, str] | 
     options = csv.ConvertOptions(include_columns=columns, column_types=types)
     try:
         return csv.read_csv(path, convert_options=options)
-    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError):
-        raise ConfigError(f"dataset {dataset} has a line that does not fit its columns or is not UTF-8") from None
+    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
+        text = f"dataset {dataset} has a line that does not fit its columns or is not UTF-8"
+        raise _unreadable(error, text) from None
+
+
+def _unreadable(error: Exception, text: str) -> ConfigError:
+    """With the row, where pyarrow says so; never with its words, which quote the row."""
+    found = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", str(error))
+    return ConfigError(f"{text}: line {found[1]} has {found[3]} values for {found[2]} columns" if found else text)
 
 
 def _type_name(kind: Any) -> str:

@@ -25,6 +25,9 @@ class NothingKnown:
     def datasets(self, party: str) -> None:
         return None
 
+    def kept_names(self, party: str) -> set[str]:
+        return set()
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -156,6 +159,11 @@ def _check_logic(
                 Problem(
                     f"data_sources.{party}", f"{party} has no dataset {dataset!r} registered", closest(dataset, known)
                 )
+            )
+    for party, output in task.outputs.items():
+        if output in catalogue.kept_names(party):
+            found.append(
+                Problem(f"outputs.{party}", f"{output} is a dataset that {party} registered", "choose another")
             )
     if executor and params is not None:
         for name in executor.devices:

@@ -6,15 +6,17 @@ import json
 import logging
 import os
 import select
+import shutil
+import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from redis.exceptions import RedisError
 from rq import Queue, worker_registration
@@ -46,16 +48,19 @@ class Standby:
     START_TIMEOUT = 120.0
 
     def __init__(self, worker: str, redis_url: str, host: PartyHost) -> None:
-        # Importing SecretFlow leaves an empty directory there; this one goes when the object does
-        self._temporary = tempfile.TemporaryDirectory(prefix="secretflow-standby-")
+        # What SecretFlow leaves under TMPDIR goes with the process: see remove_abandoned_workdirs
+        self._directory = host.work_root / f"standby-{uuid4()}"
+        lock = host.claim_workdir(self._directory)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "workers.standby"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
-            env=os.environ | {"TMPDIR": self._temporary.name},
+            env=os.environ | {"TMPDIR": str(self._directory)},
             start_new_session=True,
+            pass_fds=(lock.fileno(),),  # locked until the process ends, however it does
         )
+        lock.close()
         # Over the pipe, not in the arguments: the URL may carry a password
         self._write({"worker": worker, "redis_url": redis_url, "host": host.as_message(), "parent": os.getpid()})
         self._ready = False
@@ -63,6 +68,8 @@ class Standby:
     def is_ready(self, wait: float = 0) -> bool:
         """Whether it has imported everything; waits up to ``wait`` seconds for it, less if it ended instead."""
         assert self.process.stdout
+        if self.process.poll() is not None:
+            return False
         if not self._ready and select.select([self.process.stdout], [], [], wait)[0]:
             self._ready = self.process.stdout.readline() == READY
         return self._ready
@@ -80,6 +87,7 @@ class Standby:
         except (OSError, subprocess.TimeoutExpired):
             self.process.kill()
             self.process.wait()
+        shutil.rmtree(self._directory, ignore_errors=True)
 
     def _write(self, message: dict[str, Any]) -> None:
         assert self.process.stdin
@@ -130,9 +138,13 @@ class PartyWorker(Worker):
 
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
         self.host.remove_abandoned_workdirs()
-        self._next_standby()
-        assert self._standby
-        if not self._standby.is_ready(Standby.START_TIMEOUT):
+        for _ in range(2):  # the first may be killed: by hand, or for want of memory while much starts at once
+            self._next_standby()
+            assert self._standby
+            if self._standby.is_ready(Standby.START_TIMEOUT):
+                break
+            self._standby.close()
+        else:
             raise ConfigError(
                 "SecretFlow could not be started; see the lines above "
                 "(is it installed? `uv sync --extra party`, on Python 3.10)"
@@ -210,20 +222,43 @@ class PartyWorker(Worker):
 
     # --- jobs
 
+    # RQ quits when Redis is away at any moment but while it waits for a job. Then the computation at hand would
+    # count as lost, and whoever supervises this process would have to notice.
+
+    def check_for_suspension(self, burst: bool) -> None:
+        self._wait_for_redis()
+        with suppress(RedisError):
+            super().check_for_suspension(burst)
+
+    def run_maintenance_tasks(self) -> None:
+        with suppress(RedisError):
+            super().run_maintenance_tasks()
+
+    def set_state(self, state: Any, pipeline: Any = None) -> None:
+        with suppress(RedisError):  # every heartbeat says it again
+            super().set_state(state, pipeline)
+
     def execute_job(self, job: Any, queue: Queue) -> None:
         try:
             super().execute_job(job, queue)
-        except RedisError as error:
-            # RQ's worker would quit. The job's own events wait on disk, and the control plane decides by them.
-            self.log.warning("Redis went away at the end of job %s: %s", job.id, type(error).__name__)
-            self._wait_for_redis()
+        except Exception as error:
+            # Redis went away, or came back without this job. The job's own events are on disk, and the control
+            # plane decides by them.
+            self.log.warning("Worker %s: could not finish job %s: %s", self.name, job.id, type(error).__name__)
+            if self.horse_pid:
+                self._stopped_because = ("stopped: its worker could not look after it", "NetworkError")
+                self.kill_horse()
+                with suppress(ChildProcessError):
+                    self.wait_for_horse()
+                self._report_killed(job)
         finally:
             self._horse_pid = 0
             self._next_standby()
+            # Of this job, and of other workers here that were killed
+            self.host.remove_abandoned_workdirs()
 
     def _wait_for_redis(self) -> None:
-        """RQ's loop quits if Redis is away between two jobs, and a finished computation would count as lost."""
-        while True:
+        while not self._stop_requested:
             try:
                 self.connection.ping()
                 return
@@ -309,7 +344,8 @@ class PartyWorker(Worker):
             first_sequence=WORKER_SEQUENCE,
         )
         error, error_type = self._stopped_because or describe_exit(status)
-        publisher.publish(FAILURE, "cleanup", error=error, error_type=error_type)
+        crashed = os.WIFSIGNALED(status) and os.WTERMSIG(status) != signal.SIGKILL
+        publisher.publish(FAILURE, "cleanup", error=error, error_type=error_type, crashed=crashed or None)
         remove_run_files(self.host.workdir(request, attempt), self._took_job_at)
 
 

@@ -50,7 +50,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('name', models.CharField(help_text='Short name: its workers start as `manage.py rqworker <name>`.', max_length=32, unique=True, validators=[django.core.validators.RegexValidator('^[a-z][a-z0-9_-]{0,31}\\Z', 'Use a-z, 0-9, _ and -, beginning with a letter, such as alice.')])),
                 ('description', models.CharField(blank=True, max_length=200)),
-                ('address', models.CharField(help_text="Host name or IP address at which the other parties reach this party's workers.", max_length=253, validators=[django.core.validators.RegexValidator('^(\\[[0-9A-Fa-f:.]+\\]|[A-Za-z0-9._-]+)\\Z', 'Give a host name or an IP address alone.')])),
+                ('address', models.CharField(help_text="Host name or IP address at which the other parties reach this party's workers.", max_length=253, validators=[django.core.validators.RegexValidator('^(\\[[0-9A-Fa-f:.]+\\]|[A-Za-z0-9._-]+)\\Z', 'Give a host name or an IP address alone, IPv6 in brackets.')])),
                 ('port_first', models.PositiveIntegerField(help_text='Ports are leased to executions from this range; open it to the other parties.', validators=[django.core.validators.MinValueValidator(1024), django.core.validators.MaxValueValidator(65535)], verbose_name='first port')),
                 ('port_last', models.PositiveIntegerField(validators=[django.core.validators.MinValueValidator(1024), django.core.validators.MaxValueValidator(65535)], verbose_name='last port')),
             ],

@@ -96,6 +96,7 @@ class Migration(migrations.Migration):
                 ('error', models.TextField(blank=True)),
                 ('error_type', models.CharField(blank=True, max_length=64)),
                 ('caused_by_peer', models.BooleanField(default=False, help_text="The error only echoes a peer's.")),
+                ('crashed', models.BooleanField(default=False, help_text='Its process crashed: perhaps because a peer went away.')),
                 ('result', models.JSONField(blank=True, default=dict)),
                 ('execution_seconds', models.FloatField(blank=True, help_text='As the party measured it.', null=True)),
                 ('execution', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='runs', to='executions.execution')),

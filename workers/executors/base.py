@@ -23,6 +23,9 @@ class Catalogue(Protocol):
     def datasets(self, party: str) -> Mapping[str, Columns | None] | None:
         """The party's datasets, each with its columns (None: not known); None where nothing is known."""
 
+    def kept_names(self, party: str) -> set[str]:
+        """Names of the party's datasets that an output may not replace."""
+
 
 @dataclass(slots=True)
 class Session:
