@@ -7,6 +7,7 @@ kills them.
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import os
 import shutil
@@ -108,10 +109,21 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def is_a_waiting_process(directory: Path) -> bool:
+    if not directory.name.startswith("standby-"):
+        return False
+    with (directory / ".lock").open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def leftovers(site: Site) -> list[str]:
     """Private directories of runs and trace files: they hold intersection rows."""
-    found = [str(p) for party in site.trial.parties for p in (site.trial.party_dir(party) / "outputs/.work").glob("*")]
-    return found + [
+    work = [p for party in site.trial.parties for p in (site.trial.party_dir(party) / "outputs/.work").glob("*-*")]
+    return [str(p) for p in work if not is_a_waiting_process(p)] + [
         str(p) for p in Path("/tmp").glob("psi_*.trace") if p.stat().st_mtime > site.trial.directory.stat().st_ctime
     ]
 

@@ -118,7 +118,7 @@ class PartyHost:
     def remove_abandoned_workdirs(self) -> None:
         """Remove the private directories whose processes are gone, however those ended."""
         with self._work_root_locked():
-            for path in self.work_root.glob("*/"):
+            for path in self.work_root.iterdir():
                 try:
                     with (path / ".lock").open("a") as lock:
                         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
