@@ -43,7 +43,7 @@ class DocumentFormField(forms.JSONField):
 
     @property
     def schema(self) -> Schema:
-        schema: Schema = self.widget.schema
+        schema: Schema = getattr(self.widget, "schema", {})  # a plain text area has none
         return schema
 
     def to_python(self, value: Any) -> Any:

@@ -20,9 +20,11 @@ from controlplane.admin import TaskAdmin
 from controlplane.models import Task
 from executions import pages
 from executions.models import Execution, NotCancellable
+from executions.rerun import RerunForm
 from executions.states import Status
 from workers.executors import TASK_EXECUTOR_REGISTRY
 from workers.problems import DocumentsInvalid
+from workers.validation import layers
 
 
 class TaskTypeFilter(admin.SimpleListFilter):
@@ -109,10 +111,12 @@ class ExecutionAdmin(ModelAdmin):
         return pages.duration(execution.created_at, execution.ended_at)
 
     def get_urls(self) -> list[Any]:
-        cancel, again = self.admin_site.admin_view(self.cancel_view), self.admin_site.admin_view(self.again_view)
+        views = (self.cancel_view, self.again_view, self.rerun_view)
+        cancel, again, rerun = (self.admin_site.admin_view(view) for view in views)
         return [
             path("<path:object_id>/cancel/", cancel, name="executions_execution_cancel"),
             path("<path:object_id>/again/", again, name="executions_execution_again"),
+            path("<path:object_id>/rerun/", rerun, name="executions_execution_rerun"),
             *super().get_urls(),
         ]
 
@@ -136,6 +140,7 @@ class ExecutionAdmin(ModelAdmin):
             "may_cancel": self.may_cancel(request) and not execution.has_ended,
             "may_run_again": user.has_perm("executions.add_execution") and execution.has_ended,
             "again_url": reverse("admin:executions_execution_again", args=[execution.pk]),
+            "rerun_url": reverse("admin:executions_execution_rerun", args=[execution.pk]),
             "may_see_task": user.has_perm("controlplane.view_task"),
             "cancel_url": reverse("admin:executions_execution_cancel", args=[execution.pk]),
         }
@@ -180,6 +185,26 @@ class ExecutionAdmin(ModelAdmin):
                 messages.error(request, str(problem))
             return HttpResponseRedirect(page)
         return HttpResponseRedirect(reverse("admin:executions_execution_change", args=[new.pk]))
+
+    def rerun_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Run it once more with changes."""
+        execution = self._get(request, object_id)
+        user: Any = request.user
+        if not user.has_perm("executions.add_execution"):
+            raise PermissionDenied
+        form = RerunForm(execution, request.POST if request.method == "POST" else None)
+        if request.method == "POST" and (new := form.submit(by=request.user)):
+            return HttpResponseRedirect(reverse("admin:executions_execution_change", args=[new.pk]))
+        documents = [form[layer] for layer in layers()]
+        context = self.admin_site.each_context(request) | {
+            "title": f"Run {execution} with changes",
+            "opts": self.opts,
+            "form": form,
+            "options": [field for field in form if field.name not in layers()],
+            "documents": documents,
+            "back": reverse("admin:executions_execution_change", args=[execution.pk]),
+        }
+        return TemplateResponse(request, "executions/rerun.html", context)
 
 
 admin.site.unregister(Task)

@@ -163,10 +163,9 @@ class RunOptionsSerializer(serializers.ModelSerializer[Execution]):
         extra_kwargs: ClassVar[dict[str, Any]] = {name: {"required": False} for name in fields}
 
 
-class SubmissionSerializer(KnownKeysOnly):
-    """What to run: a registered task, or the documents themselves."""
+class ChangesSerializer(KnownKeysOnly):
+    """Documents, each as a whole, and how to run them."""
 
-    task = NameOrId(queryset=Task.objects.select_related("cluster", "spu", "heu"), required=False)
     name = serializers.CharField(max_length=100, required=False, allow_blank=True)
 
     def get_fields(self) -> dict[str, Any]:
@@ -176,6 +175,12 @@ class SubmissionSerializer(KnownKeysOnly):
             | RunOptionsSerializer().get_fields()
             | {layer: DocumentField(layer=layer, required=False) for layer in layers()}
         )
+
+
+class SubmissionSerializer(ChangesSerializer):
+    """What to run: a registered task, or the documents themselves."""
+
+    task = NameOrId(queryset=Task.objects.select_related("cluster", "spu", "heu"), required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         given = [layer for layer in layers() if layer in attrs]
@@ -259,17 +264,26 @@ class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewset
         detail = self._detail(submission.save(by=request.user))
         return Response(detail, status.HTTP_201_CREATED, headers={"Location": detail["url"]})
 
-    @extend_schema(request=None, responses={201: ExecutionSerializer, 409: ErrorBody})
+    @extend_schema(request=ChangesSerializer, responses={201: ExecutionSerializer, 409: ErrorBody})
     @action(methods=["post"], detail=True)
     def retry(self, request: Request, pk: str) -> Response:
-        """Submit the same documents once more, as a new execution. 409: it has not ended yet."""
+        """Submit it once more, as a new execution; what the body names is changed. 409: it has not ended yet."""
         execution = self.get_object()
         if not execution.has_ended:
             raise Conflict(f"The execution is {execution.status}; cancel it, or wait for its end, to run it again.")
+        changes = ChangesSerializer(data=request.data)
+        changes.is_valid(raise_exception=True)
+        given = changes.validated_data
         try:
-            detail = self._detail(execution.submit_again(by=request.user))
+            new = execution.submit_again(
+                by=request.user,
+                documents={layer: given[layer] for layer in layers() if layer in given},
+                name=given.get("name"),
+                options={name: given[name] for name in Execution.option_names() if name in given},
+            )
         except DocumentsInvalid as error:
             raise _invalid(error) from None
+        detail = self._detail(new)
         return Response(detail, status.HTTP_201_CREATED, headers={"Location": detail["url"]})
 
     @extend_schema(request=None, responses={202: ExecutionSerializer, 409: ErrorBody})

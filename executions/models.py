@@ -126,9 +126,26 @@ class Execution(RunOptions):
         """From submission to the end."""
         return (self.ended_at - self.created_at).total_seconds() if self.ended_at else None
 
-    def submit_again(self, by: Any = None) -> Execution:
-        """A new execution of the same documents. Raises DocumentsInvalid where they are no longer right."""
-        return Execution.objects.submit(self.documents, task=self.task, by=by, name=self.name, options=self.options())
+    def submit_again(
+        self,
+        by: Any = None,
+        *,
+        documents: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        options: Mapping[str, int] | None = None,
+    ) -> Execution:
+        """A new execution of the same documents, or with some of them, its name or options changed.
+
+        Raises DocumentsInvalid where the documents are not, or no longer, right.
+        """
+        changed = dict(self.documents) | dict(documents or {})
+        return Execution.objects.submit(
+            changed,
+            task=self.task if changed == self.documents else None,  # otherwise it is not what that task says
+            by=by,
+            name=self.name if name is None else name,
+            options=self.options() | dict(options or {}),
+        )
 
     def cancel(self, by: Any = None) -> None:
         """Stop it wherever it is; harmless to repeat. Raises NotCancellable once it has ended."""

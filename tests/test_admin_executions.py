@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -194,8 +195,60 @@ def test_it_runs_an_ended_execution_again_by_post_alone(client: Client) -> None:
     assert b"Run again" not in client.get(page_of(new)).content
 
 
+def rerun_fields(client: Client, url: str, **changed: Any) -> dict[str, Any]:
+    """What the browser posts when nothing but these fields is changed."""
+    form = client.get(url).context["form"]
+    return {field.name: field.value() for field in form} | changed
+
+
+def test_it_runs_an_execution_with_changes(client: Client) -> None:
+    execution = make_execution(priority=3)
+    execution.cancel()
+    url = f"/admin/executions/execution/{execution.pk}/rerun/"
+    assert url in client.get(page_of(execution)).content.decode()
+    psi = json.loads(json.dumps(execution.documents["task_config"]))
+    psi["outputs"] = {"alice": "other", "bob": "other"}
+    fields = rerun_fields(client, url, name="changed", task_config=json.dumps(psi))
+    response = client.post(url, fields)
+    new = Execution.objects.exclude(pk=execution.pk).get()
+    assert response.headers["Location"] == page_of(new)
+    assert new.documents == execution.documents | {"task_config": psi}
+    assert (new.name, new.priority, new.task) == ("changed", 3, None)
+    unchanged = client.post(url, rerun_fields(client, url))
+    last = Execution.objects.order_by("created_at").last()
+    assert last is not None
+    assert unchanged.headers["Location"] == page_of(last)
+    assert (last.documents, last.task) == (execution.documents, execution.task)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("task_config", "{", "Enter a valid JSON."),
+        ("task_config", "[]", "is not a JSON object"),
+        ("task_config", '{"task_type": "psi"}', "data_sources: is required; add it"),
+        ("spu_config", '{"nods": 1}', "nods: unknown key; did you mean &#x27;nodes&#x27;?"),
+        ("spu_config", '"\\u0000"', "NUL"),
+        ("priority", "much", "Enter a whole number."),
+        ("run_limit_seconds", "0", "greater than or equal to 1"),
+        ("network_retries", "4", "less than or equal to 3"),
+    ],
+)
+def test_it_says_at_its_field_what_is_wrong_with_a_change(client: Client, field: str, value: str, said: str) -> None:
+    execution = make_execution()
+    url = f"/admin/executions/execution/{execution.pk}/rerun/"
+    changed = {"heu_config": '{"enable_heu": "perhaps"}', field: value}
+    response = client.post(url, rerun_fields(client, url, **changed))
+    assert response.status_code == 200
+    # documents are checked together, once each of them is JSON
+    expected = {field} if said in ("Enter a valid JSON.", "NUL") else {field, "heu_config"}
+    assert set(response.context["form"].errors) == expected
+    assert said in response.content.decode()
+    assert Execution.objects.count() == 1
+
+
 @pytest.mark.parametrize("object_id", ["not-a-uuid", "00000000-0000-0000-0000-000000000000", "%00"])
-@pytest.mark.parametrize("page", ["change", "cancel", "again", "delete"])
+@pytest.mark.parametrize("page", ["change", "cancel", "again", "rerun", "delete"])
 def test_it_says_not_found_to_a_url_that_leads_nowhere(client: Client, object_id: str, page: str) -> None:
     response = client.get(f"/admin/executions/execution/{object_id}/{page}/")
     assert response.status_code in (302, 403, 404)
@@ -234,6 +287,7 @@ def test_a_viewer_sees_everything_and_can_do_nothing() -> None:
     assert "Stop this execution" not in page
     assert viewer.post(f"/admin/executions/execution/{execution.pk}/cancel/").status_code == 403
     assert viewer.post(f"/admin/executions/execution/{execution.pk}/again/").status_code == 403
+    assert viewer.get(f"/admin/executions/execution/{execution.pk}/rerun/").status_code == 403
     assert viewer.post(f"/admin/controlplane/task/{task.pk}/run/").status_code == 403
     assert viewer.get("/admin/").status_code == 200
     execution.refresh_from_db()

@@ -331,6 +331,15 @@ def test_it_runs_an_ended_execution_again_as_a_new_one(client: APIClient) -> Non
     again = Execution.objects.exclude(pk=first.pk).get()
     assert response.headers["Location"].endswith(f"/api/v1/executions/{again.pk}/")
     assert (again.documents, again.task, again.priority, again.status) == (first.documents, task, 4, "QUEUED")
+    psi = {**PSI, "outputs": {"alice": "other", "bob": "other"}}
+    changed = client.post(url, {"task_config": psi, "priority": 9, "name": "changed"}, format="json")
+    assert changed.status_code == 201
+    third = Execution.objects.get(name="changed")
+    assert (third.documents, third.task, third.priority) == (first.documents | {"task_config": psi}, None, 9)
+    wrong = errors_of(client.post(url, {"task": "x", "spu_config": {"nods": []}}, format="json"))
+    assert "unknown key" in wrong["task"]
+    wrong = errors_of(client.post(url, {"spu_config": {"nods": []}}, format="json"))
+    assert "did you mean 'nodes'?" in wrong["spu_config.nods"]
     Party.objects.filter(name="bob").update(name="robert")
     refused = client.post(url)
     assert refused.status_code == 400

@@ -150,6 +150,7 @@ class PartyWorker(Worker):
                 "(is it installed? `uv sync --extra party`, on Python 3.10)"
             )
         # Only now does the control plane see this worker: a live worker can compute at once
+        self._wait_for_redis()
         super().bootstrap(*args, **kwargs)
         self._alive.set()
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()

@@ -1,0 +1,74 @@
+"""The form with which an operator runs an execution once more, with changes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django import forms
+from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
+
+from controlplane.form_schema import label
+from controlplane.forms import DocumentFormField
+from controlplane.models import DatabaseCatalogue
+from executions.models import Execution
+from workers.problems import DocumentsInvalid
+from workers.validation import layers, validate
+
+
+class _Indented(json.JSONEncoder):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**(options | {"indent": 2}))
+
+
+class RerunForm(forms.ModelForm):
+    """Name, options and the documents as JSON, all as they were. ``submit`` makes the new execution."""
+
+    class Meta:
+        model = Execution
+        fields = ["name", *Execution.option_names()]
+
+    def __init__(self, execution: Execution, data: Any = None) -> None:
+        super().__init__(data, instance=Execution(name=execution.name, **execution.options()))
+        self.source = execution
+        for name, field in self.fields.items():
+            widget = UnfoldAdminTextInputWidget if name == "name" else UnfoldAdminIntegerFieldWidget
+            field.widget = widget(attrs=field.widget.attrs)
+        for layer in layers():
+            document = execution.documents.get(layer, {})
+            lines = json.dumps(document, indent=2).count("\n") + 1
+            # As text and not as fields: what was run is shown exactly, whatever the forms offer today
+            widget = UnfoldAdminTextareaWidget(attrs={"rows": min(lines, 40), "spellcheck": "false"})
+            self.fields[layer] = DocumentFormField(
+                label=label(layer), widget=widget, initial=document, encoder=_Indented
+            )
+
+    def clean(self) -> dict[str, Any]:
+        given: dict[str, Any] = super().clean() or self.cleaned_data
+        if all(layer in given for layer in layers()):
+            try:
+                validate(self._documents(), DatabaseCatalogue())
+            except DocumentsInvalid as error:
+                self._show(error)
+        return given
+
+    def submit(self, by: Any) -> Execution | None:
+        """The new execution; None where something is wrong, which the form then shows at its field."""
+        if not self.is_valid():
+            return None
+        given = self.cleaned_data
+        options = {name: given[name] for name in Execution.option_names()}
+        try:
+            return self.source.submit_again(by=by, documents=self._documents(), name=given["name"], options=options)
+        except DocumentsInvalid as error:  # what they name was changed in between
+            self._show(error)
+            return None
+
+    def _documents(self) -> dict[str, Any]:
+        return {layer: self.cleaned_data[layer] for layer in layers()}
+
+    def _show(self, error: DocumentsInvalid) -> None:
+        for problem in error.problems:
+            layer, _, path = problem.path.partition(".")
+            at = f"{path}: {problem.message}" if path else problem.message
+            self.add_error(layer if layer in self.fields else None, at)
