@@ -254,7 +254,7 @@ class Dispatcher:
         PartyRun.objects.filter(pk__in=[r.pk for r in runs], enqueued_at=None).update(enqueued_at=timezone.now())
 
 
-def _note_reasons(reasons: Mapping[UUID, str], batch: int = 500) -> None:
+def _note_reasons(reasons: Mapping[UUID, str], batch: int = 100) -> None:
     """Write down why executions wait, a statement a batch."""
     rows = list(reasons.items())
     for start in range(0, len(rows), batch):

@@ -2,7 +2,11 @@
 
 from rich.console import Console
 
-from tests.benchmarks import psi_wall_time
+from tests.benchmarks import control_plane, psi_wall_time
+from tests.benchmarks.site import own_site
 
 if __name__ == "__main__":
-    psi_wall_time.main(Console())
+    console = Console(width=200)
+    psi_wall_time.main(console)
+    with own_site():
+        control_plane.main(console)
