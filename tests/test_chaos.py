@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from executions.service import ENDED, Service, ServiceError
@@ -134,7 +135,7 @@ class Chaos:
             ("Redis, back with its data", lambda: self.kill_redis(False), 1),
             ("Redis, back empty", lambda: self.kill_redis(True), 1),
             ("a worker asleep", self.stop_worker, 1),
-            ("the database locked", self.lock_database, 1),
+            ("the database", self.break_database, 1),
         ]
         name, fault, _ = self.draw.choices(faults, [weight for _, _, weight in faults])[0]
         self.faults[name] += 1
@@ -207,7 +208,15 @@ class Chaos:
             shutil.rmtree(self.trial.directory / "valkey")
         self._later(4, self.trial.start_valkey)
 
-    def lock_database(self) -> None:
+    def break_database(self) -> None:
+        """SQLite is locked for a while; PostgreSQL ends all connections."""
+        if url := self.trial.env.get("DATABASE_URL"):
+            with psycopg.connect(url, autocommit=True) as other:
+                other.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+                )
+            return
         path = self.trial.directory / "db.sqlite3"
         database = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
         try:

@@ -253,6 +253,21 @@ def test_it_finds_a_worker_that_was_killed_and_leaves_nothing_computing(site: Si
     assert leftovers(site) == []
 
 
+def test_it_stops_a_run_at_its_time_limit_whatever_its_process_is_doing(site: Site, joined: dict[str, Any]) -> None:
+    site.wait_until_idle()
+    execution = site.submit({"task": "predict malignancy", "run_limit_seconds": 6})
+    site.wait(execution, lambda e: e["stage"] == "task_execution")
+    processes = site.worker_pids("bob")[1:]
+    for pid in processes:
+        os.kill(pid, signal.SIGSTOP)  # as in native code that never returns
+    failed = site.wait(execution, lambda e: e["status"] in ENDED)
+    assert (failed["status"], failed["attempt"]) == ("FAILURE", 1)
+    assert failed["error"]["message"] == "the run passed its time limit of 6 s"
+    site.wait_until_idle()
+    assert leftovers(site) == []
+    assert site.run(psi_documents())["status"] == "SUCCESS"
+
+
 def test_it_stops_a_cancelled_run_at_all_parties(site: Site, joined: dict[str, Any]) -> None:
     site.wait_until_idle()
     lr = site.submit({"task": "predict malignancy"})
