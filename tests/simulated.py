@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from django.utils import timezone
@@ -15,6 +16,7 @@ from executions.recovery import Recovery
 from executions.settle import settle
 from executions.states import RunStatus, Status
 from tests.composed import documents
+from workers.events import RUNNING, SUCCESS, Publisher
 from workers.jobs import PartyJob
 
 
@@ -73,3 +75,29 @@ def settle_down(recovery: Recovery, condition: Callable[[], bool]) -> None:
             return
         time.sleep(0.05)
     raise AssertionError("did not get there in 40 steps")
+
+
+def publisher(execution: Execution, party: str, connection: Redis, tmp_path: Path, **options: Any) -> Publisher:
+    return Publisher(
+        connection,
+        execution=str(execution.pk),
+        attempt=1,
+        party=party,
+        worker=f"{party}-host-1",
+        task_type="psi",
+        journal_dir=tmp_path,
+        **options,
+    )
+
+
+def publish_success(execution: Execution, party: str, connection: Redis, tmp_path: Path) -> None:
+    events = publisher(execution, party, connection, tmp_path)
+    events.publish(RUNNING, "task_started")
+    events.publish(RUNNING, "devices_ready", devices_initialized=["spu"])
+    events.publish(RUNNING, "task_execution", computation_progress=0.0)
+    events.publish(SUCCESS, "task_execution", result={"intersection_count": {party: 3}}, computation_progress=1.0)
+    events.publish(SUCCESS, "cleanup")
+
+
+def down() -> Redis:
+    return Redis.from_url("unix:///nowhere/valkey.sock")

@@ -11,99 +11,18 @@ from typing import Any
 import pytest
 from django.db import DatabaseError
 from redis import Redis
-from redis.exceptions import RedisError
 
 from executions import listener as listening
 from executions.listener import Listener
 from executions.models import Execution, ExecutionEvent, PartyRun, PortLease
 from executions.states import RunStatus, Status
-from tests.composed import documents, make_parties
-from workers import events as events_module
-from workers.events import FAILURE, RUNNING, SUCCESS, Journal, Publisher, stream_of
-
-
-@pytest.fixture
-def execution(db: None, connection: Redis) -> Execution:
-    """Dispatched: attempt 1 at alice and bob."""
-    parties = make_parties()
-    execution = Execution.objects.submit(documents())
-    Execution.objects.filter(pk=execution.pk).update(status=Status.DISPATCHED, attempt=1)
-    for index, party in enumerate(parties.values()):
-        run = PartyRun.objects.create(
-            execution=execution, party=party, attempt=1, job_id=f"{party.name}-{execution.pk}-1"
-        )
-        PortLease.objects.create(party=party, port=party.port_first + index, run=run)
-    execution.refresh_from_db()
-    return execution
-
-
-def publisher(execution: Execution, party: str, connection: Redis, tmp_path: Path, **options: Any) -> Publisher:
-    return Publisher(
-        connection,
-        execution=str(execution.pk),
-        attempt=1,
-        party=party,
-        worker=f"{party}-host-1",
-        task_type="psi",
-        journal_dir=tmp_path,
-        **options,
-    )
-
-
-def publish_success(execution: Execution, party: str, connection: Redis, tmp_path: Path) -> None:
-    events = publisher(execution, party, connection, tmp_path)
-    events.publish(RUNNING, "task_started")
-    events.publish(RUNNING, "devices_ready", devices_initialized=["spu"])
-    events.publish(RUNNING, "task_execution", computation_progress=0.0)
-    events.publish(SUCCESS, "task_execution", result={"intersection_count": {party: 3}}, computation_progress=1.0)
-    events.publish(SUCCESS, "cleanup")
+from tests.simulated import publish_success, publisher
+from workers.events import FAILURE, RUNNING, SUCCESS, stream_of
 
 
 def fail_with_events(events: list[Any]) -> None:
     if events:
         raise DatabaseError("the database is away")
-
-
-def down() -> Redis:
-    return Redis.from_url("unix:///nowhere/valkey.sock")
-
-
-def test_it_writes_events_in_the_contracts_format(connection: Redis, tmp_path: Path) -> None:
-    events = Publisher(
-        connection,
-        execution="0b5e",
-        attempt=2,
-        party="alice",
-        worker="w",
-        task_type="psi",
-        journal_dir=tmp_path,
-    )
-    events.publish(RUNNING, "sf_cluster_ready", parties_connected=["alice", "bob"], error=None)
-    [(_, fields)] = connection.xrange(stream_of("alice"))
-    event = json.loads(fields[b"event"])
-    assert event.pop("timestamp").endswith("Z")
-    assert event["data"].pop("execution_time") >= 0
-    assert event == {
-        "task_request_id": "0b5e",
-        "status": "RUNNING",
-        "data": {"stage": "sf_cluster_ready", "parties_connected": ["alice", "bob"]},
-        "worker_container": "w",
-        "task_name": "secretflow.execute_psi_task",
-        "party": "alice",
-        "attempt": 2,
-        "sequence": 1,
-    }
-
-
-def test_it_coalesces_progress_and_keeps_the_newest(execution: Execution, connection: Redis, tmp_path: Path) -> None:
-    events = publisher(execution, "alice", connection, tmp_path)
-    events.publish(RUNNING, "task_execution")
-    for step in range(101):
-        events.progress(step / 100)
-    events.publish(SUCCESS, "task_execution")
-    sent = [json.loads(f[b"event"]) for _, f in connection.xrange(stream_of("alice"))]
-    assert [e["data"].get("computation_progress") for e in sent] == [None, 0.0, 1.0, None]
-    assert [e["sequence"] for e in sent] == [1, 2, 3, 4]
 
 
 def test_it_brings_an_execution_from_dispatched_to_success(
@@ -215,113 +134,13 @@ def test_it_goes_on_after_redis_came_back_empty(execution: Execution, connection
     assert execution.status == Status.SUCCESS
 
 
-def test_it_keeps_events_on_disk_while_redis_is_away_and_delivers_them_in_order(
-    execution: Execution, connection: Redis, tmp_path: Path
-) -> None:
-    publish_success(execution, "alice", down(), tmp_path)
-    assert connection.xlen(stream_of("alice")) == 0
-    spool = Journal(tmp_path)
-    assert spool.deliver(connection, "alice") == 5
-    assert spool.deliver(connection, "alice") == 0
-    sent = [json.loads(f[b"event"])["sequence"] for _, f in connection.xrange(stream_of("alice"))]
-    assert sent == [1, 2, 3, 4, 5]
-
-
-def test_it_keeps_the_order_when_redis_comes_back_in_between(
-    execution: Execution, connection: Redis, tmp_path: Path
-) -> None:
-    events = publisher(execution, "alice", down(), tmp_path)
-    events.publish(RUNNING, "task_started")
-    events._connection = connection
-    events.publish(RUNNING, "sf_init")
-    # the worker process, which reports the end of a killed job
-    publisher(execution, "alice", connection, tmp_path, first_sequence=1000).publish(FAILURE, "cleanup")
-    assert connection.xlen(stream_of("alice")) == 0
-    Journal(tmp_path).deliver(connection, "alice")
-    sent = [json.loads(f[b"event"])["sequence"] for _, f in connection.xrange(stream_of("alice"))]
-    assert sent == [1, 2, 1000]
-
-
-def test_it_keeps_the_spool_while_delivery_fails(execution: Execution, connection: Redis, tmp_path: Path) -> None:
-    publish_success(execution, "alice", down(), tmp_path)
-    with pytest.raises(RedisError):
-        Journal(tmp_path).deliver(down(), "alice")
-    assert Journal(tmp_path).deliver(connection, "alice") == 5
-
-
-def test_it_delivers_again_what_redis_lost(execution: Execution, connection: Redis, tmp_path: Path) -> None:
-    for party in ("alice", "bob"):
-        (tmp_path / party).mkdir()
-        publish_success(execution, party, connection, tmp_path / party)
-    connection.flushdb()
-    for party in ("alice", "bob"):
-        journal = Journal(tmp_path / party)
-        assert journal.deliver(connection, party) == 0, "none of it is late"
-        assert journal.deliver(connection, party, everything=True) == 5
-    Listener(connection).step()
-    execution.refresh_from_db()
-    assert execution.status == Status.SUCCESS
-    assert execution.events.count() == 10
-
-
-def test_it_delivers_only_what_is_late(execution: Execution, connection: Redis, tmp_path: Path) -> None:
+def test_it_notes_that_a_process_crashed(execution: Execution, connection: Redis, tmp_path: Path) -> None:
     events = publisher(execution, "alice", connection, tmp_path)
     events.publish(RUNNING, "task_started")
-    events._connection = down()
-    events.publish(RUNNING, "sf_init")
-    events.publish(RUNNING, "sf_cluster_ready")
-    assert connection.xlen(stream_of("alice")) == 1
-    assert Journal(tmp_path).deliver(connection, "alice") == 2
-    sent = [json.loads(f[b"event"])["sequence"] for _, f in connection.xrange(stream_of("alice"))]
-    assert sent == [1, 2, 3]
-
-
-def test_it_delivers_what_comes_during_a_delivery_the_next_time(
-    execution: Execution, connection: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    events = publisher(execution, "alice", down(), tmp_path)
-    events.publish(RUNNING, "task_started")
-    sending = events_module.append_to_stream
-
-    def while_another_comes(*args: Any) -> None:
-        sending(*args)
-        events.publish(RUNNING, "sf_init")
-
-    journal = Journal(tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(events_module, "append_to_stream", while_another_comes)
-        assert journal.deliver(connection, "alice") == 1
-    assert journal.deliver(connection, "alice") == 1
-    assert journal.deliver(connection, "alice") == 0
-    assert connection.xlen(stream_of("alice")) == 2
-
-
-def test_it_forgets_what_was_applied_and_nothing_else(
-    execution: Execution, connection: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    journal = Journal(tmp_path)
-    publish_success(execution, "alice", connection, tmp_path)
-    journal.forget_applied()
-    [file] = tmp_path.glob("*.jsonl")  # a delivery could be under way
-    monkeypatch.setattr(Journal, "SETTLED_AFTER", -1)
-    journal.mark_late(file.name, 0)
-    journal.forget_applied()
-    assert file.exists()
-    assert journal.deliver(connection, "alice") == 5
-    journal.forget_applied()
-    assert not file.exists()
-
-
-def test_it_skips_half_a_line(execution: Execution, connection: Redis, tmp_path: Path) -> None:
-    publish_success(execution, "alice", down(), tmp_path)
-    [file] = tmp_path.glob("*.jsonl")
-    with file.open("ab") as handle:
-        handle.write(b'{"task_request_id": "\xc3')
-    assert Journal(tmp_path).deliver(connection, "alice") == 5
-
-
-def test_it_never_raises_when_nothing_can_be_delivered_or_kept(execution: Execution, tmp_path: Path) -> None:
-    publish_success(execution, "alice", down(), tmp_path / "missing")
+    events.publish(FAILURE, "cleanup", error="crashed", error_type="AlgorithmError", crashed=True)
+    Listener(connection).step()
+    assert execution.runs.get(party__name="alice").crashed
+    assert not execution.runs.get(party__name="bob").crashed
 
 
 def test_it_stops_the_others_and_shows_the_first_real_cause(

@@ -182,6 +182,28 @@ def test_it_reports_a_killed_job_and_tidies_up_behind_it(connection: Redis, part
     assert not workdir.exists()
 
 
+@pytest.mark.parametrize(
+    ("number", "crashed"), [(signal.SIGKILL, None), (signal.SIGSEGV, True), (signal.SIGABRT, True)]
+)
+def test_it_says_whether_a_process_crashed(
+    connection: Redis, party_toml: Path, number: signal.Signals, crashed: bool | None
+) -> None:
+    made = worker(connection, ["alice"])
+    ended(made, number)
+    made._report_killed(job_of(connection, **ORDER))
+    [(_, fields)] = connection.xrange(stream_of("alice"))
+    assert json.loads(fields[b"event"])["data"].get("crashed") is crashed
+
+
+def test_it_says_that_it_stopped_a_process_itself(connection: Redis, party_toml: Path) -> None:
+    made = worker(connection, ["alice"])
+    made.request_stop_execution("unknown")
+    ended(made, signal.SIGKILL)
+    made._report_killed(job_of(connection, **ORDER))
+    [(_, fields)] = connection.xrange(stream_of("alice"))
+    assert json.loads(fields[b"event"])["data"]["error"] == "stopped at the control plane's request"
+
+
 @pytest.mark.parametrize("status", [0, None])
 def test_it_does_not_report_a_job_that_ended_by_itself(connection: Redis, party_toml: Path, status: int | None) -> None:
     made = worker(connection, ["alice"])
