@@ -84,7 +84,13 @@ class NameOrId(serializers.RelatedField[Any, Any, Any]):
     default_error_messages = {
         "missing": "there is none of this name or id; {remedy}",
         "incorrect_type": "has a wrong type; give a name or an id",
+        "empty": "is empty; give a name or an id",
     }
+
+    def run_validation(self, data: Any = serializers.empty) -> Any:
+        if data == "":  # DRF would take it for null
+            self.fail("empty")
+        return super().run_validation(data)
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, bool) or not isinstance(data, int | str):

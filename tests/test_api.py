@@ -67,6 +67,12 @@ def test_it_submits_documents(client: APIClient) -> None:
     assert (execution.name, execution.task, execution.priority) == ("ad hoc", None, 0)
 
 
+def test_it_says_that_a_tasks_name_is_empty(client: APIClient) -> None:
+    assert errors_of(client.post(f"{API}/executions/", {"task": ""}, format="json")) == {
+        "task": "is empty; give a name or an id"
+    }
+
+
 def test_it_refuses_both_a_task_and_documents_and_neither(client: APIClient) -> None:
     task = make_task()
     both = client.post(f"{API}/executions/", {"task": task.name, **documents()}, format="json")

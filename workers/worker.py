@@ -20,6 +20,7 @@ from uuid import uuid4
 
 from redis.exceptions import RedisError
 from rq import Queue, worker_registration
+from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
 from rq.worker import Worker
 
@@ -239,9 +240,15 @@ class PartyWorker(Worker):
         with suppress(RedisError):  # every heartbeat says it again
             super().set_state(state, pipeline)
 
+    def set_shutdown_requested_date(self) -> None:
+        with suppress(RedisError):  # called by the signal handler, in the middle of anything
+            super().set_shutdown_requested_date()
+
     def execute_job(self, job: Any, queue: Queue) -> None:
         try:
             super().execute_job(job, queue)
+        except StopRequested:
+            raise
         except Exception as error:
             # Redis went away, or came back without this job. The job's own events are on disk, and the control
             # plane decides by them.

@@ -32,6 +32,8 @@ class Command(RQWorker):
             raise CommandError(str(error)) from None
         except AuthenticationError:
             raise CommandError("Redis refused the user or password in REDIS_URL.") from None
+        except KeyboardInterrupt:  # before it began to work
+            raise SystemExit(130) from None
         except RedisError as error:
             raise CommandError(
                 f"Redis is not reachable ({type(error).__name__}); check REDIS_URL and that the server runs."
