@@ -20,6 +20,7 @@ from controlplane.admin import TaskAdmin
 from controlplane.models import Task
 from executions import pages
 from executions.models import Execution, NotCancellable
+from executions.outlook import look_ahead
 from executions.rerun import RerunForm
 from executions.states import Status
 from workers.executors import TASK_EXECUTOR_REGISTRY
@@ -151,7 +152,7 @@ class ExecutionAdmin(ModelAdmin):
             "title": str(execution),
             "opts": self.opts,
             "original": execution,
-            "documents": pages.documents(execution),
+            "documents": pages.as_text(execution.documents),
         }
         return TemplateResponse(request, "executions/detail.html", context | (extra_context or {}))
 
@@ -214,7 +215,7 @@ admin.site.unregister(Task)
 class RunnableTaskAdmin(TaskAdmin):
     """The task admin, with a way to run a task. Here and not there: configuration knows nothing of executions."""
 
-    actions_detail = ("run_now",)
+    actions_detail = ("run_now", "preview")
     actions_submit_line = ("save_and_run",)
 
     def has_run_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
@@ -239,6 +240,23 @@ class RunnableTaskAdmin(TaskAdmin):
             ("Priority", str(task.priority)),
         ]
         return _confirm(self, request, f"Run {task} now?", "Run now", page, facts=facts)
+
+    @action(description="Preview", icon="visibility", permissions=("run",), url_path="preview")
+    def preview(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """What would happen if it were run now, and what each party would be sent."""
+        task = self.get_object(request, unquote(object_id))
+        if task is None or not self.has_view_or_change_permission(request, task):
+            raise Http404("There is no such task.")
+        outlook = look_ahead(task.documents())
+        context = self.admin_site.each_context(request) | {
+            "title": f"Preview of {task}",
+            "opts": self.opts,
+            "task": task,
+            "outlook": outlook,
+            "sent": [(party, pages.as_text(documents)) for party, documents in outlook.documents.items()],
+            "back": reverse("admin:controlplane_task_change", args=[task.pk]),
+        }
+        return TemplateResponse(request, "executions/outlook.html", context)
 
     @action(description="Save and run", icon="play_arrow", permissions=("run",))
     def save_and_run(self, request: HttpRequest, task: Task) -> None:

@@ -20,6 +20,7 @@ from controlplane.models import Task
 from controlplane.pagination import ArrivalOrder, NewestFirst
 from controlplane.permissions import ChangePermission
 from executions.models import Execution, ExecutionEvent, NotCancellable, PartyRun, StateChange
+from executions.outlook import look_ahead
 from executions.states import Status
 from workers.problems import DocumentsInvalid
 from workers.validation import layers
@@ -195,15 +196,45 @@ class SubmissionSerializer(ChangesSerializer):
             )
         return attrs
 
+    def documents(self) -> dict[str, Any]:
+        given = self.validated_data
+        if task := given.get("task"):
+            return dict(task.documents())
+        return {layer: given[layer] for layer in layers() if layer in given}
+
     def save(self, **kwargs: Any) -> Execution:
         given = self.validated_data
         task: Task | None = given.get("task")
-        documents = task.documents() if task else {layer: given[layer] for layer in layers() if layer in given}
+        documents = self.documents()
         options = (task.options() if task else {}) | {n: given[n] for n in Execution.option_names() if n in given}
         try:
             return Execution.objects.submit(documents, task=task, name=given.get("name", ""), options=options, **kwargs)
         except DocumentsInvalid as error:
             raise _invalid(error) from None
+
+
+class ProblemSerializer(serializers.Serializer[Any]):
+    path = serializers.CharField(help_text="Such as spu_config.runtime_config.protocol.")
+    wrong = serializers.CharField()
+    right = serializers.CharField()
+
+
+class PartyOutlookSerializer(serializers.Serializer[Any]):
+    party = serializers.CharField()
+    workers = serializers.IntegerField(help_text="That are alive.")
+    ready = serializers.IntegerField(help_text="Of those, how many could begin at once.")
+    busy = serializers.IntegerField(help_text="Runs that occupy one.")
+    ports_free = serializers.IntegerField()
+    queued = serializers.IntegerField(help_text="Executions that wait for this party already.")
+
+
+class OutlookSerializer(serializers.Serializer[Any]):
+    valid = serializers.BooleanField()
+    verdict = serializers.CharField(help_text="One line for people.")
+    problems = ProblemSerializer(many=True)
+    waits_for = serializers.CharField(help_text="Why it would not start at once; empty if it would.")
+    parties = PartyOutlookSerializer(many=True)
+    documents = serializers.DictField(help_text="Party to its documents, as it would be sent them.")
 
 
 def _invalid(error: DocumentsInvalid) -> ValidationError:
@@ -263,6 +294,15 @@ class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewset
         submission.is_valid(raise_exception=True)
         detail = self._detail(submission.save(by=request.user))
         return Response(detail, status.HTTP_201_CREATED, headers={"Location": detail["url"]})
+
+    @extend_schema(request=SubmissionSerializer, responses=OutlookSerializer)
+    @action(methods=["post"], detail=False, url_path="dry-run")
+    def dry_run(self, request: Request) -> Response:
+        """What would happen to this submission now: every problem, or what each party would be sent, and whether it
+        would start at once. Nothing is submitted."""
+        submission = SubmissionSerializer(data=request.data)
+        submission.is_valid(raise_exception=True)
+        return Response(look_ahead(submission.documents()).as_dict())
 
     @extend_schema(request=ChangesSerializer, responses={201: ExecutionSerializer, 409: ErrorBody})
     @action(methods=["post"], detail=True)

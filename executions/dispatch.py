@@ -22,10 +22,10 @@ from rq.serializers import JSONSerializer
 
 from controlplane.environment import environment
 from controlplane.models import Party
+from executions.completion import complete, ports_needed
 from executions.models import Execution, PartyRun, PortLease
-from executions.slots import Slots, find_slots
+from executions.slots import Slots, find_slots, no_worker_message, reason_to_wait
 from executions.states import RunStatus, Status, transition
-from workers.devices import DEVICE_REGISTRY
 from workers.jobs import TASK_FUNCTION, PartyJob
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class Dispatcher:
         now = timezone.now()
         for execution in waiting:
             lacking = [p for p in execution.parties if p in held or slots[p].free <= 0]
-            reason = _reason(lacking, slots) if lacking else self._claim(execution.pk, slots)
+            reason = reason_to_wait(lacking, slots) if lacking else self._claim(execution.pk, slots)
             if not reason:
                 dispatched = True
                 for party in execution.parties:
@@ -265,61 +265,3 @@ def _note_reasons(reasons: Mapping[UUID, str]) -> None:
     with transaction.atomic(), database.cursor() as cursor:
         table = database.ops.quote_name(Execution._meta.db_table)
         cursor.executemany(f"UPDATE {table} SET waiting_for = %s WHERE id = %s AND status = %s", rows)  # noqa: S608
-
-
-def _reason(lacking: list[str], slots: Mapping[str, Slots]) -> str:
-    """Why an execution waits for these parties."""
-    if unknown := [p for p in lacking if not slots[p].registered]:
-        return f"{', '.join(unknown)} {_are(unknown)} no longer registered"
-    if absent := [p for p in lacking if not slots[p].alive]:
-        return no_worker_message(absent)
-    if busy := [p for p in lacking if slots[p].busy >= slots[p].alive]:
-        return f"all workers of {', '.join(busy)} are busy"
-    if loading := [p for p in lacking if not slots[p].ready]:
-        return f"the next process of {', '.join(loading)} is still importing SecretFlow"
-    return f"{', '.join(lacking)} {_are(lacking)} kept for an execution that has waited longer"
-
-
-def _are(parties: list[str]) -> str:
-    return "is" if len(parties) == 1 else "are"
-
-
-def no_worker_message(parties: list[str]) -> str:
-    """What to tell people when parties have no live worker."""
-    start = " and ".join(f"`manage.py rqworker {p}` on {p}'s host" for p in parties)
-    return f"{', '.join(parties)} {'has' if len(parties) == 1 else 'have'} no live worker; start {start}"
-
-
-def enabled_devices(documents: Mapping[str, Any]) -> list[str]:
-    """Layers of the devices that are on, in bring-up order."""
-    return [
-        layer
-        for layer in DEVICE_REGISTRY
-        if layer in documents and documents[layer].get(DEVICE_REGISTRY[layer].switch, True)
-    ]
-
-
-def ports_needed(documents: Mapping[str, Any]) -> int:
-    """Ports each party needs: one for the cluster, and what the devices take."""
-    return 1 + sum(DEVICE_REGISTRY[layer].ports for layer in enabled_devices(documents))
-
-
-def complete(
-    documents: Mapping[str, Any], party: str, job_name: str, endpoints: Mapping[str, list[str]]
-) -> dict[str, Any]:
-    """The documents as ``party`` is sent them: with every address and leased port, its own name, the job's name.
-
-    ``endpoints``: each party's ``host:port``, as many as ``ports_needed`` says, in the cluster's order.
-    """
-    remaining = {p: list(found) for p, found in endpoints.items()}
-    completed = dict(documents)
-    completed["sf_init_config"] = dict(documents["sf_init_config"]) | {
-        "cluster": {p: {"address": found.pop(0)} for p, found in remaining.items()},
-        "self_party": party,
-        "job_name": job_name,
-    }
-    for layer in enabled_devices(documents):
-        device = DEVICE_REGISTRY[layer]
-        if device.ports:
-            completed[layer] = device.complete(dict(documents[layer]), {p: f.pop(0) for p, f in remaining.items()})
-    return completed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -124,9 +124,8 @@ def flat(result: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         yield prefix, str(result)
 
 
-def documents(execution: Execution) -> list[tuple[str, str]]:
-    """In the contract's order, which PostgreSQL does not keep."""
-    found = execution.documents
+def as_text(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Documents in the contract's order, which PostgreSQL does not keep."""
     return [(name, json.dumps(found[name], indent=2, ensure_ascii=False)) for name in layers() if name in found]
 
 

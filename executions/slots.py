@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,3 +72,26 @@ def forgiving(pipeline: Any) -> list[Any]:
         elif isinstance(answer, Exception):
             raise answer
     return answers
+
+
+def reason_to_wait(lacking: list[str], slots: Mapping[str, Slots]) -> str:
+    """Why an execution waits for these parties."""
+    if unknown := [p for p in lacking if not slots[p].registered]:
+        return f"{', '.join(unknown)} {_are(unknown)} no longer registered"
+    if absent := [p for p in lacking if not slots[p].alive]:
+        return no_worker_message(absent)
+    if busy := [p for p in lacking if slots[p].busy >= slots[p].alive]:
+        return f"all workers of {', '.join(busy)} are busy"
+    if loading := [p for p in lacking if not slots[p].ready]:
+        return f"the next process of {', '.join(loading)} is still importing SecretFlow"
+    return f"{', '.join(lacking)} {_are(lacking)} kept for an execution that has waited longer"
+
+
+def _are(parties: list[str]) -> str:
+    return "is" if len(parties) == 1 else "are"
+
+
+def no_worker_message(parties: list[str]) -> str:
+    """What to tell people when parties have no live worker."""
+    start = " and ".join(f"`manage.py rqworker {p}` on {p}'s host" for p in parties)
+    return f"{', '.join(parties)} {'has' if len(parties) == 1 else 'have'} no live worker; start {start}"

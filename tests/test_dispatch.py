@@ -12,7 +12,8 @@ from django.utils import timezone
 from redis import Redis
 
 from controlplane.models import Party
-from executions.dispatch import Dispatcher, complete
+from executions.completion import complete
+from executions.dispatch import Dispatcher
 from executions.models import Execution, PartyRun, PortLease
 from executions.slots import Slots, find_slots
 from executions.states import Status

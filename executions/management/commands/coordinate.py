@@ -15,6 +15,7 @@ from executions.connection import redis_connection
 from executions.dispatch import Dispatcher
 from executions.listener import Listener
 from executions.models import Execution
+from executions.outlook import REDIS_AWAY
 from executions.recovery import Recovery
 from executions.states import Status
 
@@ -51,7 +52,7 @@ class Coordinator:
     def without_redis(self) -> None:
         """What is left to do while Redis is away: say so on what waits for it."""
         self._redis_was_away = True
-        away = "Redis is not reachable; check REDIS_URL and that the server runs"
+        away = REDIS_AWAY
         Execution.objects.filter(status=Status.QUEUED).exclude(waiting_for=away).update(waiting_for=away)
         away += ". The parties work on; what they report will be here when Redis is back"
         Execution.objects.active().exclude(waiting_for=away).update(waiting_for=away)

@@ -1,0 +1,43 @@
+"""From the documents that were submitted to those that each party is sent: with addresses, ports and its own name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from workers.devices import DEVICE_REGISTRY
+
+
+def enabled_devices(documents: Mapping[str, Any]) -> list[str]:
+    """Layers of the devices that are on, in bring-up order."""
+    return [
+        layer
+        for layer in DEVICE_REGISTRY
+        if layer in documents and documents[layer].get(DEVICE_REGISTRY[layer].switch, True)
+    ]
+
+
+def ports_needed(documents: Mapping[str, Any]) -> int:
+    """Ports each party needs: one for the cluster, and what the devices take."""
+    return 1 + sum(DEVICE_REGISTRY[layer].ports for layer in enabled_devices(documents))
+
+
+def complete(
+    documents: Mapping[str, Any], party: str, job_name: str, endpoints: Mapping[str, list[str]]
+) -> dict[str, Any]:
+    """The documents as ``party`` is sent them: with every address and leased port, its own name, the job's name.
+
+    ``endpoints``: each party's ``host:port``, as many as ``ports_needed`` says, in the cluster's order.
+    """
+    remaining = {p: list(found) for p, found in endpoints.items()}
+    completed = dict(documents)
+    completed["sf_init_config"] = dict(documents["sf_init_config"]) | {
+        "cluster": {p: {"address": found.pop(0)} for p, found in remaining.items()},
+        "self_party": party,
+        "job_name": job_name,
+    }
+    for layer in enabled_devices(documents):
+        device = DEVICE_REGISTRY[layer]
+        if device.ports:
+            completed[layer] = device.complete(dict(documents[layer]), {p: f.pop(0) for p, f in remaining.items()})
+    return completed

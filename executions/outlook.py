@@ -1,0 +1,101 @@
+"""What would happen if these documents were submitted now. Nothing is written, nothing is held."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from django.db.models import Count
+from redis.exceptions import RedisError
+
+from controlplane.models import DatabaseCatalogue, Party
+from executions.completion import complete, ports_needed
+from executions.connection import redis_connection
+from executions.models import Execution, PortLease
+from executions.slots import find_slots, reason_to_wait
+from executions.states import Status
+from workers.problems import DocumentsInvalid, Problem
+from workers.validation import validate
+
+REDIS_AWAY = "Redis is not reachable; check REDIS_URL and that the server runs"
+
+
+@dataclass(frozen=True, slots=True)
+class PartyOutlook:
+    """One party, as it is now."""
+
+    party: str
+    #: Live workers; of those, how many could begin at once; runs that occupy one.
+    workers: int
+    ready: int
+    busy: int
+    ports_free: int
+    #: Executions that wait for it and were submitted earlier.
+    queued: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    problems: list[Problem] = field(default_factory=list)
+    #: Why it would not start at once; empty if it would.
+    waits_for: str = ""
+    parties: list[PartyOutlook] = field(default_factory=list)
+    #: Party to the documents exactly as it would be sent them, but for the job's name and the ports chosen.
+    documents: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> str:
+        """One line for people."""
+        if self.problems:
+            return f"would be refused: {len(self.problems)} problem{'s' if len(self.problems) > 1 else ''}"
+        return f"would wait: {self.waits_for}" if self.waits_for else "would start at once"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "valid": not self.problems,
+            "verdict": self.verdict,
+            "problems": [p.as_dict() for p in self.problems],
+            "waits_for": self.waits_for,
+            "parties": [asdict(party) for party in self.parties],
+            "documents": self.documents,
+        }
+
+
+def look_ahead(documents: Mapping[str, Any]) -> Outlook:
+    """Validate, and look at the parties as the dispatcher would. Needs the database; does without Redis."""
+    try:
+        names = validate(documents, DatabaseCatalogue()).cluster.parties
+    except DocumentsInvalid as error:
+        return Outlook(problems=error.problems)
+    parties = {p.name: p for p in Party.objects.filter(name__in=names).annotate(Count("leases"))}
+    wanted = ports_needed(documents)
+    endpoints = {}
+    for name in names:
+        leased = set(PortLease.objects.filter(party=parties[name]).values_list("port", flat=True))
+        usable = (p for p in range(parties[name].port_first, parties[name].port_last + 1) if p not in leased)
+        chosen = [port for port, _ in zip(usable, range(wanted), strict=False)]
+        endpoints[name] = [f"{parties[name].address}:{port}" for port in chosen]
+    short = [name for name in names if len(endpoints[name]) < wanted]
+    sent = {} if short else {name: complete(documents, name, "<execution>-<attempt>", endpoints) for name in names}
+    waiting = list(Execution.objects.filter(status=Status.QUEUED).values_list("parties", flat=True))
+    try:
+        slots = find_slots(redis_connection(), set(names))
+    except (RedisError, OSError):
+        return Outlook(waits_for=REDIS_AWAY, documents=sent)
+    outlooks = [
+        PartyOutlook(
+            party=name,
+            workers=slots[name].alive,
+            ready=slots[name].ready,
+            busy=slots[name].busy,
+            ports_free=parties[name].port_last - parties[name].port_first + 1 - parties[name].leases__count,
+            queued=sum(name in wanted_by for wanted_by in waiting),
+        )
+        for name in names
+    ]
+    lacking = [name for name in names if slots[name].free <= 0]
+    reason = reason_to_wait(lacking, slots) if lacking else ""
+    if not reason and short:
+        reason = f"all ports of {', '.join(short)} are leased"
+    return Outlook(waits_for=reason, parties=outlooks, documents=sent)
