@@ -30,7 +30,8 @@ from workers.errors import ERRORS, ConfigError
 from workers.events import stream_of
 from workers.jobs import TASK_FUNCTION, JobRefused, PartyJob
 from workers.party import PartyHost
-from workers.worker import WORKER_SEQUENCE, PartyWorker, Standby, describe_exit
+from workers.standby import Standby
+from workers.worker import WORKER_SEQUENCE, PartyWorker, describe_exit
 
 ROOT = Path(__file__).resolve().parent.parent
 TOML = 'party = "alice"\n[policy]\ntask_types = ["*"]\npeers = ["*"]\n'
@@ -236,7 +237,7 @@ def test_it_reports_nothing_for_what_is_no_job_of_ours(
 PARENT = """
 import os, sys, time
 from workers.party import PartyHost
-from workers.worker import Standby
+from workers.standby import Standby
 standby = Standby("alice-host-1", sys.argv[1], PartyHost.load(sys.argv[2]))
 keeper = os.fork()  # keeps the pipe open: its end is not what ends the standby process
 if not keeper:

@@ -13,12 +13,76 @@ import importlib
 import json
 import logging
 import os
+import select
+import shutil
 import signal
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
+
+from workers.party import PartyHost
 
 PR_SET_PDEATHSIG = 1
 READY = b"ready\n"
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Standby:
+    """A waiting process, ready for one job. Create it in the main thread: it dies with the thread that made it."""
+
+    START_TIMEOUT = 120.0
+
+    def __init__(self, worker: str, redis_url: str, host: PartyHost) -> None:
+        # What SecretFlow leaves under TMPDIR goes with the process: see remove_abandoned_workdirs
+        self._directory = host.work_root / f"standby-{uuid4()}"
+        lock = host.claim_workdir(self._directory)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "workers.standby"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            env=os.environ | {"TMPDIR": str(self._directory)},
+            start_new_session=True,
+            pass_fds=(lock.fileno(),),  # locked until the process ends, however it does
+        )
+        lock.close()
+        # Over the pipe, not in the arguments: the URL may carry a password
+        self._write({"worker": worker, "redis_url": redis_url, "host": host.as_message(), "parent": os.getpid()})
+        self._ready = False
+
+    def is_ready(self, wait: float = 0) -> bool:
+        """Whether it has imported everything; waits up to ``wait`` seconds for it, less if it ended instead."""
+        assert self.process.stdout
+        if self.process.poll() is not None:
+            return False
+        if not self._ready and select.select([self.process.stdout], [], [], wait)[0]:
+            self._ready = self.process.stdout.readline() == READY
+        return self._ready
+
+    def take(self, order: dict[str, Any]) -> None:
+        """Give it its job. Raises BrokenPipeError if it is gone."""
+        self._write(order)
+
+    def close(self) -> None:
+        """End it, unless it has a job."""
+        assert self.process.stdin
+        try:
+            self.process.stdin.close()
+            self.process.wait(5)
+        except (OSError, subprocess.TimeoutExpired):
+            self.process.kill()
+            self.process.wait()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _write(self, message: dict[str, Any]) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(json.dumps(message).encode() + b"\n")
+        self.process.stdin.flush()
+
+
+# --- in the process
 
 
 def die_with_parent(parent: int) -> None:
@@ -52,7 +116,6 @@ def main() -> None:
 
     from workers import jobs, pipeline
     from workers.connection import connect
-    from workers.party import PartyHost
 
     jobs.install_gate()
     preload()

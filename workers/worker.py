@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import select
-import shutil
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from redis.exceptions import RedisError
 from rq import Queue, worker_registration
@@ -29,7 +23,7 @@ from workers.errors import ConfigError
 from workers.events import FAILURE, Journal, Publisher, stream_of
 from workers.jobs import PartyJob, install_gate
 from workers.party import PartyHost, remove_run_files
-from workers.standby import READY
+from workers.standby import Standby
 
 log = logging.getLogger(__name__)
 
@@ -39,61 +33,6 @@ HEARTBEAT_TTL = int(os.environ.get("WORKER_HEARTBEAT_TTL", "8"))
 HEARTBEAT_INTERVAL = 2.0
 #: Sequence of the first event that the worker process itself sends about a job: after all of the job's own.
 WORKER_SEQUENCE = 1_000_000
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-class Standby:
-    """A waiting process, ready for one job. Create it in the main thread: it dies with the thread that made it."""
-
-    START_TIMEOUT = 120.0
-
-    def __init__(self, worker: str, redis_url: str, host: PartyHost) -> None:
-        # What SecretFlow leaves under TMPDIR goes with the process: see remove_abandoned_workdirs
-        self._directory = host.work_root / f"standby-{uuid4()}"
-        lock = host.claim_workdir(self._directory)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "workers.standby"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=ROOT,
-            env=os.environ | {"TMPDIR": str(self._directory)},
-            start_new_session=True,
-            pass_fds=(lock.fileno(),),  # locked until the process ends, however it does
-        )
-        lock.close()
-        # Over the pipe, not in the arguments: the URL may carry a password
-        self._write({"worker": worker, "redis_url": redis_url, "host": host.as_message(), "parent": os.getpid()})
-        self._ready = False
-
-    def is_ready(self, wait: float = 0) -> bool:
-        """Whether it has imported everything; waits up to ``wait`` seconds for it, less if it ended instead."""
-        assert self.process.stdout
-        if self.process.poll() is not None:
-            return False
-        if not self._ready and select.select([self.process.stdout], [], [], wait)[0]:
-            self._ready = self.process.stdout.readline() == READY
-        return self._ready
-
-    def take(self, order: dict[str, Any]) -> None:
-        """Give it its job. Raises BrokenPipeError if it is gone."""
-        self._write(order)
-
-    def close(self) -> None:
-        """End it, unless it has a job."""
-        assert self.process.stdin
-        try:
-            self.process.stdin.close()
-            self.process.wait(5)
-        except (OSError, subprocess.TimeoutExpired):
-            self.process.kill()
-            self.process.wait()
-        shutil.rmtree(self._directory, ignore_errors=True)
-
-    def _write(self, message: dict[str, Any]) -> None:
-        assert self.process.stdin
-        self.process.stdin.write(json.dumps(message).encode() + b"\n")
-        self.process.stdin.flush()
 
 
 class PartyWorker(Worker):
