@@ -23,6 +23,7 @@ from rq.serializers import JSONSerializer
 from controlplane.environment import environment
 from controlplane.models import Party
 from executions.completion import complete, ports_needed
+from executions.connection import drop_foreign
 from executions.models import Execution, PartyRun, PortLease
 from executions.slots import Slots, find_slots, no_worker_message, reason_to_wait
 from executions.states import RunStatus, Status, transition
@@ -234,6 +235,8 @@ class Dispatcher:
         ]
         if not jobs:  # another coordinator was faster
             return
+        # Not afterwards: a command that fails in a MULTI leaves the others done
+        drop_foreign(self.connection, [f"rq:queue:{job.origin}" for job in jobs], "list")
         with self.connection.pipeline() as pipeline:
             while True:
                 try:

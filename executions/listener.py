@@ -23,6 +23,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from controlplane.models import Party
+from executions.connection import drop_foreign
 from executions.models import ExecutionEvent, PartyRun, PortLease
 from executions.settle import settle
 from executions.states import RUN_ENDED, RunStatus
@@ -70,13 +71,13 @@ class Listener:
         Raises RedisError or DatabaseError, after which the same entries are read again.
         """
         streams = [stream_of(p) for p in Party.objects.values_list("name", flat=True)] + [WAKE_STREAM]
-        for stream in streams:
-            if stream not in self._grouped:
-                self._create_group(stream)
         try:
+            for stream in streams:
+                if stream not in self._grouped:
+                    self._create_group(stream)
             return self._read(streams, block_ms)
         except ResponseError as error:
-            if "NOGROUP" not in str(error):
+            if "NOGROUP" not in str(error) and not drop_foreign(self.connection, streams, "stream"):
                 raise
             # Redis came back without its data; the database has what was applied
             self._grouped.clear()

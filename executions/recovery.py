@@ -16,6 +16,7 @@ from django.utils import timezone
 from redis import Redis
 from rq.command import send_command
 
+from executions.connection import drop_foreign
 from executions.models import Execution, PartyRun, PortLease
 from executions.settle import settle
 from executions.slots import find_slots, forgiving
@@ -150,6 +151,7 @@ class Recovery:
             return False
         if state == "queued":
             key = PartyJob.key_for(run.job_id)
+            drop_foreign(self.connection, [f"rq:queue:{run.party.name}"], "list")
             with self.connection.pipeline(transaction=True) as pipeline:
                 pipeline.hset(key, STOP_MARK, 1)
                 pipeline.lrem(f"rq:queue:{run.party.name}", 0, run.job_id)

@@ -303,3 +303,13 @@ def test_it_is_not_stopped_by_keys_of_the_wrong_kind(parties: dict[str, Party], 
     Dispatcher(connection).step()
     assert status(execution) == Status.QUEUED
     assert "bob has no live worker" in execution.waiting_for
+
+
+def test_it_dispatches_past_a_queue_that_a_party_replaced(parties: dict[str, Party], connection: Redis) -> None:
+    for party in parties:
+        add_worker(connection, party)
+    connection.set("rq:queue:bob", "junk")
+    execution = submit()
+    Dispatcher(connection).step()
+    assert status(execution) == Status.DISPATCHED
+    assert connection.llen("rq:queue:alice") == connection.llen("rq:queue:bob") == 1

@@ -317,3 +317,16 @@ def test_it_applies_a_batch_in_a_constant_number_of_queries(
     with django_assert_max_num_queries(20):
         listener.step()
     assert ExecutionEvent.objects.count() == 400
+
+
+def test_it_listens_past_a_stream_that_a_party_replaced(
+    execution: Execution, connection: Redis, tmp_path: Path
+) -> None:
+    listener = Listener(connection)
+    for again in range(2):  # before its first look, and after
+        connection.delete(stream_of("bob"))
+        connection.set(stream_of("bob"), "junk")
+        publisher(execution, "alice", connection, tmp_path, first_sequence=10 * again + 1).publish(RUNNING, "sf_init")
+        for _ in range(3):
+            listener.step()
+        assert execution.events.count() == again + 1

@@ -193,6 +193,13 @@ def test_it_gives_up_on_a_job_that_is_started_and_says_nothing(dispatched: Execu
     assert "said nothing of having begun" in dispatched.error
 
 
+def test_it_cancels_past_a_queue_that_a_party_replaced(dispatched: Execution, connection: Redis) -> None:
+    connection.delete("rq:queue:bob")
+    connection.set("rq:queue:bob", "junk")
+    dispatched.cancel()
+    settle_down(Recovery(connection), lambda: status(dispatched) == Status.CANCELLED)
+
+
 def test_it_survives_keys_of_the_wrong_kind(dispatched: Execution, connection: Redis) -> None:
     run = dispatched.runs.get(party__name="bob")
     for key in (f"rq:job:{run.job_id}", "rq:queue:bob"):
