@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect, JsonResponse
 from django.middleware.common import CommonMiddleware
 from django.views.defaults import page_not_found
@@ -27,6 +28,14 @@ class TooLarge(APIException):
     status_code = 413
     default_code = "too_large"
     default_detail = "The body is too large."
+
+
+class Unavailable(APIException):
+    """The database is locked or away. Nothing was done: each request is one transaction."""
+
+    status_code = 503
+    default_code = "unavailable"
+    default_detail = "The database is busy or does not answer; nothing was done, try again."
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -54,6 +63,8 @@ class Handler(ExceptionHandler):
     def convert_known_exceptions(self, exc: Exception) -> Exception:
         if isinstance(exc, RequestDataTooBig):
             return TooLarge()
+        if isinstance(exc, OperationalError | InterfaceError):
+            return Unavailable()
         return super().convert_known_exceptions(exc)
 
 

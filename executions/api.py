@@ -329,7 +329,8 @@ class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewset
     @extend_schema(request=None, responses={202: ExecutionSerializer, 409: ErrorBody})
     @action(methods=["post"], detail=True, permission_classes=[ChangePermission])
     def cancel(self, request: Request, pk: str) -> Response:
-        """Stop it wherever it is. 202: it stops within moments. 409: it had already ended."""
+        """Stop it wherever it is; harmless to repeat. 202: it stops within moments, or was cancelled before.
+        409: it had already ended."""
         execution = self.get_object()
         try:
             execution.cancel(by=request.user)

@@ -129,13 +129,14 @@ class Dispatcher:
         if not gone and waited <= waiting.dispatch_limit_seconds:
             return False
         limit = f"was not dispatched within {waiting.dispatch_limit_seconds} s: {reason}"
+        error = no_worker_message(gone) if gone else limit
         execution = Execution.objects.defer("documents").get(pk=waiting.pk)
         if execution.status == Status.QUEUED:
             transition(
                 execution,
                 Status.FAILURE,
-                why=reason,
-                error=no_worker_message(gone) if gone else limit,
+                why=error,
+                error=error,
                 error_type="ResourceError",
                 error_party=(gone or lacking or [""])[0],
                 error_stage="dispatch",

@@ -159,7 +159,8 @@ class Execution(RunOptions):
             if self.has_ended:
                 raise NotCancellable(f"The execution has already ended with {self.status}; there is nothing to cancel.")
             to = Status.CANCELLING if self.status in ACTIVE else Status.CANCELLED
-            if transition(self, to, why=who, by=by):
+            no_error = dict.fromkeys(("error", "error_type", "error_party", "error_stage"), "")
+            if transition(self, to, why=who, by=by, **no_error):
                 wake_coordinator()
                 return
         raise NotCancellable("The execution changes too fast to be cancelled; try again.")

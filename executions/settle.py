@@ -52,7 +52,7 @@ def _show(execution: Execution, runs: list[PartyRun]) -> None:
     fields: dict[str, Any] = {
         "stage": STAGES[min(known)] if known else "",
         "progress": min((r.progress for r in runs), default=0),
-    } | _error_fields(first_cause(runs))
+    } | _error_fields(first_cause(runs) if _is_settled(runs) else None)
     changed = {name: value for name, value in fields.items() if getattr(execution, name) != value}
     if changed:
         Execution.objects.filter(pk=execution.pk).update(**changed)
@@ -60,16 +60,23 @@ def _show(execution: Execution, runs: list[PartyRun]) -> None:
             setattr(execution, name, value)
 
 
+def _is_settled(runs: list[PartyRun]) -> bool:
+    """Whether a better cause than the best so far can no longer come: of a party that died, all that is seen at
+    first are the broken links and crashes of the others."""
+    cause = first_cause(runs)
+    return cause is not None and (_rank(cause)[:2] < (False, 2) or all(r.status in RUN_ENDED for r in runs))
+
+
 def first_cause(runs: list[PartyRun]) -> PartyRun | None:
     """The run whose error is the first real cause: not an echo of a peer's, nor a broken link if there is better."""
+    return min((r for r in runs if r.error), key=_rank, default=None)
 
-    def rank(run: PartyRun) -> tuple[Any, ...]:
-        link = issubclass(ERRORS.get(run.error_type, Exception), NetworkError)
-        # A party that is gone breaks the links of the others, and may crash them, never the other way round
-        severity = 1 if run.status == RunStatus.LOST else 2 if link or run.crashed else 0
-        return run.caused_by_peer, severity, run.ended_at or timezone.now(), run.party.name
 
-    return min((r for r in runs if r.error), key=rank, default=None)
+def _rank(run: PartyRun) -> tuple[Any, ...]:
+    link = issubclass(ERRORS.get(run.error_type, Exception), NetworkError)
+    # A party that is gone breaks the links of the others, and may crash them, never the other way round
+    severity = 1 if run.status == RunStatus.LOST else 2 if link or run.crashed else 0
+    return run.caused_by_peer, severity, run.ended_at or timezone.now(), run.party.name
 
 
 def _error_fields(cause: PartyRun | None) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import OperationalError
 from django.utils import timezone
 from rest_framework.test import APIClient
 
@@ -350,3 +351,13 @@ def test_it_runs_an_ended_execution_again_as_a_new_one(client: APIClient) -> Non
     refused = client.post(url)
     assert refused.status_code == 400
     assert "sf_init_config.parties.1" in errors_of(refused)
+
+
+def test_it_says_that_the_database_is_busy(client: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def locked(*_: Any, **__: Any) -> None:
+        raise OperationalError("database is locked")
+
+    task = make_task()
+    monkeypatch.setattr("executions.models.validate", locked)
+    response = client.post(f"{API}/executions/", {"task": task.name}, format="json")
+    assert (response.status_code, response.json()["errors"][0]["code"]) == (503, "unavailable")

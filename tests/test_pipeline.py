@@ -253,6 +253,27 @@ def test_it_finds_a_worker_that_was_killed_and_leaves_nothing_computing(site: Si
     assert leftovers(site) == []
 
 
+def test_no_process_computes_on_when_its_worker_hangs(site: Site, joined: dict[str, Any]) -> None:
+    site.wait_until_idle()
+    execution = site.submit({"task": "predict malignancy"})
+    site.wait(execution, lambda e: e["stage"] == "task_execution")
+    worker, *children = site.worker_pids("bob")
+    # alice's process too, so that no broken link ends bob's before its time
+    for pid in site.worker_pids("alice")[1:]:
+        os.kill(pid, signal.SIGSTOP)
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        site.wait(execution, lambda e: e["status"] in {"RETRY", *ENDED}, 60)
+        states = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in children]
+        assert "Z" in states, "the computing process ended itself; its worker cannot even notice"
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    done = site.wait(execution, lambda e: e["status"] in ENDED)
+    assert (done["status"], done["attempt"]) == ("SUCCESS", 2), done["error"]
+    retry = next(c for c in done["changes"] if c["to_status"] == "RETRY")
+    assert "the worker of bob is gone" in retry["why"]
+
+
 def test_it_stops_a_run_at_its_time_limit_whatever_its_process_is_doing(site: Site, joined: dict[str, Any]) -> None:
     site.wait_until_idle()
     execution = site.submit({"task": "predict malignancy", "run_limit_seconds": 6})

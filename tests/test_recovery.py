@@ -145,8 +145,11 @@ def test_it_finds_the_lost_worker_behind_a_crash(dispatched: Execution, connecti
     PartyRun.objects.filter(pk=runs["alice"].pk).update(**crash, crashed=True, ended_at=now, released_at=now)
     settle(dispatched.pk)
     assert status(dispatched) == Status.RUNNING
+    assert dispatched.error == "", "a better cause may yet come"
     settle_down(Recovery(connection), lambda: status(dispatched) == Status.RETRY)
     assert (dispatched.error_party, dispatched.error) == ("bob", "the worker of bob is gone, and its job with it")
+    dispatched.cancel()
+    assert (dispatched.error, dispatched.error_party) == ("", "")
 
 
 def test_it_takes_back_a_job_whose_party_lost_its_last_worker(dispatched: Execution, connection: Redis) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,7 +31,7 @@ from workers.errors import ERRORS, ConfigError
 from workers.events import stream_of
 from workers.jobs import TASK_FUNCTION, JobRefused, PartyJob
 from workers.party import PartyHost
-from workers.standby import Standby
+from workers.standby import ABANDONED, Standby
 from workers.worker import WORKER_SEQUENCE, PartyWorker, describe_exit
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -197,12 +198,48 @@ def test_it_says_whether_a_process_crashed(
 
 
 def test_it_says_that_it_stopped_a_process_itself(connection: Redis, party_toml: Path) -> None:
-    made = worker(connection, ["alice"])
-    made.request_stop_execution("unknown")
-    ended(made, signal.SIGKILL)
-    made._report_killed(job_of(connection, **ORDER))
-    [(_, fields)] = connection.xrange(stream_of("alice"))
-    assert json.loads(fields[b"event"])["data"]["error"] == "stopped at the control plane's request"
+    for stopped_job, told_to_stop, said in (
+        ("alice-0b5e-3", None, "stopped at the control plane's request"),
+        (None, datetime.now(), "stopped: its worker was told to stop at once"),
+        (None, None, "the computing process was killed (signal 9: by hand, or by the kernel for want of memory)"),
+    ):
+        connection.delete(stream_of("alice"))
+        made = worker(connection, ["alice"])
+        made._stopped_job_id, made._shutdown_requested_date = stopped_job, told_to_stop
+        child = subprocess.Popen(["sleep", "60"], start_new_session=True)
+        made._horse_pid = child.pid
+        made.kill_horse()
+        child.wait(10)
+        ended(made, signal.SIGKILL)
+        made._report_killed(job_of(connection, **ORDER))
+        [(_, fields)] = connection.xrange(stream_of("alice"))
+        assert json.loads(fields[b"event"])["data"]["error"] == said
+
+
+WATCHED = """
+import sys, time
+from workers.connection import connect
+from workers.standby import end_when_abandoned
+end_when_abandoned(connect(sys.argv[1]), ["watched-1", "watched-2"], patience=1.0)
+print("watching", flush=True)
+time.sleep(30)
+"""
+
+
+@pytest.mark.parametrize("gone", ["watched-1", "watched-2"])
+def test_a_process_ends_itself_when_its_worker_or_its_job_is_gone(connection: Redis, gone: str) -> None:
+    connection.mset({"watched-1": 1, "watched-2": 1})
+    process = run_parent(WATCHED, os.environ["REDIS_URL"])
+    assert process.stdout
+    assert process.stdout.readline() == b"watching\n"
+    try:
+        time.sleep(2)
+        assert process.poll() is None
+        connection.delete(gone)
+        assert process.wait(10) == ABANDONED
+    finally:
+        process.kill()
+        process.communicate(timeout=10)
 
 
 @pytest.mark.parametrize("status", [0, None])

@@ -18,14 +18,23 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from redis import Redis
+from redis.exceptions import RedisError
+
 from workers.party import PartyHost
+
+log = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG = 1
 READY = b"ready\n"
+#: Exit status of a process that ended because nobody looked after it any more.
+ABANDONED = 70
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -92,6 +101,31 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
+def end_when_abandoned(connection: Redis, keys: list[str], patience: float = 3.0) -> None:
+    """Watch the keys of the worker and of the job, in a thread, and end this process when one has been gone so long.
+
+    A worker that is stopped or hangs cannot end its process, and the coordinator will start the next attempt. It
+    takes the worker for dead a second later than this does. While Redis is away nothing can be known, and the
+    computation goes on.
+    """
+
+    def watch() -> None:
+        gone_since = None
+        while True:
+            time.sleep(0.5)
+            try:
+                there = connection.exists(*keys) == len(keys)
+            except (RedisError, OSError):
+                there = True
+            now = time.monotonic()
+            gone_since = None if there else gone_since or now
+            if gone_since and now - gone_since >= patience:
+                log.error("ending: the worker is silent, or the job is gone from Redis")
+                os._exit(ABANDONED)
+
+    threading.Thread(target=watch, name="abandoned?", daemon=True).start()
+
+
 def preload() -> None:
     """Import all that a job may need."""
     import secretflow  # noqa: F401  the two seconds
@@ -132,12 +166,12 @@ def main() -> None:
 
 def perform(order: dict[str, Any], hello: dict[str, Any]) -> None:
     """Run one job as RQ's work horse; does not return."""
-    from redis import Redis
     from rq import Queue
     from rq.executions import Execution
     from rq.serializers import JSONSerializer
     from rq.worker import Worker
 
+    from workers.connection import connect
     from workers.jobs import STOP_MARK, PartyJob
 
     class Horse(Worker):
@@ -165,6 +199,7 @@ def perform(order: dict[str, Any], hello: dict[str, Any]) -> None:
     execution = Execution.fetch(order["execution_id"], job.id, connection=connection)
     execution._job = job
     horse.execution = execution
+    end_when_abandoned(connect(hello["redis_url"]), [horse.key, job.key])
     horse.main_work_horse(job, queue)
 
 

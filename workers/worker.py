@@ -23,7 +23,7 @@ from workers.errors import ConfigError
 from workers.events import FAILURE, Journal, Publisher, stream_of
 from workers.jobs import PartyJob, install_gate
 from workers.party import PartyHost, remove_run_files
-from workers.standby import Standby
+from workers.standby import ABANDONED, Standby
 
 log = logging.getLogger(__name__)
 
@@ -234,9 +234,12 @@ class PartyWorker(Worker):
         with suppress(RedisError):
             self.connection.hset(self.key, "standby", "starting")
 
-    def request_stop_execution(self, execution_id: str) -> None:
-        self._stopped_because = ("stopped at the control plane's request", "AlgorithmError")
-        super().request_stop_execution(execution_id)
+    def kill_horse(self, *args: Any) -> None:
+        if self._stopped_because is None and self._stopped_job_id:
+            self._stopped_because = ("stopped at the control plane's request", "AlgorithmError")
+        elif self._stopped_because is None and self._shutdown_requested_date:
+            self._stopped_because = ("stopped: its worker was told to stop at once", "NetworkError")
+        super().kill_horse(*args)
 
     def wait_for_horse(self) -> Any:
         pid, status, usage = super().wait_for_horse()
@@ -250,7 +253,7 @@ class PartyWorker(Worker):
                 # Redis lost its data. The coordinator takes the job for lost and may start another attempt:
                 # this one must not compute beside it.
                 self.log.warning("Worker %s: job %s is gone from Redis, stopping it", self.name, job.id)
-                self._stopped_because = ("stopped: its job is gone from Redis, which lost its data", "NetworkError")
+                self._stopped_because = ("stopped: the control plane gave its run up, or Redis lost it", "NetworkError")
                 self.kill_horse()
                 return
             super().maintain_heartbeats(job, execution)
@@ -308,4 +311,6 @@ def describe_exit(status: int) -> tuple[str, str]:
             # Seen when a send to a dead peer fails inside PSI (3-facts.md)
             return "the computing process aborted (signal 6): usually a peer went away", "NetworkError"
         return f"the computing process crashed (signal {number})", "AlgorithmError"
+    if os.WEXITSTATUS(status) == ABANDONED:
+        return "stopped: its worker was silent for too long, or Redis lost its job", "NetworkError"
     return f"the computing process ended by itself with exit status {os.WEXITSTATUS(status)}", "NetworkError"
