@@ -32,7 +32,7 @@ from tests.stack import DIRECTORY
 
 pytestmark = pytest.mark.pipeline
 
-EXECUTIONS = int(os.environ.get("CHAOS_EXECUTIONS", "12"))
+EXECUTIONS = int(os.environ.get("CHAOS_EXECUTIONS", "6"))
 SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
 #: Seconds in which everything that was submitted has to end, once nothing is broken any more.
 END_LIMIT = 240.0
