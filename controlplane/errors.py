@@ -31,7 +31,7 @@ class TooLarge(APIException):
 
 
 class Unavailable(APIException):
-    """The database is locked or away. Nothing was done: each request is one transaction."""
+    """The database is locked or away. Nothing was done: each write is one transaction."""
 
     status_code = 503
     default_code = "unavailable"

@@ -177,6 +177,14 @@ class ChangesSerializer(KnownKeysOnly):
             | {layer: DocumentField(layer=layer, required=False) for layer in layers()}
         )
 
+    def documents(self) -> dict[str, Any]:
+        given = self.validated_data
+        return {layer: given[layer] for layer in layers() if layer in given}
+
+    def options(self) -> dict[str, Any]:
+        given = self.validated_data
+        return {name: given[name] for name in Execution.option_names() if name in given}
+
 
 class SubmissionSerializer(ChangesSerializer):
     """What to run: a registered task, or the documents themselves."""
@@ -197,18 +205,17 @@ class SubmissionSerializer(ChangesSerializer):
         return attrs
 
     def documents(self) -> dict[str, Any]:
-        given = self.validated_data
-        if task := given.get("task"):
-            return dict(task.documents())
-        return {layer: given[layer] for layer in layers() if layer in given}
+        task: Task | None = self.validated_data.get("task")
+        return task.documents() if task else super().documents()
 
     def save(self, **kwargs: Any) -> Execution:
         given = self.validated_data
         task: Task | None = given.get("task")
-        documents = self.documents()
-        options = (task.options() if task else {}) | {n: given[n] for n in Execution.option_names() if n in given}
+        options = (task.options() if task else {}) | self.options()
         try:
-            return Execution.objects.submit(documents, task=task, name=given.get("name", ""), options=options, **kwargs)
+            return Execution.objects.submit(
+                self.documents(), task=task, name=given.get("name", ""), options=options, **kwargs
+            )
         except DocumentsInvalid as error:
             raise _invalid(error) from None
 
@@ -313,13 +320,12 @@ class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewset
             raise Conflict(f"The execution is {execution.status}; cancel it, or wait for its end, to run it again.")
         changes = ChangesSerializer(data=request.data)
         changes.is_valid(raise_exception=True)
-        given = changes.validated_data
         try:
             new = execution.submit_again(
                 by=request.user,
-                documents={layer: given[layer] for layer in layers() if layer in given},
-                name=given.get("name"),
-                options={name: given[name] for name in Execution.option_names() if name in given},
+                documents=changes.documents(),
+                name=changes.validated_data.get("name"),
+                options=changes.options(),
             )
         except DocumentsInvalid as error:
             raise _invalid(error) from None

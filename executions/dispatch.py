@@ -25,7 +25,7 @@ from controlplane.models import Party
 from executions.completion import complete, ports_needed
 from executions.connection import drop_foreign
 from executions.models import Execution, PartyRun, PortLease
-from executions.slots import Slots, find_slots, no_worker_message, reason_to_wait
+from executions.slots import Slots, find_slots, free_ports, no_worker_message, reason_to_wait
 from executions.states import RunStatus, Status, transition
 from workers.jobs import TASK_FUNCTION, PartyJob
 
@@ -171,8 +171,7 @@ class Dispatcher:
                     return f"all workers of {', '.join(full)} are busy"
                 leases: dict[str, list[int]] = {}
                 for name, party in parties.items():
-                    leased = set(PortLease.objects.filter(party=party).values_list("port", flat=True))
-                    free = [p for p in range(party.port_first, party.port_last + 1) if p not in leased]
+                    free = free_ports(party)
                     if len(free) < wanted:
                         return f"all ports of {name} ({party.port_first}-{party.port_last}) are leased"
                     # Not the next one in order: a port that something else occupies is then soon passed by

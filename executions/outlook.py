@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from django.db.models import Count
 from redis.exceptions import RedisError
 
 from controlplane.models import DatabaseCatalogue, Party
 from executions.completion import complete, ports_needed
 from executions.connection import redis_connection
-from executions.models import Execution, PortLease
-from executions.slots import find_slots, reason_to_wait
+from executions.models import Execution
+from executions.slots import find_slots, free_ports, reason_to_wait
 from executions.states import Status
 from workers.problems import DocumentsInvalid, Problem
 from workers.validation import validate
@@ -68,15 +67,11 @@ def look_ahead(documents: Mapping[str, Any]) -> Outlook:
         names = validate(documents, DatabaseCatalogue()).cluster.parties
     except DocumentsInvalid as error:
         return Outlook(problems=error.problems)
-    parties = {p.name: p for p in Party.objects.filter(name__in=names).annotate(Count("leases"))}
+    parties = {p.name: p for p in Party.objects.filter(name__in=names)}
     wanted = ports_needed(documents)
-    endpoints = {}
-    for name in names:
-        leased = set(PortLease.objects.filter(party=parties[name]).values_list("port", flat=True))
-        usable = (p for p in range(parties[name].port_first, parties[name].port_last + 1) if p not in leased)
-        chosen = [port for port, _ in zip(usable, range(wanted), strict=False)]
-        endpoints[name] = [f"{parties[name].address}:{port}" for port in chosen]
-    short = [name for name in names if len(endpoints[name]) < wanted]
+    ports = {name: free_ports(parties[name]) for name in names}
+    endpoints = {name: [f"{parties[name].address}:{port}" for port in ports[name][:wanted]] for name in names}
+    short = [name for name in names if len(ports[name]) < wanted]
     sent = {} if short else {name: complete(documents, name, "<execution>-<attempt>", endpoints) for name in names}
     waiting = list(Execution.objects.filter(status=Status.QUEUED).values_list("parties", flat=True))
     try:
@@ -89,7 +84,7 @@ def look_ahead(documents: Mapping[str, Any]) -> Outlook:
             workers=slots[name].alive,
             ready=slots[name].ready,
             busy=slots[name].busy,
-            ports_free=parties[name].port_last - parties[name].port_first + 1 - parties[name].leases__count,
+            ports_free=len(ports[name]),
             queued=sum(name in wanted_by for wanted_by in waiting),
         )
         for name in names

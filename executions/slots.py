@@ -11,6 +11,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from controlplane.models import Party
+from executions.models import PortLease
 
 
 @dataclass(slots=True)
@@ -58,6 +59,12 @@ def find_slots(connection: Redis, parties: set[str]) -> dict[str, Slots]:
     for name, busy in Party.objects.filter(name__in=slots).annotate(busy=running).values_list("name", "busy"):
         slots[name].registered, slots[name].busy = True, busy
     return slots
+
+
+def free_ports(party: Party) -> list[int]:
+    """The ports of its range that no run has leased."""
+    leased = set(PortLease.objects.filter(party=party).values_list("port", flat=True))
+    return [port for port in range(party.port_first, party.port_last + 1) if port not in leased]
 
 
 def forgiving(pipeline: Any) -> list[Any]:
