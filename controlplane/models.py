@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models.functions import Now
 
 from workers.documents import DATASET_NAME, PARTY_NAME
+from workers.executors.base import Security
 from workers.problems import DocumentsInvalid, Problem
 from workers.validation import Run, parse_document, validate
 
@@ -128,8 +129,12 @@ class Dataset(models.Model):
 class DatabaseCatalogue:
     """The registered parties and datasets, for validation. Reads each party's datasets once."""
 
+    security: Security = "production"
+
     def __init__(self) -> None:
-        self.parties: dict[str, int] = dict(Party.objects.values_list("name", "pk"))
+        rows = list(Party.objects.values_list("name", "pk", "address"))
+        self.parties: dict[str, int] = {name: pk for name, pk, _ in rows}
+        self._addresses: dict[str, str] = {name: address for name, _, address in rows}
         self._datasets: dict[str, Mapping[str, Mapping[str, str]]] = {}
         self._kept: dict[str, set[str]] = {}
 
@@ -143,6 +148,9 @@ class DatabaseCatalogue:
             self._datasets[party] = {name: columns for name, columns, _ in rows}
             self._kept[party] = {name for name, _, produced_by in rows if produced_by is None}
         return self._datasets[party]
+
+    def address(self, party: str) -> str | None:
+        return self._addresses.get(party)
 
     def kept_names(self, party: str) -> set[str]:
         self.datasets(party)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixtures.documents import psi_documents as fixture
+from workers.executors.base import Security
 from workers.problems import DocumentsInvalid
 from workers.validation import layers, validate
 
@@ -20,6 +21,10 @@ class Known:
     """A catalogue of two parties, each with one dataset."""
 
     parties = ("alice", "bob", "carol")
+    security: Security = "production"
+
+    def address(self, party: str) -> str:
+        return "127.0.0.1"
 
     def datasets(self, party: str) -> dict[str, dict[str, str]]:
         return {"people": COLUMNS, "earlier": COLUMNS}

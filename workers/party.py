@@ -18,6 +18,7 @@ from pydantic import Field, StringConstraints, ValidationError
 
 from workers.documents import DATASET_NAME, DatasetName, Document, PartyName
 from workers.errors import ConfigError
+from workers.executors.base import Security
 from workers.problems import problems_of
 from workers.validation import Run
 
@@ -36,6 +37,9 @@ class DatasetEntry(Document):
 class Policy(Document):
     task_types: list[str] = Field(description='Task types this party takes part in; ["*"] for all.')
     peers: list[PeerName] = Field(description='Parties it computes with; ["*"] for all.')
+    security: Security = Field(
+        default="production", description="trial lowers the checks of security: for data that is no secret."
+    )
 
 
 class PartyFile(Document):
@@ -206,6 +210,14 @@ class PartyHost:
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             reason = error.strerror if isinstance(error, OSError) else "it is no path"
             raise ConfigError(f"output_dir of party.toml cannot be written: {reason}") from None
+
+    @property
+    def security(self) -> Security:
+        """The tier of this party's policy, whatever the control plane says."""
+        return self.policy.security
+
+    def address(self, party: str) -> None:
+        """As a catalogue for validation: where parties are is what the documents say."""
 
     def datasets(self, party: str) -> Mapping[str, None] | None:
         """As a catalogue for validation: its own datasets by name, nothing of other parties."""

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import ValidationError
 
@@ -15,10 +15,19 @@ from workers.problems import DocumentsInvalid, Problem, closest, problems_of
 
 #: Column name to type: ``int``, ``float``, ``str`` or ``bool``.
 Columns = Mapping[str, str]
+#: How strict the checks of security are; ``trial`` is for trying things out with data that is no secret.
+Security = Literal["production", "trial"]
 
 
 class Catalogue(Protocol):
-    """What is known here of datasets: everything registered on the control plane, its own on a party host."""
+    """What is known here of parties: everything registered on the control plane, its own on a party host."""
+
+    @property
+    def security(self) -> Security:
+        """The tier that holds here."""
+
+    def address(self, party: str) -> str | None:
+        """Host at which the other parties reach it; None where that is not known."""
 
     def datasets(self, party: str) -> Mapping[str, Columns | None] | None:
         """The party's datasets, each with its columns (None: not known); None where nothing is known."""
