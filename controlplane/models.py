@@ -13,6 +13,7 @@ from django.db.models.functions import Now
 from workers.documents import DATASET_NAME, PARTY_NAME
 from workers.executors.base import Security
 from workers.problems import DocumentsInvalid, Problem
+from workers.tables import differences
 from workers.validation import Run, parse_document, validate
 
 COLUMN_TYPES = ("int", "float", "str", "bool")
@@ -99,6 +100,15 @@ class Dataset(models.Model):
         null=True, blank=True, editable=False, help_text="The execution whose output it is, if it is one."
     )
 
+    reported_columns = models.JSONField(
+        null=True, blank=True, editable=False, help_text="As the party's own host found them, where it says so."
+    )
+    reported_rows = models.PositiveBigIntegerField(null=True, blank=True, editable=False)
+    reported_at = models.DateTimeField(null=True, blank=True, editable=False)
+    reported_problem = models.CharField(
+        max_length=500, blank=True, editable=False, help_text="Why the party's host cannot read it."
+    )
+
     class Meta:
         ordering = ["party__name", "name"]
         constraints = [models.UniqueConstraint(fields=["party", "name"], name="one_dataset_of_a_name_per_party")]
@@ -124,6 +134,13 @@ class Dataset(models.Model):
             raise ValidationError({"key_columns": "Names a column twice; name each once."})
         if missing := [key for key in keys if key not in columns]:
             raise ValidationError({"key_columns": f"{', '.join(missing)}: not among the columns."})
+
+    @property
+    def drift(self) -> list[str]:
+        """How the table on the party's host differs from what is registered here, as far as the host has said."""
+        if self.reported_problem:
+            return [self.reported_problem]
+        return [line for line, _ in differences(self.columns, self.reported_columns or self.columns)]
 
 
 class DatabaseCatalogue:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -22,9 +21,11 @@ from rq.serializers import JSONSerializer
 
 from controlplane.environment import environment
 from controlplane.models import Party
-from executions.completion import complete, ports_needed
+from executions.completion import complete
 from executions.connection import drop_foreign
 from executions.models import Execution, PartyRun, PortLease
+from executions.preflight import CannotCheck, latest_of, request, verdict
+from executions.settle import retry_or_fail
 from executions.slots import Slots, find_slots, free_ports, no_worker_message, reason_to_wait
 from executions.states import RunStatus, Status, transition
 from workers.jobs import TASK_FUNCTION, PartyJob
@@ -33,6 +34,9 @@ log = logging.getLogger(__name__)
 
 #: RQ's own limit lies behind ours, in seconds: the coordinator stops a run at its limit.
 RQ_TIMEOUT_MARGIN = 60
+#: Why an execution waits, where that means something here.
+CHECKING = "its parties' hosts are checking it"
+PORTS_TAKEN = "ports that were checked for it were taken meanwhile"
 #: How much longer something with a point less of priority must have waited to go first.
 POINT_OF_PRIORITY = timedelta(minutes=1)
 
@@ -83,12 +87,13 @@ class Dispatcher:
         now = timezone.now()
         for execution in waiting:
             lacking = [p for p in execution.parties if p in held or slots[p].free <= 0]
-            reason = reason_to_wait(lacking, slots) if lacking else self._claim(execution.pk, slots)
-            if not reason:
-                dispatched = True
+            reason = reason_to_wait(lacking, slots) if lacking else self._begin(execution.pk, slots)
+            if not lacking and reason in ("", CHECKING):
+                dispatched |= not reason
                 for party in execution.parties:
-                    slots[party].take()
-                continue
+                    slots[party].take()  # also while it is checked: what comes behind it does not fit any more
+                if not reason:
+                    continue
             # Held for the first alone of those who share a party: the others' other parties can work meanwhile
             if now - execution.queued_at > self.HOLD_AFTER and held.isdisjoint(execution.parties):
                 held.update(execution.parties)
@@ -143,12 +148,31 @@ class Dispatcher:
             )
         return True
 
-    def _claim(self, pk: UUID, slots: Mapping[str, Slots]) -> str:
-        """Take a slot and ports at every party and become DISPATCHED, all or nothing; the reason if it does not fit."""
+    def _begin(self, pk: UUID, slots: Mapping[str, Slots]) -> str:
+        """Have it checked by the parties' hosts, then claim it; the reason why not yet, empty if it is claimed."""
         execution = Execution.objects.get(pk=pk)
         if execution.status != Status.QUEUED:
             return "another coordinator took it"
-        wanted = ports_needed(execution.documents)
+        preflight = latest_of(execution)
+        if preflight and preflight.is_pending:
+            return CHECKING
+        if preflight and preflight.problems:
+            error = verdict(preflight)
+            retry_or_fail(execution, error["error_type"], f"{error['error_party']}: {error['error']}", error)
+            return error["error"]
+        if preflight and preflight.is_fresh:
+            ports = {part.party.name: part.ports for part in preflight.parties}
+            reason = self._claim(execution, ports, slots)
+            if reason != PORTS_TAKEN:
+                return reason
+        try:
+            request(self.connection, execution.documents, execution=execution)
+        except CannotCheck as error:
+            return str(error)
+        return CHECKING
+
+    def _claim(self, execution: Execution, ports: Mapping[str, list[int]], slots: Mapping[str, Slots]) -> str:
+        """Take a slot and these ports at every party and become DISPATCHED, all or nothing; the reason if not."""
         attempt = execution.attempt + 1
         try:
             with transaction.atomic():
@@ -169,13 +193,8 @@ class Dispatcher:
                 )
                 if full := [p for p in parties if busy.get(p, 0) >= slots[p].alive]:
                     return f"all workers of {', '.join(full)} are busy"
-                leases: dict[str, list[int]] = {}
-                for name, party in parties.items():
-                    free = free_ports(party)
-                    if len(free) < wanted:
-                        return f"all ports of {name} ({party.port_first}-{party.port_last}) are leased"
-                    # Not the next one in order: a port that something else occupies is then soon passed by
-                    leases[name] = random.sample(free, wanted)
+                if any(not {*ports[name]} <= {*free_ports(party)} for name, party in parties.items()):
+                    return PORTS_TAKEN
                 now = timezone.now()
                 if not transition(
                     execution,
@@ -199,12 +218,12 @@ class Dispatcher:
                         party=party,
                         attempt=attempt,
                         job_id=f"{name}-{execution.pk}-{attempt}",
-                        ports=leases[name],
+                        ports=ports[name],
                         dispatched_at=now,
                     )
-                    PortLease.objects.bulk_create(PortLease(party=party, port=p, run=run) for p in leases[name])
+                    PortLease.objects.bulk_create(PortLease(party=party, port=p, run=run) for p in ports[name])
         except IntegrityError:
-            return "another coordinator took a port of it"
+            return PORTS_TAKEN
         return ""
 
     def _enqueue(self, execution: Execution, attempt: int) -> None:

@@ -6,7 +6,6 @@ names, and that party has such an attempt of such an execution.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import socket
@@ -23,6 +22,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from controlplane.models import Party
+from executions import reports
 from executions.connection import drop_foreign
 from executions.models import ExecutionEvent, PartyRun, PortLease
 from executions.settle import settle
@@ -124,10 +124,11 @@ class Listener:
             if stream == WAKE_STREAM:
                 continue
             for _, fields in entries:
-                if b"event" not in (fields or {}):
-                    continue  # a nudge: a worker is ready
-                message = parse(stream, fields[b"event"])
-                if message:
+                # What is neither is a nudge: a worker is ready
+                for kind in reports.KINDS:
+                    if kind.encode() in (fields or {}):
+                        reports.apply(stream.removeprefix(stream_of("")), kind, fields[kind.encode()])
+                if b"event" in (fields or {}) and (message := parse(stream, fields[b"event"])):
                     events.append(message)
         apply(events)
         # Only after the commit: a crash before this delivers again, and nothing is applied twice
@@ -143,10 +144,7 @@ class Listener:
 def parse(stream: str, raw: bytes) -> EventMessage | None:
     """The event, if it is one and names the party whose stream it came by."""
     try:
-        if len(raw) > EVENT_LIMIT:
-            raise ValueError("too long")
-        # PostgreSQL takes no NUL character in text or JSON
-        message = EventMessage.model_validate(json.loads(raw, object_hook=_without_nul, parse_constant=str))
+        message = EventMessage.model_validate(reports.read_json(raw, EVENT_LIMIT))
         if stream_of(message.party) != stream:
             raise ValueError("names another party than its stream")
         if message.timestamp.tzinfo is None:
@@ -156,15 +154,6 @@ def parse(stream: str, raw: bytes) -> EventMessage | None:
         log.warning("an event on %s was dropped: %s", stream, reason)
         return None
     return message
-
-
-def _without_nul(item: dict[str, Any]) -> dict[str, Any]:
-    def clean(value: Any) -> Any:
-        if isinstance(value, str):
-            return value.replace("\0", "")
-        return [clean(v) for v in value] if isinstance(value, list) else value
-
-    return {key.replace("\0", ""): clean(value) for key, value in item.items()}
 
 
 def apply(events: list[EventMessage]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -14,7 +15,7 @@ from django.utils import timezone
 from controlplane.models import COLUMN_TYPES, Dataset
 from executions.models import Execution, PartyRun
 from executions.states import ACTIVE, RUN_ENDED, RunStatus, Status, transition
-from workers.errors import ERRORS, ClusterInitError, NetworkError, ResourceError
+from workers.errors import ERRORS, AlgorithmError, ClusterInitError, NetworkError, ResourceError
 from workers.events import STAGES
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,16 @@ def _decide(execution: Execution, runs: list[PartyRun]) -> None:
         )
         return
     cause = first_cause(runs)
-    kind = cause.error_type if cause else ""
+    if cause:
+        retry_or_fail(execution, cause.error_type, f"{cause.party.name}: {cause.error}")
+        return
+    why = "a party stopped without saying why"
+    retry_or_fail(execution, AlgorithmError.__name__, why, {"error": why, "error_type": AlgorithmError.__name__})
+
+
+def retry_or_fail(execution: Execution, kind: str, why: str, fields: Mapping[str, str] | None = None) -> None:
+    """What becomes of it after an error of this class: another try where the policy has one left, else FAILURE."""
+    fields = fields or {}
     policy = _policy_of(kind)
     taken = execution.retries.get(kind, 0)
     if policy and taken < getattr(execution, policy[0]):
@@ -119,14 +129,11 @@ def _decide(execution: Execution, runs: list[PartyRun]) -> None:
         if doubles:
             delay = delay * 2**taken * random.uniform(0.75, 1.25)  # jitter: many executions failed at the same moment
         due = timezone.now() + timedelta(seconds=delay)
-        where = f"{cause.party.name}: {cause.error}" if cause else "a party"
-        why = f"{kind} at {where}; retry {taken + 1} of {most}"
-        transition(execution, Status.RETRY, why=why, due_at=due, retries=execution.retries | {kind: taken + 1})
+        why = f"{kind} at {why}; retry {taken + 1} of {most}"
+        retries = execution.retries | {kind: taken + 1}
+        transition(execution, Status.RETRY, why=why, due_at=due, retries=retries, **fields)
         return
-    where = f"{cause.party.name}: {cause.error}" if cause else "a party stopped without saying why"
-    transition(
-        execution, Status.FAILURE, why=where, **({} if cause else {"error": where, "error_type": "AlgorithmError"})
-    )
+    transition(execution, Status.FAILURE, why=why, **fields)
 
 
 def _policy_of(kind: str) -> tuple[str, float, bool] | None:

@@ -41,8 +41,8 @@ RUN_ENDED = frozenset({RunStatus.SUCCESS, RunStatus.FAILURE, RunStatus.STOPPED, 
 
 TRANSITIONS: dict[Status, frozenset[Status]] = {
     Status.AWAITING_APPROVAL: frozenset({Status.QUEUED, Status.CANCELLED}),
-    # FAILURE without having run: a party never had a worker in time
-    Status.QUEUED: frozenset({Status.DISPATCHED, Status.CANCELLED, Status.FAILURE}),
+    # Without having run: a party never had a worker in time, or its host's checks failed
+    Status.QUEUED: frozenset({Status.DISPATCHED, Status.CANCELLED, Status.FAILURE, Status.RETRY}),
     # SUCCESS straight away: all events of a short run can arrive in one batch
     Status.DISPATCHED: frozenset({Status.RUNNING, Status.SUCCESS, Status.FAILURE, Status.RETRY, Status.CANCELLING}),
     Status.RUNNING: frozenset({Status.SUCCESS, Status.FAILURE, Status.RETRY, Status.CANCELLING}),

@@ -11,7 +11,8 @@ from django.utils import timezone
 from redis import Redis
 from rq.serializers import JSONSerializer
 
-from executions.models import Execution, PartyRun, PortLease
+from executions.dispatch import Dispatcher
+from executions.models import Execution, PartyCheck, PartyRun, PortLease
 from executions.recovery import Recovery
 from executions.settle import settle
 from executions.states import RunStatus, Status
@@ -27,6 +28,18 @@ def add_worker(connection: Redis, party: str, name: str = "1", standby: str = "r
     connection.expire(key, 60)
     connection.sadd(f"rq:workers:{party}", key)
     return key
+
+
+def pass_checks() -> None:
+    """Every host that was asked for pre-flight checks has found nothing wrong."""
+    PartyCheck.objects.filter(answered_at=None).update(answered_at=timezone.now(), results=[], facts={})
+
+
+def dispatch(dispatcher: Dispatcher) -> bool:
+    """The dispatcher's steps around the hosts' checks. Returns whether anything was dispatched or repaired."""
+    did = dispatcher.step()
+    pass_checks()
+    return dispatcher.step() or did
 
 
 def take(connection: Redis, run: PartyRun, worker: str) -> None:

@@ -11,6 +11,7 @@ from django.db import connection as database
 from django.utils import timezone
 from redis import Redis
 
+from controlplane.environment import environment
 from controlplane.models import Party
 from executions.completion import complete
 from executions.dispatch import Dispatcher
@@ -18,14 +19,14 @@ from executions.models import Execution, PartyRun, PortLease
 from executions.slots import Slots, find_slots
 from executions.states import Status
 from tests.composed import documents, make_parties
-from tests.simulated import add_worker, finish, job_of, status, submit
+from tests.simulated import add_worker, dispatch, finish, job_of, status, submit
 
 
 def test_it_enqueues_one_job_per_party_with_leased_ports(parties: dict[str, Party], connection: Redis) -> None:
     for party in parties:
         add_worker(connection, party)
     execution = submit()
-    assert Dispatcher(connection).step()
+    assert dispatch(Dispatcher(connection))
     execution.refresh_from_db()
     assert (execution.status, execution.attempt) == (Status.DISPATCHED, 1)
     for run in execution.runs.select_related("party"):
@@ -56,7 +57,7 @@ def test_it_sends_every_party_the_same_documents_but_for_its_own_name(parties: d
 def test_it_claims_all_parties_or_none(parties: dict[str, Party], connection: Redis) -> None:
     add_worker(connection, "alice")
     execution = submit()
-    assert not Dispatcher(connection).step()
+    assert not dispatch(Dispatcher(connection))
     execution.refresh_from_db()
     assert execution.status == Status.QUEUED
     assert execution.waiting_for == "bob has no live worker; start `manage.py rqworker bob` on bob's host"
@@ -76,14 +77,12 @@ def test_it_says_when_no_coordinator_looks_at_it(parties: dict[str, Party], conn
 def test_it_fails_an_execution_whose_party_stays_without_a_worker(
     parties: dict[str, Party], connection: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from executions import dispatch
-
     execution = submit()
     dispatcher = Dispatcher(connection)
-    dispatcher.step()
+    dispatch(dispatcher)
     assert status(execution) == Status.QUEUED
-    monkeypatch.setattr(dispatch.environment, "worker_grace_seconds", 0)
-    dispatcher.step()
+    monkeypatch.setattr(environment, "worker_grace_seconds", 0)
+    dispatch(dispatcher)
     execution.refresh_from_db()
     assert (execution.status, execution.error_type, execution.error_party, execution.error_stage) == (
         Status.FAILURE,
@@ -99,10 +98,10 @@ def test_it_fails_an_execution_that_waited_longer_than_its_limit(parties: dict[s
         add_worker(connection, party)
     first, second = submit(), submit(dispatch_limit_seconds=60)
     dispatcher = Dispatcher(connection)
-    dispatcher.step()
+    dispatch(dispatcher)
     assert (status(first), status(second)) == (Status.DISPATCHED, Status.QUEUED)
     Execution.objects.filter(pk=second.pk).update(queued_at=timezone.now() - timedelta(seconds=61))
-    dispatcher.step()
+    dispatch(dispatcher)
     assert status(second) == Status.FAILURE
     assert second.error == "was not dispatched within 60 s: all workers of alice, bob are busy"
 
@@ -112,7 +111,7 @@ def test_it_lets_nothing_wait_for_ever_behind_what_is_more_urgent(parties: dict[
         add_worker(connection, party)
     old, urgent = submit(), submit(priority=5)
     Execution.objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(minutes=6))
-    Dispatcher(connection).step()
+    dispatch(Dispatcher(connection))
     assert (status(old), status(urgent)) == (Status.DISPATCHED, Status.QUEUED)
 
 
@@ -129,7 +128,7 @@ def test_it_holds_parties_for_the_first_alone_of_those_who_share_one(
     Execution.objects.filter(pk=waiting[2].pk).update(
         documents=documents() | {"sf_init_config": {"parties": ["carol", "dave"]}}
     )
-    Dispatcher(connection).step()
+    dispatch(Dispatcher(connection))
     assert [status(e) for e in waiting] == [Status.QUEUED, Status.QUEUED, Status.DISPATCHED]
 
 
@@ -139,8 +138,8 @@ def test_it_goes_by_priority_then_age_and_never_above_the_slots(parties: dict[st
     old, new, urgent = submit(), submit(), submit(priority=5)
     dispatcher = Dispatcher(connection)
     for expected in (urgent, old, new):
-        assert dispatcher.step()
-        assert not dispatcher.step()
+        assert dispatch(dispatcher)
+        assert not dispatch(dispatcher)
         assert status(expected) == Status.DISPATCHED
         assert PartyRun.objects.filter(released_at=None).count() == 2
         finish(expected)
@@ -152,7 +151,7 @@ def test_it_uses_several_workers_of_a_party(parties: dict[str, Party], connectio
         add_worker(connection, party, "1")
         add_worker(connection, party, "2")
     executions = [submit() for _ in range(3)]
-    Dispatcher(connection).step()
+    dispatch(Dispatcher(connection))
     assert [status(e) for e in executions] == [Status.DISPATCHED, Status.DISPATCHED, Status.QUEUED]
     assert executions[2].waiting_for == "all workers of alice, bob are busy"
     ports = list(PortLease.objects.values_list("party", "port"))
@@ -165,7 +164,7 @@ def test_it_says_when_all_ports_are_leased(parties: dict[str, Party], connection
         add_worker(connection, party, "1")
         add_worker(connection, party, "2")
     first, second = submit(), submit()
-    Dispatcher(connection).step()
+    dispatch(Dispatcher(connection))
     assert (status(first), status(second)) == (Status.DISPATCHED, Status.QUEUED)
     assert second.waiting_for.startswith("all ports of bob")
 
@@ -179,24 +178,24 @@ def test_it_lets_what_fits_go_past_what_does_not_but_not_for_ever(
 
     def between(*names: str) -> Execution:
         execution = submit()
-        Execution.objects.filter(pk=execution.pk).update(parties=list(names))
-        execution.refresh_from_db()
+        execution.documents["sf_init_config"]["parties"] = execution.parties = list(names)
+        execution.save()
         return execution
 
     busy = between("alice", "bob")
     dispatcher = Dispatcher(connection)
-    dispatcher.step()
+    dispatch(dispatcher)
     assert status(busy) == Status.DISPATCHED
     blocked, small = between("bob", "carol"), between("carol")
-    dispatcher.step()
+    dispatch(dispatcher)
     assert (status(blocked), status(small)) == (Status.QUEUED, Status.DISPATCHED)
     finish(small)
     later = between("carol")
     Execution.objects.filter(pk=blocked.pk).update(queued_at=timezone.now() - timedelta(minutes=1))
-    dispatcher.step()
+    dispatch(dispatcher)
     assert (status(blocked), status(later)) == (Status.QUEUED, Status.QUEUED), "carol is held for the one that waited"
     finish(busy)
-    dispatcher.step()
+    dispatch(dispatcher)
     assert (status(blocked), status(later)) == (Status.DISPATCHED, Status.QUEUED)
 
 
@@ -210,13 +209,13 @@ def test_it_repairs_a_crash_between_commit_and_enqueue(
     with monkeypatch.context() as patch:
         patch.setattr(Dispatcher, "_enqueue", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            dispatcher.step()
+            dispatch(dispatcher)
     assert connection.llen("rq:queue:alice") == 0
-    Dispatcher(connection).step()
+    dispatch(Dispatcher(connection))
     assert connection.llen("rq:queue:alice") == connection.llen("rq:queue:bob") == 1
     # and one between the enqueuing and the note of it
     PartyRun.objects.update(enqueued_at=None)
-    Dispatcher(connection).step()
+    dispatch(Dispatcher(connection))
     assert connection.llen("rq:queue:alice") == connection.llen("rq:queue:bob") == 1
 
 
@@ -231,7 +230,7 @@ def test_it_never_dispatches_twice_with_two_coordinators_at_once(connection: Red
     def coordinate() -> None:
         try:
             for _ in range(3):
-                Dispatcher(connection).step()
+                dispatch(Dispatcher(connection))
         except BaseException as error:
             errors.append(error)
         finally:
@@ -255,11 +254,11 @@ def test_it_waits_for_a_process_that_can_begin_at_once_and_says_so(
     add_worker(connection, "alice")
     key = add_worker(connection, "bob", standby="starting")
     execution = submit()
-    Dispatcher(connection).step()
+    dispatch(Dispatcher(connection))
     assert status(execution) == Status.QUEUED
     assert execution.waiting_for == "the next process of bob is still importing SecretFlow"
     connection.hset(key, "standby", "ready")
-    Dispatcher(connection).step()
+    dispatch(Dispatcher(connection))
     assert status(execution) == Status.DISPATCHED
 
 
@@ -268,7 +267,7 @@ def test_it_says_for_whom_a_party_is_kept(parties: dict[str, Party], connection:
     first, second = submit(), submit()
     Execution.objects.filter(pk=first.pk).update(queued_at=timezone.now() - timedelta(minutes=1))
     Execution.objects.filter(pk=second.pk).update(parties=["bob"])
-    Dispatcher(connection).step()
+    dispatch(Dispatcher(connection))
     assert status(second) == Status.QUEUED
     assert second.waiting_for == "bob is kept for an execution that has waited longer"
 
@@ -278,7 +277,7 @@ def test_it_lets_a_retry_keep_its_place(parties: dict[str, Party], connection: R
     Execution.objects.filter(pk=first.pk).update(queued_at=timezone.now())
     for party in parties:
         add_worker(connection, party)
-    Dispatcher(connection).step()
+    dispatch(Dispatcher(connection))
     assert (status(first), status(second)) == (Status.DISPATCHED, Status.QUEUED)
 
 
@@ -300,7 +299,7 @@ def test_it_is_not_stopped_by_keys_of_the_wrong_kind(parties: dict[str, Party], 
     connection.sadd("rq:workers:alice", "junk")
     connection.set("junk", "junk", ex=60)
     execution = submit()
-    Dispatcher(connection).step()
+    dispatch(Dispatcher(connection))
     assert status(execution) == Status.QUEUED
     assert "bob has no live worker" in execution.waiting_for
 
@@ -310,6 +309,6 @@ def test_it_dispatches_past_a_queue_that_a_party_replaced(parties: dict[str, Par
         add_worker(connection, party)
     connection.set("rq:queue:bob", "junk")
     execution = submit()
-    Dispatcher(connection).step()
+    dispatch(Dispatcher(connection))
     assert status(execution) == Status.DISPATCHED
     assert connection.llen("rq:queue:alice") == connection.llen("rq:queue:bob") == 1

@@ -21,15 +21,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from redis import Redis
 
+from controlplane.environment import environment
 from controlplane.models import Party
-from executions import dispatch, settle
+from executions import settle
 from executions.dispatch import Dispatcher
 from executions.listener import Listener
 from executions.models import Execution, NotCancellable, PartyRun, PortLease
 from executions.recovery import Recovery
 from executions.states import ENDED, RUN_ENDED, TRANSITIONS, Status
 from tests.composed import documents
-from tests.simulated import add_worker
+from tests.simulated import add_worker, dispatch
 from workers.events import FAILURE, RUNNING, SUCCESS, Publisher
 
 PARTIES = ("alice", "bob", "carol")
@@ -81,7 +82,7 @@ class Life(RuleBasedStateMachine):
     def coordinate(self) -> None:
         self.listener.step()
         self.recovery.step()
-        self.dispatcher.step()
+        dispatch(self.dispatcher)
 
     # --- operators
 
@@ -229,7 +230,7 @@ class Life(RuleBasedStateMachine):
         self.new_coordinator()
 
     def coordinate_committing(self) -> None:
-        for one in (self.listener.step, self.recovery.step, self.dispatcher.step):
+        for one in (self.listener.step, self.recovery.step, lambda: dispatch(self.dispatcher)):
             try:
                 one()
             except Killed:
@@ -341,7 +342,7 @@ def test_it_keeps_its_promises_whatever_happens_in_whatever_order(
     # Time is not waited for: what must last a while lasts no time, and retries are due when time passes
     monkeypatch.setattr(Recovery, "GRACE_SECONDS", 0)
     monkeypatch.setattr(Recovery, "_has_been", lambda *_: True)
-    monkeypatch.setattr(dispatch.environment, "worker_grace_seconds", 0)
+    monkeypatch.setattr(environment, "worker_grace_seconds", 0)
     monkeypatch.setattr(Listener, "CLAIM_AFTER_MS", 0)
     monkeypatch.setattr(
         settle,

@@ -15,7 +15,7 @@ from executions.models import Execution, NotCancellable, PartyRun, PortLease
 from executions.recovery import Recovery
 from executions.settle import settle
 from executions.states import RunStatus, Status, transition
-from tests.simulated import add_worker, begin, finish, settle_down, status, submit, take
+from tests.simulated import add_worker, begin, dispatch, finish, settle_down, status, submit, take
 from workers.jobs import STOP_MARK
 
 
@@ -25,7 +25,7 @@ def dispatched(parties: dict[str, Party], connection: Redis, monkeypatch: pytest
     for party in parties:
         add_worker(connection, party)
     execution = submit()
-    Dispatcher(connection).step()
+    dispatch(Dispatcher(connection))
     execution.refresh_from_db()
     return execution
 
@@ -52,7 +52,7 @@ def test_it_finds_a_lost_worker_stops_the_other_party_and_retries(dispatched: Ex
     recovery.step()
     assert status(dispatched) == Status.QUEUED
     add_worker(connection, "bob", "2")
-    Dispatcher(connection).step()
+    dispatch(Dispatcher(connection))
     assert (status(dispatched), dispatched.attempt) == (Status.DISPATCHED, 2)
     assert [c.to_status for c in dispatched.changes.all()] == [
         "QUEUED", "DISPATCHED", "RUNNING", "RETRY", "QUEUED", "DISPATCHED",

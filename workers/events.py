@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -141,6 +141,11 @@ def append_to_stream(connection: Redis, party: str, lines: list[str]) -> None:
         for line in lines:
             pipeline.xadd(stream_of(party), {"event": line})
         pipeline.execute()
+
+
+def report(connection: Redis, party: str, kind: str, content: Mapping[str, Any]) -> None:
+    """Tell the control plane something that is no event of a run. It is not kept: raises RedisError or OSError."""
+    connection.xadd(stream_of(party), {kind: json.dumps(content, separators=(",", ":"))})
 
 
 class Journal:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, ValidationError
 
@@ -20,6 +20,7 @@ from workers.documents import DATASET_NAME, DatasetName, Document, PartyName
 from workers.errors import ConfigError
 from workers.executors.base import Security
 from workers.problems import problems_of
+from workers.tables import column_types, count_rows
 from workers.validation import Run
 
 if sys.version_info >= (3, 11):
@@ -37,6 +38,10 @@ class DatasetEntry(Document):
 class Policy(Document):
     task_types: list[str] = Field(description='Task types this party takes part in; ["*"] for all.')
     peers: list[PeerName] = Field(description='Parties it computes with; ["*"] for all.')
+    publish: Literal["nothing", "columns", "counts"] = Field(
+        default="columns",
+        description="What the control plane is told of this party's tables: columns and types, or row counts too.",
+    )
     security: Security = Field(
         default="production", description="trial lowers the checks of security: for data that is no secret."
     )
@@ -184,6 +189,18 @@ class PartyHost:
             return path, origin if isinstance(origin, str) else None
         # Names no other dataset: what else a party has is its own affair
         raise ConfigError(f"{self.name} has no dataset {name!r}; register it in party.toml on {self.name}'s host")
+
+    def describe(self, name: str, path: Path) -> dict[str, Any]:
+        """``columns``, name to type, and ``rows`` of a table. Raises ConfigError."""
+        return {"columns": column_types(path, name), "rows": count_rows(path, name)}
+
+    def publishes(self, what: str) -> bool:
+        """Whether the control plane may be told this of a table: ``columns`` or ``rows``."""
+        return self.policy.publish == "counts" or (self.policy.publish == "columns" and what == "columns")
+
+    def registered(self) -> dict[str, Path]:
+        """The tables that party.toml registers, by name."""
+        return dict(self._paths)
 
     def keep_output(self, name: str, source: Path, execution: str) -> None:
         """Make ``source`` (on the same file system) the output ``name``, replacing an older one at once."""

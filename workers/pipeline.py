@@ -79,6 +79,55 @@ def execute_secretflow_task(
     return _TaskRun(runtime or Runtime.from_environment(), task_request_id, documents).execute()
 
 
+def accept(host: PartyHost, documents: dict[str, Any]) -> Run:
+    """The typed run, as this host takes part in it. Raises ConfigError where it does not: a party trusts nobody."""
+    cluster = validate(documents, host).cluster
+    if cluster.self_party != host.name:
+        raise ConfigError(f"the documents are for {cluster.self_party or 'no party'}, this host is {host.name}")
+    if not cluster.cluster:
+        raise ConfigError("sf_init_config.cluster is empty; it is filled in at dispatch")
+    run = validate(host.localized(documents), host)
+    host.check(run)
+    if host.name not in run.task.data_sources:
+        raise ConfigError(f"task_config.data_sources names no dataset of {host.name}")
+    return run
+
+
+def session_of(host: PartyHost, run: Run, path: Path, origin: str | None, workdir: Path) -> Session:
+    """What an executor needs to look at its parameters and its table; to compute it needs more."""
+    return Session(
+        party=host.name,
+        parties=run.cluster.parties,
+        task=run.task,
+        input_path=path,
+        input_origin=origin,
+        workdir=workdir,
+    )
+
+
+def check_ports(host: PartyHost, run: Run) -> None:
+    """Raise ResourceError if something already listens where this party is to listen."""
+    mine = run.cluster.cluster[host.name]
+    rendezvous.check_free(mine.listen_addr or mine.address)
+    for layer, document in run.devices.items():
+        for endpoint in DEVICE_REGISTRY[layer].listens(document, host.name):
+            rendezvous.check_free(endpoint)
+
+
+def meet_peers(host: PartyHost, run: Run, documents: dict[str, Any], name: str, timeout: float = 30) -> None:
+    """Return when every party of the run is here. ``name`` keeps meetings apart. Raises as ``rendezvous.meet``."""
+    endpoints = run.cluster.cluster
+    mine = endpoints[host.name]
+    rendezvous.meet(
+        host.name,
+        mine.listen_addr or mine.address,
+        {p: a.address for p, a in endpoints.items() if p != host.name},
+        job_name=name,
+        digest=_digest(documents),
+        timeout=timeout,
+    )
+
+
 class _TaskRun:
     #: How long a failed party stays, so that its error reaches the peers before its links break.
     LINGER_SECONDS = 1.0
@@ -142,17 +191,8 @@ class _TaskRun:
         }
 
     def _run(self) -> dict[str, Any]:
-        run = validate(self.documents, self.host)
+        run = accept(self.host, self.documents)
         cluster = run.cluster
-        if cluster.self_party != self.host.name:
-            raise ConfigError(
-                f"the documents are for {cluster.self_party or 'no party'}, this host is {self.host.name}"
-            )
-        if not cluster.cluster:
-            raise ConfigError("sf_init_config.cluster is empty; it is filled in at dispatch")
-        run = validate(self.host.localized(self.documents), self.host)
-        cluster = run.cluster
-        self.host.check(run)
         session = self._session(run)
         executor = run.executor(session)
         params = executor.validate_params(run.task.algorithm_params)
@@ -182,10 +222,7 @@ class _TaskRun:
         return metadata | ({"outputs": self.kept} if self.kept else {})
 
     def _session(self, run: Run) -> Session:
-        source = run.task.data_sources.get(self.host.name)
-        if source is None:
-            raise ConfigError(f"task_config.data_sources names no dataset of {self.host.name}")
-        path, origin = self.host.dataset(source)
+        path, origin = self.host.dataset(run.task.data_sources[self.host.name])
         self.workdir_lock = self.host.claim_workdir(self.workdir)
         temporary = self.workdir / "tmp"
         temporary.mkdir(mode=0o700)
@@ -193,16 +230,10 @@ class _TaskRun:
         # SecretFlow's PSI leaves sorted keys and intersection rows under TMPDIR
         os.environ["TMPDIR"] = str(temporary)
         tempfile.tempdir = None
-        return Session(
-            party=self.host.name,
-            parties=run.cluster.parties,
-            task=run.task,
-            input_path=path,
-            input_origin=origin,
-            workdir=self.workdir,
-            progress=self._progress,
-            keep_output=lambda file: self._keep_output(run.task.outputs[self.host.name], file),
-        )
+        session = session_of(self.host, run, path, origin, self.workdir)
+        session.progress = self._progress
+        session.keep_output = lambda file: self._keep_output(run.task.outputs[self.host.name], file)
+        return session
 
     def _progress(self, fraction: float) -> None:
         self.publisher.progress(fraction)
@@ -216,20 +247,8 @@ class _TaskRun:
 
     def _start_cluster(self, run: Run) -> None:
         cluster = run.cluster
-        mine = cluster.cluster[self.host.name]
-        listen = mine.listen_addr or mine.address
-        spu = run.devices.get("spu_config")
-        if spu:
-            for node in spu.nodes:
-                if node.party == self.host.name:
-                    rendezvous.check_free(node.listen_address or node.address)
-        rendezvous.meet(
-            self.host.name,
-            listen,
-            {p: a.address for p, a in cluster.cluster.items() if p != self.host.name},
-            job_name=self.job_name,
-            digest=_digest(self.documents),
-        )
+        check_ports(self.host, run)
+        meet_peers(self.host, run, self.documents, self.job_name)
         import secretflow as sf
 
         quicken_links()

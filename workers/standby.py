@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -60,15 +61,37 @@ class Standby:
         # Over the pipe, not in the arguments: the URL may carry a password
         self._write({"worker": worker, "redis_url": redis_url, "host": host.as_message(), "parent": os.getpid()})
         self._ready = False
+        #: Several threads ask whether it is ready.
+        self._listening = threading.Lock()
 
     def is_ready(self, wait: float = 0) -> bool:
         """Whether it has imported everything; waits up to ``wait`` seconds for it, less if it ended instead."""
-        assert self.process.stdout
         if self.process.poll() is not None:
             return False
-        if not self._ready and select.select([self.process.stdout], [], [], wait)[0]:
-            self._ready = self.process.stdout.readline() == READY
+        with self._listening:
+            if not self._ready and self._speaks(wait):
+                assert self.process.stdout
+                self._ready = self.process.stdout.readline() == READY
         return self._ready
+
+    def ask(self, question: dict[str, Any], interval: float, still_waiting: Callable[[], None]) -> Any:
+        """Its answer, as JSON; None if it ended before. ``still_waiting`` is called every ``interval`` seconds.
+
+        A job that it is given meanwhile begins after the answer.
+        """
+        try:
+            self._write(question)
+            while not self._speaks(interval):
+                still_waiting()
+            assert self.process.stdout
+            return json.loads(self.process.stdout.readline() or b"null")
+        except (BrokenPipeError, ValueError):
+            return None
+
+    def _speaks(self, wait: float) -> bool:
+        """Whether there is something to read, or the process has ended."""
+        assert self.process.stdout
+        return bool(select.select([self.process.stdout], [], [], wait)[0])
 
     def take(self, order: dict[str, Any]) -> None:
         """Give it its job. Raises BrokenPipeError if it is gone."""
@@ -148,7 +171,7 @@ def main() -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    from workers import jobs, pipeline
+    from workers import jobs, pipeline, preflight
     from workers.connection import connect
 
     jobs.install_gate()
@@ -156,12 +179,14 @@ def main() -> None:
     connection = connect(hello["redis_url"])
     pipeline.runtime = pipeline.Runtime(PartyHost.from_message(hello["host"]), connection, hello["worker"])
     answers.write(READY)
-    answers.close()
-
-    line = sys.stdin.buffer.readline()
-    if not line:  # the worker is shutting down
-        os._exit(0)
-    perform(json.loads(line), hello)
+    while line := sys.stdin.buffer.readline():
+        order = json.loads(line)
+        if "preflight" not in order:
+            answers.close()
+            perform(order, hello)
+        answer = preflight.check(pipeline.runtime.host, order["preflight"])
+        answers.write(json.dumps(answer).encode() + b"\n")
+    os._exit(0)  # the worker is shutting down
 
 
 def perform(order: dict[str, Any], hello: dict[str, Any]) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from workers.errors import ConfigError
+
+_MISFIT = "dataset {} has a line that does not fit its columns or is not UTF-8"
 
 
 def column_types(path: Path, dataset: str) -> dict[str, str]:
@@ -32,6 +36,33 @@ def column_types(path: Path, dataset: str) -> dict[str, str]:
     if len(set(names)) != len(names):
         raise ConfigError(f"dataset {dataset} names a column twice; each column needs its own name")
     return {field.name: _type_name(field.type) for field in schema}
+
+
+def differences(registered: Mapping[str, str], found: Mapping[str, str]) -> list[tuple[str, bool]]:
+    """How a table's columns differ from those registered, in words, and whether a task can fail for it."""
+    lines = []
+    for column, kind in registered.items():
+        if column not in found:
+            lines.append((f"column {column!r} is gone", True))
+        elif found[column] != kind:
+            # A column of whole numbers may well be registered as float
+            lines.append((f"column {column!r} is {found[column]}, not {kind}", "str" in (kind, found[column])))
+    lines += [(f"column {column!r} is new", False) for column in found if column not in registered]
+    return lines
+
+
+def count_rows(path: Path, dataset: str) -> int:
+    """Read in blocks, whatever the size. Raises ConfigError."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    first = next(iter(column_types(path, dataset)))
+    options = csv.ConvertOptions(include_columns=[first], column_types={first: pa.binary()})
+    try:
+        with csv.open_csv(path, convert_options=options) as reader:
+            return sum(block.num_rows for block in reader)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _unreadable(error, _MISFIT.format(dataset)) from None
 
 
 def read_columns(path: Path, dataset: str, columns: list[str]) -> Any:
@@ -65,11 +96,17 @@ def read_columns(path: Path, dataset: str, columns: list[str]) -> Any:
 
 def check_keys(path: Path, dataset: str, keys: list[str]) -> None:
     """Raise ConfigError unless each row has keys, of its own: PSI takes that for given and does not always notice."""
+    _types_of(path, dataset, keys)
+    found = path.stat()
+    _check_keys(path, dataset, tuple(keys), (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+
+
+@lru_cache(maxsize=8)  # of what passed: the process that did the pre-flight checks mostly runs the job, too
+def _check_keys(path: Path, dataset: str, keys: tuple[str, ...], state: tuple[int, ...]) -> None:
     import pyarrow.compute as pc
 
-    _types_of(path, dataset, keys)
     # As text, as PSI compares them: 1 and 1.0 are different keys
-    table = _read(path, dataset, keys, dict.fromkeys(keys, "string"))
+    table = _read(path, dataset, list(keys), dict.fromkeys(keys, "string"))
     if table.num_rows == 0:
         raise ConfigError(f"dataset {dataset} has no rows")
     with path.open("rb") as file:
@@ -116,8 +153,7 @@ def _read(path: Path, dataset: str, columns: list[str], types: dict[str, str] | 
     try:
         return csv.read_csv(path, convert_options=options)
     except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
-        text = f"dataset {dataset} has a line that does not fit its columns or is not UTF-8"
-        raise _unreadable(error, text) from None
+        raise _unreadable(error, _MISFIT.format(dataset)) from None
 
 
 def _unreadable(error: Exception, text: str) -> ConfigError:

@@ -23,6 +23,7 @@ from workers.errors import ConfigError
 from workers.events import FAILURE, Journal, Publisher, stream_of
 from workers.jobs import PartyJob, install_gate
 from workers.party import PartyHost, remove_run_files
+from workers.preflight import Desk
 from workers.standby import ABANDONED, Standby
 
 log = logging.getLogger(__name__)
@@ -94,6 +95,8 @@ class PartyWorker(Worker):
         super().bootstrap(*args, **kwargs)
         self._alive.set()
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+        desk = Desk(self.host, connect(self.redis_url), self.name, lambda: self._standby)
+        threading.Thread(target=desk.serve, args=[self._alive], name="pre-flight", daemon=True).start()
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
         worked = super().work(*args, **kwargs)

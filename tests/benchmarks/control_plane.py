@@ -63,7 +63,7 @@ def dispatch_of_long_queues(console: Console) -> None:
     from executions.dispatch import Dispatcher
     from executions.models import Execution, PartyRun
     from tests.composed import documents
-    from tests.simulated import add_worker
+    from tests.simulated import add_worker, dispatch
 
     connection = redis_connection()
     names = [f"party-{number:03}" for number in range(PARTIES)]
@@ -90,7 +90,7 @@ def dispatch_of_long_queues(console: Console) -> None:
         for step in ("first", "second", "idle"):
             with CaptureQueriesContext(database) as queries:
                 started = time.perf_counter()
-                dispatcher.step()
+                dispatch(dispatcher)
                 found[step] = time.perf_counter() - started
             found[f"{step} queries"] = len(queries)
         found["dispatched"] = PartyRun.objects.count() // 2

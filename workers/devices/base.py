@@ -32,6 +32,11 @@ class Device(ABC):
         """The document as sent to the parties. ``endpoints``: party to ``host:port`` leased for this device."""
         return document
 
+    @classmethod
+    def listens(cls, document: Any, party: str) -> list[str]:
+        """The ``host:port`` at which this party listens for the device, as the completed document says."""
+        return []
+
     #: Ports each party needs for this device.
     ports: ClassVar[int] = 0
 

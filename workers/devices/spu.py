@@ -121,6 +121,10 @@ class SPU(Device):
             )
 
     @classmethod
+    def listens(cls, document: SPUConfig, party: str) -> list[str]:
+        return [node.listen_address or node.address for node in document.nodes if node.party == party]
+
+    @classmethod
     def complete(cls, document: dict[str, Any], endpoints: dict[str, str]) -> dict[str, Any]:
         return document | {"nodes": [{"party": p, "address": a} for p, a in endpoints.items()]}
 

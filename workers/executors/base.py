@@ -48,9 +48,9 @@ class Session:
     #: Private directory, removed when the run ends.
     workdir: Path
     #: Reports progress, 0 to 1.
-    progress: Callable[[float], None]
-    #: Keeps a finished file as this party's output; the second argument names the columns it has.
-    keep_output: Callable[[Path], None]
+    progress: Callable[[float], None] = lambda fraction: None
+    #: Keeps a finished file as this party's output.
+    keep_output: Callable[[Path], None] = lambda path: None
     #: The execution whose output the input is, if it is one: rows of one execution's outputs line up.
     input_origin: str | None = None
     #: Live devices by name, such as ``spu``.

@@ -26,7 +26,7 @@ class Command(RQWorker):
         try:
             PartyHost.load(environment.party_toml)
             # Asked here: django-rq's command shows a refused connection in redis-py's own words
-            _connect().ping()
+            connect_to_redis().ping()
             super().handle(*args, **options)
         except ConfigError as error:
             raise CommandError(str(error)) from None
@@ -40,7 +40,7 @@ class Command(RQWorker):
             ) from None
 
 
-def _connect() -> Redis:
+def connect_to_redis() -> Redis:
     try:
         return connect(environment.redis_url)
     except ValueError:  # its text may hold a part of the password

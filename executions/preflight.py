@@ -1,0 +1,107 @@
+"""Asks the parties' hosts for their pre-flight checks, and judges what they answer."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import transaction
+from redis import Redis
+
+from controlplane.models import Dataset, Party
+from executions.completion import complete, ports_needed
+from executions.connection import drop_foreign
+from executions.models import Execution, PartyCheck, Preflight
+from executions.slots import free_ports
+from workers.errors import ERRORS, NetworkError
+from workers.preflight import requests_of
+
+#: A list of requests that nobody takes is dropped after this long, in seconds.
+REQUEST_LIFETIME = 30
+#: Requests kept in one party's list.
+REQUESTS_KEPT = 100
+
+
+class CannotCheck(Exception):
+    """The checks cannot be asked for now; says why."""
+
+
+def request(
+    connection: Redis,
+    documents: Mapping[str, Any],
+    *,
+    execution: Execution | None = None,
+    name: str = "",
+    by: Any = None,
+) -> Preflight:
+    """Ask all parties of valid documents, at once. Raises CannotCheck or RedisError."""
+    names: list[str] = documents["sf_init_config"]["parties"]
+    parties = {p.name: p for p in Party.objects.filter(name__in=names)}
+    if missing := [name for name in names if name not in parties]:
+        raise CannotCheck(f"{', '.join(missing)}: no longer registered")
+    wanted = ports_needed(documents)
+    ports: dict[str, list[int]] = {}
+    for party in names:
+        free = free_ports(parties[party])
+        if len(free) < wanted:
+            first, last = parties[party].port_first, parties[party].port_last
+            raise CannotCheck(f"all ports of {party} ({first}-{last}) are leased")
+        # Not the next one in order: a port that something else occupies is then soon passed by
+        ports[party] = random.sample(free, wanted)
+    with transaction.atomic():
+        preflight = Preflight.objects.create(execution=execution, name=name, requested_by=by)
+        PartyCheck.objects.bulk_create(
+            PartyCheck(preflight=preflight, party=parties[party], ports=ports[party]) for party in names
+        )
+    _send(connection, preflight, documents, parties, ports)
+    return preflight
+
+
+def _send(
+    connection: Redis,
+    preflight: Preflight,
+    documents: Mapping[str, Any],
+    parties: Mapping[str, Party],
+    ports: Mapping[str, list[int]],
+) -> None:
+    endpoints = {party: [f"{parties[party].address}:{port}" for port in found] for party, found in ports.items()}
+    sources = documents["task_config"]["data_sources"]
+    registered = {
+        (party, name): columns
+        for party, name, columns in Dataset.objects.filter(
+            party__in=parties.values(), name__in=sources.values()
+        ).values_list("party__name", "name", "columns")
+    }
+    drop_foreign(connection, [requests_of(party) for party in ports], "list")
+    with connection.pipeline(transaction=True) as pipeline:
+        for party in ports:
+            message = {
+                "preflight": str(preflight.pk),
+                "documents": complete(documents, party, f"{preflight.pk}-1", endpoints),
+                "columns": registered.get((party, sources.get(party, ""))),
+            }
+            pipeline.rpush(requests_of(party), json.dumps(message))
+            pipeline.ltrim(requests_of(party), -REQUESTS_KEPT, -1)
+            # What nobody takes is asked again, if it still matters
+            pipeline.expire(requests_of(party), REQUEST_LIFETIME)
+        pipeline.execute()
+
+
+def latest_of(execution: Execution) -> Preflight | None:
+    """The newest checks since it was queued, if there were any."""
+    return execution.preflights.filter(requested_at__gte=execution.queued_at).order_by("-requested_at").first()
+
+
+def verdict(preflight: Preflight) -> dict[str, str]:
+    """The fields of an execution that its checks stopped; of several causes not a broken link if there is better."""
+    problems = preflight.problems
+    cause = min(problems, key=lambda p: issubclass(ERRORS.get(p.error_type, Exception), NetworkError))
+    more = f" ({len(problems) - 1} more: see the pre-flight checks)" if len(problems) > 1 else ""
+    return {
+        "error": cause.error + more,
+        "error_type": cause.error_type,
+        "error_party": cause.party,
+        "error_stage": "preflight",
+    }

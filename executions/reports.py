@@ -1,0 +1,133 @@
+"""What parties report that is no event of a run: pre-flight checks and the schemas of their datasets.
+
+Not trusted, as events are not: a report counts for the party whose stream it came by, and no other.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Annotated, Any
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+from pydantic import BaseModel, Field, StringConstraints, ValidationError
+
+from controlplane.models import COLUMN_TYPES, Dataset, Party
+from executions.models import PartyCheck
+from workers import datasets, preflight
+from workers.documents import DATASET_NAME
+from workers.errors import ERRORS
+
+log = logging.getLogger(__name__)
+
+REPORT_LIMIT = 2**20
+DATASETS_LIMIT = 1000
+
+
+def read_json(raw: bytes, limit: int) -> Any:
+    """What a party wrote, fit to be stored. Raises ValueError or RecursionError."""
+    if len(raw) > limit:
+        raise ValueError("too long")
+    # PostgreSQL takes no NUL character in text or JSON
+    return json.loads(raw, object_hook=_without_nul, parse_constant=str)
+
+
+def _without_nul(item: dict[str, Any]) -> dict[str, Any]:
+    def clean(value: Any) -> Any:
+        if isinstance(value, str):
+            return value.replace("\0", "")
+        return [clean(v) for v in value] if isinstance(value, list) else value
+
+    return {key.replace("\0", ""): clean(value) for key, value in item.items()}
+
+
+class CheckResult(BaseModel):
+    check: str = Field(max_length=32)
+    error: str = Field(default="", max_length=4000)
+    error_type: str = Field(default="", max_length=64)
+
+
+class PreflightReport(BaseModel):
+    """Without ``checks`` it only says that the checks go on."""
+
+    preflight: UUID
+    worker: str = Field(default="", max_length=200)
+    checks: list[CheckResult] | None = Field(default=None, max_length=50)
+    facts: dict[str, Any] = Field(default_factory=dict)
+
+
+class TableReport(BaseModel):
+    columns: dict[Annotated[str, StringConstraints(min_length=1, max_length=200)], str] | None = None
+    rows: int | None = Field(default=None, ge=0, lt=2**63)
+    error: str = Field(default="", max_length=500)
+
+
+class DatasetsReport(BaseModel):
+    """All tables that the party's party.toml registers."""
+
+    datasets: dict[Annotated[str, StringConstraints(pattern=DATASET_NAME)], TableReport] = Field(
+        max_length=DATASETS_LIMIT
+    )
+
+
+def apply(party: str, kind: str, raw: bytes) -> None:
+    """Record a report, if it is one."""
+    try:
+        content = read_json(raw, REPORT_LIMIT)
+        if kind == preflight.REPORT:
+            _apply_preflight(party, PreflightReport.model_validate(content))
+        else:
+            _apply_datasets(party, DatasetsReport.model_validate(content))
+    except (ValueError, RecursionError) as error:
+        reason = "malformed" if isinstance(error, ValidationError) else str(error)[:100]
+        log.warning("a %s report of %s was dropped: %s", kind, party, reason)
+
+
+KINDS = (preflight.REPORT, datasets.REPORT)
+
+
+def _apply_preflight(party: str, report: PreflightReport) -> None:
+    now = timezone.now()
+    fields: dict[str, Any] = {"heard_at": now, "worker": report.worker}
+    if report.checks is not None:
+        results = [
+            c.model_dump() | ({"error_type": "AlgorithmError"} if c.error and c.error_type not in ERRORS else {})
+            for c in report.checks
+        ]
+        fields |= {"answered_at": now, "results": results, "facts": report.facts}
+    with transaction.atomic():
+        # The first answer counts: a request may have been given to two workers
+        open_checks = PartyCheck.objects.filter(preflight=report.preflight, party__name=party, answered_at=None)
+        if not open_checks.update(**fields):
+            log.warning("%s reported pre-flight checks that nobody waits for", party)
+
+
+def _apply_datasets(party: str, report: DatasetsReport) -> None:
+    now = timezone.now()
+    with transaction.atomic():
+        owner = Party.objects.select_for_update(of=("self",)).filter(name=party).first()
+        if owner is None:
+            return
+        known = {d.name: d for d in owner.datasets.filter(produced_by=None)}
+        taken = set(owner.datasets.exclude(produced_by=None).values_list("name", flat=True))
+        for name, table in report.datasets.items():
+            columns = table.columns and {c: t if t in COLUMN_TYPES else "str" for c, t in table.columns.items()}
+            told = {
+                "reported_columns": columns,
+                "reported_rows": table.rows,
+                "reported_problem": table.error,
+                "reported_at": now,
+            }
+            if name in known:
+                Dataset.objects.filter(pk=known[name].pk).update(**told)
+            elif columns and name not in taken:
+                Dataset.objects.create(party=owner, name=name, columns=columns, **told)
+        gone = [d.pk for name, d in known.items() if name not in report.datasets]
+        Dataset.objects.filter(pk__in=gone).update(
+            reported_columns=None,
+            reported_rows=None,
+            reported_at=now,
+            reported_problem="the party's host has no such dataset: it is not in its party.toml",
+        )

@@ -1,0 +1,209 @@
+"""Pre-flight: what a party's own host says to a run before anyone starts it. Facts leave the host, never rows.
+
+The control plane puts a request into the list ``preflight:<party>``. A worker's :class:`Desk` takes it and has
+the waiting process, which has SecretFlow imported, do the checks; the report goes into the party's stream.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from workers.errors import ConfigError, ResourceError, classify, contract_name
+from workers.events import report
+from workers.party import PartyHost
+from workers.standby import Standby
+from workers.tables import differences
+
+log = logging.getLogger(__name__)
+
+#: Kind of these reports in a party's stream.
+REPORT = "preflight"
+#: How long a party waits for the others, in seconds: all are asked at the same moment.
+MEETING_SECONDS = 5.0
+#: How often a report says that the checks go on, in seconds.
+SIGN_OF_LIFE = 2.0
+
+MIB = 2**20
+#: What a run takes beside what was imported already; measured with PSI of a million rows (3-facts.md section 2).
+MEMORY_BASE, MEMORY_PER_ROW = 256 * MIB, 512
+#: Sorted keys, the intersection and the output, beside each other on the disk.
+DISK_BASE, DISK_PER_BYTE = 64 * MIB, 3
+
+
+def requests_of(party: str) -> str:
+    """The Redis key of the list of requests to a party."""
+    return f"preflight:{party}"
+
+
+def check(host: PartyHost, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Do all checks at this host. Never raises.
+
+    ``request``: ``preflight`` (its id), ``documents`` as this party would be sent them, and ``columns``, the
+    registered schema of its dataset, if there is one. Returns ``checks``, a list of ``check`` with ``error`` and
+    ``error_type`` where it failed, and ``facts``, JSON.
+    """
+    return _Checks(request).of(host)
+
+
+class _Checks:
+    def __init__(self, request: Mapping[str, Any]) -> None:
+        self.request = request
+        self.checks: list[dict[str, Any]] = []
+        self.facts: dict[str, Any] = {"versions": versions(), "cpus": os.cpu_count()}
+
+    def of(self, host: PartyHost) -> dict[str, Any]:
+        with suppress(_Failed):
+            self._run(host)
+        return {"checks": self.checks, "facts": self.facts}
+
+    def _run(self, host: PartyHost) -> None:
+        from workers import pipeline
+
+        documents = self.request["documents"]
+        with self._check("documents"):
+            host = host.reload()
+            host.prepare_directories()
+            run = pipeline.accept(host, documents)
+        with self._check("ports", vital=False):
+            pipeline.check_ports(host, run)
+        if not self.checks[-1].get("error"):
+            with self._check("peers", vital=False):
+                name = f"preflight {self.request['preflight']}"
+                pipeline.meet_peers(host, run, documents, name, MEETING_SECONDS)
+        with self._check("dataset"):
+            name = run.task.data_sources[host.name]
+            path, origin = host.dataset(name)
+            found = host.describe(name, path)
+            self.facts["dataset"] = {k: v for k, v in found.items() if host.publishes(k)}
+            self._compare(name, found["columns"])
+        with self._check("data", vital=False):
+            session = pipeline.session_of(host, run, path, origin, Path(os.environ["TMPDIR"]))
+            run.executor(session).validate_params(run.task.algorithm_params)
+        with self._check("memory", vital=False):
+            needed = MEMORY_BASE + MEMORY_PER_ROW * found["rows"] + 2 * path.stat().st_size
+            self._afford("memory", free_memory(), needed)
+        with self._check("disk", vital=False):
+            needed = DISK_BASE + DISK_PER_BYTE * path.stat().st_size
+            self._afford("disk", shutil.disk_usage(host.output_dir).free, needed)
+
+    @contextmanager
+    def _check(self, name: str, *, vital: bool = True) -> Iterator[None]:
+        entry: dict[str, Any] = {"check": name}
+        self.checks.append(entry)
+        try:
+            yield
+        except Exception as error:
+            failure = classify(error)
+            if not isinstance(error, type(failure)):
+                log.warning("pre-flight check %s failed", name, exc_info=error)
+            entry |= {"error": str(failure), "error_type": contract_name(failure)}
+            if vital:
+                raise _Failed from None
+
+    def _compare(self, dataset: str, found: Mapping[str, str]) -> None:
+        """Raise ConfigError where the table no longer holds what is registered on the control plane."""
+        registered = self.request.get("columns")
+        if not isinstance(registered, Mapping):
+            return
+        if wrong := [line for line, harmful in differences(registered, found) if harmful]:
+            raise ConfigError(
+                f"dataset {dataset} is not as registered: {', '.join(wrong)}; "
+                "correct the table, or publish it again (manage.py publish_datasets) and adapt the task"
+            )
+
+    def _afford(self, what: str, free: int, needed: int) -> None:
+        self.facts[f"free_{what}"] = free
+        if free < needed:
+            raise ResourceError(
+                f"{what} is short on this host: {free // MIB:,} MiB free, the run needs about {needed // MIB:,}; "
+                f"free some, or wait until other runs have ended"
+            )
+
+
+class _Failed(Exception):
+    """A check failed that the others build on."""
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that have to be the same at all parties."""
+    found = {}
+    for package in ("secretflow", "spu"):
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def free_memory() -> int:
+    """Bytes that a new process can take: of the host, or of this container where that is less."""
+    available = next(
+        int(line.split()[1]) * 1024
+        for line in Path("/proc/meminfo").read_text().splitlines()
+        if line.startswith("MemAvailable:")
+    )
+    with suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        most = int((group / "memory.max").read_text())  # "max" where there is no limit
+        available = min(available, most - int((group / "memory.current").read_text()))
+    return available
+
+
+class Desk:
+    """Answers the requests for checks, in a thread of the worker process, also while a job runs."""
+
+    def __init__(self, host: PartyHost, connection: Redis, worker: str, standby: Callable[[], Standby | None]) -> None:
+        self.host, self.connection, self.worker, self._standby = host, connection, worker, standby
+
+    def serve(self, alive: threading.Event) -> None:
+        """Until ``alive`` is cleared."""
+        while alive.is_set():
+            # Asked first: a request belongs to a worker that can answer it at once
+            standby = self._standby()
+            if standby is None or not standby.is_ready():
+                time.sleep(0.05)
+                continue
+            try:
+                taken: Any = self.connection.blpop([requests_of(self.host.name)], timeout=1)
+            except (RedisError, OSError):
+                time.sleep(1)
+                continue
+            if taken:
+                try:
+                    self._answer(taken[1])
+                except (RedisError, OSError) as error:
+                    # Not a loss: what is not answered is asked again
+                    log.warning("a pre-flight report was not delivered: %s", type(error).__name__)
+
+    def _answer(self, raw: bytes) -> None:
+        try:
+            request = json.loads(raw)
+            preflight, _ = str(request["preflight"]), request["documents"]["sf_init_config"]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            log.warning("a malformed request for pre-flight checks was dropped")
+            return
+        standby = self._standby()
+        if standby is None or not standby.is_ready():  # a job took it in this moment
+            self.connection.rpush(requests_of(self.host.name), raw)
+            return
+
+        def say(content: Mapping[str, Any]) -> None:
+            report(self.connection, self.host.name, REPORT, {"preflight": preflight, "worker": self.worker, **content})
+
+        say({})
+        answer = standby.ask({"preflight": request}, SIGN_OF_LIFE, lambda: say({}))
+        if answer is None:
+            error = "the checking process ended before it was done (killed by hand, or for want of memory)"
+            answer = {"checks": [{"check": "process", "error": error, "error_type": "ResourceError"}], "facts": {}}
+        say(answer)
