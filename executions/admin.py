@@ -12,6 +12,7 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
+from redis.exceptions import RedisError
 from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 from unfold.paginator import InfinitePaginator
@@ -19,8 +20,10 @@ from unfold.paginator import InfinitePaginator
 from controlplane.admin import TaskAdmin
 from controlplane.models import Task
 from executions import pages
-from executions.models import Execution, NotCancellable
-from executions.outlook import look_ahead
+from executions import preflight as preflights
+from executions.connection import redis_connection
+from executions.models import Execution, NotCancellable, Preflight
+from executions.outlook import REDIS_AWAY, look_ahead
 from executions.rerun import RerunForm
 from executions.states import Status
 from workers.executors import TASK_EXECUTOR_REGISTRY
@@ -243,10 +246,16 @@ class RunnableTaskAdmin(TaskAdmin):
 
     @action(description="Preview", icon="visibility", permissions=("run",), url_path="preview")
     def preview(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """What would happen if it were run now, and what each party would be sent."""
+        """What would happen if it were run now, what each party would be sent, and what their hosts say to it."""
         task = self.get_object(request, unquote(object_id))
         if task is None or not self.has_view_or_change_permission(request, task):
             raise Http404("There is no such task.")
+        if request.method == "POST":
+            return self._check_at_the_parties(request, task)
+        preflight = self._checks_asked_for(request, task)
+        if preflight and "fragment" in request.GET:
+            headers = {"X-Fragment": "1", "Cache-Control": "no-store"}
+            return TemplateResponse(request, "executions/checks_live.html", pages.checked(preflight), headers=headers)
         outlook = look_ahead(task.documents())
         context = self.admin_site.each_context(request) | {
             "title": f"Preview of {task}",
@@ -256,7 +265,26 @@ class RunnableTaskAdmin(TaskAdmin):
             "sent": [(party, pages.as_text(documents)) for party, documents in outlook.documents.items()],
             "back": reverse("admin:controlplane_task_change", args=[task.pk]),
         }
-        return TemplateResponse(request, "executions/outlook.html", context)
+        return TemplateResponse(request, "executions/outlook.html", context | pages.checked(preflight))
+
+    def _check_at_the_parties(self, request: HttpRequest, task: Task) -> HttpResponse:
+        try:
+            documents = task.documents()
+            task.validate()
+            preflight = preflights.request(redis_connection(), documents, name=task.name, by=request.user)
+        except (DocumentsInvalid, preflights.CannotCheck) as error:
+            messages.error(request, str(error))
+        except (RedisError, OSError):
+            messages.error(request, REDIS_AWAY)
+        else:
+            return HttpResponseRedirect(f"{request.path}?checks={preflight.pk}")
+        return HttpResponseRedirect(request.path)
+
+    def _checks_asked_for(self, request: HttpRequest, task: Task) -> Preflight | None:
+        try:
+            return Preflight.objects.filter(pk=UUID(request.GET.get("checks", "")), name=task.name).first()
+        except ValueError:
+            return None
 
     @action(description="Save and run", icon="play_arrow", permissions=("run",))
     def save_and_run(self, request: HttpRequest, task: Task) -> None:

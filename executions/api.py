@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import django_filters
 from django.db.models import Prefetch, QuerySet
 from drf_spectacular.utils import extend_schema, extend_schema_field, inline_serializer
 from rest_framework import mixins, serializers, status, viewsets
 from rest_framework.decorators import action
-from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
-from controlplane.api import DocumentField, KnownKeysOnly, NameOrId
 from controlplane.errors import Conflict, ErrorBody
-from controlplane.models import Task
 from controlplane.pagination import ArrivalOrder, NewestFirst
 from controlplane.permissions import ChangePermission
 from executions.models import Execution, ExecutionEvent, NotCancellable, PartyRun, StateChange
 from executions.outlook import look_ahead
+from executions.preflight_api import PreflightSerializer
 from executions.states import Status
+from executions.submissions import ChangesSerializer, SubmissionSerializer, invalid
 from workers.problems import DocumentsInvalid
-from workers.validation import layers
 
 ROW = [
     "id",
@@ -127,6 +125,7 @@ class ExecutionSerializer(ExecutionRowSerializer):
     submitted_by = serializers.SlugRelatedField[Any]("username", read_only=True)
     events_url = serializers.HyperlinkedIdentityField(view_name="execution-events")
     cancel_url = serializers.HyperlinkedIdentityField(view_name="execution-cancel")
+    preflight = serializers.SerializerMethodField(help_text="The latest checks by the parties' hosts, if any.")
     admin_url = serializers.SerializerMethodField()
 
     class Meta:
@@ -137,6 +136,7 @@ class ExecutionSerializer(ExecutionRowSerializer):
             "submitted_by",
             "retries",
             "result",
+            "preflight",
             "runs",
             "changes",
             "documents",
@@ -144,6 +144,11 @@ class ExecutionSerializer(ExecutionRowSerializer):
             "cancel_url",
             "admin_url",
         ]
+
+    @extend_schema_field(PreflightSerializer(allow_null=True))
+    def get_preflight(self, execution: Execution) -> dict[str, Any] | None:
+        latest = execution.preflights.first()
+        return dict(PreflightSerializer(latest, context=self.context).data) if latest else None
 
     @extend_schema_field(PartyRunSerializer(many=True))
     def get_runs(self, execution: Execution) -> list[Any]:
@@ -153,71 +158,6 @@ class ExecutionSerializer(ExecutionRowSerializer):
     @extend_schema_field(serializers.URLField())
     def get_admin_url(self, execution: Execution) -> str:
         return reverse("admin:executions_execution_change", args=[execution.pk], request=self.context.get("request"))
-
-
-class RunOptionsSerializer(serializers.ModelSerializer[Execution]):
-    """How to run it: what is left out is the task's, or the default."""
-
-    class Meta:
-        model = Execution
-        fields = Execution.option_names()
-        extra_kwargs: ClassVar[dict[str, Any]] = {name: {"required": False} for name in fields}
-
-
-class ChangesSerializer(KnownKeysOnly):
-    """Documents, each as a whole, and how to run them."""
-
-    name = serializers.CharField(max_length=100, required=False, allow_blank=True)
-
-    def get_fields(self) -> dict[str, Any]:
-        # every layer that is registered, so that a new device is submittable without a change here
-        return (
-            super().get_fields()
-            | RunOptionsSerializer().get_fields()
-            | {layer: DocumentField(layer=layer, required=False) for layer in layers()}
-        )
-
-    def documents(self) -> dict[str, Any]:
-        given = self.validated_data
-        return {layer: given[layer] for layer in layers() if layer in given}
-
-    def options(self) -> dict[str, Any]:
-        given = self.validated_data
-        return {name: given[name] for name in Execution.option_names() if name in given}
-
-
-class SubmissionSerializer(ChangesSerializer):
-    """What to run: a registered task, or the documents themselves."""
-
-    task = NameOrId(queryset=Task.objects.select_related("cluster", "spu", "heu"), required=False)
-
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        given = [layer for layer in layers() if layer in attrs]
-        if "task" in attrs and given:
-            raise ValidationError(
-                {"task": [f"give either a task or documents, not both; leave out {', '.join(given)}"]}
-            )
-        if "task" not in attrs and not given:
-            raise ValidationError(
-                "nothing to run; give a task by name or id, or the documents sf_init_config, spu_config, heu_config "
-                "and task_config"
-            )
-        return attrs
-
-    def documents(self) -> dict[str, Any]:
-        task: Task | None = self.validated_data.get("task")
-        return task.documents() if task else super().documents()
-
-    def save(self, **kwargs: Any) -> Execution:
-        given = self.validated_data
-        task: Task | None = given.get("task")
-        options = (task.options() if task else {}) | self.options()
-        try:
-            return Execution.objects.submit(
-                self.documents(), task=task, name=given.get("name", ""), options=options, **kwargs
-            )
-        except DocumentsInvalid as error:
-            raise _invalid(error) from None
 
 
 class ProblemSerializer(serializers.Serializer[Any]):
@@ -242,13 +182,6 @@ class OutlookSerializer(serializers.Serializer[Any]):
     waits_for = serializers.CharField(help_text="Why it would not start at once; empty if it would.")
     parties = PartyOutlookSerializer(many=True)
     documents = serializers.DictField(help_text="Party to its documents, as it would be sent them.")
-
-
-def _invalid(error: DocumentsInvalid) -> ValidationError:
-    details: dict[str, list[ErrorDetail]] = {}
-    for problem in error.problems:
-        details.setdefault(problem.path, []).append(ErrorDetail(problem.message, "document"))
-    return ValidationError(details)
 
 
 class ExecutionFilter(django_filters.FilterSet):
@@ -328,7 +261,7 @@ class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewset
                 options=changes.options(),
             )
         except DocumentsInvalid as error:
-            raise _invalid(error) from None
+            raise invalid(error) from None
         detail = self._detail(new)
         return Response(detail, status.HTTP_201_CREATED, headers={"Location": detail["url"]})
 

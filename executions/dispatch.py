@@ -154,9 +154,9 @@ class Dispatcher:
         if execution.status != Status.QUEUED:
             return "another coordinator took it"
         preflight = latest_of(execution)
-        if preflight and preflight.is_pending:
+        if preflight and preflight.state == "checking":
             return CHECKING
-        if preflight and preflight.problems:
+        if preflight and preflight.state == "failed":
             error = verdict(preflight)
             retry_or_fail(execution, error["error_type"], f"{error['error_party']}: {error['error']}", error)
             return error["error"]

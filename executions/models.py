@@ -15,6 +15,7 @@ from django.utils.functional import cached_property
 
 from controlplane.models import DatabaseCatalogue, Party, RunOptions, Task
 from executions.states import ACTIVE, ENDED, RunStatus, Status, transition
+from workers.errors import ERRORS, NetworkError
 from workers.validation import validate
 
 #: A coordinator looks at everything that is queued at least once a second.
@@ -205,14 +206,17 @@ class Preflight(models.Model):
             for entry in part.results
             if entry["error"]
         ]
-        return [*found, *self._different_versions(), *self._silent()]
+        found += [*self._different_versions(), *self._silent()]
+        # A party that failed before it could meet the others is why they missed it
+        return [problem for problem in found if not problem.is_link] or found
 
     def _different_versions(self) -> Iterator[CheckProblem]:
-        versions = {part.party.name: part.facts.get("versions") for part in self.parties if part.answered_at}
+        told = {part.party.name: part.facts.get("versions") for part in self.parties}
+        versions = {party: version for party, version in told.items() if isinstance(version, dict)}
         for package in ("secretflow", "spu"):
             found: dict[str, list[str]] = {}
-            for party, told in versions.items():
-                found.setdefault(str(told.get(package)) if isinstance(told, dict) else "unknown", []).append(party)
+            for party, version in versions.items():
+                found.setdefault(str(version.get(package)), []).append(party)
             if len(found) > 1:
                 said = ", ".join(f"{version} at {' and '.join(names)}" for version, names in found.items())
                 error = f"the parties have different versions of {package}: {said}; install the same one everywhere"
@@ -225,9 +229,9 @@ class Preflight(models.Model):
                 yield CheckProblem(part.party.name, "answer", error, "ResourceError")
 
     @property
-    def is_pending(self) -> bool:
-        """Some party may still answer."""
-        return any(part.answered_at is None for part in self.parties) and not any(self._silent())
+    def is_complete(self) -> bool:
+        """Nobody is waited for any more."""
+        return all(part.answered_at for part in self.parties) or any(self._silent())
 
     @property
     def is_fresh(self) -> bool:
@@ -236,8 +240,11 @@ class Preflight(models.Model):
 
     @property
     def state(self) -> str:
-        """``checking``, ``passed`` or ``failed``."""
-        return "checking" if self.is_pending else "failed" if self.problems else "passed"
+        """``checking``, ``passed`` or ``failed``; the last as soon as one party has a reason of its own."""
+        problems = self.problems
+        if self.is_complete or any(not problem.is_link for problem in problems):
+            return "failed" if problems else "passed"
+        return "checking"
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +255,11 @@ class CheckProblem:
     check: str
     error: str
     error_type: str
+
+    @property
+    def is_link(self) -> bool:
+        """It may be the doing of another party."""
+        return issubclass(ERRORS.get(self.error_type, Exception), NetworkError)
 
 
 class PartyCheck(models.Model):

@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from controlplane.models import ClusterConfig, Dataset, Party, SPUConfig, Task
-from executions.models import Execution, ExecutionEvent
+from executions.models import Execution, ExecutionEvent, Preflight
 from executions.states import RunStatus, Status
 from workers.events import STAGES
 from workers.executors import TASK_EXECUTOR_REGISTRY
@@ -58,7 +58,7 @@ def percent(progress: float) -> int:
 
 
 def live(execution: Execution) -> dict[str, Any]:
-    """All that changes while it runs: four queries, whatever its size."""
+    """All that changes while it runs: seven queries, whatever its size."""
     runs: list[Any] = list(execution.runs.filter(attempt=execution.attempt).select_related("party").order_by("pk"))
     for run in runs:
         run.colour, run.percent = COLOURS.get(run.status, "default"), percent(run.progress)
@@ -79,7 +79,41 @@ def live(execution: Execution) -> dict[str, Any]:
         "changes": execution.changes.select_related("by").order_by("at", "pk"),
         "events": events[:SHOWN_EVENTS],
         "more_events": len(events) > SHOWN_EVENTS,
-    }
+    } | checked(execution.preflights.select_related("requested_by").first())
+
+
+def checked(preflight: Preflight | None) -> dict[str, Any]:
+    """Pre-flight checks, party by party, for their template: one query."""
+    if preflight is None:
+        return {"preflight": None}
+    hosts = [
+        {
+            "party": part.party.name,
+            "answered": part.answered_at,
+            "results": [(entry["check"], entry["error"]) for entry in part.results],
+            "facts": list(_facts(part.facts)),
+        }
+        for part in preflight.parties
+    ]
+    return {"preflight": preflight, "hosts": hosts}
+
+
+def _facts(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a host said of itself; the values are as it wrote them: anything at all."""
+    dataset = facts.get("dataset")
+    if isinstance(dataset, dict):
+        if isinstance(rows := dataset.get("rows"), int):
+            yield "Rows", f"{rows:,}"
+        if isinstance(columns := dataset.get("columns"), dict):
+            yield "Columns", str(len(columns))
+    for what in ("memory", "disk"):
+        if isinstance(free := facts.get(f"free_{what}"), int):
+            yield f"Free {what}", f"{free / 2**30:.1f} GiB"
+    if isinstance(cpus := facts.get("cpus"), int):
+        yield "CPUs", str(cpus)
+    versions = facts.get("versions")
+    for package, version in versions.items() if isinstance(versions, dict) else ():
+        yield str(package)[:32], str(version)[:32]
 
 
 def stages(execution: Execution) -> list[dict[str, Any]]:

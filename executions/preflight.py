@@ -9,13 +9,13 @@ from typing import Any
 
 from django.db import transaction
 from redis import Redis
+from redis.exceptions import RedisError
 
 from controlplane.models import Dataset, Party
 from executions.completion import complete, ports_needed
 from executions.connection import drop_foreign
 from executions.models import Execution, PartyCheck, Preflight
 from executions.slots import free_ports
-from workers.errors import ERRORS, NetworkError
 from workers.preflight import requests_of
 
 #: A list of requests that nobody takes is dropped after this long, in seconds.
@@ -55,7 +55,12 @@ def request(
         PartyCheck.objects.bulk_create(
             PartyCheck(preflight=preflight, party=parties[party], ports=ports[party]) for party in names
         )
-    _send(connection, preflight, documents, parties, ports)
+    # After the commit: a host may answer before this returns
+    try:
+        _send(connection, preflight, documents, parties, ports)
+    except (RedisError, OSError):
+        preflight.delete()
+        raise
     return preflight
 
 
@@ -95,10 +100,9 @@ def latest_of(execution: Execution) -> Preflight | None:
 
 
 def verdict(preflight: Preflight) -> dict[str, str]:
-    """The fields of an execution that its checks stopped; of several causes not a broken link if there is better."""
-    problems = preflight.problems
-    cause = min(problems, key=lambda p: issubclass(ERRORS.get(p.error_type, Exception), NetworkError))
-    more = f" ({len(problems) - 1} more: see the pre-flight checks)" if len(problems) > 1 else ""
+    """The fields of an execution that its checks stopped."""
+    cause, *others = preflight.problems
+    more = f" ({len(others)} more: see the pre-flight checks)" if others else ""
     return {
         "error": cause.error + more,
         "error_type": cause.error_type,

@@ -12,7 +12,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from controlplane.models import Dataset, Party
-from executions.models import Execution, ExecutionEvent, PartyRun, StateChange
+from executions.models import Execution, ExecutionEvent, PartyCheck, PartyRun, Preflight, StateChange
 from executions.states import RunStatus, Status
 from tests.composed import PSI, documents, errors_of, make_execution, make_parties, make_task
 
@@ -186,7 +186,7 @@ def test_it_refuses_a_filter_that_makes_no_sense(client: APIClient, query: str) 
 # Looking
 
 
-def test_it_shows_all_of_an_execution_in_three_queries(client: APIClient, django_assert_num_queries: Any) -> None:
+def test_it_shows_all_of_an_execution_in_five_queries(client: APIClient, django_assert_num_queries: Any) -> None:
     now = timezone.now()
     execution = make_execution(
         status=Status.FAILURE,
@@ -201,6 +201,9 @@ def test_it_shows_all_of_an_execution_in_three_queries(client: APIClient, django
         error_stage="sf_init",
         submitted_by=User.objects.get(username="root"),
     )
+    preflight = Preflight.objects.create(execution=execution)
+    for party in Party.objects.all():
+        PartyCheck.objects.create(preflight=preflight, party=party, ports=[1, 2])
     for attempt in (1, 2):
         for name, party in ((p.name, p) for p in Party.objects.all()):
             PartyRun.objects.create(
@@ -215,7 +218,7 @@ def test_it_shows_all_of_an_execution_in_three_queries(client: APIClient, django
                 error_type="ResourceError",
             )
     StateChange.objects.create(execution=execution, from_status="QUEUED", to_status="FAILURE", why="bob failed")
-    with django_assert_num_queries(3):  # execution with task and user, runs with parties, changes with users
+    with django_assert_num_queries(5):  # execution with task and user, runs with parties, changes with users
         body = client.get(f"{API}/executions/{execution.pk}/").json()
     assert body["error"] == {
         "type": "ResourceError",

@@ -200,7 +200,7 @@ def test_it_names_the_party_and_the_cause_within_seconds(
     assert str(site.trial.directory) not in json.dumps(failed), "a path left the party"
     # stopped by the coordinator, not by waiting out a time limit
     assert "did not come to the meeting" not in json.dumps(failed)
-    assert {r["status"] for r in failed["runs"]} <= {"FAILURE", "STOPPED"}
+    assert (failed["attempt"], failed["runs"], failed["error"]["stage"]) == (0, [], "preflight"), "nobody started"
     site.wait_until_idle()
     assert leftovers(site) == []
 
@@ -215,7 +215,7 @@ def test_it_names_a_column_that_the_file_does_not_have(site: Site) -> None:
     outputs.mkdir(exist_ok=True)
     (outputs / "patients_in_common_2.csv").write_text("user_id,x\na,1\n")
     failed = site.run(psi_documents(data_sources={"alice": "breast_cancer", "bob": "patients_in_common_2"}))
-    assert (failed["error"]["party"], failed["error"]["stage"]) == ("bob", "task_started")
+    assert (failed["error"]["party"], failed["error"]["stage"]) == ("bob", "preflight")
     assert "has no column 'uid'" in failed["error"]["message"]
 
 
@@ -370,7 +370,7 @@ def test_it_says_that_a_partys_own_file_is_wrong(site: Site) -> None:
         failed = site.run(psi_documents())
     finally:
         path.write_text(right)
-    assert (failed["status"], failed["attempt"]) == ("FAILURE", 1)
+    assert (failed["status"], failed["attempt"]) == ("FAILURE", 0)
     assert (failed["error"]["party"], failed["error"]["type"]) == ("bob", "ConfigError")
     assert failed["error"]["message"].startswith("party.toml of bob cannot be read: ")
     assert str(site.trial.directory) not in json.dumps(failed), "a path left the party"

@@ -1,0 +1,88 @@
+"""The REST API of pre-flight checks: ask the parties' hosts, look at what they answered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
+from redis.exceptions import RedisError
+from rest_framework import mixins, serializers, status, viewsets
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from controlplane.errors import Conflict, ErrorBody, Unavailable
+from controlplane.models import DatabaseCatalogue
+from controlplane.permissions import ModelPermissions
+from executions import preflight
+from executions.connection import redis_connection
+from executions.models import PartyCheck, Preflight
+from executions.outlook import REDIS_AWAY
+from executions.submissions import SubmissionSerializer, invalid
+from workers.problems import DocumentsInvalid
+from workers.validation import validate
+
+
+class CheckSerializer(serializers.Serializer[Any]):
+    check = serializers.CharField(help_text="Such as ports, peers, dataset, data, memory or disk.")
+    error = serializers.CharField(help_text="What is wrong; what would be right. Empty where it passed.")
+    error_type = serializers.CharField()
+
+
+class PartyCheckSerializer(serializers.ModelSerializer[PartyCheck]):
+    party = serializers.CharField(source="party.name")
+    checks = CheckSerializer(many=True, source="results")
+
+    class Meta:
+        model = PartyCheck
+        fields = ["party", "answered_at", "worker", "ports", "checks", "facts"]
+
+
+class CheckProblemSerializer(CheckSerializer):
+    party = serializers.CharField()
+
+
+class PreflightSerializer(serializers.ModelSerializer[Preflight]):
+    url = serializers.HyperlinkedIdentityField(view_name="preflight-detail")
+    state = serializers.ChoiceField(choices=["checking", "passed", "failed"])
+    problems = CheckProblemSerializer(many=True)
+    parties = PartyCheckSerializer(many=True)
+
+    class Meta:
+        model = Preflight
+        fields = ["id", "url", "state", "execution", "name", "requested_at", "problems", "parties"]
+
+
+class RunPermission(ModelPermissions):
+    """Who may run something may have it checked; who may look at executions may look at their checks."""
+
+    perms_map = {
+        method: ["executions.add_execution" if method == "POST" else "executions.view_execution"]
+        for method in ModelPermissions.perms_map
+    }
+
+
+class PreflightViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Preflight]):
+    queryset = Preflight.objects.all()
+    serializer_class = PreflightSerializer
+    permission_classes = [RunPermission]
+
+    @extend_schema(request=SubmissionSerializer, responses={201: PreflightSerializer, 409: ErrorBody, 503: ErrorBody})
+    def create(self, request: Request) -> Response:
+        """Have every party's own host check a task, or documents, without running them; ask the answer's url for the
+        results. Only facts come back, no rows."""
+        submission = SubmissionSerializer(data=request.data)
+        submission.is_valid(raise_exception=True)
+        task = submission.validated_data.get("task")
+        documents = submission.documents()
+        try:
+            validate(documents, DatabaseCatalogue())
+            name = submission.validated_data.get("name") or (task.name if task else "")
+            asked = preflight.request(redis_connection(), documents, name=name, by=request.user)
+        except DocumentsInvalid as error:
+            raise invalid(error) from None
+        except preflight.CannotCheck as error:
+            raise Conflict(str(error)) from None
+        except (RedisError, OSError):
+            raise Unavailable(REDIS_AWAY) from None
+        detail = PreflightSerializer(asked, context=self.get_serializer_context()).data
+        return Response(detail, status.HTTP_201_CREATED, headers={"Location": detail["url"]})

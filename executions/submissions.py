@@ -1,0 +1,87 @@
+"""What a service sends to have something run, or looked at as if it were to be run."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from rest_framework import serializers
+from rest_framework.exceptions import ErrorDetail, ValidationError
+
+from controlplane.api import DocumentField, KnownKeysOnly, NameOrId
+from controlplane.models import Task
+from executions.models import Execution
+from workers.problems import DocumentsInvalid
+from workers.validation import layers
+
+
+class RunOptionsSerializer(serializers.ModelSerializer[Execution]):
+    """How to run it: what is left out is the task's, or the default."""
+
+    class Meta:
+        model = Execution
+        fields = Execution.option_names()
+        extra_kwargs: ClassVar[dict[str, Any]] = {name: {"required": False} for name in fields}
+
+
+class ChangesSerializer(KnownKeysOnly):
+    """Documents, each as a whole, and how to run them."""
+
+    name = serializers.CharField(max_length=100, required=False, allow_blank=True)
+
+    def get_fields(self) -> dict[str, Any]:
+        # every layer that is registered, so that a new device is submittable without a change here
+        return (
+            super().get_fields()
+            | RunOptionsSerializer().get_fields()
+            | {layer: DocumentField(layer=layer, required=False) for layer in layers()}
+        )
+
+    def documents(self) -> dict[str, Any]:
+        given = self.validated_data
+        return {layer: given[layer] for layer in layers() if layer in given}
+
+    def options(self) -> dict[str, Any]:
+        given = self.validated_data
+        return {name: given[name] for name in Execution.option_names() if name in given}
+
+
+class SubmissionSerializer(ChangesSerializer):
+    """What to run: a registered task, or the documents themselves."""
+
+    task = NameOrId(queryset=Task.objects.select_related("cluster", "spu", "heu"), required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        given = [layer for layer in layers() if layer in attrs]
+        if "task" in attrs and given:
+            raise ValidationError(
+                {"task": [f"give either a task or documents, not both; leave out {', '.join(given)}"]}
+            )
+        if "task" not in attrs and not given:
+            raise ValidationError(
+                "nothing to run; give a task by name or id, or the documents sf_init_config, spu_config, heu_config "
+                "and task_config"
+            )
+        return attrs
+
+    def documents(self) -> dict[str, Any]:
+        task: Task | None = self.validated_data.get("task")
+        return task.documents() if task else super().documents()
+
+    def save(self, **kwargs: Any) -> Execution:
+        given = self.validated_data
+        task: Task | None = given.get("task")
+        options = (task.options() if task else {}) | self.options()
+        try:
+            return Execution.objects.submit(
+                self.documents(), task=task, name=given.get("name", ""), options=options, **kwargs
+            )
+        except DocumentsInvalid as error:
+            raise invalid(error) from None
+
+
+def invalid(error: DocumentsInvalid) -> ValidationError:
+    """Every problem, under its path."""
+    details: dict[str, list[ErrorDetail]] = {}
+    for problem in error.problems:
+        details.setdefault(problem.path, []).append(ErrorDetail(problem.message, "document"))
+    return ValidationError(details)

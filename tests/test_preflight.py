@@ -1,0 +1,294 @@
+"""Pre-flight checks as the control plane sees them: asked for, waited for, judged. The hosts are simulated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+from redis import Redis
+from rest_framework.test import APIClient
+
+from controlplane.models import Dataset, Party
+from executions.dispatch import CHECKING, Dispatcher
+from executions.listener import Listener
+from executions.models import Execution, PartyCheck, PartyRun, PortLease, Preflight
+from executions.states import Status
+from tests.composed import documents, make_task, make_user
+from tests.simulated import add_worker, down, status, submit
+from workers.events import report
+
+GOOD = {"checks": [{"check": "ports"}, {"check": "data"}], "facts": {"versions": {"secretflow": "1.14", "spu": "0.9"}}}
+
+
+def failing(check: str, error: str, error_type: str = "ConfigError") -> dict[str, Any]:
+    return {"checks": [{"check": "ports"}, {"check": check, "error": error, "error_type": error_type}], "facts": {}}
+
+
+@pytest.fixture
+def workers(parties: dict[str, Party], connection: Redis) -> None:
+    for party in parties:
+        add_worker(connection, party)
+
+
+@pytest.fixture
+def dispatcher(workers: None, connection: Redis) -> Dispatcher:
+    return Dispatcher(connection)
+
+
+@pytest.fixture
+def answer(connection: Redis) -> Callable[..., None]:
+    """Give parties' answers to the newest checks, by their streams, and have the coordinator read them."""
+    listener = Listener(connection)
+
+    def give(**answers: dict[str, Any]) -> None:
+        preflight = Preflight.objects.latest("requested_at")
+        for party, content in answers.items():
+            report(connection, party, "preflight", {"preflight": str(preflight.pk), "worker": f"{party}-1", **content})
+        listener.step()
+
+    return give
+
+
+def test_it_asks_every_party_with_the_documents_it_would_be_sent(dispatcher: Dispatcher, connection: Redis) -> None:
+    execution = submit()
+    assert not dispatcher.step()
+    assert status(execution) == Status.QUEUED
+    assert execution.waiting_for == CHECKING
+    preflight = Preflight.objects.get()
+    for party in ("alice", "bob"):
+        [raw] = connection.lrange(f"preflight:{party}", 0, -1)
+        request = json.loads(raw)
+        assert request["preflight"] == str(preflight.pk)
+        assert request["columns"] == Dataset.objects.get(party__name=party).columns
+        config = request["documents"]["sf_init_config"]
+        assert config["self_party"] == party
+        ports = PartyCheck.objects.get(party__name=party).ports
+        assert config["cluster"][party]["address"] == f"127.0.0.1:{ports[0]}"
+        assert request["documents"]["spu_config"]["nodes"][party == "bob"]["address"] == f"127.0.0.1:{ports[1]}"
+        assert 0 < connection.ttl(f"preflight:{party}") <= 30, "what nobody takes does not stay"
+
+
+def test_it_dispatches_on_the_checked_ports_when_all_passed(dispatcher: Dispatcher, answer: Any) -> None:
+    execution = submit()
+    dispatcher.step()
+    answer(alice=GOOD)
+    assert not dispatcher.step(), "bob has not answered"
+    answer(bob=GOOD)
+    assert dispatcher.step()
+    assert status(execution) == Status.DISPATCHED
+    checked = dict(PartyCheck.objects.values_list("party__name", "ports"))
+    assert dict(PartyRun.objects.values_list("party__name", "ports")) == checked
+    assert set(PortLease.objects.values_list("port", flat=True)) == {p for ports in checked.values() for p in ports}
+
+
+def test_it_asks_once_while_it_waits_and_keeps_the_workers_for_it(dispatcher: Dispatcher) -> None:
+    first, second = submit(), submit()
+    for _ in range(3):
+        dispatcher.step()
+    assert Preflight.objects.get().execution == first
+    second.refresh_from_db()
+    assert "importing" in second.waiting_for or "busy" in second.waiting_for, second.waiting_for
+
+
+def test_a_failed_check_ends_it_before_anyone_starts(dispatcher: Dispatcher, answer: Any, connection: Redis) -> None:
+    execution = submit()
+    dispatcher.step()
+    answer(alice=failing("peers", "bob did not come", "NetworkError"))
+    assert not dispatcher.step()
+    two = failing("data", "2 rows twice; remove them")
+    two["checks"].append({"check": "disk", "error": "the disk is full", "error_type": "ResourceError"})
+    answer(bob=two)
+    dispatcher.step()
+    execution.refresh_from_db()
+    assert (execution.status, execution.attempt) == (Status.FAILURE, 0)
+    assert (execution.error_party, execution.error_type, execution.error_stage) == ("bob", "ConfigError", "preflight")
+    assert execution.error == "2 rows twice; remove them (1 more: see the pre-flight checks)"
+    assert not PartyRun.objects.exists()
+    assert connection.llen("rq:queue:alice") == 0
+
+
+def test_what_may_pass_is_checked_again_a_few_times(dispatcher: Dispatcher, answer: Any) -> None:
+    execution = submit(network_retries=1)
+    dispatcher.step()
+    answer(alice=failing("peers", "bob did not come", "NetworkError"), bob=GOOD)
+    dispatcher.step()
+    assert status(execution) == Status.RETRY
+    assert execution.changes.last().why == "NetworkError at alice: bob did not come; retry 1 of 1"
+    Execution.objects.update(status=Status.QUEUED, queued_at=timezone.now())  # the retry is due
+    dispatcher.step()
+    assert Preflight.objects.count() == 2
+    answer(alice=failing("peers", "bob did not come", "NetworkError"), bob=GOOD)
+    dispatcher.step()
+    assert status(execution) == Status.FAILURE
+
+
+def test_parties_with_different_versions_do_not_start(dispatcher: Dispatcher, answer: Any) -> None:
+    execution = submit()
+    dispatcher.step()
+    other = {"checks": [], "facts": {"versions": {"secretflow": "1.13", "spu": "0.9"}}}
+    answer(alice=GOOD, bob=other)
+    dispatcher.step()
+    assert status(execution) == Status.FAILURE
+    assert "different versions of secretflow: 1.14 at alice, 1.13 at bob; install the same" in execution.error
+
+
+def test_who_says_nothing_is_not_waited_for(dispatcher: Dispatcher, answer: Any) -> None:
+    execution = submit(resource_retries=0)
+    dispatcher.step()
+    answer(alice=GOOD)
+    past = timezone.now() - timedelta(seconds=11)
+    PartyCheck.objects.filter(party__name="bob").update(heard_at=past)
+    answer(bob={})  # a sign of life
+    dispatcher.step()
+    assert status(execution) == Status.QUEUED, "it is still at it"
+    PartyCheck.objects.filter(party__name="bob").update(heard_at=past)
+    dispatcher.step()
+    assert (status(execution), execution.error_party) == (Status.FAILURE, "bob")
+    assert "no worker of bob answered the pre-flight checks" in execution.error
+
+
+def test_it_is_checked_again_where_the_answers_are_old(dispatcher: Dispatcher, answer: Any) -> None:
+    submit()
+    dispatcher.step()
+    answer(alice=GOOD, bob=GOOD)
+    PartyCheck.objects.filter(party__name="bob").update(answered_at=timezone.now() - timedelta(seconds=31))
+    assert not dispatcher.step()
+    assert Preflight.objects.count() == 2
+
+
+def test_it_is_checked_again_where_its_ports_were_taken_meanwhile(dispatcher: Dispatcher, answer: Any) -> None:
+    execution = submit()
+    dispatcher.step()
+    answer(alice=GOOD, bob=GOOD)
+    check = PartyCheck.objects.get(party__name="bob")
+    other = Execution.objects.create(task_type="psi", status=Status.SUCCESS)
+    run = PartyRun.objects.create(execution=other, party=check.party, attempt=1, job_id="x", released_at=timezone.now())
+    PortLease.objects.create(party=check.party, port=check.ports[0], run=run)
+    assert not dispatcher.step()
+    assert (status(execution), Preflight.objects.count()) == (Status.QUEUED, 2)
+    assert check.ports[0] not in PartyCheck.objects.filter(party__name="bob").latest("pk").ports
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"", b"[]", b"{", b'{"preflight": "x"}', b'{"preflight": 1, "checks": {}}', b"[" * 5000,
+        b'{"preflight": "00000000-0000-4000-8000-000000000000", "checks": [{"check": "a", "error": 3}]}',
+        b'{"preflight": "00000000-0000-4000-8000-000000000000", "checks": [], "facts": "' + b"x" * 2**20 + b'"}',
+    ],
+)  # fmt: skip
+def test_malformed_reports_change_nothing(dispatcher: Dispatcher, connection: Redis, raw: bytes) -> None:
+    submit()
+    dispatcher.step()
+    connection.xadd("events:alice", {"preflight": raw})
+    connection.xadd("events:alice", {"datasets": raw})
+    Listener(connection).step()
+    assert not PartyCheck.objects.exclude(answered_at=None).exists()
+    assert Dataset.objects.filter(reported_at=None).count() == 2
+
+
+def test_a_report_counts_for_the_party_it_came_from_and_once(
+    dispatcher: Dispatcher, connection: Redis, answer: Any
+) -> None:
+    submit()
+    dispatcher.step()
+    answer(alice=GOOD | {"facts": {"said": "first\0"}})
+    answer(alice=failing("data", "no") | {"party": "bob"})
+    parts = {part.party.name: part for part in PartyCheck.objects.select_related("party")}
+    assert (parts["alice"].facts, parts["bob"].answered_at) == ({"said": "first"}, None)
+    assert [r["error"] for r in parts["alice"].results] == ["", ""]
+
+
+def test_an_unknown_class_of_error_is_one_of_the_computation(dispatcher: Dispatcher, answer: Any) -> None:
+    execution = submit()
+    dispatcher.step()
+    answer(alice=failing("data", "strange", "OSError"), bob=GOOD)
+    dispatcher.step()
+    execution.refresh_from_db()
+    assert (execution.status, execution.error_type) == (Status.FAILURE, "AlgorithmError")
+
+
+# --- on demand
+
+
+@pytest.fixture
+def service(workers: None) -> APIClient:
+    client = APIClient()
+    client.force_authenticate(make_user("service", "add_execution", "view_execution"))
+    return client
+
+
+def test_a_service_has_documents_checked(service: APIClient, answer: Any, django_assert_num_queries: Any) -> None:
+    asked = service.post("/api/v1/preflights/", documents() | {"name": "looking"}, format="json")
+    assert asked.status_code == 201, asked.json()
+    url = asked.headers["Location"]
+    assert asked.json()["state"] == "checking"
+    answer(alice=GOOD, bob=failing("dataset", "column 'age' is gone"))
+    with django_assert_num_queries(2):
+        found = service.get(url).json()
+    assert (found["state"], found["name"], found["execution"]) == ("failed", "looking", None)
+    problem = {"party": "bob", "check": "dataset", "error": "column 'age' is gone", "error_type": "ConfigError"}
+    assert found["problems"][0] == problem
+    assert [p["party"] for p in found["parties"]] == ["alice", "bob"]
+    assert not Execution.objects.exists()
+
+
+def test_a_service_is_told_what_is_wrong_before_anyone_is_asked(
+    service: APIClient, connection: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = documents() | {"spu_config": {"runtime_config": {"protocol": "ABY3"}}}
+    refused = service.post("/api/v1/preflights/", body, format="json")
+    assert refused.status_code == 400
+    assert refused.json()["errors"][0]["attr"] == "spu_config.runtime_config.protocol"
+    Party.objects.filter(name="bob").update(port_last=20100)
+    refused = service.post("/api/v1/preflights/", documents(), format="json")
+    assert (refused.status_code, refused.json()["errors"][0]["detail"]) == (
+        409,
+        "all ports of bob (20100-20100) are leased",
+    )
+    Party.objects.filter(name="bob").update(port_last=20199)
+    monkeypatch.setattr("executions.preflight_api.redis_connection", down)
+    service.raise_request_exception = False
+    refused = service.post("/api/v1/preflights/", documents(), format="json")
+    assert (refused.status_code, "Redis is not reachable" in refused.json()["errors"][0]["detail"]) == (503, True)
+    assert not Preflight.objects.exists()
+
+
+def test_it_takes_the_permission_to_run(workers: None) -> None:
+    client = APIClient()
+    client.force_authenticate(make_user("viewer", "view_execution"))
+    assert client.post("/api/v1/preflights/", documents(), format="json").status_code == 403
+
+
+def test_an_operator_has_a_task_checked_on_its_preview(workers: None, answer: Any) -> None:
+    client = Client()
+    client.force_login(make_user("operator", "view_task", "add_execution"))
+    url = f"/admin/controlplane/task/{make_task().pk}/preview/"
+    assert "Check now" in client.get(url).content.decode()
+    there = client.post(url).headers["Location"]
+    page = client.get(there).content.decode()
+    assert "data-live" in page
+    assert "data-ended" not in page
+    answer(alice=GOOD, bob=failing("memory", "memory is short on this host", "ResourceError"))
+    part = client.get(there + "&fragment=1")
+    assert part.headers["X-Fragment"] == "1"
+    assert "data-ended" in part.content.decode()
+    assert "memory is short on this host" in part.content.decode()
+    assert client.get(url + "?checks=nonsense").status_code == 200
+
+
+def test_the_page_of_an_execution_shows_its_checks(dispatcher: Dispatcher, answer: Any) -> None:
+    execution = submit()
+    dispatcher.step()
+    answer(alice=GOOD, bob=failing("data", "<b>two</b> rows"))
+    dispatcher.step()
+    client = Client()
+    client.force_login(make_user("operator", "view_execution"))
+    page = client.get(f"/admin/executions/execution/{execution.pk}/change/").content.decode()
+    assert "Pre-flight checks at the parties" in page
+    assert "&lt;b&gt;two&lt;/b&gt; rows" in page

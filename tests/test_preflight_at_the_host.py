@@ -1,0 +1,244 @@
+"""Pre-flight checks as a party's host does them: real files, real ports, a real meeting of two parties."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from redis import Redis
+
+from controlplane.environment import environment
+from controlplane.models import Dataset, Party
+from executions.listener import Listener
+from fixtures.documents import psi_documents
+from workers import preflight
+from workers.party import PartyHost
+from workers.preflight import check
+
+TABLE = "uid,age\n" + "".join(f"p{i},{i}\n" for i in range(20))
+COLUMNS = {"uid": "str", "age": "int"}
+ALL = ["documents", "ports", "peers", "dataset", "data", "memory", "disk"]
+
+
+class Host:
+    """A party's directory, and its free ports."""
+
+    def __init__(self, directory: Path, name: str, policy: str = "") -> None:
+        self.directory = directory / name
+        self.directory.mkdir()
+        self.name = name
+        self.table = self.directory / "people.csv"
+        self.table.write_text(TABLE)
+        self.toml = self.directory / "party.toml"
+        self.write(policy)
+        with (
+            closing(socket.create_server(("127.0.0.1", 0))) as one,
+            closing(socket.create_server(("127.0.0.1", 0))) as two,
+        ):
+            self.ports = [one.getsockname()[1], two.getsockname()[1]]
+
+    def write(self, policy: str) -> None:
+        self.toml.write_text(
+            f'party = "{self.name}"\n[policy]\ntask_types = ["*"]\npeers = ["*"]\n{policy}\n'
+            '[datasets.people]\npath = "people.csv"\n'
+        )
+
+    @property
+    def host(self) -> PartyHost:
+        return PartyHost.load(self.toml)
+
+
+@pytest.fixture
+def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Host]:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return {name: Host(tmp_path, name) for name in ("alice", "bob")}
+
+
+def request(hosts: dict[str, Host], me: str, **extra: Any) -> dict[str, Any]:
+    documents = psi_documents("people")
+    documents["sf_init_config"] |= {
+        "self_party": me,
+        "job_name": "x-1",
+        "cluster": {name: {"address": f"127.0.0.1:{h.ports[0]}"} for name, h in hosts.items()},
+    }
+    documents["spu_config"] = {"nodes": [{"party": n, "address": f"127.0.0.1:{h.ports[1]}"} for n, h in hosts.items()]}
+    return {"preflight": "1", "documents": documents, "columns": COLUMNS} | extra
+
+
+def check_both(hosts: dict[str, Host]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    threads = [
+        threading.Thread(target=lambda n=name: found.__setitem__(n, check(hosts[n].host, request(hosts, n))))  # type: ignore[misc]
+        for name in hosts
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    return found
+
+
+def errors(report: dict[str, Any]) -> dict[str, str]:
+    return {c["check"]: c["error"] for c in report["checks"] if "error" in c}
+
+
+def alone(hosts: dict[str, Host], monkeypatch: pytest.MonkeyPatch, **extra: Any) -> dict[str, Any]:
+    """alice's report, with bob away."""
+    monkeypatch.setattr(preflight, "MEETING_SECONDS", 0.2)
+    return check(hosts["alice"].host, request(hosts, "alice", **extra))
+
+
+def test_all_is_well(hosts: dict[str, Host]) -> None:
+    for name, report in check_both(hosts).items():
+        assert [c["check"] for c in report["checks"]] == ALL, name
+        assert errors(report) == {}
+        assert report["facts"]["dataset"] == {"columns": COLUMNS}, "counts are not published"
+        assert set(report["facts"]["versions"]) == {"secretflow", "spu"}
+        assert report["facts"]["free_memory"] > 2**20
+        assert report["facts"]["free_disk"] > 2**20
+        assert "p1" not in json.dumps(report), "a row left the host"
+        assert str(hosts[name].directory) not in json.dumps(report), "a path left the host"
+
+
+def test_counts_are_told_where_the_policy_says_so_and_nothing_where_it_says_that(
+    hosts: dict[str, Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts["alice"].write('publish = "counts"')
+    assert alone(hosts, monkeypatch)["facts"]["dataset"] == {"columns": COLUMNS, "rows": 20}
+    hosts["alice"].write('publish = "nothing"')
+    assert alone(hosts, monkeypatch)["facts"]["dataset"] == {}
+
+
+def test_it_says_which_peer_is_out_of_reach(hosts: dict[str, Host], monkeypatch: pytest.MonkeyPatch) -> None:
+    report = alone(hosts, monkeypatch)
+    assert errors(report) == {"peers": "bob did not come to the meeting within 0.2 s"}
+    assert [c["check"] for c in report["checks"]] == ALL, "the other checks are done all the same"
+    assert next(c for c in report["checks"] if "error" in c)["error_type"] == "NetworkError"
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_it_says_which_port_is_taken(hosts: dict[str, Host], monkeypatch: pytest.MonkeyPatch, index: int) -> None:
+    port = hosts["alice"].ports[index]
+    with closing(socket.create_server(("127.0.0.1", port))):
+        report = alone(hosts, monkeypatch)
+    assert errors(report) == {"ports": f"port {port} is already in use on this host"}
+    assert report["checks"][1]["error_type"] == "ResourceError"
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("uid,age\np1,1\np1,2\n", {"data": "2 rows whose uid occur"}),
+        ("uid,age\np1,1\n,2\n", {"data": "has 1 empty values"}),
+        ("age\n1\n", {"dataset": "column 'uid' is gone"}),
+        ("uid,age\np1,old\n", {"dataset": "column 'age' is str, not int"}),
+        ("uid,age,name\np1,1.5,x\n", {}),
+        (None, {"dataset": "the file of dataset people is missing on this host"}),
+    ],
+)
+def test_it_says_what_is_wrong_with_the_table(
+    hosts: dict[str, Host], monkeypatch: pytest.MonkeyPatch, table: str | None, words: dict[str, str]
+) -> None:
+    if table is None:
+        hosts["alice"].table.unlink()
+    else:
+        hosts["alice"].table.write_text(table)
+    found = errors(alone(hosts, monkeypatch))
+    found.pop("peers", None)
+    assert set(found) == set(words)
+    for name, text in words.items():
+        if name == "data" and "rows whose" in text:
+            text = "has 1 rows whose uid occur in another row"
+        assert text in found[name]
+
+
+def test_it_refuses_what_its_policy_does(hosts: dict[str, Host], monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts["alice"].toml.write_text(hosts["alice"].toml.read_text().replace('peers = ["*"]', 'peers = ["carol"]'))
+    report = alone(hosts, monkeypatch)
+    assert errors(report) == {"documents": "alice's policy does not allow computing with bob"}
+    assert [c["check"] for c in report["checks"]] == ["documents"], "no stranger is called"
+
+
+@pytest.mark.parametrize("what", ["MEMORY_BASE", "DISK_BASE"])
+def test_it_says_what_is_short(hosts: dict[str, Host], monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    monkeypatch.setattr(preflight, what, 2**60)
+    found = errors(alone(hosts, monkeypatch))
+    name = what.partition("_")[0].lower()
+    assert f"{name} is short on this host" in found[name]
+
+
+def test_it_never_raises(hosts: dict[str, Host]) -> None:
+    for documents in ({}, {"sf_init_config": 3}, {"sf_init_config": {}, "task_config": None}):
+        report = check(hosts["alice"].host, {"preflight": "1", "documents": documents})
+        assert list(errors(report)) == ["documents"], documents
+
+
+# --- datasets
+
+
+@pytest.fixture
+def published(
+    hosts: dict[str, Host], connection: Redis, parties: dict[str, Party], monkeypatch: pytest.MonkeyPatch
+) -> Any:
+    monkeypatch.setattr(environment, "party_toml", hosts["alice"].toml)
+
+    def publish() -> dict[str, Dataset]:
+        call_command("publish_datasets")
+        Listener(connection).step()
+        return {d.name: d for d in Dataset.objects.filter(party__name="alice")}
+
+    return publish
+
+
+def test_one_command_registers_what_a_host_has(published: Any, hosts: dict[str, Host], capsys: Any) -> None:
+    found = published()
+    assert found["people"].columns == COLUMNS
+    assert (found["people"].reported_rows, found["people"].drift) == (None, [])
+    assert "uid str, age int" in capsys.readouterr().out
+    assert found["customers"].drift == ["the party's host has no such dataset: it is not in its party.toml"]
+    hosts["alice"].write('publish = "counts"')
+    hosts["alice"].table.write_text("uid,age,name\n1,2.5,x\n")
+    changed = published()["people"]
+    assert changed.columns == COLUMNS, "what is registered changes by an operator's hand alone"
+    assert changed.reported_rows == 1
+    assert changed.drift == ["column 'uid' is int, not str", "column 'age' is float, not int", "column 'name' is new"]
+
+
+def test_it_says_which_table_cannot_be_read(published: Any, hosts: dict[str, Host]) -> None:
+    published()
+    hosts["alice"].table.unlink()
+    with pytest.raises(CommandError, match="people cannot be read"):
+        published()
+    Listener(Redis.from_url(environment.redis_url)).step()
+    assert "is missing on this host" in Dataset.objects.get(name="people").drift[0]
+
+
+def test_it_publishes_nothing_where_the_policy_says_so(
+    published: Any, hosts: dict[str, Host], connection: Redis
+) -> None:
+    hosts["alice"].write('publish = "nothing"')
+    with pytest.raises(CommandError, match='publish = "nothing"'):
+        published()
+    assert not connection.exists("events:alice")
+
+
+def test_it_leaves_alone_what_an_execution_made(published: Any, parties: dict[str, Party]) -> None:
+    made = Dataset.objects.create(
+        party=parties["alice"], name="people", columns={"x": "int"}, produced_by="00000000-0000-4000-8000-000000000000"
+    )
+    published()
+    made.refresh_from_db()
+    assert (made.columns, made.reported_at) == ({"x": "int"}, None)
+
+
+def test_it_says_that_redis_is_away(published: Any, hosts: dict[str, Host], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "redis_url", "redis://user:secretpw@127.0.0.1:1/0")
+    with pytest.raises(CommandError, match="Redis is not reachable") as refused:
+        call_command("publish_datasets")
+    assert "secretpw" not in str(refused.value)
