@@ -12,7 +12,7 @@ from django.test import Client
 from django.utils import timezone
 
 from controlplane.models import HEUConfig, Party
-from executions.models import Execution, ExecutionEvent, PartyRun, StateChange
+from executions.models import Execution, ExecutionEvent, PartyCheck, PartyRun, Preflight, StateChange
 from executions.pages import duration
 from executions.states import RunStatus, Status
 from tests.composed import make_execution, make_task, make_user
@@ -140,10 +140,11 @@ def test_its_live_part_is_a_fragment_in_a_fixed_number_of_queries(
         for n in range(300)
     )
     StateChange.objects.create(execution=execution, from_status="QUEUED", to_status="RUNNING")
+    PartyCheck.objects.create(preflight=Preflight.objects.create(execution=execution), party=party)
     url = f"{page_of(execution)}?fragment=1"
     client.get(url)
-    # session, user; the execution with task and submitter; runs, events, stages, changes
-    with django_assert_num_queries(7):
+    # session, user; the execution with task and submitter; runs, events, pre-flight checks, stages, changes
+    with django_assert_num_queries(9):
         response = client.get(url)
     page = response.content.decode()
     assert response.headers["X-Fragment"] == "1"

@@ -74,7 +74,7 @@ def request(hosts: dict[str, Host], me: str, **extra: Any) -> dict[str, Any]:
 def check_both(hosts: dict[str, Host]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     threads = [
-        threading.Thread(target=lambda n=name: found.__setitem__(n, check(hosts[n].host, request(hosts, n))))  # type: ignore[misc]
+        threading.Thread(target=lambda n=name: found.__setitem__(n, check(hosts[n].host, request(hosts, n))))
         for name in hosts
     ]
     for thread in threads:
@@ -174,7 +174,8 @@ def test_it_says_what_is_short(hosts: dict[str, Host], monkeypatch: pytest.Monke
 
 
 def test_it_never_raises(hosts: dict[str, Host]) -> None:
-    for documents in ({}, {"sf_init_config": 3}, {"sf_init_config": {}, "task_config": None}):
+    wrong: tuple[Any, ...] = ({}, {"sf_init_config": 3}, {"sf_init_config": {}, "task_config": None})
+    for documents in wrong:
         report = check(hosts["alice"].host, {"preflight": "1", "documents": documents})
         assert list(errors(report)) == ["documents"], documents
 
