@@ -16,7 +16,8 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from controlplane.config_forms import REBUILD, ConfigurationForm, DatasetForm, TaskForm
+from controlplane.config_forms import ConfigurationForm, DatasetForm, TaskForm
+from controlplane.forms import REBUILD
 from controlplane.models import ClusterConfig, Configuration, Dataset, HEUConfig, Party, SPUConfig, Task
 from workers.executors import TASK_EXECUTOR_REGISTRY
 
@@ -34,6 +35,13 @@ class ConfigAdmin(ModelAdmin):
     @property
     def media(self) -> forms.Media:
         return super().media + forms.Media(js=["controlplane/document-form.js"])
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        if REBUILD in request.POST:
+            context["errors"] = None
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[Any, Any, Any, Any]:
         to_delete, counts, perms_needed, protected = super().get_deleted_objects(objs, request)
@@ -145,13 +153,6 @@ class TaskAdmin(ConfigAdmin):
     @display(description="Datasets")
     def datasets(self, task: Task) -> str:
         return ", ".join(f"{party}/{name}" for party, name in task.document.get("data_sources", {}).items())
-
-    def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> HttpResponse:
-        if REBUILD in request.POST:
-            context["errors"] = None
-        return super().render_change_form(request, context, *args, **kwargs)
 
 
 admin.site.index_title = "Overview"

@@ -6,7 +6,6 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.forms.utils import ErrorDict
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from controlplane.form_schema import Offer, Schema, form_schema, label
@@ -21,8 +20,6 @@ HIDDEN = {
     "sf_init_config": ("self_party", "cluster", "job_name", "mode", "tls_config", "address"),
     "spu_config": ("nodes",),
 }
-#: Posted by the page when another cluster or task type was chosen: show the form again, made for that choice.
-REBUILD = "_rebuild"
 
 
 def all_parties() -> list[str]:
@@ -166,14 +163,6 @@ class TaskForm(DocumentForm):
             if isinstance(parties, list):
                 return parties
         return all_parties()
-
-    def full_clean(self) -> None:
-        if self.is_bound and REBUILD in self.data:
-            # not to be saved yet, and nothing to complain about
-            self._errors = ErrorDict({REBUILD: self.error_class()})
-            self.cleaned_data = {}
-            return
-        super().full_clean()
 
     def clean_document(self) -> Any:
         document = self.cleaned_data["document"]

@@ -8,6 +8,10 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from django.forms.fields import InvalidJSONInput
+from django.forms.utils import ErrorDict
+from django.template.loader import render_to_string
+from django.utils.safestring import mark_safe
 from django_jsonform.constants import JOIN_SYMBOL
 from django_jsonform.widgets import JSONFormWidget
 
@@ -17,18 +21,61 @@ from controlplane.storable import unstorable
 Schema = dict[str, Any]
 
 
+#: Posted by the page to be shown the form again: made for another choice, or in its other view.
+REBUILD = "_rebuild"
+
+
 class DocumentWidget(JSONFormWidget):
-    """Shows whatever it is given: a value that does not fit the schema would leave the browser with an empty page."""
+    """A document as a form, or as its JSON text; buttons lead from one view to the other, by way of the server.
+
+    The form shows whatever it is given: a value that does not fit the schema would leave the browser with an empty
+    page.
+    """
 
     schema: Schema
 
+    def __init__(self, *args: Any, as_text: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        #: Whether the text is offered beside the form.
+        self.as_text = as_text
+        #: What was posted is text, exactly as someone wrote it.
+        self.is_text = False
+        self._view = "form"
+        self._is_saving = False
+
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> Any:
+        posted = data.get(f"{name}__view", "form") if self.as_text else "form"
+        self.is_text = posted == "text"
+        self._view = data.get(f"{name}__show", posted)
+        self._is_saving = REBUILD not in data
+        return data.get(f"{name}__text" if self.is_text else name)
+
     def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> Any:
-        try:
-            document = json.loads(value) if value else {}
-        except (ValueError, RecursionError):
-            document = {}
+        document, problem = _read(value)
         self.schema = deepcopy(self.schema)
-        return super().render(name, json.dumps(fitted(document, self.schema)), attrs, renderer)
+        form = super().render(name, json.dumps(fitted(document, self.schema)), attrs, renderer)
+        if not self.as_text:
+            return form
+        if not self.is_text:
+            document = pruned(document, self.schema)
+        context = {
+            "name": name,
+            "view": "text" if problem else self._view,
+            "form": form,
+            "text": value if problem else json.dumps(document, indent=2, ensure_ascii=False),
+            "problem": "" if self._is_saving else problem,  # the form says it itself
+        }
+        return mark_safe(render_to_string("controlplane/document_widget.html", context))  # noqa: S308  a template's
+
+
+def _read(text: Any) -> tuple[Any, str]:
+    """The document, and what is wrong with the text where it is no JSON."""
+    try:
+        return json.loads(text) if text else {}, ""
+    except json.JSONDecodeError as error:
+        return {}, f"This is no JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+    except (ValueError, RecursionError):
+        return {}, "This JSON is nested too deeply, or has a number that is too long."
 
 
 class DocumentFormField(forms.JSONField):
@@ -47,25 +94,25 @@ class DocumentFormField(forms.JSONField):
         return schema
 
     def to_python(self, value: Any) -> Any:
-        try:
-            document = super().to_python(value)
-        except (ValueError, RecursionError):
-            raise ValidationError("Enter a valid JSON document.", code="invalid") from None
+        document, problem = (None, "") if value in self.empty_values else _read(value)
+        if problem:
+            raise ValidationError(problem, code="invalid")
         if problems := [str(p) if p.path else p.message for p in unstorable(document)]:
             raise ValidationError(problems)
-        return {} if document is None else pruned(document, self.schema)
+        if document is None:
+            return {}
+        # Of a form, what was left empty was not meant
+        return document if getattr(self.widget, "is_text", False) else pruned(document, self.schema)
 
     def bound_data(self, data: Any, initial: Any) -> Any:
-        try:
-            return super().bound_data(data, initial)
-        except (ValueError, RecursionError):
-            return None
+        document, problem = _read(data)
+        return InvalidJSONInput(data) if problem else document
 
 
 class DocumentForm(forms.ModelForm):
     """A model form with a ``document``. Subclasses say what the form offers by ``make_schema``."""
 
-    document = DocumentFormField(label="")
+    document = DocumentFormField(label="", widget=DocumentWidget(schema={"type": "object"}, as_text=True))
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -79,6 +126,14 @@ class DocumentForm(forms.ModelForm):
 
     def make_schema(self) -> Schema:
         raise NotImplementedError
+
+    def full_clean(self) -> None:
+        if self.is_bound and REBUILD in self.data:
+            # not to be saved yet, and nothing to complain about
+            self._errors = ErrorDict({REBUILD: self.error_class()})
+            self.cleaned_data = {}
+            return
+        super().full_clean()
 
     def _post_clean(self) -> None:
         # The model's own validation would complain about the old value of a field that was refused already

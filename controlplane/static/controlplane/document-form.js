@@ -1,21 +1,34 @@
-// Forms made for a choice (cluster, task type): choosing another posts what was entered so far and gets
-// the form for it back. Groups of settings that are all left to their
+// Forms made for a choice (cluster, task type) or shown as JSON: choosing another posts what was entered so far
+// and gets the form for it back. Groups of settings that are all left to their
 // defaults start folded.
 (function () {
   "use strict";
 
-  document.addEventListener("change", function (event) {
-    var field = event.target;
-    if (!field.matches || !field.matches("select[data-rebuild]")) return;
-    var form = field.form;
+  function post(form, name, value) {
     var mark = document.createElement("input");
     mark.type = "hidden";
-    mark.name = "_rebuild";
-    mark.value = "1";
+    mark.name = name;
+    mark.value = value;
     form.appendChild(mark);
+  }
+
+  function rebuild(form) {
+    post(form, "_rebuild", "1");
     form.classList.remove("warn-unsaved-form");
     window.onbeforeunload = null;
     form.submit();
+  }
+
+  document.addEventListener("change", function (event) {
+    var field = event.target;
+    if (field.matches && field.matches("select[data-rebuild]")) rebuild(field.form);
+  });
+
+  document.addEventListener("click", function (event) {
+    var button = event.target.closest && event.target.closest("button[data-show]");
+    if (!button || button.getAttribute("aria-pressed") === "true") return;
+    post(button.form, button.name, button.dataset.show);
+    rebuild(button.form);
   });
 
   function isLeftOut(field) {
