@@ -15,7 +15,7 @@ from django.utils import timezone
 from controlplane.models import ClusterConfig, Dataset, Party, SPUConfig, Task
 from executions.models import Execution, ExecutionEvent, Preflight
 from executions.states import RunStatus, Status
-from workers.events import STAGES
+from workers import devices
 from workers.executors import TASK_EXECUTOR_REGISTRY
 from workers.validation import layers
 
@@ -126,9 +126,10 @@ def stages(execution: Execution) -> list[dict[str, Any]]:
     )
     start = execution.dispatched_at or min(first.values(), default=None)
     # a device that is off has no stage: not shown once a later one was reached
-    reached = [i for i, name in enumerate(STAGES) if name in first]
+    order = devices.stages()
+    reached = [i for i, name in enumerate(order) if name in first]
     newest = max(reached, default=-1)
-    shown = [(i, name) for i, name in enumerate(STAGES) if name in first or i > newest]
+    shown = [(i, name) for i, name in enumerate(order) if name in first or i > newest]
     found = []
     for i, name in shown:
         state = "cp-reached" if name in first else ""

@@ -15,8 +15,8 @@ from django.utils import timezone
 from controlplane.models import COLUMN_TYPES, Dataset
 from executions.models import Execution, PartyRun
 from executions.states import ACTIVE, RUN_ENDED, RunStatus, Status, transition
+from workers.devices import stages
 from workers.errors import ERRORS, AlgorithmError, ClusterInitError, NetworkError, ResourceError
-from workers.events import STAGES
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +49,10 @@ def settle(execution_id: UUID) -> None:
 
 def _show(execution: Execution, runs: list[PartyRun]) -> None:
     """Stage and progress of the slowest party, and the first real cause as soon as one is known."""
-    known = [STAGES.index(r.stage) for r in runs if r.stage in STAGES and r.stage != "cleanup"]
+    order = stages()
+    known = [order.index(r.stage) for r in runs if r.stage in order and r.stage != "cleanup"]
     fields: dict[str, Any] = {
-        "stage": STAGES[min(known)] if known else "",
+        "stage": order[min(known)] if known else "",
         "progress": min((r.progress for r in runs), default=0),
     } | _error_fields(first_cause(runs) if _is_settled(runs) else None)
     changed = {name: value for name, value in fields.items() if getattr(execution, name) != value}

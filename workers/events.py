@@ -25,16 +25,6 @@ from redis.exceptions import RedisError
 log = logging.getLogger(__name__)
 
 RUNNING, SUCCESS, FAILURE = "RUNNING", "SUCCESS", "FAILURE"
-STAGES = (
-    "task_started",
-    "sf_init",
-    "sf_cluster_ready",
-    "spu_init",
-    "heu_init",
-    "devices_ready",
-    "task_execution",
-    "cleanup",
-)
 
 
 def stream_of(party: str) -> str:

@@ -14,3 +14,9 @@ DEVICE_REGISTRY: Registry[type[Device]] = Registry(
     },
     group="secretflow_controlplane.devices",
 )
+
+
+def stages() -> list[str]:
+    """The stages of a run, in order; a device that is off has none of its own."""
+    devices = [f"{device.name}_init" for device in DEVICE_REGISTRY.values()]
+    return ["task_started", "sf_init", "sf_cluster_ready", *devices, "devices_ready", "task_execution", "cleanup"]

@@ -1,0 +1,152 @@
+"""Secrets in documents: which values are some, and how they travel to the one party that may read them.
+
+A field of a document or of a task type's parameters is a secret by its type, ``Secret``. Wherever a document is
+shown it is masked; on its way to a party it is sealed with that party's public key (HPKE, RFC 9180), so that
+neither Redis nor another party reads it. A secret below a party's name in a document is sent to that party alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from pydantic import Field, StringConstraints
+
+from workers.errors import ConfigError
+
+#: A value that is shown to nobody: a token, a password, key material. Forms show it as a password field.
+Secret = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=20_000),
+    Field(json_schema_extra={"format": "password", "writeOnly": True}),
+]
+#: What is shown in a secret's place. Sent back, it means: as it was.
+MASK = "********"
+SEALED = "sealed:"
+PUBLIC_KEY = "x25519:"
+
+_SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
+
+#: Path in the document (keys and indices), and the value there, to the value to put there.
+Change = Callable[[tuple[str, ...], str], str]
+
+
+def with_secrets_changed(documents: Mapping[str, Any], change: Change) -> dict[str, Any]:
+    """Documents by layer, with every secret replaced; paths begin with the layer. What does not fit its model stays."""
+    return {layer: change_secrets(layer, document, change) for layer, document in documents.items()}
+
+
+def change_secrets(layer: str, document: Any, change: Change) -> Any:
+    """One document with every secret in it replaced; paths begin with the layer."""
+    from workers.executors import TASK_EXECUTOR_REGISTRY
+    from workers.validation import layers, model_of
+
+    if layer not in layers() or not isinstance(document, Mapping):
+        return document
+    schema = model_of(layer).model_json_schema()
+    changed = _walk(document, schema, schema.get("$defs", {}), (layer,), change)
+    params = document.get("algorithm_params")
+    if layer == "task_config" and isinstance(params, Mapping) and document.get("task_type") in TASK_EXECUTOR_REGISTRY:
+        executor = TASK_EXECUTOR_REGISTRY[document["task_type"]]
+        schema = executor.Params.model_json_schema()
+        found = params.get(executor.params_key)
+        path = (layer, "algorithm_params", executor.params_key)
+        if executor.params_key in params:
+            inner = _walk(found, schema, schema.get("$defs", {}), path, change)
+            changed["algorithm_params"] = dict(params) | {executor.params_key: inner}
+    return changed
+
+
+def masked(documents: Mapping[str, Any]) -> dict[str, Any]:
+    """Documents by layer as they may be shown to people and programs."""
+    return with_secrets_changed(documents, lambda path, value: MASK)
+
+
+def _walk(value: Any, schema: Any, definitions: Mapping[str, Any], path: tuple[str, ...], change: Change) -> Any:
+    if not isinstance(schema, Mapping):
+        return value
+    if "$ref" in schema:
+        target = definitions.get(schema["$ref"].rpartition("/")[2], {})
+        return _walk(value, target | {k: v for k, v in schema.items() if k != "$ref"}, definitions, path, change)
+    for alternatives in ("anyOf", "oneOf", "allOf"):
+        for alternative in schema.get(alternatives, ()):
+            value = _walk(value, alternative, definitions, path, change)
+    if isinstance(value, str):
+        return change(path, value) if schema.get("writeOnly") else value
+    if isinstance(value, Mapping):
+        properties = schema.get("properties", {})
+        others = next(iter(schema.get("patternProperties", {}).values()), schema.get("additionalProperties"))
+        return {k: _walk(v, properties.get(k, others), definitions, (*path, str(k)), change) for k, v in value.items()}
+    if isinstance(value, list):
+        items = schema.get("items")
+        return [_walk(v, items, definitions, (*path, str(i)), change) for i, v in enumerate(value)]
+    return value
+
+
+# --- on the way to a party
+
+
+def seal(public_key: str, text: str, purpose: str) -> str:
+    """Readable with the party's private key alone, and for this purpose alone. Raises ValueError for a bad key."""
+    sealed = _SUITE.encrypt(text.encode(), read_public_key(public_key), info=purpose.encode())
+    return SEALED + base64.b64encode(sealed).decode()
+
+
+def read_public_key(text: str) -> X25519PublicKey:
+    """Raises ValueError."""
+    if not text.startswith(PUBLIC_KEY):
+        raise ValueError(f"a public key begins with {PUBLIC_KEY}")
+    return X25519PublicKey.from_public_bytes(base64.b64decode(text.removeprefix(PUBLIC_KEY), validate=True))
+
+
+class PartyKey:
+    """A party's own key pair, in a file of its host."""
+
+    def __init__(self, private: X25519PrivateKey) -> None:
+        self._private = private
+
+    @classmethod
+    def load(cls, path: Path) -> PartyKey:
+        """Raises ConfigError, which names no path."""
+        try:
+            return cls(X25519PrivateKey.from_private_bytes(base64.b64decode(path.read_text(), validate=True)))
+        except FileNotFoundError:
+            raise ConfigError(
+                "this host has no key to read secrets with; run `manage.py party_key` on it, and put the public key "
+                "that it prints on the party's page"
+            ) from None
+        except (OSError, ValueError):
+            raise ConfigError("the key of party.toml cannot be read, or is no key of `manage.py party_key`") from None
+
+    @classmethod
+    def create(cls, path: Path) -> PartyKey:
+        """A new pair, for its owner's eyes only; never in the place of an old one. Raises OSError."""
+        private = X25519PrivateKey.generate()
+        raw = private.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
+        with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            file.write(base64.b64encode(raw).decode())
+        return cls(private)
+
+    @property
+    def public_key(self) -> str:
+        """As the control plane registers it."""
+        raw = self._private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        return PUBLIC_KEY + base64.b64encode(raw).decode()
+
+    def unseal(self, sealed: str, purpose: str) -> str:
+        """Raises ConfigError."""
+        try:
+            raw = base64.b64decode(sealed.removeprefix(SEALED), validate=True)
+            return bytes(_SUITE.decrypt(raw, self._private, info=purpose.encode())).decode()
+        except (InvalidTag, ValueError):
+            raise ConfigError(
+                "a secret was not sealed for this host's key; put the public key that `manage.py party_key` prints "
+                "on the party's page"
+            ) from None
