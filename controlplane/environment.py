@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from cryptography.fernet import Fernet
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -19,6 +21,10 @@ class Environment(BaseSettings):
 
     state_dir: Path = Field(default=ROOT / "var", description="Where SQLite and the generated secret key live.")
     secret_key: str = Field(default="", description="Django's secret key; generated into the state directory if unset.")
+    encryption_keys: list[str] = Field(
+        default=[],
+        description="Fernet keys of secrets in documents, as JSON, the newest first; generated as above if unset.",
+    )
     debug: bool = Field(default=False, description="Django's debug pages: for development only.")
     allowed_hosts: list[str] = Field(
         default=["localhost", "127.0.0.1", "[::1]"],
@@ -44,15 +50,21 @@ class Environment(BaseSettings):
     )
 
     def secret(self) -> str:
-        """The secret key; a new one is written for its owner's eyes only where none is set."""
-        if self.secret_key:
-            return self.secret_key
-        path = self.state_dir / "secret_key"
+        """The secret key; a new one where none is set."""
+        return self.secret_key or self._generated("secret_key", lambda: secrets.token_urlsafe(48))
+
+    def encryption_key_list(self) -> list[str]:
+        """Keys of secrets at rest; a new one where none is set."""
+        return self.encryption_keys or [self._generated("encryption_key", lambda: Fernet.generate_key().decode())]
+
+    def _generated(self, name: str, generate: Callable[[], str]) -> str:
+        """From a file of the state directory, made where it is missing, for its owner's eyes only."""
+        path = self.state_dir / name
         if not path.exists():
             self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
             fresh = path.with_suffix(f".{secrets.token_hex(8)}")
             fresh.touch(mode=0o600)
-            fresh.write_text(secrets.token_urlsafe(48))
+            fresh.write_text(generate())
             with suppress(FileExistsError):  # where another process was first: then both read the same key
                 path.hardlink_to(fresh)
             fresh.unlink()

@@ -17,7 +17,7 @@ from rich.table import Table
 from executions.service import ENDED, Service
 from executions.trial import Trial
 from fixtures.documents import psi_documents
-from workers.devices import stages
+from workers import devices
 from workers.party import PartyHost, remove_run_files
 from workers.standby import Standby
 
@@ -91,7 +91,7 @@ def stages(service: Service, execution: dict[str, Any]) -> dict[str, float]:
             end = max(end, at)
     created = datetime.fromisoformat(execution["created_at"].replace("Z", "+00:00")).timestamp()
     found = {"submit, dispatch, start": min(min(p.values()) for p in first.values()) - created}
-    reached = [s for s in stages() if any(s in p for p in first.values())]
+    reached = [s for s in devices.stages() if any(s in p for p in first.values())]
     for stage, following in zip(reached, [*reached[1:], ""], strict=True):
         found[stage] = max((p.get(following, end) - p[stage] for p in first.values() if stage in p), default=0)
     return found

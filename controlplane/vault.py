@@ -1,0 +1,73 @@
+"""Secrets at rest: encrypted before they reach the database, read again only on their way to a party."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from controlplane.environment import environment
+from workers.errors import ConfigError
+from workers.secrets import MASK, change_secrets, seal
+
+ENCRYPTED = "encrypted:"
+
+
+@cache
+def _keys() -> MultiFernet:
+    """The first key encrypts, all of them decrypt."""
+    return MultiFernet([Fernet(key) for key in environment.encryption_key_list()])
+
+
+def protect(layer: str, document: Any, before: Any = None) -> Any:
+    """A document as it may be stored: its secrets encrypted, those that came back masked as they were ``before``."""
+    known: dict[tuple[str, ...], str] = {}
+
+    def note(path: tuple[str, ...], value: str) -> str:
+        known[path] = value
+        return value
+
+    change_secrets(layer, before, note)
+
+    def encrypt(path: tuple[str, ...], value: str) -> str:
+        if value == MASK:
+            value = known.get(path, value)
+        if value == MASK or _decrypted(value) is not None:
+            return value
+        return ENCRYPTED + _keys().encrypt(value.encode()).decode()
+
+    return change_secrets(layer, document, encrypt)
+
+
+def sealed_for(
+    party: str, public_key: str, documents: Mapping[str, Any], parties: list[str], purpose: str
+) -> dict[str, Any]:
+    """Documents as they are sent to a party: its secrets sealed with its key, those of another party masked.
+
+    A secret belongs to another party if it lies below that party's name. Raises ConfigError.
+    """
+
+    def send(path: tuple[str, ...], value: str) -> str:
+        if any(step in parties and step != party for step in path):
+            return MASK
+        text = _decrypted(value) if value.startswith(ENCRYPTED) else value
+        if text is None:
+            raise ConfigError(
+                f"{'.'.join(path)} was encrypted with a key that is no longer in CONTROLPLANE_ENCRYPTION_KEYS; "
+                "enter it again"
+            )
+        return seal(public_key, text, purpose)
+
+    return {layer: change_secrets(layer, document, send) for layer, document in documents.items()}
+
+
+def _decrypted(value: str) -> str | None:
+    """None where it is not of ours."""
+    if not value.startswith(ENCRYPTED):
+        return None
+    try:
+        return _keys().decrypt(value.removeprefix(ENCRYPTED).encode()).decode()
+    except InvalidToken:
+        return None
