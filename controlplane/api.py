@@ -22,7 +22,8 @@ from rest_framework.settings import api_settings
 
 from controlplane.authentication import PasswordAuthentication, TokenAuthentication
 from controlplane.errors import Conflict, ErrorBody
-from controlplane.models import ClusterConfig, Dataset, HEUConfig, Party, SPUConfig, Task
+from controlplane.field_errors import named_errors
+from controlplane.models import ClusterConfig, Dataset, HEUConfig, Party, Site, SPUConfig, Task
 from workers.executors import TASK_EXECUTOR_REGISTRY
 from workers.problems import closest
 from workers.validation import model_of
@@ -67,13 +68,11 @@ class ModelCleaned(KnownKeysOnly, serializers.ModelSerializer[Any]):
 def _details(error: DjangoValidationError) -> dict[str, list[ErrorDetail]]:
     """Django's errors by field; those of a document under the path that their ``params`` name."""
     found: dict[str, list[ErrorDetail]] = {}
-    for name, entries in error.error_dict.items():
-        for entry in entries:
-            path = (entry.params or {}).get("path", "") if entry.code == "document" else ""
-            name_in_api = api_settings.NON_FIELD_ERRORS_KEY if name == "__all__" else name
-            message = entry.messages[0].removeprefix(f"{path}: ") if path else entry.messages[0]
-            key = f"{name_in_api}.{path}" if path else name_in_api
-            found.setdefault(key, []).append(ErrorDetail(message, entry.code or "invalid"))
+    for name, path, entry in named_errors(error):
+        name_in_api = api_settings.NON_FIELD_ERRORS_KEY if name == "__all__" else name
+        key = f"{name_in_api}.{path}" if path else name_in_api
+        message = entry.messages[0].removeprefix(f"{path}: ")
+        found.setdefault(key, []).append(ErrorDetail(message, entry.code or "invalid"))
     return found
 
 
