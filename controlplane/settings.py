@@ -185,6 +185,7 @@ UNFOLD = {
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _static("favicon.svg")}],
     "STYLES": [_static("document-form.css"), _static("pages.css")],
     "DASHBOARD_CALLBACK": "executions.pages.dashboard",
+    "ENVIRONMENT": "controlplane.admin.environment_label",
     "SIDEBAR": {
         "navigation": [
             {
@@ -208,8 +209,9 @@ UNFOLD = {
                 ],
             },
             {
-                "title": "Users",
+                "title": "Administration",
                 "items": [
+                    _page("Environment", "tune", "controlplane.site"),
                     _page("Users", "person", "auth.user"),
                     _page("Groups", "group", "auth.group"),
                     _page("API tokens", "key", "knox.authtoken"),

@@ -171,7 +171,7 @@ class Migration(migrations.Migration):
                 ('version', models.PositiveIntegerField(default=1, editable=False, help_text='Rises by one with each change.')),
                 ('id', models.PositiveSmallIntegerField(db_index=True, default=1, editable=False)),
                 ('environment', models.CharField(blank=True, help_text='Name of the environment, shown on every page, such as dev or prod.', max_length=40)),
-                ('security', models.CharField(choices=[('production', 'production'), ('trial', 'trial')], default='production', help_text='production: every check of security holds. trial: for trying things out with data that is no secret.', max_length=20)),
+                ('security', models.CharField(choices=[('production', 'production'), ('trial', 'trial')], default='production', help_text='production: every check of security holds. trial: for trials, with data that is no secret.', max_length=20)),
                 ('history_id', models.AutoField(primary_key=True, serialize=False)),
                 ('history_date', models.DateTimeField(db_index=True)),
                 ('history_change_reason', models.CharField(max_length=100, null=True)),
@@ -247,7 +247,7 @@ class Migration(migrations.Migration):
                 ('version', models.PositiveIntegerField(default=1, editable=False, help_text='Rises by one with each change.')),
                 ('id', models.PositiveSmallIntegerField(default=1, editable=False, primary_key=True, serialize=False)),
                 ('environment', models.CharField(blank=True, help_text='Name of the environment, shown on every page, such as dev or prod.', max_length=40)),
-                ('security', models.CharField(choices=[('production', 'production'), ('trial', 'trial')], default='production', help_text='production: every check of security holds. trial: for trying things out with data that is no secret.', max_length=20)),
+                ('security', models.CharField(choices=[('production', 'production'), ('trial', 'trial')], default='production', help_text='production: every check of security holds. trial: for trials, with data that is no secret.', max_length=20)),
             ],
             options={
                 'verbose_name': 'environment',
