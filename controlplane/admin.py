@@ -4,50 +4,41 @@ from __future__ import annotations
 
 from typing import Any
 
-from django import forms
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
 from django.db.models import Count, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from knox.models import AuthToken
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
+from controlplane.config_admin import ConfigAdmin
 from controlplane.config_forms import ConfigurationForm, DatasetForm, TaskForm
-from controlplane.forms import REBUILD
-from controlplane.models import ClusterConfig, Configuration, Dataset, HEUConfig, Party, SPUConfig, Task
+from controlplane.models import (
+    PRODUCTION,
+    ClusterConfig,
+    Configuration,
+    Dataset,
+    HEUConfig,
+    Party,
+    Site,
+    SPUConfig,
+    Task,
+)
 from workers.executors import TASK_EXECUTOR_REGISTRY
 
-SHOWN_IN_USE = 20
 
-
-class ConfigAdmin(ModelAdmin):
-    """Base of the admin of everything that is registered."""
-
-    compressed_fields = False
-    warn_unsaved_form = True
-    list_filter_sheet = False
-    search_fields = ("name", "description")
-
-    @property
-    def media(self) -> forms.Media:
-        return super().media + forms.Media(js=["controlplane/document-form.js"])
-
-    def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> HttpResponse:
-        if REBUILD in request.POST:
-            context["errors"] = None
-        return super().render_change_form(request, context, *args, **kwargs)
-
-    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[Any, Any, Any, Any]:
-        to_delete, counts, perms_needed, protected = super().get_deleted_objects(objs, request)
-        if len(protected) > SHOWN_IN_USE:  # a party that ran for a year has thousands of runs
-            protected = [*protected[:SHOWN_IN_USE], f"and {len(protected) - SHOWN_IN_USE} more"]
-        return to_delete, counts, perms_needed, protected
+def environment_label(request: HttpRequest) -> tuple[str, str] | None:
+    """For the head of every page: the environment's name and, where it is not production, its tier. In two parts for
+    unfold: the text and the colour, which is the tier's (templates/admin/base.html goes by it)."""
+    site = Site.current()
+    if site.security == PRODUCTION:
+        return (site.environment, "info") if site.environment else None
+    return " ".join(filter(None, (site.environment, site.security))), "warning"
 
 
 @admin.register(Party)
@@ -93,7 +84,7 @@ class DatasetAdmin(ConfigAdmin):
 
 class ConfigurationAdmin(ConfigAdmin):
     form = ConfigurationForm
-    list_display = ("name", "summary", "description", "updated_at")
+    list_display = ("name", "summary", "description", "version", "updated_at")
     fieldsets = (
         (None, {"fields": ("name", "description")}),
         ("Document", {"fields": ("document",)}),
@@ -153,6 +144,26 @@ class TaskAdmin(ConfigAdmin):
     @display(description="Datasets")
     def datasets(self, task: Task) -> str:
         return ", ".join(f"{party}/{name}" for party, name in task.document.get("data_sources", {}).items())
+
+
+@admin.register(Site)
+class SiteAdmin(ConfigAdmin):
+    """One row: its list leads to its page, which is there before the row is."""
+
+    search_fields = ()
+    fields = ("environment", "security")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Site | None = None) -> bool:
+        return False
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        return HttpResponseRedirect(reverse("admin:controlplane_site_change", args=[Site.current().pk]))
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Site | None:
+        return Site.current() if object_id == str(Site.current().pk) else None
 
 
 admin.site.index_title = "Overview"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
 from typing import Any
 
@@ -15,14 +15,16 @@ from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from drf_spectacular.plumbing import ResolvedComponent
 from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_view, inline_serializer
 from knox import views as knox_views
-from rest_framework import serializers, viewsets
+from rest_framework import generics, serializers, viewsets
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.routers import SimpleRouter
 from rest_framework.settings import api_settings
 
 from controlplane.authentication import PasswordAuthentication, TokenAuthentication
 from controlplane.errors import Conflict, ErrorBody
-from controlplane.models import ClusterConfig, Dataset, HEUConfig, Party, SPUConfig, Task
+from controlplane.field_errors import named_errors
+from controlplane.models import ClusterConfig, Dataset, HEUConfig, Party, Site, SPUConfig, Task
+from controlplane.usage import named_by
 from workers.executors import TASK_EXECUTOR_REGISTRY
 from workers.problems import closest
 from workers.validation import model_of
@@ -67,13 +69,11 @@ class ModelCleaned(KnownKeysOnly, serializers.ModelSerializer[Any]):
 def _details(error: DjangoValidationError) -> dict[str, list[ErrorDetail]]:
     """Django's errors by field; those of a document under the path that their ``params`` name."""
     found: dict[str, list[ErrorDetail]] = {}
-    for name, entries in error.error_dict.items():
-        for entry in entries:
-            path = (entry.params or {}).get("path", "") if entry.code == "document" else ""
-            name_in_api = api_settings.NON_FIELD_ERRORS_KEY if name == "__all__" else name
-            message = entry.messages[0].removeprefix(f"{path}: ") if path else entry.messages[0]
-            key = f"{name_in_api}.{path}" if path else name_in_api
-            found.setdefault(key, []).append(ErrorDetail(message, entry.code or "invalid"))
+    for name, path, entry in named_errors(error):
+        name_in_api = api_settings.NON_FIELD_ERRORS_KEY if name == "__all__" else name
+        key = f"{name_in_api}.{path}" if path else name_in_api
+        message = entry.messages[0].removeprefix(f"{path}: ")
+        found.setdefault(key, []).append(ErrorDetail(message, entry.code or "invalid"))
     return found
 
 
@@ -166,7 +166,7 @@ class PasswordScheme(BasicScheme):
 class PartySerializer(ModelCleaned):
     class Meta:
         model = Party
-        fields = ["id", "name", "description", "address", "port_first", "port_last"]
+        fields = ["id", "name", "description", "address", "port_first", "port_last", "version"]
 
 
 class DatasetSerializer(ModelCleaned):
@@ -174,10 +174,13 @@ class DatasetSerializer(ModelCleaned):
 
     class Meta:
         model = Dataset
-        fields = ["id", "party", "name", "description", "columns", "key_columns", "produced_by"]
+        fields = ["id", "party", "name", "description", "columns", "key_columns", "produced_by", "version"]
         # the model's own constraint says it, in the admin's words
         validators: list[Any] = []
         read_only_fields = ["produced_by"]
+
+
+CONFIGURATION = ["id", "name", "description", "document", "version", "updated_at"]
 
 
 class ClusterConfigSerializer(ModelCleaned):
@@ -185,7 +188,7 @@ class ClusterConfigSerializer(ModelCleaned):
 
     class Meta:
         model = ClusterConfig
-        fields = ["id", "name", "description", "document", "updated_at"]
+        fields = CONFIGURATION
 
 
 class SPUConfigSerializer(ModelCleaned):
@@ -193,7 +196,7 @@ class SPUConfigSerializer(ModelCleaned):
 
     class Meta:
         model = SPUConfig
-        fields = ["id", "name", "description", "document", "updated_at"]
+        fields = CONFIGURATION
 
 
 class HEUConfigSerializer(ModelCleaned):
@@ -201,7 +204,32 @@ class HEUConfigSerializer(ModelCleaned):
 
     class Meta:
         model = HEUConfig
-        fields = ["id", "name", "description", "document", "updated_at"]
+        fields = CONFIGURATION
+
+
+class WithUsers(serializers.Serializer[Any]):
+    """A configuration by itself, as opposed to in a list, where it would take a query for each."""
+
+    used_by = serializers.SerializerMethodField(help_text="Names of the tasks that use it.")
+
+    @extend_schema_field(serializers.ListField(child=serializers.CharField()))
+    def get_used_by(self, configuration: Any) -> list[str]:
+        return list(configuration.tasks.values_list("name", flat=True))
+
+
+class ClusterConfigDetailSerializer(WithUsers, ClusterConfigSerializer):
+    class Meta(ClusterConfigSerializer.Meta):
+        fields = [*CONFIGURATION, "used_by"]
+
+
+class SPUConfigDetailSerializer(WithUsers, SPUConfigSerializer):
+    class Meta(SPUConfigSerializer.Meta):
+        fields = [*CONFIGURATION, "used_by"]
+
+
+class HEUConfigDetailSerializer(WithUsers, HEUConfigSerializer):
+    class Meta(HEUConfigSerializer.Meta):
+        fields = [*CONFIGURATION, "used_by"]
 
 
 class TaskSerializer(ModelCleaned):
@@ -221,15 +249,27 @@ class TaskSerializer(ModelCleaned):
             "heu",
             "document",
             *Task.option_names(),
+            "version",
             "created_at",
             "updated_at",
         ]
         read_only_fields = ["created_at"]
 
 
+class SiteSerializer(ModelCleaned):
+    class Meta:
+        model = Site
+        fields = ["environment", "security", "version"]
+
+
 @extend_schema_view(destroy=extend_schema(responses={204: None, 409: ErrorBody}))
 class ConfigurationViewSet(viewsets.ModelViewSet[Any]):
     filterset_fields = ["name"]
+    #: One by itself; the same as in a list if left out.
+    detail_serializer_class: type[Any] | None = None
+
+    def get_serializer_class(self) -> type[Any]:
+        return (self.action != "list" and self.detail_serializer_class) or super().get_serializer_class()
 
     def perform_create(self, serializer: serializers.BaseSerializer[Any]) -> None:
         _save(serializer)
@@ -240,7 +280,7 @@ class ConfigurationViewSet(viewsets.ModelViewSet[Any]):
         try:
             instance.delete()
         except ProtectedError as error:
-            raise Conflict(in_use(error)) from None
+            raise Conflict(in_use({*error.protected_objects, *named_by(instance)})) from None
 
 
 def _save(serializer: serializers.BaseSerializer[Any]) -> None:
@@ -252,9 +292,9 @@ def _save(serializer: serializers.BaseSerializer[Any]) -> None:
         raise Conflict("Another request changed the same things at the same moment; try again.") from None
 
 
-def in_use(error: ProtectedError) -> str:
+def in_use(by: Iterable[Model]) -> str:
     """Names what keeps a row from being deleted."""
-    users = sorted(error.protected_objects, key=lambda row: (row._meta.verbose_name or "", str(row)))
+    users = sorted(by, key=lambda row: (row._meta.verbose_name or "", str(row)))
     named = ", ".join(f"{row._meta.verbose_name} {row}" for row in users[:5])
     more = f" and {len(users) - 5} more" if len(users) > 5 else ""
     return f"It is used by {named}{more}: delete or change these first."
@@ -274,21 +314,37 @@ class DatasetViewSet(ConfigurationViewSet):
 class ClusterConfigViewSet(ConfigurationViewSet):
     queryset = ClusterConfig.objects.all()
     serializer_class = ClusterConfigSerializer
+    detail_serializer_class = ClusterConfigDetailSerializer
 
 
 class SPUConfigViewSet(ConfigurationViewSet):
     queryset = SPUConfig.objects.all()
     serializer_class = SPUConfigSerializer
+    detail_serializer_class = SPUConfigDetailSerializer
 
 
 class HEUConfigViewSet(ConfigurationViewSet):
     queryset = HEUConfig.objects.all()
     serializer_class = HEUConfigSerializer
+    detail_serializer_class = HEUConfigDetailSerializer
 
 
 class TaskViewSet(ConfigurationViewSet):
     queryset = Task.objects.select_related("cluster", "spu", "heu")
     serializer_class = TaskSerializer
+
+
+class SiteView(generics.RetrieveUpdateAPIView[Site]):
+    """The environment that this is, and the tier of its checks of security."""
+
+    queryset = Site.objects.all()
+    serializer_class = SiteSerializer
+
+    def get_object(self) -> Site:
+        return Site.current()
+
+    def perform_update(self, serializer: serializers.BaseSerializer[Any]) -> None:
+        _save(serializer)
 
 
 class LoginView(knox_views.LoginView):

@@ -10,7 +10,7 @@ from unfold.widgets import UnfoldAdminSelectWidget
 
 from controlplane.form_schema import Offer, Schema, form_schema, label
 from controlplane.forms import DocumentForm, DocumentFormField
-from controlplane.models import COLUMN_TYPES, ClusterConfig, Configuration, Dataset, Party, Task
+from controlplane.models import COLUMN_TYPES, ClusterConfig, ComposingCatalogue, Configuration, Dataset, Party, Task
 from workers.documents import TaskConfig
 from workers.executors import TASK_EXECUTOR_REGISTRY
 from workers.validation import model_of
@@ -144,15 +144,13 @@ class TaskForm(DocumentForm):
 
     def _offer(self) -> Offer:
         parties = self._parties()
-        datasets: dict[str, list[str]] = {}
-        columns: dict[str, list[str]] = {}
-        for party, name, kinds in Dataset.objects.filter(party__name__in=parties).values_list(
-            "party__name", "name", "columns"
-        ):
-            datasets.setdefault(party, []).append(name)
-            known = columns.setdefault(party, [])
-            known += [column for column in kinds if column not in known]
-        return Offer(parties, datasets, columns)
+        catalogue = ComposingCatalogue(self.instance)
+        datasets = {party: catalogue.datasets(party) or {} for party in parties}
+        columns = {
+            party: list(dict.fromkeys(column for kinds in found.values() for column in kinds or ()))
+            for party, found in datasets.items()
+        }
+        return Offer(parties, {party: sorted(found) for party, found in datasets.items()}, columns)
 
     def _parties(self) -> list[str]:
         """The cluster's, in its order; all that are registered as long as no cluster is chosen."""

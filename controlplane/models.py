@@ -1,25 +1,56 @@
-"""What an operator registers: parties, their datasets, device configurations and tasks."""
+"""What an operator registers: parties, their datasets, device configurations and tasks; and the site itself."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from functools import cached_property
+from typing import Any, ClassVar, get_args
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
 
+from controlplane.field_errors import document_errors
+from controlplane.versions import Versioned
 from workers.documents import DATASET_NAME, PARTY_NAME
-from workers.executors.base import Security
+from workers.executors.base import Columns, Security
 from workers.problems import DocumentsInvalid, Problem
-from workers.tables import differences
+from workers.tables import drift
 from workers.validation import Run, parse_document, validate
 
 COLUMN_TYPES = ("int", "float", "str", "bool")
+PRODUCTION: Security = "production"
 
 
-class Party(models.Model):
+class Site(Versioned):
+    """This installation: which environment it is, and how strict its checks of security are. One row, or none yet."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
+    environment = models.CharField(
+        max_length=40, blank=True, help_text="Name of the environment, shown on every page, such as dev or prod."
+    )
+    security = models.CharField(
+        max_length=20,
+        choices=[(tier, tier) for tier in get_args(Security)],
+        default=PRODUCTION,
+        help_text="production: every check of security holds. trial: for trials, with data that is no secret.",
+    )
+
+    class Meta:
+        verbose_name = "environment"
+        verbose_name_plural = "environment"
+        constraints = [models.CheckConstraint(condition=models.Q(id=1), name="there_is_one_site")]
+
+    def __str__(self) -> str:
+        return self.environment or "this site"
+
+    @classmethod
+    def current(cls) -> Site:
+        return cls.objects.first() or cls()
+
+
+class Party(Versioned):
     """An organisation that takes part, with the host on which its workers listen for the other parties."""
 
     name = models.CharField(
@@ -78,7 +109,7 @@ class Party(models.Model):
             )
 
 
-class Dataset(models.Model):
+class Dataset(Versioned):
     """A table that a party has: its name and columns. Where it lies only the party's own host knows."""
 
     party = models.ForeignKey(Party, on_delete=models.PROTECT, related_name="datasets")
@@ -140,22 +171,23 @@ class Dataset(models.Model):
         """How the table on the party's host differs from what is registered here, as far as the host has said."""
         if self.reported_problem:
             return [self.reported_problem]
-        return [line for line, _ in differences(self.columns, self.reported_columns or self.columns)]
+        return [line for line, _ in drift(self.columns, self.reported_columns or self.columns)]
 
 
 class DatabaseCatalogue:
     """The registered parties and datasets, for validation. Reads each party's datasets once."""
 
-    security: Security = "production"
-
     def __init__(self) -> None:
-        rows = list(Party.objects.values_list("name", "pk", "address"))
-        self.parties: dict[str, int] = {name: pk for name, pk, _ in rows}
-        self._addresses: dict[str, str] = {name: address for name, _, address in rows}
-        self._datasets: dict[str, Mapping[str, Mapping[str, str]]] = {}
+        # the tier in the same query; where no party is registered there is nothing to be less strict about
+        tier = Coalesce(models.Subquery(Site.objects.values("security")[:1]), models.Value(PRODUCTION))
+        rows = list(Party.objects.values_list("name", "pk", "address", tier))
+        self.security: Security = rows[0][3] if rows else PRODUCTION
+        self.parties: dict[str, int] = {name: pk for name, pk, *_ in rows}
+        self._addresses: dict[str, str] = {name: address for name, _, address, _ in rows}
+        self._datasets: dict[str, Mapping[str, Columns]] = {}
         self._kept: dict[str, set[str]] = {}
 
-    def datasets(self, party: str) -> Mapping[str, Mapping[str, str]] | None:
+    def datasets(self, party: str) -> Mapping[str, Columns | None] | None:
         if party not in self.parties:
             return None
         if party not in self._datasets:
@@ -174,7 +206,29 @@ class DatabaseCatalogue:
         return self._kept.get(party, set())
 
 
-class Configuration(models.Model):
+class ComposingCatalogue(DatabaseCatalogue):
+    """For a task that is being written: it may also name what other tasks are going to leave behind."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self._task = task
+
+    @cached_property
+    def _outputs(self) -> dict[str, set[str]]:
+        """Party to the names that the other tasks keep their outputs under."""
+        found: dict[str, set[str]] = {}
+        others = Task.objects.exclude(pk=self._task.pk).order_by()
+        for outputs in others.values_list("document__outputs", flat=True):
+            for party, name in outputs.items() if isinstance(outputs, dict) else ():
+                found.setdefault(party, set()).add(str(name))
+        return found
+
+    def datasets(self, party: str) -> Mapping[str, Columns | None] | None:
+        registered = super().datasets(party)
+        return None if registered is None else dict.fromkeys(self._outputs.get(party, ())) | dict(registered)
+
+
+class Configuration(Versioned):
     """A named, reusable document of one layer."""
 
     layer: ClassVar[str]
@@ -278,7 +332,7 @@ class RunOptions(models.Model):
         return {name: getattr(self, name) for name in self.option_names()}
 
 
-class Task(RunOptions):
+class Task(Versioned, RunOptions):
     """A computation ready to be executed as often as wanted: a cluster, its devices and the task document."""
 
     name = models.CharField(max_length=100, unique=True)
@@ -324,8 +378,9 @@ class Task(RunOptions):
         }
 
     def validate(self) -> Run:
-        """The typed run. Raises DocumentsInvalid with all problems of the four documents together."""
-        return validate(self.documents(), DatabaseCatalogue())
+        """The typed run, if what other tasks leave behind were there. Raises DocumentsInvalid with all problems of the
+        four documents together."""
+        return validate(self.documents(), ComposingCatalogue(self))
 
     def clean(self) -> None:
         if self.cluster_id is None:
@@ -339,19 +394,3 @@ class Task(RunOptions):
                 layer, _, rest = problem.path.partition(".")
                 found.setdefault(field_of[layer], []).append(Problem(rest, problem.wrong, problem.right))
             raise document_errors(found) from None
-
-
-def document_errors(problems: Mapping[str, list[Problem]]) -> ValidationError:
-    """Django's ValidationError on each field, one message per problem, with its path as ``params``."""
-    return ValidationError(
-        {
-            name: [
-                # Django fills in params by %: a column name may have one
-                ValidationError(
-                    (str(p) if p.path else p.message).replace("%", "%%"), code="document", params={"path": p.path}
-                )
-                for p in found
-            ]
-            for name, found in problems.items()
-        }
-    )

@@ -20,6 +20,7 @@ X_FRAME_OPTIONS = "DENY"
 INSTALLED_APPS = [
     "unfold",
     "unfold.contrib.filters",
+    "unfold.contrib.simple_history",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -29,6 +30,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django_filters",
     "django_jsonform",
+    "simple_history",
     "rest_framework",
     "knox",
     "drf_spectacular",
@@ -49,6 +51,8 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    # who made a change, for the history; the API's users too, whom REST framework sets on the request
+    "simple_history.middleware.HistoryRequestMiddleware",
 ]
 
 ROOT_URLCONF = "controlplane.urls"
@@ -181,6 +185,7 @@ UNFOLD = {
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _static("favicon.svg")}],
     "STYLES": [_static("document-form.css"), _static("pages.css")],
     "DASHBOARD_CALLBACK": "executions.pages.dashboard",
+    "ENVIRONMENT": "controlplane.admin.environment_label",
     "SIDEBAR": {
         "navigation": [
             {
@@ -204,8 +209,9 @@ UNFOLD = {
                 ],
             },
             {
-                "title": "Users",
+                "title": "Administration",
                 "items": [
+                    _page("Environment", "tune", "controlplane.site"),
                     _page("Users", "person", "auth.user"),
                     _page("Groups", "group", "auth.group"),
                     _page("API tokens", "key", "knox.authtoken"),

@@ -3,10 +3,11 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
-from controlplane.api import LoginView, LogoutView
+from controlplane.api import LoginView, LogoutView, SiteView
 
 api = [
     path("", include("executions.urls")),
+    path("site/", SiteView.as_view(), name="site"),
     path("auth/login/", LoginView.as_view(), name="login"),
     path("auth/logout/", LogoutView.as_view(), name="logout"),
     path("schema/", SpectacularAPIView.as_view(), name="schema"),

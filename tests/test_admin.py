@@ -309,10 +309,10 @@ def test_a_get_starts_nothing_and_a_post_without_the_token_neither() -> None:
 
 def test_it_shows_the_problems_of_a_task_that_cannot_run_now(client: Client) -> None:
     task = make_task()
-    Dataset.objects.filter(name="clients").delete()
+    Dataset.objects.filter(name="clients").update(name="other")
     response = client.post(f"/admin/controlplane/task/{task.pk}/run/", follow=True)
     assert said(response) == [
-        "task_config.data_sources.bob: bob has no dataset 'clients' registered; known: none",
+        "task_config.data_sources.bob: bob has no dataset 'clients' registered; known: other",
     ]
     assert not Execution.objects.exists()
 

@@ -49,11 +49,11 @@ def test_it_lists_executions_in_a_fixed_number_of_queries(client: Client, django
         make_execution()
     url = "/admin/executions/execution/"
     client.get(url)
-    with django_assert_num_queries(3):  # session, user, the page's rows: no COUNT
+    with django_assert_num_queries(4):  # session, user, environment, the page's rows: no COUNT
         client.get(url)
     for _ in range(10):
         make_execution()
-    with django_assert_num_queries(3) as queries:
+    with django_assert_num_queries(4) as queries:
         page = client.get(url)
     assert len(page.context["cl"].result_list) == 13
     assert not any("COUNT" in query["sql"] or '"documents"' in query["sql"] for query in queries.captured_queries)
@@ -324,7 +324,7 @@ def test_the_front_page_counts_the_last_day_and_shows_failures(client: Client, d
     make_execution(status=Status.FAILURE, created_at=timezone.now() - timedelta(days=2))
     make_execution(status=Status.SUCCESS)
     client.get("/admin/")
-    with django_assert_num_queries(6):  # session, user, was there a run; counts, latest, failures
+    with django_assert_num_queries(7):  # session, user, environment, was there a run; counts, latest, failures
         response = client.get("/admin/")
     assert {c["status"]: c["number"] for c in response.context["counts"]} == {
         "QUEUED": 0,

@@ -25,7 +25,7 @@ from workers.errors import ConfigError, ResourceError, classify, contract_name
 from workers.events import report
 from workers.party import PartyHost
 from workers.standby import Standby
-from workers.tables import differences
+from workers.tables import drift
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class _Checks:
         registered = self.request.get("columns")
         if not isinstance(registered, Mapping):
             return
-        if wrong := [line for line, harmful in differences(registered, found) if harmful]:
+        if wrong := [line for line, harmful in drift(registered, found) if harmful]:
             raise ConfigError(
                 f"dataset {dataset} is not as registered: {', '.join(wrong)}; "
                 "correct the table, or publish it again (manage.py publish_datasets) and adapt the task"

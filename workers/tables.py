@@ -38,7 +38,7 @@ def column_types(path: Path, dataset: str) -> dict[str, str]:
     return {field.name: _type_name(field.type) for field in schema}
 
 
-def differences(registered: Mapping[str, str], found: Mapping[str, str]) -> list[tuple[str, bool]]:
+def drift(registered: Mapping[str, str], found: Mapping[str, str]) -> list[tuple[str, bool]]:
     """How a table's columns differ from those registered, in words, and whether a task can fail for it."""
     lines = []
     for column, kind in registered.items():

@@ -11,6 +11,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
 from knox.models import get_token_model
 
+from controlplane import profiles
 from controlplane.environment import ROOT
 from controlplane.models import Party
 
@@ -23,7 +24,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, ports: str, **options: Any) -> None:
         call_command("migrate", verbosity=0)
-        call_command("loaddata", ROOT / "fixtures" / "demo.json", verbosity=0)
+        profiles.apply((ROOT / "config" / "dev.yaml").read_bytes(), "prepared for a trial")
         for name, (first, last) in json.loads(ports).items():
             Party.objects.update_or_create(
                 name=name, defaults={"address": "127.0.0.1", "port_first": first, "port_last": last}

@@ -1,0 +1,132 @@
+"""What the admin of everything that is registered has in common: its history, who uses it, and what a change breaks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.db.models import Model
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from simple_history.admin import SimpleHistoryAdmin
+from simple_history.template_utils import HistoricalRecordContextHelper
+from unfold.admin import ModelAdmin
+
+from controlplane.forms import REBUILD
+from controlplane.models import Task
+from controlplane.usage import MOST_CHECKED, effect_on, named_by, tasks_using
+from controlplane.versions import differences
+
+SHOWN_IN_USE = 20
+SHOWN_INVALID = 10
+
+
+class ChangesByKey(HistoricalRecordContextHelper):
+    """The changes of a version for the history page: of a document, each key that differs."""
+
+    def context_for_delta_changes(self, delta: Any) -> list[dict[str, str]]:
+        found = []
+        for change in delta.changes:
+            field = self.model._meta.get_field(change.field)
+            if not field.editable:  # what a party reported
+                continue
+            label = str(field.verbose_name)
+            old, new = (str(v) if isinstance(v, Model) else v for v in (change.old, change.new))
+            found += [{"where": f"{label} {c.path}".strip(), "words": c.words} for c in differences(old, new)]
+        return found
+
+
+class ConfigAdmin(SimpleHistoryAdmin, ModelAdmin):
+    """Base of the admin of everything that is registered."""
+
+    compressed_fields = False
+    warn_unsaved_form = True
+    list_filter_sheet = False
+    search_fields: tuple[str, ...] = ("name", "description")
+    change_form_outer_before_template = "admin/used_by.html"
+    object_history_list_template = "admin/history_list.html"
+
+    @property
+    def media(self) -> forms.Media:
+        return super().media + forms.Media(js=["controlplane/document-form.js"])
+
+    def get_historical_record_context_helper(self, request: HttpRequest, historical_record: Any) -> ChangesByKey:
+        return ChangesByKey(self.model, historical_record)
+
+    # --- who uses it
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Any = None, **kwargs: Any
+    ) -> HttpResponse:
+        if REBUILD in request.POST:
+            context["errors"] = None
+        if obj is not None and obj.pk and not context.get("is_popup"):
+            tasks = tasks_using(obj).order_by("name")
+            shown = list(tasks.only("name")[: SHOWN_IN_USE + 1])
+            number = tasks.count() if len(shown) > SHOWN_IN_USE else len(shown)
+            context["usage"] = {
+                "version": obj.version,
+                "number": number,
+                "tasks": shown[:SHOWN_IN_USE] if _may_see_tasks(request) else [],
+                "more": max(number - SHOWN_IN_USE, 0),
+            }
+        return super().render_change_form(request, context, *args, obj=obj, **kwargs)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[Any, Any, Any, Any]:
+        objs = list(objs)
+        to_delete, counts, perms_needed, protected = super().get_deleted_objects(objs, request)
+        named = [f"{user._meta.verbose_name} {user}".capitalize() for obj in objs for user in named_by(obj)]
+        protected = [*protected, *dict.fromkeys(named)]
+        if len(protected) > SHOWN_IN_USE:  # a party that ran for a year has thousands of runs
+            protected = [*protected[:SHOWN_IN_USE], f"and {len(protected) - SHOWN_IN_USE} more"]
+        return to_delete, counts, perms_needed, protected
+
+    # --- what a change breaks
+
+    def save_model(self, request: Any, obj: Any, form: Any, change: bool) -> None:
+        stored = self.model._default_manager.filter(pk=obj.pk).first() if change else None
+        # before it is saved: a dataset may be about to get another name than the one that tasks use
+        users = list(tasks_using(stored).values_list("pk", flat=True)) if stored else []
+        super().save_model(request, obj, form, change)
+        if stored and obj.version != stored.version:
+            request.affected_tasks = users
+
+    def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
+        response = super().response_change(request, obj)
+        if affected := getattr(request, "affected_tasks", None):
+            self._tell_effect(request, affected)
+        return response
+
+    def _tell_effect(self, request: HttpRequest, affected: list[int]) -> None:
+        effect = effect_on(Task.objects.filter(pk__in=affected))
+        uses = f"{effect.users} task{'s' if effect.users > 1 else ''} use{'' if effect.users > 1 else 's'} it"
+        beyond = f"; {effect.unchecked} more than the {MOST_CHECKED} that were checked" if effect.unchecked else ""
+        if not effect.invalid:
+            messages.info(request, f"{uses}, and stay{'' if effect.users > 1 else 's'} valid{beyond}.")
+            return
+        messages.warning(request, f"{uses}; not valid now: {len(effect.invalid)}{beyond}.")
+        if not _may_see_tasks(request):
+            return
+        for task, problems in effect.invalid[:SHOWN_INVALID]:
+            first = problems[0]
+            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            messages.warning(request, format_html("{}: {}{}", link_to(task), first, more))
+        if len(effect.invalid) > SHOWN_INVALID:
+            rest = ((link_to(task),) for task, _ in effect.invalid[SHOWN_INVALID:])
+            messages.warning(request, format_html("not valid either: {}", format_html_join(", ", "{}", rest)))
+
+
+def link_to(task: Task) -> SafeString:
+    return format_html('<a href="{}" class="underline">{}</a>', _url(task), task)
+
+
+def _url(task: Task) -> str:
+    return reverse("admin:controlplane_task_change", args=[task.pk])
+
+
+def _may_see_tasks(request: HttpRequest) -> bool:
+    user: Any = request.user
+    return bool(user.has_perm("controlplane.view_task"))

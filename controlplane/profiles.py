@@ -1,0 +1,387 @@
+"""Profiles: what an operator registers for one environment, as one YAML file that is checked as a whole.
+
+A profile is checked by doing it: its rows are written in a transaction and validated by the same ``full_clean`` as in
+the admin and the API, against the state that results; the transaction is then kept or rolled back. What a profile
+does not name is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from django.db import IntegrityError, transaction
+from pydantic import Field, create_model
+from pydantic import ValidationError as StructureError
+
+from controlplane.field_errors import named_errors
+from controlplane.models import (
+    ClusterConfig,
+    Dataset,
+    HEUConfig,
+    Party,
+    RunOptions,
+    Site,
+    SPUConfig,
+    Task,
+)
+from controlplane.profile_yaml import ProfileInvalid, read, write
+from controlplane.storable import unstorable
+from controlplane.usage import effect_on
+from controlplane.versions import Change, differences
+from workers.documents import DatasetName, Document, PartyName
+from workers.executors.base import Security
+from workers.problems import Problem, closest, problems_of
+from workers.validation import layers, parse_document
+
+
+class PartyEntry(Document):
+    description: str = ""
+    address: str
+    port_first: int
+    port_last: int
+
+
+class DatasetEntry(Document):
+    description: str = ""
+    columns: dict[str, str]
+    key_columns: list[str] = Field(default_factory=list)
+
+
+class ClusterEntry(Document):
+    description: str = ""
+    sf_init_config: dict[str, Any]
+
+
+class SPUEntry(Document):
+    description: str = ""
+    spu_config: dict[str, Any] = Field(default_factory=dict)
+
+
+class HEUEntry(Document):
+    description: str = ""
+    heu_config: dict[str, Any] = Field(default_factory=dict)
+
+
+class ComposedEntry(Document):
+    description: str = ""
+    cluster: str
+    spu: str | None = None
+    heu: str | None = None
+    task_config: dict[str, Any]
+
+
+_OPTIONS: dict[str, Any] = {option.name: (int, option.default) for option in RunOptions._meta.local_fields}
+TaskEntry = create_model("TaskEntry", __base__=ComposedEntry, **_OPTIONS)
+
+
+class Profile(Document):
+    """An environment, by section and name. The documents inside are the contract's, checked by their own models."""
+
+    environment: str | None = None
+    security: Security | None = None
+    parties: dict[PartyName, PartyEntry] = Field(default_factory=dict)
+    datasets: dict[PartyName, dict[DatasetName, DatasetEntry]] = Field(default_factory=dict)
+    clusters: dict[str, ClusterEntry] = Field(default_factory=dict)
+    spus: dict[str, SPUEntry] = Field(default_factory=dict)
+    heus: dict[str, HEUEntry] = Field(default_factory=dict)
+    tasks: dict[str, TaskEntry] = Field(default_factory=dict)
+
+
+#: In the order in which one needs another.
+MODELS: dict[str, Any] = {
+    "parties": Party,
+    "datasets": Dataset,
+    "clusters": ClusterConfig,
+    "spus": SPUConfig,
+    "heus": HEUConfig,
+    "tasks": Task,
+}
+ENTRIES: dict[str, type[Document]] = {
+    "parties": PartyEntry,
+    "datasets": DatasetEntry,
+    "clusters": ClusterEntry,
+    "spus": SPUEntry,
+    "heus": HEUEntry,
+    "tasks": TaskEntry,
+}
+#: A field that names an entry of another section.
+REFERENCES = {"party": "parties", "cluster": "clusters", "spu": "spus", "heu": "heus"}
+
+#: Section and name; of a dataset section, party and name.
+Key = tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What applying a profile changes, or changed; everything by its path in the profile."""
+
+    added: list[str] = field(default_factory=list)
+    changed: dict[str, list[Change]] = field(default_factory=dict)
+    unchanged: int = 0
+    #: In the database and not in the profile.
+    left_alone: list[str] = field(default_factory=list)
+    #: Tasks among those that are not valid with what the profile says, with what is wrong first.
+    broken: list[Problem] = field(default_factory=list)
+    #: Tasks among them that were too many to be looked at.
+    unchecked: int = 0
+
+    @property
+    def nothing(self) -> bool:
+        return not (self.added or self.changed)
+
+
+def plan(raw: bytes) -> Outcome:
+    """What applying this profile would change. Raises ProfileInvalid with every problem found."""
+    return _apply(raw, why="", keep=False)
+
+
+def apply(raw: bytes, why: str) -> Outcome:
+    """Make it so, wholly or (ProfileInvalid, with every problem found) not at all. ``why`` goes into the history."""
+    return _apply(raw, why=why, keep=True)
+
+
+def _apply(raw: bytes, *, why: str, keep: bool) -> Outcome:
+    data, lines = read(raw)
+    profile, problems, broken = _parse(data, lines)
+    for attempt in range(3):
+        try:
+            with transaction.atomic():
+                application = _Application(why, broken)
+                outcome = application.run(profile)
+                if found := [*problems, *application.problems]:
+                    raise ProfileInvalid(found, lines)
+                if not keep:
+                    transaction.set_rollback(True)
+            return outcome
+        except IntegrityError:
+            # another process registered something of the same name since we looked; it is there to be seen now
+            if attempt == 2:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _parse(data: Any, lines: dict[str, int]) -> tuple[Profile, list[Problem], set[Key]]:
+    """The entries whose structure is right, the problems of the others, and what those others are."""
+    if not isinstance(data, dict):
+        right = f"should be named sections: {', '.join(Profile.model_fields)}"
+        raise ProfileInvalid([Problem("", "holds no profile", right)])
+    if problems := list(unstorable(data)):
+        raise ProfileInvalid(problems, lines)
+    # a section that is there and empty is a list of nothing
+    data = {name: {} if value is None and name in MODELS else value for name, value in data.items()}
+    try:
+        return Profile.model_validate(data), [], set()
+    except StructureError as error:
+        broken = {_key_of(entry["loc"]) for entry in error.errors(include_url=False, include_input=False)}
+        for key in broken:
+            _remove(data, key)
+        return Profile.model_validate(data), problems_of(error, Profile), broken
+
+
+def _key_of(loc: tuple[Any, ...]) -> Key:
+    """The entry that holds the place; the section where it is the section that is wrong."""
+    return tuple(str(step) for step in loc[: 3 if loc[0] == "datasets" else 2])
+
+
+def _remove(data: dict[str, Any], key: Key) -> None:
+    """Take an entry out, in copies."""
+    if key[0] in data and len(key) > 1 and isinstance(data[key[0]], dict):
+        data[key[0]] = dict(data[key[0]])
+        _remove(data[key[0]], key[1:])
+    else:
+        data.pop(key[0], None)
+
+
+class _Application:
+    """One profile and the database, within one transaction."""
+
+    def __init__(self, why: str, broken: set[Key]) -> None:
+        self.why = why
+        #: Entries that are wrong, so that what names them cannot be judged.
+        self.broken = broken
+        self.problems: list[Problem] = []
+        self.outcome = Outcome()
+        self.rows: dict[Key, Any] = {}
+        # locked: an edit in the admin meanwhile waits, and so does another profile
+        self.stored = dict(_stored(lock=True))
+
+    def run(self, profile: Profile) -> Outcome:
+        self._write_site(profile)
+        entries = dict(_entries(profile))
+        for key, entry in entries.items():
+            if not self._needs_broken(key, entry):
+                self._write(key, entry)
+        # all that the profile says is in place: one that is right only together with others is right now
+        for key, entry in entries.items():
+            self._validate(key, entry)
+        outcome = self.outcome
+        left = [key for key, row in self.stored.items() if key not in self.rows and _is_written_by_hand(row)]
+        outcome.left_alone = [".".join(key) for key in left]
+        if not outcome.nothing:
+            others = Task.objects.filter(pk__in=[self.stored[key].pk for key in left if key[0] == "tasks"])
+            effect = effect_on(others)
+            outcome.unchecked = effect.unchecked
+            outcome.broken = [problems[0].under(f"tasks.{task.name}") for task, problems in effect.invalid]
+        return outcome
+
+    def _write_site(self, profile: Profile) -> None:
+        site = Site.objects.select_for_update(no_key=True).first() or Site()
+        before = {"environment": site.environment, "security": site.security}
+        if profile.environment is not None:
+            if site.environment and profile.environment != site.environment:
+                right = "apply that one's profile, or rename this environment first, in the admin under Environment"
+                self.problems.append(Problem("environment", f"this is the environment {site.environment!r}", right))
+            site.environment = profile.environment
+        site.security = profile.security or site.security
+        try:
+            site.clean_fields()
+        except ValidationError as error:
+            self.problems += _problems((), error)
+            return
+        if changes := list(differences(before, {"environment": site.environment, "security": site.security})):
+            self._save(site)
+            self.outcome.changed["environment and security"] = changes
+
+    def _write(self, key: Key, entry: Document) -> None:
+        section, name = key[0], key[-1]
+        row = self.stored.get(key)
+        before = None if row is None else _values(section, row)
+        row = row or MODELS[section](name=name)
+        values: dict[str, Any] = {name: getattr(entry, name) for name in type(entry).model_fields}
+        if section == "datasets":
+            values["party"] = key[1]
+        errors: dict[str, Any] = {}
+        for field_name, value in values.items():
+            if field_name in REFERENCES and value is not None:
+                try:
+                    value = self._named(REFERENCES[field_name], value)
+                except ValidationError as error:
+                    errors[field_name] = error
+                    continue
+            setattr(row, "document" if field_name in layers() else field_name, value)
+        try:
+            row.clean_fields(exclude=REFERENCES)
+        except ValidationError as error:
+            errors |= error.error_dict
+        if errors:
+            self.broken.add(key)
+            self.problems += _problems(key, ValidationError(errors))
+            return
+        self.rows[key] = row
+        path = ".".join(key)
+        if before is None:
+            self._save(row)
+            self.outcome.added.append(path)
+        elif changes := list(differences(before, _values(section, row))):
+            self._save(row)
+            self.outcome.changed[path] = changes
+        else:
+            self.outcome.unchanged += 1
+
+    def _save(self, row: Any) -> None:
+        row._change_reason = self.why[:100]
+        row.save()
+
+    def _named(self, section: str, name: str) -> Any:
+        """The row that an entry names. Raises ValidationError where there is none."""
+        found = self.rows.get((section, name)) or self.stored.get((section, name))
+        if found is None:
+            known = {k[1] for k in (*self.rows, *self.stored) if k[0] == section}
+            raise ValidationError(
+                f"there is no {MODELS[section]._meta.verbose_name} of this name; {closest(name, known)}"
+            )
+        return found
+
+    def _needs_broken(self, key: Key, entry: Document) -> bool:
+        if any(need[:depth] in self.broken for need in _needs(key, entry) for depth in range(1, len(need) + 1)):
+            self.broken.add(key)
+        return key in self.broken
+
+    def _validate(self, key: Key, entry: Document) -> None:
+        if self._needs_broken(key, entry):
+            for layer in set(layers()) & set(type(entry).model_fields):  # the part that can be judged by itself
+                _, problems = parse_document(layer, getattr(entry, layer))
+                self.problems += [p.under(".".join((*key, layer))) for p in problems]
+            return
+        try:
+            self.rows[key].full_clean()
+        except ValidationError as error:
+            self.broken.add(key)
+            self.problems += _problems(key, error)
+
+
+def _entries(profile: Profile) -> Iterator[tuple[Key, Document]]:
+    for section in MODELS:
+        for name, entry in getattr(profile, section).items():
+            if section == "datasets":
+                yield from (((section, name, table), described) for table, described in entry.items())
+            else:
+                yield (section, name), entry
+
+
+def _needs(key: Key, entry: Any) -> Iterator[Key]:
+    """The entries that this one names, and cannot be judged without."""
+    if isinstance(entry, DatasetEntry):
+        yield "parties", key[1]
+    elif isinstance(entry, ClusterEntry):
+        parties = entry.sf_init_config.get("parties")
+        yield from (("parties", str(party)) for party in (parties if isinstance(parties, list) else ()))
+    elif isinstance(entry, ComposedEntry):
+        yield from ((REFERENCES[n], getattr(entry, n)) for n in ("cluster", "spu", "heu") if getattr(entry, n))
+        sources = entry.task_config.get("data_sources")
+        yield from (("datasets", p, str(n)) for p, n in (sources.items() if isinstance(sources, dict) else ()))
+
+
+def _stored(*, lock: bool = False) -> Iterator[tuple[Key, Any]]:
+    """All that is registered."""
+    for section, model in MODELS.items():
+        related = [n for n in REFERENCES if n in {f.name for f in model._meta.fields}]
+        rows: Any = model._default_manager.select_related(*related) if related else model._default_manager.all()
+        rows = rows.select_for_update(of=("self",), no_key=True) if lock else rows
+        for row in rows.order_by("pk"):
+            yield (section, row.party.name, row.name) if section == "datasets" else (section, row.name), row
+
+
+def _is_written_by_hand(row: Any) -> bool:
+    return not (isinstance(row, Dataset) and row.produced_by)
+
+
+def _values(section: str, row: Any) -> dict[str, Any]:
+    """A row as an entry says it."""
+    values = {}
+    for name in ENTRIES[section].model_fields:
+        value = getattr(row, "document" if name in layers() else name)
+        values[name] = value.name if name in REFERENCES and value is not None else value
+    return values
+
+
+def _problems(key: Key, error: ValidationError) -> Iterator[Problem]:
+    """Django's errors with their paths in the profile."""
+    for name, path, entry in named_errors(error):
+        message = entry.messages[0].removeprefix(f"{path}: ")
+        if name == "document":
+            name = next(n for n in ENTRIES[key[0]].model_fields if n in layers())
+        # a name is the entry's own key, and a dataset's party the key around that
+        steps = [*key, "" if name in (NON_FIELD_ERRORS, "name", "party") else name, path]
+        wrong, _, right = message.partition("; ")
+        yield Problem(".".join(filter(None, steps)), wrong, right)
+
+
+def export() -> str:
+    """What is registered, as a profile; without what executions left behind, and without what says the default."""
+    site = Site.current()
+    found: dict[str, Any] = {"environment": site.environment} if site.environment else {}
+    found["security"] = site.security
+    for key, row in _stored():
+        if not _is_written_by_hand(row):
+            continue
+        group = found.setdefault(key[0], {})
+        for step in key[1:-1]:
+            group = group.setdefault(step, {})
+        fields = ENTRIES[key[0]].model_fields
+        values = _values(key[0], row)
+        group[key[-1]] = {n: v for n, v in values.items() if v != fields[n].get_default(call_default_factory=True)}
+    return write(found)

@@ -1,0 +1,78 @@
+"""Who uses what is registered: named before it is edited, told when it breaks, and in the way of its deletion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db.models import Model, ProtectedError, QuerySet
+from django.db.models.signals import pre_delete
+from django.dispatch import receiver
+
+from controlplane.models import ClusterConfig, Configuration, Dataset, Party, Site, Task
+from workers.problems import DocumentsInvalid, Problem
+
+#: Tasks that are validated after a change, at most: each takes a few queries.
+MOST_CHECKED = 50
+
+
+def tasks_using(row: Model) -> QuerySet[Task]:
+    """The tasks that a row has a say in: a configuration, a party, a dataset, or (all of them) the site's tier."""
+    tasks = Task.objects.all()
+    if isinstance(row, Dataset):
+        # not a lookup by the party's name: one named "in" or "a__b" would be something else to it
+        sources = tasks.order_by().values_list("pk", "document__data_sources")
+        named = [pk for pk, source in sources if isinstance(source, dict) and source.get(row.party.name) == row.name]
+        return tasks.filter(pk__in=named)
+    if isinstance(row, Party):
+        return tasks.filter(cluster__in=[cluster.pk for cluster in _clusters_of(row)])
+    if isinstance(row, Configuration):
+        used_by: Any = row
+        return tasks.filter(pk__in=used_by.tasks.order_by().values("pk"))
+    return tasks if isinstance(row, Site) else tasks.none()
+
+
+def _clusters_of(party: Party) -> list[ClusterConfig]:
+    # here and not in the query: SQLite has no operator for "is in this JSON list", and clusters are few
+    return [c for c in ClusterConfig.objects.all() if party.name in c.document.get("parties", ())]
+
+
+def named_by(row: Model) -> list[Any]:
+    """What names a row in a document, where no foreign key would keep it from being deleted."""
+    if isinstance(row, Party):
+        return list(_clusters_of(row))
+    return list(tasks_using(row)) if isinstance(row, Dataset) else []
+
+
+# A signal, for the deletion of many at once asks no model
+@receiver(pre_delete, sender=Party)
+@receiver(pre_delete, sender=Dataset)
+def protect(instance: Model, **_: Any) -> None:
+    if users := named_by(instance):
+        raise ProtectedError(f"{instance} is named by {', '.join(map(str, users))}", set(users))
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a change means for the tasks that use what was changed."""
+
+    users: int
+    #: Tasks that are not valid now, with what is wrong.
+    invalid: list[tuple[Task, list[Problem]]] = field(default_factory=list)
+    #: Tasks beyond those that were validated.
+    unchecked: int = 0
+
+
+def effect_on(tasks: QuerySet[Task]) -> Effect:
+    """Validate the tasks as they are now, MOST_CHECKED of them at most."""
+    users = tasks.count()
+    return Effect(users, list(invalid_among(tasks)), max(users - MOST_CHECKED, 0))
+
+
+def invalid_among(tasks: QuerySet[Task]) -> Iterator[tuple[Task, list[Problem]]]:
+    for task in tasks.select_related("cluster", "spu", "heu").order_by("name")[:MOST_CHECKED]:
+        try:
+            task.validate()
+        except DocumentsInvalid as error:
+            yield task, error.problems
