@@ -4,30 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
+from django.core.exceptions import ValidationError
 from django.db.models import Count, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from knox.models import AuthToken
 from unfold.admin import ModelAdmin
-from unfold.decorators import display
+from unfold.decorators import action, display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from controlplane.config_admin import ConfigAdmin
-from controlplane.config_forms import ConfigurationForm, DatasetForm, TaskForm
+from controlplane.config_forms import ConfigurationForm, DatasetForm, DeviceConfigForm, TaskForm
+from controlplane.confirm import confirm_page
 from controlplane.models import (
     PRODUCTION,
     ClusterConfig,
     Configuration,
     Dataset,
+    DeviceConfig,
     HEUConfig,
     Party,
     Site,
     SPUConfig,
     Task,
+    further_layers,
 )
 from workers.executors import TASK_EXECUTOR_REGISTRY
 
@@ -47,6 +51,7 @@ class PartyAdmin(ConfigAdmin):
     fieldsets = (
         (None, {"fields": ("name", "description")}),
         ("Network", {"fields": ("address", "port_first", "port_last")}),
+        ("Secrets", {"fields": ("public_key",)}),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Party]:
@@ -64,18 +69,66 @@ class PartyAdmin(ConfigAdmin):
 @admin.register(Dataset)
 class DatasetAdmin(ConfigAdmin):
     form = DatasetForm
-    list_display = ("name", "party", "column_names", "keys", "description")
+    list_display = ("name", "party", "column_names", "keys", "shown_drift", "description")
     list_filter = ("party",)
     list_select_related = ("party",)
     fieldsets = (
         (None, {"fields": ("party", "name", "description")}),
         ("Columns", {"fields": ("columns",)}),
+        ("On the party's host", {"fields": ("shown_report",)}),
     )
+    readonly_fields = ("shown_report",)
+    actions_detail = ("take_over",)
 
     @display(description="Columns")
     def column_names(self, dataset: Dataset) -> str:
         names = list(dataset.columns)
         return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+
+    @display(description="Drift", label={"as registered": "success", "differs": "warning", "not reported": "default"})
+    def shown_drift(self, dataset: Dataset) -> str:
+        if dataset.reported_at is None:
+            return "not reported"
+        return "differs" if dataset.drift else "as registered"
+
+    @display(description="Reported")
+    def shown_report(self, dataset: Dataset) -> str:
+        if dataset.reported_at is None:
+            return "nothing yet; `manage.py publish_datasets` on the party's host tells what its tables look like"
+        rows = "" if dataset.reported_rows is None else f", {dataset.reported_rows:,} rows"
+        found = "; ".join(dataset.drift) or "as registered"
+        return f"{found}{rows} ({dataset.reported_at:%Y-%m-%d %H:%M} UTC)"
+
+    def has_take_over_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        dataset = self.get_object(request, str(object_id)) if object_id else None
+        return bool(dataset and dataset.reported_columns and dataset.drift and self.has_change_permission(request))
+
+    # a link, as unfold's actions are: only posting the form that it leads to changes anything
+    @action(
+        description="Take over what the host reported", icon="sync", permissions=("take_over",), url_path="take-over"
+    )
+    def take_over(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Register the columns as the party's host found them."""
+        dataset = self.get_object(request, object_id)
+        if dataset is None or not dataset.reported_columns:
+            raise Http404("There is nothing to take over.")
+        page = reverse("admin:controlplane_dataset_change", args=[dataset.pk])
+        if request.method != "POST":
+            facts = [("What changes", "; ".join(dataset.drift))]
+            return confirm_page(
+                self, request, f"Register {dataset} as its host reported it?", "Take over", page, facts=facts
+            )
+        dataset.columns = dataset.reported_columns
+        dataset.key_columns = [key for key in dataset.key_columns if key in dataset.columns]
+        try:
+            dataset.full_clean()
+        except ValidationError as error:
+            messages.error(request, "; ".join(error.messages))
+            return HttpResponseRedirect(page)
+        self.save_model(request, dataset, None, change=True)
+        messages.success(request, f"{dataset} is registered as its host reported it.")
+        self.tell_effect(request)
+        return HttpResponseRedirect(page)
 
     @display(description="Keys")
     def keys(self, dataset: Dataset) -> str:
@@ -83,9 +136,9 @@ class DatasetAdmin(ConfigAdmin):
 
 
 class ConfigurationAdmin(ConfigAdmin):
-    form = ConfigurationForm
+    form: type[ConfigurationForm] = ConfigurationForm
     list_display = ("name", "summary", "description", "version", "updated_at")
-    fieldsets = (
+    fieldsets: Any = (
         (None, {"fields": ("name", "description")}),
         ("Document", {"fields": ("document",)}),
     )
@@ -123,6 +176,23 @@ class HEUConfigAdmin(ConfigurationAdmin):
         return f"{parameters.get('schema', 'paillier')}, {bits} bits"
 
 
+class DeviceConfigAdmin(ConfigurationAdmin):
+    form = DeviceConfigForm
+    list_filter = ("layer",)
+    fieldsets = (
+        (None, {"fields": ("name", "description")}),
+        ("Document", {"fields": ("layer", "document")}),
+    )
+
+    @display(description="Device")
+    def summary(self, configuration: Configuration) -> str:
+        return str(configuration.layer)
+
+
+if further_layers():
+    admin.site.register(DeviceConfig, DeviceConfigAdmin)
+
+
 @admin.register(Task)
 class TaskAdmin(ConfigAdmin):
     form = TaskForm
@@ -131,7 +201,7 @@ class TaskAdmin(ConfigAdmin):
     list_select_related = ("cluster",)
     fieldsets = (
         (None, {"fields": ("name", "description")}),
-        ("Who computes, on what", {"fields": ("cluster", "spu", "heu")}),
+        ("Who computes, on what", {"fields": ("cluster", "spu", "heu", *further_layers())}),
         ("Task", {"fields": ("task_type", "document")}),
         ("Running it", {"fields": Task.option_names()}),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from copy import copy
-from typing import Any
+from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import IntegrityError, transaction
@@ -23,10 +23,21 @@ from rest_framework.settings import api_settings
 from controlplane.authentication import PasswordAuthentication, TokenAuthentication
 from controlplane.errors import Conflict, ErrorBody
 from controlplane.field_errors import named_errors
-from controlplane.models import ClusterConfig, Dataset, HEUConfig, Party, Site, SPUConfig, Task
+from controlplane.models import (
+    ClusterConfig,
+    Dataset,
+    DeviceConfig,
+    HEUConfig,
+    Party,
+    Site,
+    SPUConfig,
+    Task,
+    further_layers,
+)
 from controlplane.usage import named_by
 from workers.executors import TASK_EXECUTOR_REGISTRY
 from workers.problems import closest
+from workers.secrets import masked
 from workers.validation import model_of
 
 
@@ -63,7 +74,7 @@ class ModelCleaned(KnownKeysOnly, serializers.ModelSerializer[Any]):
             instance.full_clean()
         except DjangoValidationError as error:
             raise ValidationError(_details(error)) from None
-        return attrs
+        return {name: getattr(instance, name) for name in attrs}  # a document's secrets are encrypted now
 
 
 def _details(error: DjangoValidationError) -> dict[str, list[ErrorDetail]]:
@@ -112,6 +123,9 @@ class DocumentField(serializers.JSONField):
     def __init__(self, *, layer: str, **kwargs: Any) -> None:
         self.layer = layer
         super().__init__(**kwargs)
+
+    def to_representation(self, value: Any) -> Any:
+        return masked({self.layer: super().to_representation(value)})[self.layer]
 
 
 class DocumentFieldSchema(OpenApiSerializerFieldExtension):
@@ -166,18 +180,27 @@ class PasswordScheme(BasicScheme):
 class PartySerializer(ModelCleaned):
     class Meta:
         model = Party
-        fields = ["id", "name", "description", "address", "port_first", "port_last", "version"]
+        fields = ["id", "name", "description", "address", "port_first", "port_last", "public_key", "version"]
 
 
 class DatasetSerializer(ModelCleaned):
     party = NameOrId(queryset=Party.objects.all())
+    drift = serializers.ListField(
+        child=serializers.CharField(),
+        read_only=True,
+        help_text="How the table on the party's host differs from what is registered, as far as the host has said.",
+    )
 
     class Meta:
         model = Dataset
-        fields = ["id", "party", "name", "description", "columns", "key_columns", "produced_by", "version"]
+        reported: ClassVar[list[str]] = ["reported_columns", "reported_rows", "reported_at", "drift"]
+        fields = [
+            *("id", "party", "name", "description", "columns", "key_columns", "produced_by", "version"),
+            *reported,
+        ]
         # the model's own constraint says it, in the admin's words
         validators: list[Any] = []
-        read_only_fields = ["produced_by"]
+        read_only_fields = ["produced_by", *reported]
 
 
 CONFIGURATION = ["id", "name", "description", "document", "version", "updated_at"]
@@ -205,6 +228,16 @@ class HEUConfigSerializer(ModelCleaned):
     class Meta:
         model = HEUConfig
         fields = CONFIGURATION
+
+
+class DeviceConfigSerializer(ModelCleaned):
+    class Meta:
+        model = DeviceConfig
+        fields = ["layer", *CONFIGURATION]
+
+    def to_representation(self, instance: DeviceConfig) -> dict[str, Any]:
+        shown = super().to_representation(instance)
+        return shown | {"document": masked({instance.layer: instance.document})[instance.layer]}
 
 
 class WithUsers(serializers.Serializer[Any]):
@@ -247,6 +280,7 @@ class TaskSerializer(ModelCleaned):
             "cluster",
             "spu",
             "heu",
+            "devices",
             "document",
             *Task.option_names(),
             "version",
@@ -329,6 +363,12 @@ class HEUConfigViewSet(ConfigurationViewSet):
     detail_serializer_class = HEUConfigDetailSerializer
 
 
+class DeviceConfigViewSet(ConfigurationViewSet):
+    queryset = DeviceConfig.objects.all()
+    serializer_class = DeviceConfigSerializer
+    filterset_fields = ["name", "layer"]
+
+
 class TaskViewSet(ConfigurationViewSet):
     queryset = Task.objects.select_related("cluster", "spu", "heu")
     serializer_class = TaskSerializer
@@ -376,4 +416,6 @@ router.register("datasets", DatasetViewSet)
 router.register("cluster-configs", ClusterConfigViewSet)
 router.register("spu-configs", SPUConfigViewSet)
 router.register("heu-configs", HEUConfigViewSet)
+if further_layers():
+    router.register("device-configs", DeviceConfigViewSet)
 router.register("tasks", TaskViewSet)

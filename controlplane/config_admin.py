@@ -96,11 +96,14 @@ class ConfigAdmin(SimpleHistoryAdmin, ModelAdmin):
 
     def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
         response = super().response_change(request, obj)
-        if affected := getattr(request, "affected_tasks", None):
-            self._tell_effect(request, affected)
+        self.tell_effect(request)
         return response
 
-    def _tell_effect(self, request: HttpRequest, affected: list[int]) -> None:
+    def tell_effect(self, request: HttpRequest) -> None:
+        """After a change was saved: which tasks use what was changed, and what is wrong with them now."""
+        affected = getattr(request, "affected_tasks", None)
+        if not affected:
+            return
         effect = effect_on(Task.objects.filter(pk__in=affected))
         uses = f"{effect.users} task{'s' if effect.users > 1 else ''} use{'' if effect.users > 1 else 's'} it"
         beyond = f"; {effect.unchecked} more than the {MOST_CHECKED} that were checked" if effect.unchecked else ""

@@ -8,9 +8,19 @@ from django import forms
 from django.core.exceptions import ValidationError
 from unfold.widgets import UnfoldAdminSelectWidget
 
+from controlplane.catalogue import ComposingCatalogue
 from controlplane.form_schema import Offer, Schema, form_schema, label
 from controlplane.forms import DocumentForm, DocumentFormField
-from controlplane.models import COLUMN_TYPES, ClusterConfig, ComposingCatalogue, Configuration, Dataset, Party, Task
+from controlplane.models import (
+    COLUMN_TYPES,
+    ClusterConfig,
+    Configuration,
+    Dataset,
+    DeviceConfig,
+    Party,
+    Task,
+    further_layers,
+)
 from workers.documents import TaskConfig
 from workers.executors import TASK_EXECUTOR_REGISTRY
 from workers.validation import model_of
@@ -27,9 +37,31 @@ def all_parties() -> list[str]:
 
 
 class ConfigurationForm(DocumentForm):
-    def make_schema(self) -> Schema:
+    @property
+    def layer(self) -> str:
         model: type[Configuration] = self._meta.model
-        return form_schema(model_of(model.layer), Offer(all_parties()), hidden=HIDDEN.get(model.layer, ()))
+        return str(model.layer)
+
+    def make_schema(self) -> Schema:
+        return form_schema(model_of(self.layer), Offer(all_parties()), hidden=HIDDEN.get(self.layer, ()))
+
+
+class DeviceConfigForm(ConfigurationForm):
+    """The document's form is made for the device."""
+
+    def prepare(self) -> None:
+        if "layer" in self.fields:
+            field: Any = forms.ChoiceField(
+                choices=[(layer, label(layer)) for layer in further_layers()],
+                widget=UnfoldAdminSelectWidget(attrs={"data-rebuild": ""}),
+                help_text="The form below changes with it.",
+            )
+            self.fields["layer"] = field
+
+    @property
+    def layer(self) -> str:
+        chosen: Any = self["layer"].value() if "layer" in self.fields else self.instance.layer
+        return chosen if chosen in further_layers() else further_layers()[0]
 
 
 class DatasetForm(forms.ModelForm):
@@ -108,7 +140,12 @@ class TaskForm(DocumentForm):
             *Task.option_names(),
         ]
 
+    layer = "task_config"
+
     def prepare(self) -> None:
+        for name in further_layers():
+            if name in self.fields:
+                self.initial.setdefault(name, DeviceConfig.objects.filter(name=self.instance.devices.get(name)).first())
         if "task_type" in self.fields:
             field: Any = self.fields["task_type"]
             field.choices = [(name, executor.title) for name, executor in TASK_EXECUTOR_REGISTRY.items()]
@@ -162,8 +199,25 @@ class TaskForm(DocumentForm):
                 return parties
         return all_parties()
 
+    def clean(self) -> Any:
+        cleaned = super().clean() or self.cleaned_data
+        if chosen := [name for name in further_layers() if name in self.fields]:
+            self.instance.devices = {name: cleaned[name].name for name in chosen if cleaned.get(name)}
+        return cleaned
+
     def clean_document(self) -> Any:
         document = self.cleaned_data["document"]
         if isinstance(document, dict) and "task_type" in self.cleaned_data:
             return {"task_type": self.cleaned_data["task_type"], **document}
         return document
+
+
+# For each further device the choice of a configuration: the fields of an admin's form are known when it is imported
+for _layer in further_layers():
+    TaskForm.base_fields[_layer] = TaskForm.declared_fields[_layer] = forms.ModelChoiceField(
+        DeviceConfig.objects.filter(layer=_layer),
+        required=False,
+        label=label(_layer),
+        widget=UnfoldAdminSelectWidget,
+        empty_label="off",
+    )

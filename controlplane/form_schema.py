@@ -114,6 +114,8 @@ class _Builder:
             names = columns.get(party, ()) if party else sorted({name for group in columns.values() for name in group})
             if names:
                 made["choices"] = list(names)
+        if schema.get("writeOnly"):
+            made["format"] = "password"
         return made if "choices" in made else made | _placeholder(optional)
 
     def _boolean(self, made: Schema, schema: Schema, key: str, optional: bool, party: str | None) -> Schema:

@@ -17,6 +17,7 @@ from django_jsonform.widgets import JSONFormWidget
 
 from controlplane.form_schema import fitted, pruned
 from controlplane.storable import unstorable
+from workers.secrets import masked
 
 Schema = dict[str, Any]
 
@@ -119,7 +120,13 @@ class DocumentForm(forms.ModelForm):
         self.prepare()
         if "document" in self.fields:  # it is not for those who may only look
             field: Any = self.fields["document"]
+            self.initial["document"] = masked({self.layer: self.initial.get("document") or {}})[self.layer]
             field.widget.schema = self.make_schema()
+
+    @property
+    def layer(self) -> str:
+        """Of the document."""
+        raise NotImplementedError
 
     def prepare(self) -> None:
         """Set choices and initial values that the schema depends on."""

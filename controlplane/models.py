@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cached_property
-from typing import Any, ClassVar, get_args
+from typing import Any, get_args
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Now
 
 from controlplane.field_errors import document_errors
+from controlplane.vault import protect
 from controlplane.versions import Versioned
+from workers.devices import DEVICE_REGISTRY
 from workers.documents import DATASET_NAME, PARTY_NAME
-from workers.executors.base import Columns, Security
-from workers.problems import DocumentsInvalid, Problem
+from workers.executors.base import Security
+from workers.problems import DocumentsInvalid, Problem, closest
+from workers.secrets import read_public_key
 from workers.tables import drift
 from workers.validation import Run, parse_document, validate
 
@@ -50,6 +51,16 @@ class Site(Versioned):
         return cls.objects.first() or cls()
 
 
+def check_public_key(value: str) -> None:
+    """Raises ValidationError."""
+    try:
+        read_public_key(value)
+    except ValueError:
+        raise ValidationError(
+            "This is no public key; enter what `manage.py party_key` printed on the party's host, x25519:..."
+        ) from None
+
+
 class Party(Versioned):
     """An organisation that takes part, with the host on which its workers listen for the other parties."""
 
@@ -79,6 +90,13 @@ class Party(Versioned):
         help_text="Ports are leased to executions from this range; open it to the other parties.",
     )
     port_last = models.PositiveIntegerField("last port", validators=[MinValueValidator(1024), MaxValueValidator(65535)])
+    public_key = models.CharField(
+        max_length=100,
+        blank=True,
+        validators=[check_public_key],
+        help_text="Seals secrets that are meant for this party: what `manage.py party_key` printed on its host. "
+        "Needed for tasks whose documents have secrets.",
+    )
 
     class Meta:
         ordering = ["name"]
@@ -174,64 +192,10 @@ class Dataset(Versioned):
         return [line for line, _ in drift(self.columns, self.reported_columns or self.columns)]
 
 
-class DatabaseCatalogue:
-    """The registered parties and datasets, for validation. Reads each party's datasets once."""
-
-    def __init__(self) -> None:
-        # the tier in the same query; where no party is registered there is nothing to be less strict about
-        tier = Coalesce(models.Subquery(Site.objects.values("security")[:1]), models.Value(PRODUCTION))
-        rows = list(Party.objects.values_list("name", "pk", "address", tier))
-        self.security: Security = rows[0][3] if rows else PRODUCTION
-        self.parties: dict[str, int] = {name: pk for name, pk, *_ in rows}
-        self._addresses: dict[str, str] = {name: address for name, _, address, _ in rows}
-        self._datasets: dict[str, Mapping[str, Columns]] = {}
-        self._kept: dict[str, set[str]] = {}
-
-    def datasets(self, party: str) -> Mapping[str, Columns | None] | None:
-        if party not in self.parties:
-            return None
-        if party not in self._datasets:
-            rows = list(
-                Dataset.objects.filter(party_id=self.parties[party]).values_list("name", "columns", "produced_by")
-            )
-            self._datasets[party] = {name: columns for name, columns, _ in rows}
-            self._kept[party] = {name for name, _, produced_by in rows if produced_by is None}
-        return self._datasets[party]
-
-    def address(self, party: str) -> str | None:
-        return self._addresses.get(party)
-
-    def kept_names(self, party: str) -> set[str]:
-        self.datasets(party)
-        return self._kept.get(party, set())
-
-
-class ComposingCatalogue(DatabaseCatalogue):
-    """For a task that is being written: it may also name what other tasks are going to leave behind."""
-
-    def __init__(self, task: Task) -> None:
-        super().__init__()
-        self._task = task
-
-    @cached_property
-    def _outputs(self) -> dict[str, set[str]]:
-        """Party to the names that the other tasks keep their outputs under."""
-        found: dict[str, set[str]] = {}
-        others = Task.objects.exclude(pk=self._task.pk).order_by()
-        for outputs in others.values_list("document__outputs", flat=True):
-            for party, name in outputs.items() if isinstance(outputs, dict) else ():
-                found.setdefault(party, set()).add(str(name))
-        return found
-
-    def datasets(self, party: str) -> Mapping[str, Columns | None] | None:
-        registered = super().datasets(party)
-        return None if registered is None else dict.fromkeys(self._outputs.get(party, ())) | dict(registered)
-
-
 class Configuration(Versioned):
     """A named, reusable document of one layer."""
 
-    layer: ClassVar[str]
+    layer: Any
 
     name = models.CharField(max_length=100, unique=True)
     description = models.CharField(max_length=200, blank=True)
@@ -247,6 +211,12 @@ class Configuration(Versioned):
 
     def clean(self) -> None:
         _, problems = parse_document(self.layer, self.document)
+        self._settle(problems)
+
+    def _settle(self, problems: list[Problem]) -> None:
+        """Raise what is wrong, or make the document what may be stored."""
+        if not problems:
+            self.document, problems = protect(self.layer, self.document, lambda: stored_document(self))
         if problems:
             raise document_errors({"document": problems})
 
@@ -271,8 +241,7 @@ class ClusterConfig(Configuration):
                 for i, party in enumerate(cluster.parties)
                 if party not in known
             ]
-        if problems:
-            raise document_errors({"document": problems})
+        self._settle(problems)
 
 
 class SPUConfig(Configuration):
@@ -291,6 +260,33 @@ class HEUConfig(Configuration):
 
     class Meta(Configuration.Meta):
         verbose_name = "HEU configuration"
+
+
+def further_layers() -> list[str]:
+    """The layers of devices that other packages registered."""
+    return [layer for layer in DEVICE_REGISTRY if layer not in (SPUConfig.layer, HEUConfig.layer)]
+
+
+class DeviceConfig(Configuration):
+    """The layer of a further device. Tasks name it, so it keeps its name and its layer while they do."""
+
+    layer = models.CharField(max_length=64, help_text="Which device it configures.")
+
+    class Meta(Configuration.Meta):
+        verbose_name = "device configuration"
+
+    def clean(self) -> None:
+        if self.layer not in further_layers():
+            raise ValidationError({"layer": f"There is no such device; {closest(self.layer, further_layers())}"})
+        before = DeviceConfig.objects.filter(pk=self.pk).first()
+        if before and (before.name, before.layer) != (self.name, self.layer):
+            users = [task.name for task in Task.objects.only("name", "devices") if before.is_named_by(task)]
+            if users:
+                raise ValidationError(f"Tasks name it, so it keeps its name and device: {', '.join(users[:20])}.")
+        super().clean()
+
+    def is_named_by(self, task: Task) -> bool:
+        return bool(task.devices.get(self.layer) == self.name)
 
 
 class RunOptions(models.Model):
@@ -356,6 +352,11 @@ class Task(Versioned, RunOptions):
         verbose_name="HEU",
         help_text="Leave empty to switch the HEU off.",
     )
+    devices = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text='Further devices: layer to the name of a device configuration, such as {"gpu_config": "small"}.',
+    )
     document = models.JSONField(
         "task", default=dict, help_text="Task type, datasets, outputs and the parameters of the task type."
     )
@@ -369,28 +370,59 @@ class Task(Versioned, RunOptions):
         return self.name
 
     def documents(self) -> dict[str, Any]:
-        """The four documents as they would be submitted now."""
+        """The documents as they would be submitted now, further devices' included. Raises DocumentsInvalid where it
+        names a device configuration that there is not."""
         return {
             "sf_init_config": self.cluster.document,
             "spu_config": self.spu.document if self.spu else {"enable_spu": False},
             "heu_config": self.heu.document if self.heu else {"enable_heu": False},
             "task_config": self.document,
-        }
+        } | self._device_documents()
+
+    def _device_documents(self) -> dict[str, Any]:
+        if not self.devices:  # most tasks have none: no query
+            return {}
+        if not isinstance(self.devices, dict):
+            raise DocumentsInvalid([Problem("devices", "is not a JSON object", "should name a configuration by layer")])
+        configs = {(c.layer, c.name): c.document for c in DeviceConfig.objects.filter(layer__in=self.devices)}
+        problems = []
+        for layer, name in self.devices.items():
+            if layer not in further_layers():
+                problems.append(Problem(f"devices.{layer}", "is no further device", closest(layer, further_layers())))
+            elif (layer, name) not in configs:
+                known = [known for of, known in configs if of == layer]
+                problems.append(Problem(f"devices.{layer}", "names no configuration", closest(str(name), known)))
+        if problems:
+            raise DocumentsInvalid(problems)
+        return {layer: configs[layer, name] for layer, name in self.devices.items()}
 
     def validate(self) -> Run:
         """The typed run, if what other tasks leave behind were there. Raises DocumentsInvalid with all problems of the
         four documents together."""
+        from controlplane.catalogue import ComposingCatalogue
+
         return validate(self.documents(), ComposingCatalogue(self))
 
     def clean(self) -> None:
         if self.cluster_id is None:
             return
         field_of = {"sf_init_config": "cluster", "spu_config": "spu", "heu_config": "heu", "task_config": "document"}
+        field_of |= dict.fromkeys(("devices", *further_layers()), "devices")
         try:
             self.validate()
         except DocumentsInvalid as error:
             found: dict[str, list[Problem]] = {}
             for problem in error.problems:
                 layer, _, rest = problem.path.partition(".")
+                if layer in further_layers():  # the field holds several
+                    rest = problem.path
                 found.setdefault(field_of[layer], []).append(Problem(rest, problem.wrong, problem.right))
             raise document_errors(found) from None
+        self.document, problems = protect("task_config", self.document, lambda: stored_document(self))
+        if problems:
+            raise document_errors({"document": problems})
+
+
+def stored_document(row: Configuration | Task) -> Any:
+    """The document of a row as the database has it."""
+    return type(row)._base_manager.filter(pk=row.pk).values_list("document", flat=True).first()

@@ -7,6 +7,7 @@ from django.templatetags.static import static
 from django.urls import reverse_lazy
 
 from controlplane.environment import ROOT, environment
+from workers.devices import DEVICE_REGISTRY
 
 SECRET_KEY = environment.secret()
 DEBUG = environment.debug
@@ -167,6 +168,10 @@ def _static(name: str) -> Callable[[object], str]:
     return lambda request: static(f"controlplane/{name}")
 
 
+#: Device layers of other packages have configurations of their own; without any there is no page for them.
+_DEVICES = [layer for layer in DEVICE_REGISTRY if layer not in ("spu_config", "heu_config")]
+
+
 def _page(title: str, icon: str, model: str) -> dict[str, object]:
     """A sidebar entry: a model's list, for those who may see it."""
     app, _, name = model.partition(".")
@@ -206,6 +211,7 @@ UNFOLD = {
                     _page("Clusters", "hub", "controlplane.clusterconfig"),
                     _page("SPU", "memory", "controlplane.spuconfig"),
                     _page("HEU", "enhanced_encryption", "controlplane.heuconfig"),
+                    *([_page("Other devices", "developer_board", "controlplane.deviceconfig")] if _DEVICES else []),
                 ],
             },
             {

@@ -10,7 +10,7 @@ from django.db.models import Model, ProtectedError, QuerySet
 from django.db.models.signals import pre_delete
 from django.dispatch import receiver
 
-from controlplane.models import ClusterConfig, Configuration, Dataset, Party, Site, Task
+from controlplane.models import ClusterConfig, Configuration, Dataset, DeviceConfig, Party, Site, Task
 from workers.problems import DocumentsInvalid, Problem
 
 #: Tasks that are validated after a change, at most: each takes a few queries.
@@ -27,6 +27,9 @@ def tasks_using(row: Model) -> QuerySet[Task]:
         return tasks.filter(pk__in=named)
     if isinstance(row, Party):
         return tasks.filter(cluster__in=[cluster.pk for cluster in _clusters_of(row)])
+    if isinstance(row, DeviceConfig):
+        named = [task.pk for task in tasks.only("devices").order_by() if row.is_named_by(task)]
+        return tasks.filter(pk__in=named)
     if isinstance(row, Configuration):
         used_by: Any = row
         return tasks.filter(pk__in=used_by.tasks.order_by().values("pk"))
@@ -42,12 +45,13 @@ def named_by(row: Model) -> list[Any]:
     """What names a row in a document, where no foreign key would keep it from being deleted."""
     if isinstance(row, Party):
         return list(_clusters_of(row))
-    return list(tasks_using(row)) if isinstance(row, Dataset) else []
+    return list(tasks_using(row)) if isinstance(row, Dataset | DeviceConfig) else []
 
 
 # A signal, for the deletion of many at once asks no model
 @receiver(pre_delete, sender=Party)
 @receiver(pre_delete, sender=Dataset)
+@receiver(pre_delete, sender=DeviceConfig)
 def protect(instance: Model, **_: Any) -> None:
     if users := named_by(instance):
         raise ProtectedError(f"{instance} is named by {', '.join(map(str, users))}", set(users))

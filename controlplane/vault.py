@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from controlplane.environment import environment
 from workers.errors import ConfigError
-from workers.secrets import MASK, change_secrets, seal
+from workers.problems import DocumentsInvalid, Problem
+from workers.secrets import MASK, change_secrets, seal, secrets_of
 
 ENCRYPTED = "encrypted:"
 
@@ -21,24 +22,37 @@ def _keys() -> MultiFernet:
     return MultiFernet([Fernet(key) for key in environment.encryption_key_list()])
 
 
-def protect(layer: str, document: Any, before: Any = None) -> Any:
-    """A document as it may be stored: its secrets encrypted, those that came back masked as they were ``before``."""
-    known: dict[tuple[str, ...], str] = {}
-
-    def note(path: tuple[str, ...], value: str) -> str:
-        known[path] = value
-        return value
-
-    change_secrets(layer, before, note)
+def protect(layer: str, document: Any, before: Callable[[], Any]) -> tuple[Any, list[Problem]]:
+    """A document as it may be stored, and what is wrong with it: its secrets encrypted, those that came back masked
+    as they were in the document ``before``."""
+    problems: list[Problem] = []
+    known: dict[tuple[str, ...], str] | None = None
 
     def encrypt(path: tuple[str, ...], value: str) -> str:
+        nonlocal known
         if value == MASK:
-            value = known.get(path, value)
+            known = secrets_of(layer, before()) if known is None else known
+            value = known.get(path, MASK)
+        if value == MASK:
+            where = ".".join(path[1:])
+            problems.append(Problem(where, "is only the mask of a secret", "enter the secret itself"))
         if value == MASK or _decrypted(value) is not None:
             return value
         return ENCRYPTED + _keys().encrypt(value.encode()).decode()
 
-    return change_secrets(layer, document, encrypt)
+    return change_secrets(layer, document, encrypt), problems
+
+
+def protect_all(documents: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """Documents by layer as they may be stored, as ``protect`` makes them. Raises DocumentsInvalid."""
+    kept: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for layer, document in documents.items():
+        kept[layer], found = protect(layer, document, partial(before.get, layer))
+        problems += [problem.under(layer) for problem in found]
+    if problems:
+        raise DocumentsInvalid(problems)
+    return kept
 
 
 def sealed_for(

@@ -18,14 +18,16 @@ from unfold.decorators import action, display
 from unfold.paginator import InfinitePaginator
 
 from controlplane.admin import TaskAdmin
+from controlplane.confirm import confirm_page
 from controlplane.models import Task
 from executions import pages
 from executions import preflight as preflights
 from executions.connection import redis_connection
 from executions.models import Execution, NotCancellable, Preflight
-from executions.outlook import REDIS_AWAY, look_ahead
+from executions.outlook import REDIS_AWAY, Outlook, look_ahead
 from executions.rerun import RerunForm
 from executions.states import Status
+from workers.errors import ConfigError
 from workers.executors import TASK_EXECUTOR_REGISTRY
 from workers.problems import DocumentsInvalid
 from workers.validation import layers
@@ -165,7 +167,7 @@ class ExecutionAdmin(ModelAdmin):
             raise PermissionDenied
         page = reverse("admin:executions_execution_change", args=[execution.pk])
         if request.method != "POST":
-            return _confirm(self, request, f"Stop {execution} at all parties?", "Stop it", page, "cp-button-danger")
+            return confirm_page(self, request, f"Stop {execution} at all parties?", "Stop it", page, "cp-button-danger")
         try:
             execution.cancel(by=request.user)
         except NotCancellable as error:
@@ -181,7 +183,7 @@ class ExecutionAdmin(ModelAdmin):
             raise PermissionDenied
         page = reverse("admin:executions_execution_change", args=[execution.pk])
         if request.method != "POST":
-            return _confirm(self, request, f"Run the documents of {execution} once more?", "Run again", page)
+            return confirm_page(self, request, f"Run the documents of {execution} once more?", "Run again", page)
         try:
             new = execution.submit_again(by=request.user)
         except DocumentsInvalid as error:
@@ -242,7 +244,7 @@ class RunnableTaskAdmin(TaskAdmin):
             ("HEU", task.heu),
             ("Priority", str(task.priority)),
         ]
-        return _confirm(self, request, f"Run {task} now?", "Run now", page, facts=facts)
+        return confirm_page(self, request, f"Run {task} now?", "Run now", page, facts=facts)
 
     @action(description="Preview", icon="visibility", permissions=("run",), url_path="preview")
     def preview(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -256,7 +258,10 @@ class RunnableTaskAdmin(TaskAdmin):
         if preflight and "fragment" in request.GET:
             headers = {"X-Fragment": "1", "Cache-Control": "no-store"}
             return TemplateResponse(request, "executions/checks_live.html", pages.checked(preflight), headers=headers)
-        outlook = look_ahead(task.documents())
+        try:
+            outlook = look_ahead(task.documents())
+        except DocumentsInvalid as error:
+            outlook = Outlook(problems=error.problems)
         context = self.admin_site.each_context(request) | {
             "title": f"Preview of {task}",
             "opts": self.opts,
@@ -272,7 +277,7 @@ class RunnableTaskAdmin(TaskAdmin):
             documents = task.documents()
             task.validate()
             preflight = preflights.request(redis_connection(), documents, name=task.name, by=request.user)
-        except (DocumentsInvalid, preflights.CannotCheck) as error:
+        except (ConfigError, preflights.CannotCheck) as error:
             messages.error(request, str(error))
         except (RedisError, OSError):
             messages.error(request, REDIS_AWAY)
@@ -317,25 +322,3 @@ class RunnableTaskAdmin(TaskAdmin):
             messages.success(request, f"{execution} was submitted.")
             return None
         return HttpResponseRedirect(reverse("admin:executions_execution_change", args=[execution.pk]))
-
-
-def _confirm(
-    model_admin: Any,
-    request: HttpRequest,
-    question: str,
-    button: str,
-    back: str,
-    button_class: str = "cp-button-primary",
-    facts: Any = (),
-) -> HttpResponse:
-    context = {
-        **model_admin.admin_site.each_context(request),
-        "title": question,
-        "opts": model_admin.opts,
-        "question": question,
-        "button": button,
-        "button_class": button_class,
-        "back": back,
-        "facts": facts,
-    }
-    return TemplateResponse(request, "admin/confirm.html", context)

@@ -22,6 +22,7 @@ from executions.preflight_api import PreflightSerializer
 from executions.states import Status
 from executions.submissions import ChangesSerializer, SubmissionSerializer, invalid
 from workers.problems import DocumentsInvalid
+from workers.secrets import masked
 
 ROW = [
     "id",
@@ -125,6 +126,7 @@ class ExecutionSerializer(ExecutionRowSerializer):
     submitted_by = serializers.SlugRelatedField[Any]("username", read_only=True)
     events_url = serializers.HyperlinkedIdentityField(view_name="execution-events")
     cancel_url = serializers.HyperlinkedIdentityField(view_name="execution-cancel")
+    documents = serializers.SerializerMethodField(help_text="As submitted, by layer; secrets are masked.")
     preflight = serializers.SerializerMethodField(help_text="The latest checks by the parties' hosts, if any.")
     admin_url = serializers.SerializerMethodField()
 
@@ -144,6 +146,9 @@ class ExecutionSerializer(ExecutionRowSerializer):
             "cancel_url",
             "admin_url",
         ]
+
+    def get_documents(self, execution: Execution) -> dict[str, Any]:
+        return masked(execution.documents)
 
     @extend_schema_field(PreflightSerializer(allow_null=True))
     def get_preflight(self, execution: Execution) -> dict[str, Any] | None:

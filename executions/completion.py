@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from controlplane.models import Party
+from controlplane.vault import sealed_for
 from workers.devices import DEVICE_REGISTRY
 
 
@@ -20,6 +22,17 @@ def enabled_devices(documents: Mapping[str, Any]) -> list[str]:
 def ports_needed(documents: Mapping[str, Any]) -> int:
     """Ports each party needs: one for the cluster, and what the devices take."""
     return 1 + sum(DEVICE_REGISTRY[layer].ports for layer in enabled_devices(documents))
+
+
+def completed_for(
+    party: Party, documents: Mapping[str, Any], job_name: str, endpoints: Mapping[str, list[str]]
+) -> dict[str, Any]:
+    """The documents to be put into Redis for a party: its secrets sealed, those of others left out.
+
+    Raises ConfigError where a secret cannot be read any more.
+    """
+    sent = complete(documents, party.name, job_name, endpoints)
+    return sealed_for(party.name, party.public_key, sent, list(endpoints), job_name)
 
 
 def complete(

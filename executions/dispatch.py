@@ -21,13 +21,14 @@ from rq.serializers import JSONSerializer
 
 from controlplane.environment import environment
 from controlplane.models import Party
-from executions.completion import complete
+from executions.completion import completed_for
 from executions.connection import drop_foreign
 from executions.models import Execution, PartyRun, PortLease
 from executions.preflight import CannotCheck, latest_of, request, verdict
 from executions.settle import retry_or_fail
 from executions.slots import Slots, find_slots, free_ports, no_worker_message, reason_to_wait
 from executions.states import RunStatus, Status, transition
+from workers.errors import ConfigError
 from workers.jobs import TASK_FUNCTION, PartyJob
 
 log = logging.getLogger(__name__)
@@ -169,6 +170,10 @@ class Dispatcher:
             request(self.connection, execution.documents, execution=execution)
         except CannotCheck as error:
             return str(error)
+        except ConfigError as error:
+            fields = {"error": str(error), "error_type": "ConfigError", "error_stage": "dispatch"}
+            transition(execution, Status.FAILURE, why=str(error), **fields)
+            return str(error)
         return CHECKING
 
     def _claim(self, execution: Execution, ports: Mapping[str, list[int]], slots: Mapping[str, Slots]) -> str:
@@ -238,7 +243,7 @@ class Dispatcher:
                 TASK_FUNCTION,
                 kwargs={
                     "task_request_id": str(execution.pk),
-                    **complete(execution.documents, run.party.name, job_name, endpoints),
+                    **completed_for(run.party, execution.documents, job_name, endpoints),
                 },
                 id=run.job_id,
                 origin=run.party.name,

@@ -13,7 +13,9 @@ from django.db import models, transaction
 from django.utils import timezone
 from django.utils.functional import cached_property
 
-from controlplane.models import DatabaseCatalogue, Party, RunOptions, Task
+from controlplane.catalogue import DatabaseCatalogue
+from controlplane.models import Party, RunOptions, Task
+from controlplane.vault import protect_all
 from executions.states import ACTIVE, ENDED, RunStatus, Status, transition
 from workers.errors import ERRORS, NetworkError
 from workers.validation import validate
@@ -35,15 +37,18 @@ class ExecutionQuerySet(models.QuerySet["Execution"]):
         by: Any = None,
         name: str = "",
         options: Mapping[str, int] | None = None,
+        before: Mapping[str, Any] | None = None,
     ) -> Execution:
         """Validate the documents, freeze them, and queue an execution of them; ``options`` by RunOptions' names.
 
+        A secret that is masked is the one in the documents ``before``.
         Raises workers.problems.DocumentsInvalid with every problem. Needs the database only: the coordinator
         dispatches when Redis and the parties' workers are there.
         """
         from executions.wakeup import wake_coordinator
 
         run = validate(documents, DatabaseCatalogue())
+        kept = protect_all(documents, before or {})
         now = timezone.now()
         with transaction.atomic():
             execution = self.create(
@@ -51,7 +56,7 @@ class ExecutionQuerySet(models.QuerySet["Execution"]):
                 task=task,
                 task_type=run.task.task_type,
                 parties=run.cluster.parties,
-                documents=dict(documents),
+                documents=kept,
                 submitted_by=by,
                 **(options or {}),
                 created_at=now,
@@ -148,6 +153,7 @@ class Execution(RunOptions):
             by=by,
             name=self.name if name is None else name,
             options=self.options() | dict(options or {}),
+            before=self.documents,
         )
 
     def cancel(self, by: Any = None) -> None:

@@ -8,13 +8,15 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from controlplane.models import DatabaseCatalogue, Party
+from controlplane.catalogue import DatabaseCatalogue
+from controlplane.models import Party
 from executions.completion import complete, ports_needed
 from executions.connection import redis_connection
 from executions.models import Execution
 from executions.slots import find_slots, free_ports, reason_to_wait
 from executions.states import Status
 from workers.problems import DocumentsInvalid, Problem
+from workers.secrets import masked
 from workers.validation import validate
 
 REDIS_AWAY = "Redis is not reachable; check REDIS_URL and that the server runs"
@@ -40,7 +42,7 @@ class Outlook:
     #: Why it would not start at once; empty if it would.
     waits_for: str = ""
     parties: list[PartyOutlook] = field(default_factory=list)
-    #: Party to the documents exactly as it would be sent them, but for the job's name and the ports chosen.
+    #: Party to the documents exactly as it would be sent them, but for secrets, the job's name and the ports chosen.
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
@@ -72,7 +74,8 @@ def look_ahead(documents: Mapping[str, Any]) -> Outlook:
     ports = {name: free_ports(parties[name]) for name in names}
     endpoints = {name: [f"{parties[name].address}:{port}" for port in ports[name][:wanted]] for name in names}
     short = [name for name in names if len(ports[name]) < wanted]
-    sent = {} if short else {name: complete(documents, name, "<execution>-<attempt>", endpoints) for name in names}
+    shown = masked(documents)
+    sent = {} if short else {name: complete(shown, name, "<execution>-<attempt>", endpoints) for name in names}
     waiting = list(Execution.objects.filter(status=Status.QUEUED).values_list("parties", flat=True))
     try:
         slots = find_slots(redis_connection(), set(names))

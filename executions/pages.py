@@ -17,6 +17,7 @@ from executions.models import Execution, ExecutionEvent, Preflight
 from executions.states import RunStatus, Status
 from workers import devices
 from workers.executors import TASK_EXECUTOR_REGISTRY
+from workers.secrets import masked
 from workers.validation import layers
 
 #: Status (of an execution or a run) to the colour of its badge.
@@ -160,8 +161,9 @@ def flat(result: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def as_text(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Documents in the contract's order, which PostgreSQL does not keep."""
-    return [(name, json.dumps(found[name], indent=2, ensure_ascii=False)) for name in layers() if name in found]
+    """Documents in the contract's order, which PostgreSQL does not keep, with their secrets masked."""
+    shown = masked(found)
+    return [(name, json.dumps(shown[name], indent=2, ensure_ascii=False)) for name in layers() if name in found]
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from controlplane.models import Dataset, Party
-from executions.completion import complete, ports_needed
+from executions.completion import completed_for, ports_needed
 from executions.connection import drop_foreign
 from executions.models import Execution, PartyCheck, Preflight
 from executions.slots import free_ports
+from workers.errors import ConfigError
 from workers.preflight import requests_of
 
 #: A list of requests that nobody takes is dropped after this long, in seconds.
@@ -36,7 +37,8 @@ def request(
     name: str = "",
     by: Any = None,
 ) -> Preflight:
-    """Ask all parties of valid documents, at once. Raises CannotCheck or RedisError."""
+    """Ask all parties of valid documents, at once. Raises CannotCheck, RedisError, or ConfigError where a secret can
+    no longer be read."""
     names: list[str] = documents["sf_init_config"]["parties"]
     parties = {p.name: p for p in Party.objects.filter(name__in=names)}
     if missing := [name for name in names if name not in parties]:
@@ -58,7 +60,7 @@ def request(
     # After the commit: a host may answer before this returns
     try:
         _send(connection, preflight, documents, parties, ports)
-    except (RedisError, OSError):
+    except (RedisError, OSError, ConfigError):
         preflight.delete()
         raise
     return preflight
@@ -84,7 +86,7 @@ def _send(
         for party in ports:
             message = {
                 "preflight": str(preflight.pk),
-                "documents": complete(documents, party, f"{preflight.pk}-1", endpoints),
+                "documents": completed_for(parties[party], documents, f"{preflight.pk}-1", endpoints),
                 "columns": registered.get((party, sources.get(party, ""))),
             }
             pipeline.rpush(requests_of(party), json.dumps(message))

@@ -10,14 +10,15 @@ from rest_framework import mixins, serializers, status, viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from controlplane.catalogue import DatabaseCatalogue
 from controlplane.errors import Conflict, ErrorBody, Unavailable
-from controlplane.models import DatabaseCatalogue
 from controlplane.permissions import ModelPermissions
 from executions import preflight
 from executions.connection import redis_connection
 from executions.models import PartyCheck, Preflight
 from executions.outlook import REDIS_AWAY
 from executions.submissions import SubmissionSerializer, invalid
+from workers.errors import ConfigError
 from workers.problems import DocumentsInvalid
 from workers.validation import validate
 
@@ -80,7 +81,7 @@ class PreflightViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Prefli
             asked = preflight.request(redis_connection(), documents, name=name, by=request.user)
         except DocumentsInvalid as error:
             raise invalid(error) from None
-        except preflight.CannotCheck as error:
+        except (preflight.CannotCheck, ConfigError) as error:
             raise Conflict(str(error)) from None
         except (RedisError, OSError):
             raise Unavailable(REDIS_AWAY) from None

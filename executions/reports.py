@@ -10,6 +10,7 @@ import logging
 from typing import Annotated, Any
 from uuid import UUID
 
+from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import transaction
 from django.utils import timezone
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
@@ -104,6 +105,15 @@ def _apply_preflight(party: str, report: PreflightReport) -> None:
             log.warning("%s reported pre-flight checks that nobody waits for", party)
 
 
+def _register(dataset: Dataset) -> None:
+    try:
+        dataset.full_clean()
+    except DjangoValidationError as error:
+        log.warning("%s was published and not registered: %s", dataset, "; ".join(error.messages)[:500])
+    else:
+        dataset.save()
+
+
 def _apply_datasets(party: str, report: DatasetsReport) -> None:
     now = timezone.now()
     with transaction.atomic():
@@ -123,7 +133,7 @@ def _apply_datasets(party: str, report: DatasetsReport) -> None:
             if name in known:
                 Dataset.objects.filter(pk=known[name].pk).update(**told)
             elif columns and name not in taken:
-                Dataset.objects.create(party=owner, name=name, columns=columns, **told)
+                _register(Dataset(party=owner, name=name, columns=columns, **told))
         gone = [d.pk for name, d in known.items() if name not in report.datasets]
         Dataset.objects.filter(pk__in=gone).update(
             reported_columns=None,

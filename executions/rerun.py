@@ -8,11 +8,12 @@ from typing import Any
 from django import forms
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
+from controlplane.catalogue import DatabaseCatalogue
 from controlplane.form_schema import label
 from controlplane.forms import DocumentFormField
-from controlplane.models import DatabaseCatalogue
 from executions.models import Execution
 from workers.problems import DocumentsInvalid
+from workers.secrets import masked
 from workers.validation import layers, validate
 
 
@@ -31,11 +32,12 @@ class RerunForm(forms.ModelForm):
     def __init__(self, execution: Execution, data: Any = None) -> None:
         super().__init__(data, instance=Execution(name=execution.name, **execution.options()))
         self.source = execution
+        documents = masked(execution.documents)
         for name, field in self.fields.items():
             widget = UnfoldAdminTextInputWidget if name == "name" else UnfoldAdminIntegerFieldWidget
             field.widget = widget(attrs=field.widget.attrs)
         for layer in layers():
-            document = execution.documents.get(layer, {})
+            document = documents.get(layer, {})
             lines = json.dumps(document, indent=2).count("\n") + 1
             # As text and not as fields: what was run is shown exactly, whatever the forms offer today
             widget = UnfoldAdminTextareaWidget(attrs={"rows": min(lines, 40), "spellcheck": "false"})
@@ -65,7 +67,9 @@ class RerunForm(forms.ModelForm):
             return None
 
     def _documents(self) -> dict[str, Any]:
-        return {layer: self.cleaned_data[layer] for layer in layers()}
+        given = {layer: self.cleaned_data[layer] for layer in layers()}
+        # A further device's layer that was not there, and is still empty, is left out
+        return {layer: found for layer, found in given.items() if found or layer in self.source.documents}
 
     def _show(self, error: DocumentsInvalid) -> None:
         for problem in error.problems:

@@ -65,7 +65,10 @@ class SubmissionSerializer(ChangesSerializer):
 
     def documents(self) -> dict[str, Any]:
         task: Task | None = self.validated_data.get("task")
-        return task.documents() if task else super().documents()
+        try:
+            return task.documents() if task else super().documents()
+        except DocumentsInvalid as error:
+            raise invalid(error) from None
 
     def save(self, **kwargs: Any) -> Execution:
         given = self.validated_data

@@ -58,6 +58,7 @@ class PartyFile(Document):
         pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)$",
         description="Address to listen on where it differs from the registered one, such as 0.0.0.0 behind NAT.",
     )
+    key: Path = Field(default=Path("party.key"), description="Reads this party's secrets. Relative to party.toml.")
     policy: Policy
     datasets: dict[DatasetName, DatasetEntry] = Field(default_factory=dict)
 
@@ -72,6 +73,8 @@ class PartyHost:
         self.policy = file.policy
         self.listen_host = file.listen_host
         self.output_dir = directory / file.output_dir
+        #: The private key that secrets in documents are sealed for; made by `manage.py party_key`.
+        self.key_path = directory / file.key
         self._paths = {name: directory / entry.path for name, entry in file.datasets.items()}
 
     @classmethod

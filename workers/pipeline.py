@@ -27,6 +27,7 @@ from workers.executors.base import Session
 from workers.links import quicken_links
 from workers.party import PartyHost, remove_run_files
 from workers.problems import DocumentsInvalid
+from workers.secrets import masked, with_secrets_opened
 from workers.tables import column_types
 from workers.validation import Run, validate
 
@@ -86,7 +87,8 @@ def accept(host: PartyHost, documents: dict[str, Any]) -> Run:
         raise ConfigError(f"the documents are for {cluster.self_party or 'no party'}, this host is {host.name}")
     if not cluster.cluster:
         raise ConfigError("sf_init_config.cluster is empty; it is filled in at dispatch")
-    run = validate(host.localized(documents), host)
+    opened = with_secrets_opened(host.localized(documents), host.key_path, cluster.job_name or "")
+    run = validate(opened, host)
     host.check(run)
     if host.name not in run.task.data_sources:
         raise ConfigError(f"task_config.data_sources names no dataset of {host.name}")
@@ -327,7 +329,7 @@ def _task_type(documents: dict[str, Any]) -> str:
 
 
 def _digest(documents: dict[str, Any]) -> str:
-    """Equal at all parties that were sent the same documents, their own name apart."""
+    """Equal at all parties that were sent the same documents, their own name and what is sealed for them apart."""
     cluster = {k: v for k, v in documents["sf_init_config"].items() if k != "self_party"}
-    text = json.dumps(documents | {"sf_init_config": cluster}, sort_keys=True)
+    text = json.dumps(masked(documents) | {"sf_init_config": cluster}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -21,10 +21,11 @@ from pydantic import Field, StringConstraints
 
 from workers.errors import ConfigError
 
-#: A value that is shown to nobody: a token, a password, key material. Forms show it as a password field.
+#: A value that is shown to nobody: a token, a password, key material. Forms show it as a password field. It takes no
+#: constraints of its own: it is validated encrypted, too.
 Secret = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=20_000),
+    StringConstraints(min_length=1, max_length=60_000),
     Field(json_schema_extra={"format": "password", "writeOnly": True}),
 ]
 #: What is shown in a secret's place. Sent back, it means: as it was.
@@ -64,6 +65,18 @@ def change_secrets(layer: str, document: Any, change: Change) -> Any:
     return changed
 
 
+def secrets_of(layer: str, document: Any) -> dict[tuple[str, ...], str]:
+    """One document's secrets by their paths, which begin with the layer."""
+    found: dict[tuple[str, ...], str] = {}
+
+    def note(path: tuple[str, ...], value: str) -> str:
+        found[path] = value
+        return value
+
+    change_secrets(layer, document, note)
+    return found
+
+
 def masked(documents: Mapping[str, Any]) -> dict[str, Any]:
     """Documents by layer as they may be shown to people and programs."""
     return with_secrets_changed(documents, lambda path, value: MASK)
@@ -91,6 +104,20 @@ def _walk(value: Any, schema: Any, definitions: Mapping[str, Any], path: tuple[s
 
 
 # --- on the way to a party
+
+
+def with_secrets_opened(documents: Mapping[str, Any], key_file: Path, purpose: str) -> dict[str, Any]:
+    """Documents as a party was sent them, with what was sealed for it in the clear. Raises ConfigError."""
+    key: PartyKey | None = None
+
+    def open_one(path: tuple[str, ...], value: str) -> str:
+        nonlocal key
+        if not value.startswith(SEALED):
+            return value
+        key = key or PartyKey.load(key_file)  # a run without secrets needs none
+        return key.unseal(value, purpose)
+
+    return with_secrets_changed(documents, open_one)
 
 
 def seal(public_key: str, text: str, purpose: str) -> str:

@@ -17,6 +17,7 @@ from workers.documents import SFInitConfig, TaskConfig
 from workers.executors import TASK_EXECUTOR_REGISTRY
 from workers.executors.base import BaseTaskExecutor, Catalogue, Security, check_parties
 from workers.problems import DocumentsInvalid, Problem, closest, problems_of
+from workers.secrets import secrets_of
 
 
 class NothingKnown:
@@ -96,6 +97,7 @@ def validate(documents: Mapping[str, Any], catalogue: Catalogue | None = None) -
         except DocumentsInvalid as error:
             problems += [p.under("task_config") for p in error.problems]
     problems += _check_logic(parsed, executor, params, catalogue)
+    problems += _check_keys(documents, parsed.get("sf_init_config"), catalogue)
     if problems or executor is None:
         raise DocumentsInvalid(problems)
     enabled = {layer: parsed[layer] for layer in DEVICE_REGISTRY if _enabled(layer, parsed.get(layer))}
@@ -194,6 +196,20 @@ def _check_cluster(cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Prob
         for index, party in enumerate(cluster.parties):
             if party not in known:
                 yield Problem(f"parties.{index}", f"no party {party!r} is registered", closest(party, known))
+
+
+def _check_keys(documents: Mapping[str, Any], cluster: SFInitConfig | None, catalogue: Catalogue) -> Iterator[Problem]:
+    """Secrets are sealed for each party: it needs a key for that."""
+    keys: Mapping[str, str] | None = getattr(catalogue, "public_keys", None)
+    if keys is None or cluster is None or not any(secrets_of(layer, found) for layer, found in documents.items()):
+        return
+    for index, party in enumerate(cluster.parties):
+        if party in keys and not keys[party]:
+            yield Problem(
+                f"sf_init_config.parties.{index}",
+                f"the documents have secrets, and {party} has no public key to seal them with",
+                f"run `manage.py party_key` on {party}'s host and enter what it prints on the party's page",
+            )
 
 
 def _addresses(cluster: SFInitConfig, parsed: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,68 @@
+"""What is registered, as validation asks for it (workers.executors.base.Catalogue)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+from django.db import models
+from django.db.models.functions import Coalesce
+
+from controlplane.models import PRODUCTION, Dataset, Party, Site, Task
+from workers.executors.base import Columns, Security
+
+
+class DatabaseCatalogue:
+    """The registered parties and datasets, for validation. Reads each party's datasets once."""
+
+    def __init__(self) -> None:
+        # the tier in the same query; where no party is registered there is nothing to be less strict about
+        tier = Coalesce(models.Subquery(Site.objects.values("security")[:1]), models.Value(PRODUCTION))
+        rows = list(Party.objects.values_list("name", "pk", "address", "public_key", tier))
+        self.security: Security = rows[0][4] if rows else PRODUCTION
+        self.parties: dict[str, int] = {name: pk for name, pk, *_ in rows}
+        #: Party to the key that its secrets are sealed with; empty where none is registered.
+        self.public_keys: dict[str, str] = {name: key for name, _, _, key, _ in rows}
+        self._addresses: dict[str, str] = {name: address for name, _, address, *_ in rows}
+        self._datasets: dict[str, Mapping[str, Columns]] = {}
+        self._kept: dict[str, set[str]] = {}
+
+    def datasets(self, party: str) -> Mapping[str, Columns | None] | None:
+        if party not in self.parties:
+            return None
+        if party not in self._datasets:
+            rows = list(
+                Dataset.objects.filter(party_id=self.parties[party]).values_list("name", "columns", "produced_by")
+            )
+            self._datasets[party] = {name: columns for name, columns, _ in rows}
+            self._kept[party] = {name for name, _, produced_by in rows if produced_by is None}
+        return self._datasets[party]
+
+    def address(self, party: str) -> str | None:
+        return self._addresses.get(party)
+
+    def kept_names(self, party: str) -> set[str]:
+        self.datasets(party)
+        return self._kept.get(party, set())
+
+
+class ComposingCatalogue(DatabaseCatalogue):
+    """For a task that is being written: it may also name what other tasks are going to leave behind."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self._task = task
+
+    @cached_property
+    def _outputs(self) -> dict[str, set[str]]:
+        """Party to the names that the other tasks keep their outputs under."""
+        found: dict[str, set[str]] = {}
+        others = Task.objects.exclude(pk=self._task.pk).order_by()
+        for outputs in others.values_list("document__outputs", flat=True):
+            for party, name in outputs.items() if isinstance(outputs, dict) else ():
+                found.setdefault(party, set()).add(str(name))
+        return found
+
+    def datasets(self, party: str) -> Mapping[str, Columns | None] | None:
+        registered = super().datasets(party)
+        return None if registered is None else dict.fromkeys(self._outputs.get(party, ())) | dict(registered)

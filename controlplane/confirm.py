@@ -1,0 +1,31 @@
+"""The page that asks before something is done: unfold's actions are links, and only posting a form may do anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+
+
+def confirm_page(
+    model_admin: Any,
+    request: HttpRequest,
+    question: str,
+    button: str,
+    back: str,
+    button_class: str = "cp-button-primary",
+    facts: Any = (),
+) -> HttpResponse:
+    """``facts``: pairs of label and value; ``back``: where the way back leads."""
+    context = {
+        **model_admin.admin_site.each_context(request),
+        "title": question,
+        "opts": model_admin.opts,
+        "question": question,
+        "button": button,
+        "button_class": button_class,
+        "back": back,
+        "facts": facts,
+    }
+    return TemplateResponse(request, "admin/confirm.html", context)
