@@ -70,10 +70,19 @@ class CommunicationOptions(Document):
     )
 
 
+class TLSConfig(Document):
+    """TLS between the parties. Holds no paths: those are each party's own, in its party.toml."""
+
+    enabled: bool = Field(
+        default=True,
+        description="Mutual TLS on every link between the parties, with the certificates of each one's own party.toml.",
+    )
+
+
 class SFInitConfig(Document):
     """Layer 1: the cluster. Who takes part, where they listen, how they talk."""
 
-    parties: list[PartyName] = Field(min_length=2, description="The parties, in order; the order gives SPU ranks.")
+    parties: list[PartyName] = Field(min_length=2, description="The parties, in order; the first keeps the HEU's key if nothing else is said.")
     self_party: PartyName | None = Field(default=None, description="Filled in for each party at dispatch.")
     cluster: dict[PartyName, PartyAddress] = Field(
         default_factory=dict, description="Each party's address; filled in with leased ports at dispatch."
@@ -85,7 +94,7 @@ class SFInitConfig(Document):
         default="brpc_link", description="Transport between the parties' Python sides."
     )
     cross_silo_comm_options: CommunicationOptions = Field(default_factory=CommunicationOptions)
-    tls_config: dict[str, Any] | None = Field(default=None, description="TLS between parties: not offered yet.")
+    tls_config: TLSConfig | None = Field(default=None, description="TLS between the parties; cleartext if left out.")
     job_name: str | None = Field(
         default=None, max_length=100, description="The execution's id and attempt; filled in at dispatch."
     )
@@ -93,6 +102,10 @@ class SFInitConfig(Document):
         default="warning", description="SecretFlow's log level on the party hosts."
     )
     address: str | None = Field(default=None, description="A Ray cluster inside the party: not offered yet.")
+
+    @property
+    def uses_tls(self) -> bool:
+        return self.tls_config is not None and self.tls_config.enabled
 
     @field_validator("parties")
     @classmethod

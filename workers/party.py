@@ -20,6 +20,7 @@ from workers.documents import DATASET_NAME, DatasetName, Document, PartyName
 from workers.errors import ConfigError
 from workers.executors.base import Security
 from workers.problems import problems_of
+from workers.tls import KeyMaterial
 from workers.validation import Run
 
 if sys.version_info >= (3, 11):
@@ -42,6 +43,14 @@ class Policy(Document):
     )
 
 
+class TLSFiles(Document):
+    """PEM files for TLS between the parties. Relative to party.toml."""
+
+    certificate: Path = Field(description="This party's certificate, which names the party.")
+    private_key: Path = Field(description="Its private key, readable by this user alone.")
+    ca: Path = Field(description="The CA that signed the certificates of all parties.")
+
+
 class PartyFile(Document):
     """The schema of party.toml."""
 
@@ -54,6 +63,7 @@ class PartyFile(Document):
         description="Address to listen on where it differs from the registered one, such as 0.0.0.0 behind NAT.",
     )
     policy: Policy
+    tls: TLSFiles | None = Field(default=None, description="For executions whose documents ask for TLS.")
     datasets: dict[DatasetName, DatasetEntry] = Field(default_factory=dict)
 
 
@@ -67,6 +77,10 @@ class PartyHost:
         self.policy = file.policy
         self.listen_host = file.listen_host
         self.output_dir = directory / file.output_dir
+        files = file.tls
+        self.tls = files and KeyMaterial(
+            directory / files.certificate, directory / files.private_key, directory / files.ca
+        )
         self._paths = {name: directory / entry.path for name, entry in file.datasets.items()}
 
     @classmethod
@@ -161,12 +175,22 @@ class PartyHost:
         return local
 
     def check(self, run: Run) -> None:
-        """Refuse what this party's policy does not allow. Raises ConfigError."""
+        """Refuse what this party's policy does not allow, or this host cannot do. Raises ConfigError."""
         if "*" not in self.policy.task_types and run.task.task_type not in self.policy.task_types:
             raise ConfigError(f"{self.name}'s policy does not allow task type {run.task.task_type}")
         for peer in run.cluster.parties:
             if peer != self.name and "*" not in self.policy.peers and peer not in self.policy.peers:
                 raise ConfigError(f"{self.name}'s policy does not allow computing with {peer}")
+        if run.cluster.uses_tls:
+            self._check_tls()
+
+    def _check_tls(self) -> None:
+        if self.tls is None:
+            raise ConfigError(
+                f"the documents ask for TLS, and party.toml of {self.name} has no [tls]; "
+                "name its certificate, private_key and ca there"
+            )
+        self.tls.check(self.name)
 
     def dataset(self, name: str) -> tuple[Path, str | None]:
         """The table's path, and the execution that made it where it is an output of one.

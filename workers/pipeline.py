@@ -24,7 +24,7 @@ from workers.devices.base import Device
 from workers.errors import ConfigError, SecretFlowTaskError, classify, contract_name
 from workers.events import FAILURE, RUNNING, SUCCESS, Publisher
 from workers.executors.base import Session
-from workers.links import quicken_links
+from workers.links import prepare_links
 from workers.party import PartyHost, remove_run_files
 from workers.problems import DocumentsInvalid
 from workers.tables import column_types
@@ -223,16 +223,18 @@ class _TaskRun:
             for node in spu.nodes:
                 if node.party == self.host.name:
                     rendezvous.check_free(node.listen_address or node.address)
-        rendezvous.meet(
+        tls = self.host.tls if cluster.uses_tls else None
+        certificates = rendezvous.meet(
             self.host.name,
             listen,
             {p: a.address for p, a in cluster.cluster.items() if p != self.host.name},
             job_name=self.job_name,
             digest=_digest(self.documents),
+            tls=tls,
         )
         import secretflow as sf
 
-        quicken_links()
+        prepare_links(tls, certificates)
         options = cluster.cross_silo_comm_options.model_dump(exclude_none=True)
         if cluster.cross_silo_comm_backend == "brpc_link":
             # A slow peer is not a dead one: the control plane finds and stops the dead (3-facts.md)
@@ -244,7 +246,8 @@ class _TaskRun:
             address=None,
             ray_mode=False,
             cluster_config={
-                "parties": {p: a.model_dump(exclude_none=True) for p, a in cluster.cluster.items()},
+                # In one order at all parties: it makes the ranks
+                "parties": {p: cluster.cluster[p].model_dump(exclude_none=True) for p in cluster.parties},
                 "self_party": self.host.name,
             },
             cross_silo_comm_backend=cluster.cross_silo_comm_backend,

@@ -120,8 +120,6 @@ def _enabled(layer: str, document: Any) -> bool:
 
 def _not_offered(cluster: SFInitConfig) -> Iterator[Problem]:
     """What a document may ask for by the contract but would not be in force: refused, never ignored."""
-    if cluster.tls_config is not None:
-        yield Problem("tls_config", "TLS between parties is not offered yet", "leave it out; traffic is in cleartext")
     if cluster.address is not None:
         yield Problem("address", "Ray inside a party is not offered yet", "leave it out")
     if cluster.mode == "debug":
