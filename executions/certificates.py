@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
@@ -17,16 +16,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from workers.tls import KeyMaterial
+
 VALID = datetime.timedelta(days=30)
-
-
-@dataclass(frozen=True, slots=True)
-class PartyFiles:
-    """PEM files, as the ``[tls]`` of a party.toml names them."""
-
-    certificate: Path
-    private_key: Path
-    ca: Path
 
 
 class TrialCA:
@@ -52,7 +44,7 @@ class TrialCA:
         common_name: str | None = None,
         dns_names: Sequence[str] | None = None,
         age: datetime.timedelta = datetime.timedelta(),
-    ) -> PartyFiles:
+    ) -> KeyMaterial:
         """A key and a certificate for ``party``, which it names as common name and as DNS name.
 
         ``age``: how long ago it was made; more than ``VALID`` makes it expired, less than zero not yet valid.
@@ -65,7 +57,7 @@ class TrialCA:
                 x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False
             )
         certificate = builder.sign(self._key, hashes.SHA256())
-        files = PartyFiles(self.directory / f"{party}.pem", self.directory / f"{party}.key", self.path)
+        files = KeyMaterial(self.directory / f"{party}.pem", self.directory / f"{party}.key", self.path)
         files.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         with open(os.open(files.private_key, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(

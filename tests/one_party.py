@@ -29,7 +29,11 @@ def main() -> None:
     said = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     os.chdir(part["directory"])
-    tls = KeyMaterial(*(Path(part["tls"][name]) for name in ("certificate", "private_key", "ca"))) if part["tls"] else None
+    tls = (
+        KeyMaterial(*(Path(part["tls"][name]) for name in ("certificate", "private_key", "ca")))
+        if part["tls"]
+        else None
+    )
     prepare_links(tls, {})
     print("ready", file=said)
     sys.stdin.readline()

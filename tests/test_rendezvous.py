@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers import rendezvous
+from workers.endpoints import split
 from workers.errors import ConfigError, ResourceError
-from workers.rendezvous import check_free, meet, split
+from workers.rendezvous import check_free, meet
 
 #: No meeting of these tests takes longer than this, whatever its outcome.
 LIMIT = 10.0

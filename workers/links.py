@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from workers.rendezvous import split
+from workers.endpoints import split
 from workers.tls import KeyMaterial, name_for_grpc
 from workers.tls_door import TLSDoor
 

@@ -77,10 +77,9 @@ class PartyHost:
         self.policy = file.policy
         self.listen_host = file.listen_host
         self.output_dir = directory / file.output_dir
-        files = file.tls
-        self.tls = files and KeyMaterial(
-            directory / files.certificate, directory / files.private_key, directory / files.ca
-        )
+        self.tls: KeyMaterial | None = None
+        if files := file.tls:
+            self.tls = KeyMaterial(directory / files.certificate, directory / files.private_key, directory / files.ca)
         self._paths = {name: directory / entry.path for name, entry in file.datasets.items()}
 
     @classmethod

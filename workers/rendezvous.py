@@ -26,6 +26,7 @@ from contextlib import suppress
 
 from cryptography import x509
 
+from workers.endpoints import split
 from workers.errors import ConfigError, NetworkError, ResourceError
 from workers.tls import KeyMaterial, names_of
 
@@ -78,11 +79,6 @@ def check_free(endpoint: str) -> None:
             probe.listen(1)
         except (OSError, UnicodeError) as error:
             raise _listen_error(endpoint, error) from None
-
-
-def split(endpoint: str) -> tuple[str, int]:
-    host, _, port = endpoint.rpartition(":")
-    return host.strip("[]"), int(port)
 
 
 def _listen_error(endpoint: str, error: OSError | UnicodeError) -> Exception:

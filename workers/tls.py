@@ -15,6 +15,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
@@ -60,7 +61,7 @@ class KeyMaterial:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.check_hostname = False  # a party's name counts, not its host's
         context.verify_mode = ssl.CERT_REQUIRED
-        context.load_cert_chain(self.certificate, self.private_key, password="")  # noqa: S106  asks nobody for one
+        context.load_cert_chain(self.certificate, self.private_key, password="")
         context.load_verify_locations(self.ca)
         return context
 
@@ -141,7 +142,7 @@ def _certificates(name: str, path: Path) -> list[x509.Certificate]:
     return found
 
 
-def _private_key(path: Path) -> object:
+def _private_key(path: Path) -> PrivateKeyTypes:
     content = _read("private_key", path)
     # The group may read root's, as distributions hand keys out to services
     others = 0o027 if path.stat().st_uid == 0 != os.getuid() else 0o077
@@ -155,5 +156,5 @@ def _private_key(path: Path) -> object:
         raise ValueError("the file of private_key holds no private key in PEM format") from None
 
 
-def _encoded(key: object) -> bytes:
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined,no-any-return]
+def _encoded(key: PublicKeyTypes) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from workers.devices import DEVICE_REGISTRY
 from workers.documents import SFInitConfig, TaskConfig
+from workers.endpoints import check_ports, check_transport
 from workers.executors import TASK_EXECUTOR_REGISTRY
 from workers.executors.base import BaseTaskExecutor, Catalogue, Security, check_parties
 from workers.problems import DocumentsInvalid, Problem, closest, problems_of
@@ -124,13 +125,8 @@ def _not_offered(cluster: SFInitConfig) -> Iterator[Problem]:
         yield Problem("address", "Ray inside a party is not offered yet", "leave it out")
     if cluster.mode == "debug":
         yield Problem("mode", "debug mode is not offered yet", "use production")
-    if cluster.cross_silo_comm_backend == "grpc":
-        for name, info in type(cluster.cross_silo_comm_options).model_fields.items():
-            if (
-                "brpc_link only" in (info.description or "")
-                and getattr(cluster.cross_silo_comm_options, name) is not None
-            ):
-                yield Problem(f"cross_silo_comm_options.{name}", "belongs to brpc_link", "remove it, or use brpc_link")
+    for problem in cluster.cross_silo_comm_options.check(cluster.cross_silo_comm_backend):
+        yield problem.under("cross_silo_comm_options")
 
 
 def _check_logic(
@@ -140,14 +136,16 @@ def _check_logic(
     if cluster is None:
         return []
     problems = [p.under("sf_init_config") for p in _check_cluster(cluster, catalogue)]
-    used = _addresses(cluster, parsed)
-    for address in sorted({a for a in used if used.count(a) > 1}):
-        problems.append(
-            Problem("sf_init_config.cluster", f"{address} is used twice", "give each listener its own port")
-        )
+    problems += check_ports(cluster, parsed)
+    if catalogue.security == "production":
+        problems += check_transport(cluster, parsed, catalogue)
     for layer in DEVICE_REGISTRY:
         if _enabled(layer, parsed.get(layer)):
-            problems += [p.under(layer) for p in DEVICE_REGISTRY[layer].check(parsed[layer], cluster)]
+            device = DEVICE_REGISTRY[layer]
+            found = [*device.check(parsed[layer], cluster)]
+            if catalogue.security == "production":
+                found += device.check_security(parsed[layer])
+            problems += [p.under(layer) for p in found]
     task: TaskConfig | None = parsed.get("task_config")
     if task is None:
         return problems
@@ -192,11 +190,3 @@ def _check_cluster(cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Prob
         for index, party in enumerate(cluster.parties):
             if party not in known:
                 yield Problem(f"parties.{index}", f"no party {party!r} is registered", closest(party, known))
-
-
-def _addresses(cluster: SFInitConfig, parsed: Mapping[str, Any]) -> list[str]:
-    spu = parsed.get("spu_config")
-    nodes = spu.nodes if spu is not None and spu.enable_spu else []
-    return [a.listen_addr or a.address for a in cluster.cluster.values()] + [
-        n.listen_address or n.address for n in nodes
-    ]

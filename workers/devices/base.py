@@ -28,6 +28,11 @@ class Device(ABC):
         """Logic problems of an enabled document, with paths relative to the layer."""
 
     @classmethod
+    def check_security(cls, document: Any) -> Iterator[Problem]:
+        """What the production tier of security refuses in an enabled document; paths relative to the layer."""
+        yield from ()
+
+    @classmethod
     def complete(cls, document: dict[str, Any], endpoints: dict[str, str]) -> dict[str, Any]:
         """The document as sent to the parties. ``endpoints``: party to ``host:port`` leased for this device."""
         return document
