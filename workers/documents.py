@@ -141,6 +141,7 @@ class SFInitConfig(Document):
 
     parties: list[PartyName] = Field(
         min_length=2,
+        max_length=32,
         description="The parties, in order; the first keeps the HEU's key unless its document says who.",
     )
     self_party: PartyName | None = Field(default=None, description="Filled in for each party at dispatch.")
