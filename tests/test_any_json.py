@@ -66,13 +66,12 @@ def mutated(draw: st.DrawFn, bases: tuple[Documents, ...]) -> Any:
 
 
 def assert_judged(documents: Any, known: Known) -> None:
+    problems = None
     try:
-        run = validate(documents, known)
+        validate(documents, known)
     except DocumentsInvalid as error:
-        assert error.problems  # noqa: PT017  any other exception fails the test
-        assert all(problem.wrong for problem in error.problems)
-    else:
-        assert isinstance(run, Run)
+        problems = error.problems
+    assert problems is None or (problems and all(problem.wrong for problem in problems))
 
 
 @settings(max_examples=400, deadline=None)

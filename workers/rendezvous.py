@@ -28,7 +28,7 @@ from cryptography import x509
 
 from workers.endpoints import split
 from workers.errors import ConfigError, NetworkError, ResourceError
-from workers.tls import KeyMaterial, names_of
+from workers.tls import KeyMaterial, names_of, words_of
 
 RETRY_SECONDS = 0.02
 #: Longer than a resolver waits for a dead name server before it asks the next one.
@@ -101,15 +101,11 @@ def _listen_error(endpoint: str, error: OSError | UnicodeError) -> Exception:
 
 
 def _refusal(error: ssl.SSLError) -> str | None:
-    """What the user should know of a failed handshake; None where it may have had other reasons than certificates."""
+    """What the user should know of a failed handshake; None where it may have had other reasons than its setting up."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        # Ours, or one of OpenSSL's fixed texts
-        words = getattr(error, "verify_message", None) or str(error.args[-1])
-        return f"{words}; compare the certificates and the CA that the two parties use"
-    if "ALERT" in (error.reason or ""):
-        return "it does not take this party's certificate; compare the certificates and the CA that the two parties use"
+        return f"{words_of(error)}; compare the certificates and the CA that the two parties use"
     if error.reason == "WRONG_VERSION_NUMBER":
-        return "it answers without TLS, or with an older version than 1.2"
+        return "it answers without TLS, or with a version older than 1.2"
     return None
 
 
@@ -196,7 +192,7 @@ class _Meeting:
             return
         certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         if peer not in names_of(x509.load_der_x509_certificate(certificate)):
-            raise ssl.SSLCertVerificationError(f"the certificate shown at its address does not name {peer}")
+            raise ssl.SSLCertVerificationError(f"its certificate does not name {peer}")
         self.certificates[peer] = certificate
 
     def _refuse(self, peer: str, error: ssl.SSLError) -> None:

@@ -5,7 +5,6 @@ A certificate names its party: its subject's common name, or one of its DNS name
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,11 +80,18 @@ class KeyMaterial:
                     except ssl.SSLWantReadError:
                         continue
         except ssl.SSLCertVerificationError as error:
-            if error.verify_code in _NOT_OF_THE_CA:
-                raise ValueError("certificate is not signed by ca; name the CA that signed it") from None
-            raise ValueError(f"certificate or ca is refused by TLS: {error.verify_message}") from None
+            raise ValueError(f"{words_of(error)}; peers would refuse it, so name the CA that signed it") from None
         except ssl.SSLError as error:
-            raise ValueError(f"certificate or ca is refused by TLS: {error.reason}") from None
+            raise ValueError(f"TLS refuses these files: {error.reason}") from None
+
+
+def words_of(error: ssl.SSLCertVerificationError) -> str:
+    """What is wrong with a certificate; nothing of it is said by the other side."""
+    if getattr(error, "verify_code", None) in _NOT_OF_THE_CA:
+        return "its certificate is not signed by the ca in this party's party.toml"
+    # One of OpenSSL's fixed texts, such as "certificate has expired", or ours
+    message = getattr(error, "verify_message", None)
+    return f"its certificate is refused: {message}" if message else str(error.args[-1])
 
 
 def names_of(certificate: x509.Certificate) -> set[str]:
@@ -144,9 +150,7 @@ def _certificates(name: str, path: Path) -> list[x509.Certificate]:
 
 def _private_key(path: Path) -> PrivateKeyTypes:
     content = _read("private_key", path)
-    # The group may read root's, as distributions hand keys out to services
-    others = 0o027 if path.stat().st_uid == 0 != os.getuid() else 0o077
-    if path.stat().st_mode & others:
+    if path.stat().st_mode & 0o077:
         raise ValueError("the file of private_key can be read or written by others; chmod it to 600")
     try:
         return load_pem_private_key(content, password=None)
