@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import suppress
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -14,12 +15,14 @@ from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import transaction
 from django.utils import timezone
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
+from redis.exceptions import RedisError
 
 from controlplane.models import COLUMN_TYPES, Dataset, Party
+from executions.connection import redis_connection
 from executions.models import PartyCheck
 from workers import datasets, preflight
 from workers.documents import DATASET_NAME
-from workers.errors import ERRORS
+from workers.errors import ERRORS, NetworkError
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +106,10 @@ def _apply_preflight(party: str, report: PreflightReport) -> None:
         open_checks = PartyCheck.objects.filter(preflight=report.preflight, party__name=party, answered_at=None)
         if not open_checks.update(**fields):
             log.warning("%s reported pre-flight checks that nobody waits for", party)
+            return
+    if any(result["error_type"] != NetworkError.__name__ for result in fields.get("results", ()) if result["error"]):
+        with suppress(RedisError, OSError):  # the others then wait a little longer for this one
+            redis_connection().set(preflight.called_off(str(report.preflight)), 1, ex=60)
 
 
 def _register(dataset: Dataset) -> None:

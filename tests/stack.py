@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+# The device and the task types of other packages that the tests bring along; their entry points are found here
+sys.path.append(str(Path(__file__).parent / "plugin"))
 DIRECTORY = Path(tempfile.mkdtemp(prefix="cp-tests-", dir="/tmp"))
 
 os.environ |= {

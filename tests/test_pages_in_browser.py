@@ -131,7 +131,7 @@ def test_it_composes_and_starts_a_psi_by_hand(page: Page, live_server: Any) -> N
     choose(group(page, "Receivers"), "alice", "bob")
     save(page)
     task = Task.objects.get()
-    params = PSI["algorithm_params"]["psi_params"] | {"protocol": "PROTOCOL_RR22", "ecdh_curve": "CURVE_25519"}
+    params = PSI["algorithm_params"]["psi_params"] | {"protocol": "PROTOCOL_RR22"}
     assert task.document == PSI | {"algorithm_params": {"psi_params": params}}
 
     page.goto(f"/admin/controlplane/task/{task.pk}/change/")

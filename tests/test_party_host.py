@@ -68,7 +68,7 @@ def keep(host: PartyHost, name: str, content: str = "uid\na\n", execution: str =
 
 def documents(output: str = "common") -> dict[str, Any]:
     """As dispatched to alice."""
-    where = {"alice": "10.0.0.1", "bob": "10.0.0.2"}
+    where = {"alice": "127.0.0.1", "bob": "127.0.0.2"}
     return {
         "sf_init_config": {
             "parties": ["alice", "bob"],
@@ -349,8 +349,8 @@ def test_it_listens_where_the_host_says(tmp_path: Path, listens: str) -> None:
     local = host.localized(sent)
     assert sent == documents(), "what was sent stays as it was: its digest is compared with the peers'"
     cluster, nodes = local["sf_init_config"]["cluster"], local["spu_config"]["nodes"]
-    assert cluster["alice"] == {"address": "10.0.0.1:20000", "listen_addr": f"{listens}:20000"}
-    assert nodes[0] == {"party": "alice", "address": "10.0.0.1:20001", "listen_address": f"{listens}:20001"}
+    assert cluster["alice"] == {"address": "127.0.0.1:20000", "listen_addr": f"{listens}:20000"}
+    assert nodes[0] == {"party": "alice", "address": "127.0.0.1:20001", "listen_address": f"{listens}:20001"}
     assert (cluster["bob"], nodes[1]) == (sent["sf_init_config"]["cluster"]["bob"], sent["spu_config"]["nodes"][1])
     validate(local)
 

@@ -15,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers import rendezvous
+from workers.endpoints import split
 from workers.errors import ConfigError, ResourceError
-from workers.rendezvous import check_free, meet, split
+from workers.rendezvous import check_free, meet
+from workers.tls import KeyMaterial
 
 #: No meeting of these tests takes longer than this, whatever its outcome.
 LIMIT = 10.0
@@ -56,10 +58,12 @@ class Party(threading.Thread):
         digest: str = "d",
         timeout: float = 5,
         late: float = 0,
+        tls: KeyMaterial | None = None,
     ) -> None:
         super().__init__(daemon=True)
         self.party, self.where, self.late = name, where, late
-        self.job, self.digest, self.timeout = job, digest, timeout
+        self.job, self.digest, self.timeout, self.tls = job, digest, timeout, tls
+        self.certificates: dict[str, bytes] = {}
         self.error: Exception | None = None
         self.ended_at = 0.0
         self.start()
@@ -68,7 +72,15 @@ class Party(threading.Thread):
         time.sleep(self.late)
         peers = {p: a for p, a in self.where.items() if p != self.party}
         try:
-            meet(self.party, self.where[self.party], peers, job_name=self.job, digest=self.digest, timeout=self.timeout)
+            self.certificates = meet(
+                self.party,
+                self.where[self.party],
+                peers,
+                job_name=self.job,
+                digest=self.digest,
+                tls=self.tls,
+                timeout=self.timeout,
+            )
         except Exception as error:
             self.error = error
         self.ended_at = time.monotonic()

@@ -9,9 +9,12 @@ ports and ``self_party``; both forms are the same model. Device layers live besi
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+
+from workers.problems import Problem
 
 PARTY_NAME = r"^[a-z][a-z0-9_-]{0,31}$"
 DATASET_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
@@ -49,31 +52,98 @@ class PartyAddress(Document):
         return value if value is None else _host_port(value)
 
 
-class CommunicationOptions(Document):
+class BrpcLinkOptions(Document):
+    """How a link of brpc's connects and sends; times in milliseconds, sizes in bytes."""
+
+    #: brpc keeps these in 32 bits.
+    LIMIT: ClassVar[int] = 2**31 - 1
+
+    connect_retry_times: int | None = Field(
+        default=None, ge=1, le=3600, description="Attempts to connect, each of ten seconds; 5 if left out."
+    )
+    connect_retry_interval_ms: int | None = Field(
+        default=None,
+        ge=1,
+        le=LIMIT,
+        description="Pause between two attempts, in milliseconds; a second if left out.",
+    )
+    recv_timeout_ms: int | None = Field(
+        default=None,
+        ge=1000,
+        le=LIMIT,
+        description="How long a receive waits for a slow peer, in milliseconds; a day if left out.",
+    )
+    http_max_payload_size: int | None = Field(
+        default=None,
+        ge=8192,
+        le=LIMIT,
+        description="A larger message is sent in pieces of this many bytes; 1 MiB if left out.",
+    )
+    http_timeout_ms: int | None = Field(
+        default=None, ge=100, le=LIMIT, description="Time limit of one send, in milliseconds."
+    )
+    throttle_window_size: int | None = Field(
+        default=None, ge=0, le=LIMIT, description="Messages under way at once, 0 for any number; 10 if left out."
+    )
+    brpc_channel_protocol: Literal["baidu_std", "http", "h2", "h2:grpc"] | None = Field(
+        default=None, description="Protocol on the wire; baidu_std if left out."
+    )
+    brpc_channel_connection_type: Literal["single", "pooled", "short"] | None = Field(
+        default=None, description="single if left out. http takes pooled or short, h2 and h2:grpc take single."
+    )
+
+    def check_channel(self) -> Iterator[Problem]:
+        """brpc makes no channel of a protocol and a connection type that do not go together (measured)."""
+        protocol, connection = self.brpc_channel_protocol, self.brpc_channel_connection_type or "single"
+        if protocol == "http" and connection == "single":
+            yield Problem("brpc_channel_connection_type", "http has no single connections", "use pooled or short")
+        if protocol in ("h2", "h2:grpc") and connection != "single":
+            yield Problem("brpc_channel_connection_type", f"{protocol} takes single connections alone", "use single")
+
+
+class CommunicationOptions(BrpcLinkOptions):
     """SecretFlow's ``cross_silo_comm_options``; times in milliseconds, sizes in bytes."""
 
     messages_max_size_in_bytes: int | None = Field(
-        default=None, ge=1024, lt=2**31, description="Largest message between parties, in bytes."
+        default=None, ge=1024, le=2**31 - 1, description="grpc only: largest message, in bytes; 500 MiB if left out."
     )
-    timeout_in_ms: int | None = Field(default=None, ge=100, description="Time limit of one send, in milliseconds.")
-    connect_retry_times: int | None = Field(default=None, ge=0, le=3600, description="brpc_link only.")
-    connect_retry_interval_ms: int | None = Field(default=None, ge=1, description="brpc_link only.")
-    recv_timeout_ms: int | None = Field(
-        default=None, ge=1000, description="brpc_link only: how long a receive waits for a slow peer, in milliseconds."
+    timeout_in_ms: int | None = Field(
+        default=None,
+        ge=100,
+        le=2**31 - 1,
+        description="Time limit of one send, in milliseconds; a minute if left out.",
     )
-    http_max_payload_size: int | None = Field(default=None, ge=1024, description="brpc_link only, bytes.")
-    http_timeout_ms: int | None = Field(default=None, ge=100, description="brpc_link only, milliseconds.")
-    throttle_window_size: int | None = Field(default=None, ge=0, description="brpc_link only.")
-    brpc_channel_protocol: str | None = Field(default=None, description="brpc_link only, such as baidu_std or http.")
-    brpc_channel_connection_type: Literal["single", "pooled", "short"] | None = Field(
-        default=None, description="brpc_link only."
+
+    def check(self, backend: str) -> Iterator[Problem]:
+        """What the backend would ignore, or not work with; paths within the options."""
+        brpc = BrpcLinkOptions.model_fields
+        for name in sorted(name for name, value in self if value is not None):
+            owner = "brpc_link" if name in brpc else "grpc" if name == "messages_max_size_in_bytes" else backend
+            if owner != backend:
+                yield Problem(name, f"belongs to {owner}, {backend} would ignore it", f"remove it, or use {owner}")
+        if backend == "brpc_link":
+            if self.timeout_in_ms is not None and self.http_timeout_ms is not None:
+                yield Problem("timeout_in_ms", "is the same as http_timeout_ms", "give one of the two")
+            yield from self.check_channel()
+
+
+class TLSConfig(Document):
+    """TLS between the parties. Holds no paths: those are each party's own, in its party.toml."""
+
+    enabled: bool = Field(
+        default=True,
+        description="Mutual TLS on every link between the parties, with the certificates of each one's own party.toml.",
     )
 
 
 class SFInitConfig(Document):
     """Layer 1: the cluster. Who takes part, where they listen, how they talk."""
 
-    parties: list[PartyName] = Field(min_length=2, description="The parties, in order; the order gives SPU ranks.")
+    parties: list[PartyName] = Field(
+        min_length=2,
+        max_length=32,
+        description="The parties, in order; the first keeps the HEU's key unless its document says who.",
+    )
     self_party: PartyName | None = Field(default=None, description="Filled in for each party at dispatch.")
     cluster: dict[PartyName, PartyAddress] = Field(
         default_factory=dict, description="Each party's address; filled in with leased ports at dispatch."
@@ -84,8 +154,11 @@ class SFInitConfig(Document):
     cross_silo_comm_backend: Literal["brpc_link", "grpc"] = Field(
         default="brpc_link", description="Transport between the parties' Python sides."
     )
-    cross_silo_comm_options: CommunicationOptions = Field(default_factory=CommunicationOptions)
-    tls_config: dict[str, Any] | None = Field(default=None, description="TLS between parties: not offered yet.")
+    cross_silo_comm_options: CommunicationOptions = Field(
+        default_factory=CommunicationOptions,
+        description="Of these grpc takes messages_max_size_in_bytes and timeout_in_ms alone.",
+    )
+    tls_config: TLSConfig | None = Field(default=None, description="TLS between the parties; cleartext if left out.")
     job_name: str | None = Field(
         default=None, max_length=100, description="The execution's id and attempt; filled in at dispatch."
     )
@@ -93,6 +166,10 @@ class SFInitConfig(Document):
         default="warning", description="SecretFlow's log level on the party hosts."
     )
     address: str | None = Field(default=None, description="A Ray cluster inside the party: not offered yet.")
+
+    @property
+    def uses_tls(self) -> bool:
+        return self.tls_config is not None and self.tls_config.enabled
 
     @field_validator("parties")
     @classmethod

@@ -21,6 +21,7 @@ from workers.errors import ConfigError
 from workers.executors.base import Security
 from workers.problems import problems_of
 from workers.tables import column_types, count_rows
+from workers.tls import KeyMaterial
 from workers.validation import Run
 
 if sys.version_info >= (3, 11):
@@ -47,6 +48,14 @@ class Policy(Document):
     )
 
 
+class TLSFiles(Document):
+    """PEM files for TLS between the parties. Relative to party.toml."""
+
+    certificate: Path = Field(description="This party's certificate, which names the party.")
+    private_key: Path = Field(description="Its private key, readable by this user alone.")
+    ca: Path = Field(description="The CA that signed the certificates of all parties.")
+
+
 class PartyFile(Document):
     """The schema of party.toml."""
 
@@ -60,6 +69,7 @@ class PartyFile(Document):
     )
     key: Path = Field(default=Path("party.key"), description="Reads this party's secrets. Relative to party.toml.")
     policy: Policy
+    tls: TLSFiles | None = Field(default=None, description="For executions whose documents ask for TLS.")
     datasets: dict[DatasetName, DatasetEntry] = Field(default_factory=dict)
 
 
@@ -75,6 +85,9 @@ class PartyHost:
         self.output_dir = directory / file.output_dir
         #: The private key that secrets in documents are sealed for; made by `manage.py party_key`.
         self.key_path = directory / file.key
+        self.tls: KeyMaterial | None = None
+        if files := file.tls:
+            self.tls = KeyMaterial(directory / files.certificate, directory / files.private_key, directory / files.ca)
         self._paths = {name: directory / entry.path for name, entry in file.datasets.items()}
 
     @classmethod
@@ -169,12 +182,22 @@ class PartyHost:
         return local
 
     def check(self, run: Run) -> None:
-        """Refuse what this party's policy does not allow. Raises ConfigError."""
+        """Refuse what this party's policy does not allow, or this host cannot do. Raises ConfigError."""
         if "*" not in self.policy.task_types and run.task.task_type not in self.policy.task_types:
             raise ConfigError(f"{self.name}'s policy does not allow task type {run.task.task_type}")
         for peer in run.cluster.parties:
             if peer != self.name and "*" not in self.policy.peers and peer not in self.policy.peers:
                 raise ConfigError(f"{self.name}'s policy does not allow computing with {peer}")
+        if run.cluster.uses_tls:
+            self._check_tls()
+
+    def _check_tls(self) -> None:
+        if self.tls is None:
+            raise ConfigError(
+                f"the documents ask for TLS, and party.toml of {self.name} has no [tls]; "
+                "name its certificate, private_key and ca there"
+            )
+        self.tls.check(self.name)
 
     def dataset(self, name: str) -> tuple[Path, str | None]:
         """The table's path, and the execution that made it where it is an output of one.

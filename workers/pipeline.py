@@ -21,10 +21,11 @@ from workers import rendezvous
 from workers.connection import DEFAULT_URL, connect
 from workers.devices import DEVICE_REGISTRY
 from workers.devices.base import Device
+from workers.endpoints import endpoints
 from workers.errors import ConfigError, SecretFlowTaskError, classify, contract_name
 from workers.events import FAILURE, RUNNING, SUCCESS, Publisher
 from workers.executors.base import Session
-from workers.links import quicken_links
+from workers.links import prepare_links
 from workers.party import PartyHost, remove_run_files
 from workers.problems import DocumentsInvalid
 from workers.secrets import masked, with_secrets_opened
@@ -109,24 +110,23 @@ def session_of(host: PartyHost, run: Run, path: Path, origin: str | None, workdi
 
 def check_ports(host: PartyHost, run: Run) -> None:
     """Raise ResourceError if something already listens where this party is to listen."""
-    mine = run.cluster.cluster[host.name]
-    rendezvous.check_free(mine.listen_addr or mine.address)
-    for layer, document in run.devices.items():
-        for endpoint in DEVICE_REGISTRY[layer].listens(document, host.name):
-            rendezvous.check_free(endpoint)
+    for _, party, address, listen in endpoints(run.cluster, run.devices):
+        if party == host.name:
+            rendezvous.check_free(listen or address)
 
 
-def meet_peers(host: PartyHost, run: Run, documents: dict[str, Any], name: str, timeout: float = 30) -> None:
-    """Return when every party of the run is here. ``name`` keeps meetings apart. Raises as ``rendezvous.meet``."""
-    endpoints = run.cluster.cluster
-    mine = endpoints[host.name]
-    rendezvous.meet(
+def meet_peers(host: PartyHost, run: Run, documents: dict[str, Any], name: str, **options: Any) -> dict[str, bytes]:
+    """Return when every party of the run is here. ``name`` keeps meetings apart; the rest is ``rendezvous.meet``'s."""
+    places = run.cluster.cluster
+    mine = places[host.name]
+    return rendezvous.meet(
         host.name,
         mine.listen_addr or mine.address,
-        {p: a.address for p, a in endpoints.items() if p != host.name},
+        {p: a.address for p, a in places.items() if p != host.name},
         job_name=name,
         digest=_digest(documents),
-        timeout=timeout,
+        tls=host.tls if run.cluster.uses_tls else None,
+        **options,
     )
 
 
@@ -250,10 +250,10 @@ class _TaskRun:
     def _start_cluster(self, run: Run) -> None:
         cluster = run.cluster
         check_ports(self.host, run)
-        meet_peers(self.host, run, self.documents, self.job_name)
+        certificates = meet_peers(self.host, run, self.documents, self.job_name)
         import secretflow as sf
 
-        quicken_links()
+        prepare_links(self.host.tls if cluster.uses_tls else None, certificates)
         options = cluster.cross_silo_comm_options.model_dump(exclude_none=True)
         if cluster.cross_silo_comm_backend == "brpc_link":
             # A slow peer is not a dead one: the control plane finds and stops the dead (3-facts.md)
@@ -265,7 +265,8 @@ class _TaskRun:
             address=None,
             ray_mode=False,
             cluster_config={
-                "parties": {p: a.model_dump(exclude_none=True) for p, a in cluster.cluster.items()},
+                # In one order at all parties: it makes the ranks
+                "parties": {p: cluster.cluster[p].model_dump(exclude_none=True) for p in cluster.parties},
                 "self_party": self.host.name,
             },
             cross_silo_comm_backend=cluster.cross_silo_comm_backend,

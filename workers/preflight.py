@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 #: Kind of these reports in a party's stream.
 REPORT = "preflight"
 #: How long a party waits for the others, in seconds: all are asked at the same moment.
-MEETING_SECONDS = 5.0
+MEETING_SECONDS = 10.0
 #: How often a report says that the checks go on, in seconds.
 SIGN_OF_LIFE = 2.0
 
@@ -48,19 +48,24 @@ def requests_of(party: str) -> str:
     return f"preflight:{party}"
 
 
-def check(host: PartyHost, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Do all checks at this host. Never raises.
+def called_off(preflight: str) -> str:
+    """The Redis key that is there once some party's checks failed: nobody need wait for it any more."""
+    return f"preflight:over:{preflight}"
+
+
+def check(host: PartyHost, request: Mapping[str, Any], connection: Redis | None = None) -> dict[str, Any]:
+    """Do all checks at this host. Never raises. ``connection`` tells whether they were called off.
 
     ``request``: ``preflight`` (its id), ``documents`` as this party would be sent them, and ``columns``, the
     registered schema of its dataset, if there is one. Returns ``checks``, a list of ``check`` with ``error`` and
     ``error_type`` where it failed, and ``facts``, JSON.
     """
-    return _Checks(request).of(host)
+    return _Checks(request, connection).of(host)
 
 
 class _Checks:
-    def __init__(self, request: Mapping[str, Any]) -> None:
-        self.request = request
+    def __init__(self, request: Mapping[str, Any], connection: Redis | None) -> None:
+        self.request, self.connection = request, connection
         self.checks: list[dict[str, Any]] = []
         self.facts: dict[str, Any] = {"versions": versions(), "cpus": os.cpu_count()}
 
@@ -82,7 +87,7 @@ class _Checks:
         if not self.checks[-1].get("error"):
             with self._check("peers", vital=False):
                 name = f"preflight {self.request['preflight']}"
-                pipeline.meet_peers(host, run, documents, name, MEETING_SECONDS)
+                pipeline.meet_peers(host, run, documents, name, timeout=MEETING_SECONDS, given_up=self.given_up)
         with self._check("dataset"):
             name = run.task.data_sources[host.name]
             path, origin = host.dataset(name)
@@ -112,6 +117,12 @@ class _Checks:
             entry |= {"error": str(failure), "error_type": contract_name(failure)}
             if vital:
                 raise _Failed from None
+
+    def given_up(self) -> bool:
+        try:
+            return bool(self.connection and self.connection.exists(called_off(self.request["preflight"])))
+        except (RedisError, OSError):
+            return False
 
     def _compare(self, dataset: str, found: Mapping[str, str]) -> None:
         """Raise ConfigError where the table no longer holds what is registered on the control plane."""

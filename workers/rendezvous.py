@@ -8,6 +8,9 @@ and not from a link that times out.
 
 A call is a greeting, the answer to it, and thanks for the answer. Nobody leaves before it was thanked by
 every peer: a caller that gave up on a slow answer and calls again would find nobody there.
+
+With TLS each side also sees that the other one's certificate names the party that it says it is. SecretFlow's
+own links check the chain alone, so this is where peers' identity is established.
 """
 
 from __future__ import annotations
@@ -17,10 +20,15 @@ import errno
 import json
 import os
 import socket
-from collections.abc import Mapping
+import ssl
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from cryptography import x509
+
+from workers.endpoints import split
 from workers.errors import ConfigError, NetworkError, ResourceError
+from workers.tls import KeyMaterial, names_of, words_of
 
 RETRY_SECONDS = 0.02
 #: Longer than a resolver waits for a dead name server before it asks the next one.
@@ -28,6 +36,9 @@ CONNECT_SECONDS = 8
 ANSWER_SECONDS = 2
 #: How long parties that disagree stay, so that a third one hears of it as well.
 DISPUTE_SECONDS = 1
+#: How long a peer's address may go on answering with a certificate that is no good: something else may have
+#: been there before the peer.
+REFUSAL_SECONDS = 3
 GREETING_LIMIT = 2048
 THANKS = b"thanks\n"
 
@@ -35,13 +46,29 @@ THANKS = b"thanks\n"
 _MISHAPS = (OSError, ValueError, RecursionError, asyncio.TimeoutError)
 
 
-def meet(me: str, listen: str, peers: Mapping[str, str], *, job_name: str, digest: str, timeout: float = 30) -> None:
+def meet(
+    me: str,
+    listen: str,
+    peers: Mapping[str, str],
+    *,
+    job_name: str,
+    digest: str,
+    tls: KeyMaterial | None = None,
+    timeout: float = 30,
+    given_up: Callable[[], bool] = lambda: False,
+) -> dict[str, bytes]:
     """Return when every peer has been met. ``listen`` and the values of ``peers`` are ``host:port``.
 
+    ``given_up`` is asked ten times a second whether the meeting makes no sense any more; it then ends as if the time
+    were over. With ``tls`` the peers are met over mutual TLS, and the certificate (DER) that each one showed is
+    returned.
+
     Raises ResourceError if the port is taken, NetworkError if a peer does not come within ``timeout``
-    seconds, ConfigError if a peer was sent other documents.
+    seconds, ConfigError if a peer was sent other documents or has no certificate that proves who it is.
     """
-    asyncio.run(_Meeting(me, listen, peers, job_name, digest).hold(timeout))
+    meeting = _Meeting(me, listen, peers, job_name, digest, tls)
+    asyncio.run(meeting.hold(timeout, given_up))
+    return meeting.certificates
 
 
 def check_free(endpoint: str) -> None:
@@ -55,11 +82,6 @@ def check_free(endpoint: str) -> None:
             probe.listen(1)
         except (OSError, UnicodeError) as error:
             raise _listen_error(endpoint, error) from None
-
-
-def split(endpoint: str) -> tuple[str, int]:
-    host, _, port = endpoint.rpartition(":")
-    return host.strip("[]"), int(port)
 
 
 def _listen_error(endpoint: str, error: OSError | UnicodeError) -> Exception:
@@ -81,9 +103,25 @@ def _listen_error(endpoint: str, error: OSError | UnicodeError) -> Exception:
     )
 
 
+def _refusal(error: ssl.SSLError) -> str | None:
+    """What the user should know of a failed handshake; None where it may have had other reasons than its setting up."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"{words_of(error)}; compare the certificates and the CA that the two parties use"
+    if error.reason == "WRONG_VERSION_NUMBER":
+        return "it answers without TLS, or with a version older than 1.2"
+    return None
+
+
 class _Meeting:
-    def __init__(self, me: str, listen: str, peers: Mapping[str, str], job_name: str, digest: str) -> None:
+    def __init__(
+        self, me: str, listen: str, peers: Mapping[str, str], job_name: str, digest: str, tls: KeyMaterial | None
+    ) -> None:
         self.me, self.listen, self.peers = me, listen, peers
+        self.server_tls = tls and tls.context(server=True)
+        self.client_tls = tls and tls.context(server=False)
+        self.certificates: dict[str, bytes] = {}
+        #: Peer to what is wrong with the certificates between it and this party.
+        self.refused: dict[str, str] = {}
         self.expected = {"job": job_name, "digest": digest}
         self.called_by = {peer: asyncio.Event() for peer in peers}
         self.disagreeing: str | None = None
@@ -91,17 +129,19 @@ class _Meeting:
         self.deadline = 0.0
         self.over = False
 
-    async def hold(self, timeout: float) -> None:
+    async def hold(self, timeout: float, given_up: Callable[[], bool]) -> None:
         host, port = split(self.listen)
         loop = asyncio.get_running_loop()
         self.deadline = loop.time() + timeout
         try:
-            server = await asyncio.start_server(self._answer, host, port, limit=GREETING_LIMIT)
+            server = await asyncio.start_server(
+                self._answer, host, port, limit=GREETING_LIMIT, ssl=self.server_tls, **self._patience()
+            )
         except (OSError, UnicodeError) as error:
             raise _listen_error(self.listen, error) from None
         pending = {asyncio.ensure_future(self._meet(peer)) for peer in self.peers}
         try:
-            while pending and (left := self.deadline - loop.time()) > 0:
+            while pending and (left := self.deadline - loop.time()) > 0 and not given_up():
                 # In short steps, for a dispute brings the deadline forward
                 done, pending = await asyncio.wait(pending, timeout=min(left, 0.1))
                 for task in done:
@@ -111,6 +151,9 @@ class _Meeting:
             server.close()
         if self.disagreeing:
             raise ConfigError(f"{self.disagreeing} was sent other documents than {self.me}")
+        for peer, reason in self.refused.items():
+            if peer not in self.met:
+                raise ConfigError(f"the TLS handshake with {peer} failed: {reason}")
         if pending:
             missing = ", ".join(peer for peer in self.peers if peer not in self.met)
             raise NetworkError(f"{missing} did not come to the meeting within {timeout:g} s")
@@ -123,24 +166,52 @@ class _Meeting:
         host, port = split(self.peers[peer])
         # Not for ever: before Python 3.12 wait_for loses a cancellation that comes as its inner task ends
         while not self.over:
-            with suppress(*_MISHAPS):
+            try:
                 reader, writer = await asyncio.wait_for(
-                    asyncio.open_connection(host, port, limit=GREETING_LIMIT), CONNECT_SECONDS
+                    asyncio.open_connection(host, port, limit=GREETING_LIMIT, ssl=self.client_tls, **self._patience()),
+                    CONNECT_SECONDS,
                 )
                 try:
+                    # Before the greeting: it is for the peer alone
+                    self._check_certificate(writer, peer)
                     self._greet(writer)
                     if self._is_peer(await asyncio.wait_for(reader.readline(), ANSWER_SECONDS)) == peer:
                         writer.write(THANKS)
                         return
                 finally:
                     writer.close()
+            except ssl.SSLError as error:
+                self._refuse(peer, error)
+            except _MISHAPS:
+                pass
             await asyncio.sleep(RETRY_SECONDS)
+
+    def _patience(self) -> dict[str, float]:
+        return {"ssl_handshake_timeout": ANSWER_SECONDS} if self.server_tls else {}
+
+    def _check_certificate(self, writer: asyncio.StreamWriter, peer: str) -> None:
+        """Raise SSLCertVerificationError unless the other end's certificate, of a chain that holds, names the peer."""
+        if not self.client_tls:
+            return
+        certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        if peer not in names_of(x509.load_der_x509_certificate(certificate)):
+            raise ssl.SSLCertVerificationError(f"its certificate does not name {peer}")
+        self.certificates[peer] = certificate
+
+    def _refuse(self, peer: str, error: ssl.SSLError) -> None:
+        reason = _refusal(error)
+        if reason is None:
+            return
+        if peer not in self.refused:
+            self.deadline = min(self.deadline, asyncio.get_running_loop().time() + REFUSAL_SECONDS)
+        self.refused[peer] = reason
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             with suppress(*_MISHAPS):
                 peer = self._is_peer(await asyncio.wait_for(reader.readline(), ANSWER_SECONDS))
                 if peer is not None:
+                    self._check_certificate(writer, peer)
                     self._greet(writer)
                     if await reader.readline() == THANKS:
                         self.called_by[peer].set()

@@ -8,8 +8,10 @@ neither Redis nor another party reads it. A secret below a party's name in a doc
 from __future__ import annotations
 
 import base64
+import json
 import os
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +19,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from pydantic import Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
 from workers.errors import ConfigError
 
@@ -51,18 +53,27 @@ def change_secrets(layer: str, document: Any, change: Change) -> Any:
 
     if layer not in layers() or not isinstance(document, Mapping):
         return document
-    schema = model_of(layer).model_json_schema()
-    changed = _walk(document, schema, schema.get("$defs", {}), (layer,), change)
-    params = document.get("algorithm_params")
-    if layer == "task_config" and isinstance(params, Mapping) and document.get("task_type") in TASK_EXECUTOR_REGISTRY:
-        executor = TASK_EXECUTOR_REGISTRY[document["task_type"]]
-        schema = executor.Params.model_json_schema()
-        found = params.get(executor.params_key)
-        path = (layer, "algorithm_params", executor.params_key)
-        if executor.params_key in params:
-            inner = _walk(found, schema, schema.get("$defs", {}), path, change)
-            changed["algorithm_params"] = dict(params) | {executor.params_key: inner}
+    changed: Any = _changed(document, model_of(layer), (layer,), change)
+    name, params = document.get("task_type"), document.get("algorithm_params")
+    if layer == "task_config" and isinstance(name, str) and name in TASK_EXECUTOR_REGISTRY:
+        executor = TASK_EXECUTOR_REGISTRY[name]
+        key = executor.params_key
+        if isinstance(params, Mapping) and key in params:
+            inner = _changed(params[key], executor.Params, (layer, "algorithm_params", key), change)
+            changed = {**changed, "algorithm_params": {**params, key: inner}}
     return changed
+
+
+def _changed(value: Any, model: type[BaseModel], path: tuple[str, ...], change: Change) -> Any:
+    schema = _schema_with_secrets(model)
+    return value if schema is None else _walk(value, schema, schema.get("$defs", {}), path, change)
+
+
+@cache
+def _schema_with_secrets(model: type[BaseModel]) -> dict[str, Any] | None:
+    """None, for most, where there is nothing to look for."""
+    schema = model.model_json_schema()
+    return schema if '"writeOnly": true' in json.dumps(schema) else None
 
 
 def secrets_of(layer: str, document: Any) -> dict[tuple[str, ...], str]:

@@ -184,7 +184,7 @@ def main() -> None:
         if "preflight" not in order:
             answers.close()
             perform(order, hello)
-        answer = preflight.check(pipeline.runtime.host, order["preflight"])
+        answer = preflight.check(pipeline.runtime.host, order["preflight"], connection)
         answers.write(json.dumps(answer).encode() + b"\n")
     os._exit(0)  # the worker is shutting down
 

@@ -6,6 +6,7 @@ reported at once; logic is checked on the documents whose structure is right.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,10 +15,16 @@ from pydantic import BaseModel, ValidationError
 
 from workers.devices import DEVICE_REGISTRY
 from workers.documents import SFInitConfig, TaskConfig
+from workers.endpoints import check_ports, check_transport
 from workers.executors import TASK_EXECUTOR_REGISTRY
 from workers.executors.base import BaseTaskExecutor, Catalogue, Security, check_parties
 from workers.problems import DocumentsInvalid, Problem, closest, problems_of
 from workers.secrets import secrets_of
+
+#: The layers that may not be left out.
+REQUIRED = ("sf_init_config", "spu_config", "heu_config", "task_config")
+#: Credentials in a URL, such as ray://user:password@host.
+_CREDENTIALS = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s@]*:[^/\s@]+@", re.IGNORECASE)
 
 
 class NothingKnown:
@@ -83,7 +90,7 @@ def validate(documents: Mapping[str, Any], catalogue: Catalogue | None = None) -
     parsed: dict[str, Any] = {}
     for layer in layers():
         if layer not in documents:
-            if layer in ("sf_init_config", "spu_config", "heu_config", "task_config"):
+            if layer in REQUIRED:
                 off = DEVICE_REGISTRY[layer].switch if layer in DEVICE_REGISTRY else None
                 remedy = f'say {{"{off}": false}} if the task does without' if off else "add it"
                 problems.append(Problem(layer, "is required", remedy))
@@ -97,6 +104,7 @@ def validate(documents: Mapping[str, Any], catalogue: Catalogue | None = None) -
         except DocumentsInvalid as error:
             problems += [p.under("task_config") for p in error.problems]
     problems += _check_logic(parsed, executor, params, catalogue)
+    problems += _check_credentials(documents)
     problems += _check_keys(documents, parsed.get("sf_init_config"), catalogue)
     if problems or executor is None:
         raise DocumentsInvalid(problems)
@@ -122,19 +130,12 @@ def _enabled(layer: str, document: Any) -> bool:
 
 def _not_offered(cluster: SFInitConfig) -> Iterator[Problem]:
     """What a document may ask for by the contract but would not be in force: refused, never ignored."""
-    if cluster.tls_config is not None:
-        yield Problem("tls_config", "TLS between parties is not offered yet", "leave it out; traffic is in cleartext")
     if cluster.address is not None:
         yield Problem("address", "Ray inside a party is not offered yet", "leave it out")
     if cluster.mode == "debug":
         yield Problem("mode", "debug mode is not offered yet", "use production")
-    if cluster.cross_silo_comm_backend == "grpc":
-        for name, info in type(cluster.cross_silo_comm_options).model_fields.items():
-            if (
-                "brpc_link only" in (info.description or "")
-                and getattr(cluster.cross_silo_comm_options, name) is not None
-            ):
-                yield Problem(f"cross_silo_comm_options.{name}", "belongs to brpc_link", "remove it, or use brpc_link")
+    for problem in cluster.cross_silo_comm_options.check(cluster.cross_silo_comm_backend):
+        yield problem.under("cross_silo_comm_options")
 
 
 def _check_logic(
@@ -144,14 +145,16 @@ def _check_logic(
     if cluster is None:
         return []
     problems = [p.under("sf_init_config") for p in _check_cluster(cluster, catalogue)]
-    used = _addresses(cluster, parsed)
-    for address in sorted({a for a in used if used.count(a) > 1}):
-        problems.append(
-            Problem("sf_init_config.cluster", f"{address} is used twice", "give each listener its own port")
-        )
+    problems += check_ports(cluster, parsed)
+    if catalogue.security == "production":
+        problems += check_transport(cluster, parsed, catalogue)
     for layer in DEVICE_REGISTRY:
         if _enabled(layer, parsed.get(layer)):
-            problems += [p.under(layer) for p in DEVICE_REGISTRY[layer].check(parsed[layer], cluster)]
+            device = DEVICE_REGISTRY[layer]
+            found = [*device.check(parsed[layer], cluster)]
+            if catalogue.security == "production":
+                found += device.check_security(parsed[layer])
+            problems += [p.under(layer) for p in found]
     task: TaskConfig | None = parsed.get("task_config")
     if task is None:
         return problems
@@ -176,7 +179,8 @@ def _check_logic(
         for name in executor.devices:
             layer = next(key for key in DEVICE_REGISTRY if DEVICE_REGISTRY[key].name == name)
             document = parsed.get(layer)
-            if document is not None and not _enabled(layer, document):
+            is_left_out = layer not in parsed and layer not in REQUIRED
+            if is_left_out or (document is not None and not _enabled(layer, document)):
                 switch = DEVICE_REGISTRY[layer].switch
                 problems.append(
                     Problem(f"{layer}.{switch}", f"task type {task.task_type} needs this device", "set it to true")
@@ -198,6 +202,25 @@ def _check_cluster(cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Prob
                 yield Problem(f"parties.{index}", f"no party {party!r} is registered", closest(party, known))
 
 
+def _check_credentials(documents: Mapping[str, Any]) -> Iterator[Problem]:
+    """A password in a field that is shown to everybody who may look."""
+    for layer, document in documents.items():
+        secret = secrets_of(layer, document)
+        for path, text in _texts(document, (layer,)):
+            if path not in secret and _CREDENTIALS.search(text):
+                yield Problem(".".join(path), "has a password in a URL", "documents are shown to people: leave it out")
+
+
+def _texts(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Every text in a JSON value, with its path."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, Mapping | list):
+        entries = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, entry in entries:
+            yield from _texts(entry, (*path, str(key)))
+
+
 def _check_keys(documents: Mapping[str, Any], cluster: SFInitConfig | None, catalogue: Catalogue) -> Iterator[Problem]:
     """Secrets are sealed for each party: it needs a key for that."""
     keys: Mapping[str, str] | None = getattr(catalogue, "public_keys", None)
@@ -210,11 +233,3 @@ def _check_keys(documents: Mapping[str, Any], cluster: SFInitConfig | None, cata
                 f"the documents have secrets, and {party} has no public key to seal them with",
                 f"run `manage.py party_key` on {party}'s host and enter what it prints on the party's page",
             )
-
-
-def _addresses(cluster: SFInitConfig, parsed: Mapping[str, Any]) -> list[str]:
-    spu = parsed.get("spu_config")
-    nodes = spu.nodes if spu is not None and spu.enable_spu else []
-    return [a.listen_addr or a.address for a in cluster.cluster.values()] + [
-        n.listen_address or n.address for n in nodes
-    ]

@@ -18,9 +18,9 @@ from pydantic import Field
 
 from workers.devices.base import Device
 from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
+from workers.endpoints import split
 from workers.executors.base import BaseTaskExecutor, Catalogue, check_columns, check_parties
 from workers.problems import Problem
-from workers.rendezvous import split
 from workers.secrets import Secret
 
 
@@ -60,8 +60,9 @@ class HSM(Device):
         yield from check_parties(document.pins, cluster, "pins")
 
     @classmethod
-    def listens(cls, document: HSMConfig, party: str) -> list[str]:
-        return [endpoint.address for endpoint in document.endpoints if endpoint.party == party]
+    def endpoints(cls, document: HSMConfig) -> Iterator[tuple[str, str, str, str | None]]:
+        for index, endpoint in enumerate(document.endpoints):
+            yield f"endpoints.{index}", endpoint.party, endpoint.address, None
 
     @classmethod
     def complete(cls, document: dict[str, Any], endpoints: dict[str, str]) -> dict[str, Any]:
@@ -71,8 +72,8 @@ class HSM(Device):
         assert cluster.self_party
         if document.pins and document.pins[cluster.self_party] != f"pin of {cluster.self_party}":
             raise ValueError("the PIN that arrived is not the one that was registered")
-        [endpoint] = self.listens(document, cluster.self_party)
-        self.device = LiveHSM(document, socket.create_server(split(endpoint)))
+        [address] = [e.address for e in document.endpoints if e.party == cluster.self_party]
+        self.device = LiveHSM(document, socket.create_server(split(address)))
 
     def stop(self) -> None:
         if self.device:

@@ -28,14 +28,20 @@ class Device(ABC):
         """Logic problems of an enabled document, with paths relative to the layer."""
 
     @classmethod
+    def check_security(cls, document: Any) -> Iterator[Problem]:
+        """What the production tier of security refuses in an enabled document; paths relative to the layer."""
+        yield from ()
+
+    @classmethod
     def complete(cls, document: dict[str, Any], endpoints: dict[str, str]) -> dict[str, Any]:
         """The document as sent to the parties. ``endpoints``: party to ``host:port`` leased for this device."""
         return document
 
     @classmethod
-    def listens(cls, document: Any, party: str) -> list[str]:
-        """The ``host:port`` at which this party listens for the device, as the completed document says."""
-        return []
+    def endpoints(cls, document: Any) -> Iterator[tuple[str, str, str, str | None]]:
+        """Where parties listen for the device, as the completed document says: the path in it, the party, the
+        ``host:port`` that its peers use, and the one it listens at where that is another."""
+        yield from ()
 
     #: Ports each party needs for this device.
     ports: ClassVar[int] = 0

@@ -5,15 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from workers.devices.base import Device
 from workers.documents import Document, PartyName, SFInitConfig
 from workers.problems import Problem
 
+#: Shortest keys, in bits, that are safe for real data. elgamal is on an elliptic curve and has a size of its own.
+SAFE_BITS = 2048
+
+
+BIT_SIZE = "he_parameters.key_pair.generate.bit_size"
+
 
 class KeyGeneration(Document):
-    bit_size: int = Field(default=2048, ge=256, le=8192, description="Key length in bits; 2048 or more in production.")
+    bit_size: int = Field(
+        default=SAFE_BITS,
+        ge=256,
+        le=8192,
+        multiple_of=2,
+        description="Key length in bits; 2048 or more in production, 256 for elgamal.",
+    )
 
 
 class KeyPair(Document):
@@ -26,14 +38,28 @@ class HEParameters(Document):
     )
     key_pair: KeyPair = Field(default_factory=KeyPair)
 
+    @field_validator("schema_", mode="before")
+    @classmethod
+    def check_encrypts(cls, value: Any) -> Any:
+        # HEU itself takes them
+        if isinstance(value, str) and value.lower() in ("mock", "none", "plain"):
+            raise ValueError("encrypts nothing; use ou or paillier")
+        return value
+
 
 class EncoderArguments(Document):
-    scale: int | None = Field(default=None, ge=1)
+    scale: int | None = Field(
+        default=None, ge=1, le=2**62, description="Numbers are multiplied by it and rounded; 2 to the 26th if left out."
+    )
 
 
 class Encoding(Document):
-    cleartext_type: Literal["DT_I32", "DT_I64", "DT_F32", "DT_F64", "DT_FXP"] = "DT_F32"
-    encoder: Literal["IntegerEncoder", "FloatEncoder", "BigintEncoder"] = "FloatEncoder"
+    cleartext_type: Literal["DT_I32", "DT_I64", "DT_F32", "DT_F64"] = Field(
+        default="DT_F32", description="Type of the numbers before encryption."
+    )
+    encoder: Literal["IntegerEncoder", "FloatEncoder", "BigintEncoder"] = Field(
+        default="FloatEncoder", description="IntegerEncoder and BigintEncoder are for whole numbers, DT_I32 or DT_I64."
+    )
     encoder_args: EncoderArguments = Field(default_factory=EncoderArguments)
 
 
@@ -71,13 +97,28 @@ class HEU(Device):
                 yield Problem(f"evaluators.{index}", "is also the key keeper", "name parties other than sk_keeper")
         if len(set(document.evaluators)) != len(document.evaluators):
             yield Problem("evaluators", "names a party twice", "name each evaluator once")
-        parameters = document.he_parameters
+        parameters, encoding = document.he_parameters, document.encoding or Encoding()
         bits = parameters.key_pair.generate.bit_size
-        path = "he_parameters.key_pair.generate.bit_size"
         if parameters.schema_ == "elgamal" and bits != 256:
-            yield Problem(path, "elgamal takes 256 bits only", "set 256, or choose another schema")
+            yield Problem(BIT_SIZE, "elgamal takes 256 bits only", "set 256, or choose another schema")
         if parameters.schema_ != "elgamal" and bits < 1024:
-            yield Problem(path, f"is too short for {parameters.schema_}", "set 2048 (1024 for a trial)")
+            yield Problem(BIT_SIZE, f"is too short for {parameters.schema_}", "set 2048 (1024 for a trial)")
+        if encoding.encoder != "FloatEncoder" and encoding.cleartext_type in ("DT_F32", "DT_F64"):
+            yield Problem(
+                "encoding.cleartext_type", f"{encoding.encoder} would drop the fractions", "use DT_I32 or DT_I64"
+            )
+        if encoding.encoder == "BigintEncoder" and encoding.encoder_args.scale is not None:
+            yield Problem("encoding.encoder_args.scale", "BigintEncoder would ignore it", "remove it")
+        if parameters.schema_ == "dgk" and encoding.encoder != "BigintEncoder":
+            yield Problem(
+                "he_parameters.schema", "dgk has no room for scaled numbers", "use another, or the BigintEncoder"
+            )
+
+    @classmethod
+    def check_security(cls, document: HEUConfig) -> Iterator[Problem]:
+        parameters = document.he_parameters
+        if parameters.schema_ != "elgamal" and 1024 <= parameters.key_pair.generate.bit_size < SAFE_BITS:
+            yield Problem(BIT_SIZE, f"is too short for {parameters.schema_} on real data", f"set {SAFE_BITS} or more")
 
     def start(self, document: HEUConfig, cluster: SFInitConfig) -> None:
         import secretflow as sf

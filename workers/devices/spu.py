@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from workers.devices.base import Device
-from workers.documents import Document, PartyName, SFInitConfig, _host_port
+from workers.documents import BrpcLinkOptions, Document, PartyName, SFInitConfig, _host_port
 from workers.problems import Problem
 
 #: Protocol to (fewest, most) parties; measured, 3-facts.md section 2. CHEETAH with three is not refused
@@ -21,6 +21,11 @@ PROTOCOL_PARTIES: dict[str, tuple[int, int | None]] = {
     "REF2K": (2, None),
     "SECURENN": (3, 3),
 }
+
+#: Ring to the most fraction bits at which a product still has room for a whole digit; with more, 0 comes out.
+MOST_FRACTION_BITS = {"FM32": 15, "FM64": 31, "FM128": 63}
+#: No radix or quick sort there: SPU would fall back to SORT_NETWORK.
+SORT_NETWORK_ALONE = ("REF2K", "SECURENN")
 
 
 class SPUNode(Document):
@@ -49,36 +54,36 @@ class RuntimeConfig(Document):
     fxp_fraction_bits: int | None = Field(
         default=None, ge=1, le=63, description="Fraction bits of fixed-point numbers; chosen by the field if left out."
     )
-    fxp_div_goldschmidt_iters: int | None = Field(default=None, ge=0, le=100)
-    fxp_exp_mode: Literal["EXP_DEFAULT", "EXP_PADE", "EXP_TAYLOR", "EXP_PRIME"] | None = None
-    fxp_exp_iters: int | None = Field(default=None, ge=0, le=100)
-    fxp_log_mode: Literal["LOG_DEFAULT", "LOG_PADE", "LOG_NEWTON", "LOG_MINMAX"] | None = None
-    fxp_log_iters: int | None = Field(default=None, ge=0, le=100)
-    fxp_log_orders: int | None = Field(default=None, ge=0, le=100)
-    sigmoid_mode: Literal["SIGMOID_DEFAULT", "SIGMOID_MM1", "SIGMOID_SEG3", "SIGMOID_REAL"] | None = None
-    sine_cosine_iters: int | None = Field(default=None, ge=0, le=100)
-    sort_method: Literal["SORT_DEFAULT", "SORT_RADIX", "SORT_QUICK", "SORT_NETWORK"] | None = None
-    quick_sort_threshold: int | None = Field(default=None, ge=0)
-    beaver_type: Literal["TrustedFirstParty", "MultiParty"] | None = None
-    trunc_allow_msb_error: bool | None = None
-    enable_lower_accuracy_rsqrt: bool | None = None
-    share_max_chunk_size: int | None = Field(default=None, ge=1024, description="Bytes.")
-    max_concurrency: int | None = Field(default=None, ge=0)
-
-
-class LinkDesc(Document):
-    """How the SPU link connects; times in milliseconds, sizes in bytes."""
-
-    connect_retry_times: int | None = Field(default=None, ge=0, le=3600)
-    connect_retry_interval_ms: int | None = Field(default=None, ge=1)
-    recv_timeout_ms: int | None = Field(
-        default=None, ge=1000, description="How long a receive waits for a slow peer; a day if left out."
+    fxp_div_goldschmidt_iters: int | None = Field(default=None, ge=1, le=100, description="Of a division; 2.")
+    fxp_exp_mode: Literal["EXP_DEFAULT", "EXP_PADE", "EXP_TAYLOR"] | None = Field(
+        default=None, description="How exponentials are approximated; EXP_TAYLOR if left out."
     )
-    http_max_payload_size: int | None = Field(default=None, ge=1024)
-    http_timeout_ms: int | None = Field(default=None, ge=100)
-    throttle_window_size: int | None = Field(default=None, ge=0)
-    brpc_channel_protocol: str | None = None
-    brpc_channel_connection_type: Literal["single", "pooled", "short"] | None = None
+    fxp_exp_iters: int | None = Field(default=None, ge=1, le=100, description="For EXP_TAYLOR; 8.")
+    fxp_log_mode: Literal["LOG_DEFAULT", "LOG_PADE", "LOG_NEWTON", "LOG_MINMAX"] | None = Field(
+        default=None, description="How logarithms are approximated; LOG_MINMAX if left out."
+    )
+    fxp_log_iters: int | None = Field(default=None, ge=1, le=100, description="For LOG_NEWTON; 3.")
+    fxp_log_orders: int | None = Field(default=None, ge=1, le=100, description="For LOG_NEWTON; 8.")
+    sigmoid_mode: Literal["SIGMOID_DEFAULT", "SIGMOID_MM1", "SIGMOID_SEG3", "SIGMOID_REAL"] | None = Field(
+        default=None, description="SIGMOID_REAL alone: this SPU ignores the others. Task types have their own."
+    )
+    sine_cosine_iters: int | None = Field(default=None, ge=1, le=100, description="Not offered: this SPU ignores it.")
+    sort_method: Literal["SORT_DEFAULT", "SORT_RADIX", "SORT_QUICK", "SORT_NETWORK"] | None = Field(
+        default=None, description="The best that the protocol offers if left out; REF2K and SECURENN have SORT_NETWORK."
+    )
+    quick_sort_threshold: int | None = Field(default=None, ge=1, le=2**31 - 1, description="For SORT_QUICK; 32.")
+    beaver_type: Literal["TrustedFirstParty", "TrustedThirdParty", "MultiParty"] | None = Field(
+        default=None,
+        description="SEMI2K only, and TrustedFirstParty alone: the first party by name makes the random triples.",
+    )
+    trunc_allow_msb_error: bool | None = Field(default=None, description="SEMI2K only: faster, rarely very wrong.")
+    enable_lower_accuracy_rsqrt: bool | None = Field(default=None, description="Faster 1/sqrt(x).")
+    share_max_chunk_size: int | None = Field(default=None, ge=1024, le=2**31 - 1, description="Bytes; 128 MiB.")
+    max_concurrency: int | None = Field(default=None, ge=1, le=1024, description="Threads; all processors if left out.")
+
+
+class LinkDesc(BrpcLinkOptions):
+    """How the SPU link connects; times in milliseconds, sizes in bytes."""
 
 
 class SPUConfig(Document):
@@ -119,10 +124,23 @@ class SPU(Device):
                 f"{protocol} needs {need} parties, the cluster has {len(parties)}",
                 f"use {' or '.join(p for p in suits if p != 'REF2K')}",
             )
+        for problem in _check_runtime(document.runtime_config):
+            yield problem.under("runtime_config")
+        for problem in document.link_desc.check_channel():
+            yield problem.under("link_desc")
 
     @classmethod
-    def listens(cls, document: SPUConfig, party: str) -> list[str]:
-        return [node.listen_address or node.address for node in document.nodes if node.party == party]
+    def check_security(cls, document: SPUConfig) -> Iterator[Problem]:
+        runtime = document.runtime_config
+        if runtime.protocol == "REF2K":
+            yield Problem("runtime_config.protocol", "REF2K protects nothing", "use SEMI2K, ABY3 or CHEETAH")
+        if runtime.field == "FM32":
+            yield Problem("runtime_config.field", "FM32 is too small a ring for real data", "use FM64 or FM128")
+
+    @classmethod
+    def endpoints(cls, document: SPUConfig) -> Iterator[tuple[str, str, str, str | None]]:
+        for index, node in enumerate(document.nodes):
+            yield f"nodes.{index}", node.party, node.address, node.listen_address
 
     @classmethod
     def complete(cls, document: dict[str, Any], endpoints: dict[str, str]) -> dict[str, Any]:
@@ -151,3 +169,34 @@ class SPU(Device):
         # in one process).
         self.device = None
         gc.collect()
+
+
+def _check_runtime(runtime: RuntimeConfig) -> Iterator[Problem]:
+    """What SPU would ignore, or not compute with: all of it was measured, with sums, sorts, logarithms and so on."""
+    protocol, sort = runtime.protocol, runtime.sort_method or "SORT_DEFAULT"
+    if protocol == "CHEETAH" and runtime.field == "FM32":
+        yield Problem("field", "CHEETAH loses precision on FM32", "use FM64 or FM128")
+    most = MOST_FRACTION_BITS[runtime.field]
+    if (runtime.fxp_fraction_bits or 0) > most:
+        yield Problem("fxp_fraction_bits", f"leaves products no room in {runtime.field}", f"use at most {most}")
+    if runtime.fxp_exp_iters is not None and runtime.fxp_exp_mode == "EXP_PADE":
+        yield Problem("fxp_exp_iters", "is for EXP_TAYLOR, EXP_PADE would ignore it", "remove it")
+    for name in ("fxp_log_iters", "fxp_log_orders"):
+        if getattr(runtime, name) is not None and runtime.fxp_log_mode != "LOG_NEWTON":
+            yield Problem(
+                name, "is for LOG_NEWTON and would be ignored", "remove it, or set fxp_log_mode to LOG_NEWTON"
+            )
+    if runtime.sigmoid_mode in ("SIGMOID_MM1", "SIGMOID_SEG3"):
+        yield Problem("sigmoid_mode", "would be ignored by this SPU", "leave it out, or use SIGMOID_REAL")
+    if runtime.sine_cosine_iters is not None:
+        yield Problem("sine_cosine_iters", "would be ignored by this SPU", "leave it out")
+    if protocol in SORT_NETWORK_ALONE and sort in ("SORT_RADIX", "SORT_QUICK"):
+        yield Problem("sort_method", f"{protocol} cannot sort like that", "leave it out, or use SORT_NETWORK")
+    if runtime.quick_sort_threshold is not None and sort != "SORT_QUICK":
+        yield Problem("quick_sort_threshold", "is for SORT_QUICK and may be ignored", "set sort_method to SORT_QUICK")
+    if runtime.beaver_type not in (None, "TrustedFirstParty"):
+        yield Problem("beaver_type", "is not offered by any of these protocols", "leave it out")
+    if runtime.beaver_type is not None and protocol != "SEMI2K":
+        yield Problem("beaver_type", f"is for SEMI2K, {protocol} would ignore it", "remove it")
+    if runtime.trunc_allow_msb_error is not None and protocol != "SEMI2K":
+        yield Problem("trunc_allow_msb_error", f"is for SEMI2K, {protocol} would ignore it", "remove it")

@@ -43,8 +43,8 @@ class PSIParams(Document):
     )
     join_type: Literal["inner_join"] = Field(default="inner_join", description="Rows whose keys every party has.")
     receivers: list[PartyName] = Field(min_length=1, description="Who learns the intersection: one party, or all.")
-    ecdh_curve: Literal["CURVE_25519", "CURVE_FOURQ", "CURVE_SM2", "CURVE_SECP256K1"] = Field(
-        default="CURVE_25519", description="For the ECDH protocols only."
+    ecdh_curve: Literal["CURVE_25519", "CURVE_FOURQ", "CURVE_SM2", "CURVE_SECP256K1"] | None = Field(
+        default=None, description="For the ECDH protocols only; CURVE_25519, the fastest, if left out."
     )
 
     @field_validator("input_keys")
@@ -102,6 +102,8 @@ class PSITaskExecutor(BaseTaskExecutor):
             yield Problem(
                 f"{base}.receivers", "names some of the parties", "name one party or all of them: PSI offers no other"
             )
+        if params.ecdh_curve is not None and "ECDH" not in params.protocol:
+            yield Problem(f"{base}.ecdh_curve", f"{params.protocol} would ignore it", "remove it")
         fewest, most = PROTOCOL_PARTIES[params.protocol]
         if not fewest <= len(parties) <= (most or len(parties)):
             suits = [p for p, (lo, hi) in PROTOCOL_PARTIES.items() if lo <= len(parties) <= (hi or len(parties))]
@@ -161,7 +163,7 @@ class PSITaskExecutor(BaseTaskExecutor):
             receiver=params.receivers[0],
             broadcast_result=everyone,
             protocol=params.protocol,
-            ecdh_curve=params.ecdh_curve,
+            ecdh_curve=params.ecdh_curve or "CURVE_25519",
             advanced_join_type="JOIN_TYPE_INNER_JOIN"
             if params.protocol in ("PROTOCOL_RR22", "PROTOCOL_ECDH", "PROTOCOL_KKRT")
             else "JOIN_TYPE_UNSPECIFIED",

@@ -1,0 +1,85 @@
+"""One party of a bare SecretFlow session over links as ours are, without a meeting: ``python -m tests.one_party``.
+
+Reads its part as a line of JSON from standard input and says on standard output, a line each, how far it came:
+``ready``, upon which it waits for another line; ``cluster`` after values have come over the cross-silo link; ``spu``
+after a sum on the SPU; or ``failed`` and how :mod:`workers.errors` classifies the error. Its other words go to
+standard error.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from workers.errors import classify
+from workers.links import prepare_links
+from workers.tls import KeyMaterial
+
+PLANTED = "in-the-clear-" * 64
+
+
+def main() -> None:
+    part = json.loads(sys.stdin.readline())
+    said = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    os.chdir(part["directory"])
+    tls = (
+        KeyMaterial(*(Path(part["tls"][name]) for name in ("certificate", "private_key", "ca")))
+        if part["tls"]
+        else None
+    )
+    prepare_links(tls, {})
+    print("ready", file=said)
+    sys.stdin.readline()
+    try:
+        run(part, said)
+    except BaseException as error:
+        print(error, file=sys.stderr)
+        found = classify(error)
+        print("failed", type(found).__name__, found, file=said)
+        time.sleep(1)
+    os._exit(0)
+
+
+def run(part: dict[str, Any], said: Any) -> None:
+    import numpy as np
+    import secretflow as sf
+
+    options: dict[str, Any] = {"recv_timeout_ms": 5000, "connect_retry_times": 1}
+    if part["backend"] == "grpc":
+        policy = {"maxAttempts": 3, "initialBackoff": "0.2s", "maxBackoff": "1s", "backoffMultiplier": 2}
+        options = {"timeout_in_ms": 5000, "grpc_retry_policy": policy | {"retryableStatusCodes": ["UNAVAILABLE"]}}
+    sf.init(
+        address=None,
+        ray_mode=False,
+        cluster_config={"parties": part["cluster"], "self_party": part["party"]},
+        cross_silo_comm_backend=part["backend"],
+        cross_silo_comm_options=options,
+        job_name="links",
+        logging_level="info",
+    )
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    alice, bob = sf.PYU("alice"), sf.PYU("bob")
+    assert sf.reveal([alice(lambda: PLANTED)(), bob(lambda: PLANTED)()]) == [PLANTED] * 2
+    print("cluster", file=said)
+    device = sf.SPU(
+        {"nodes": part["nodes"], "runtime_config": {"protocol": "SEMI2K", "field": "FM64"}},
+        link_desc={"recv_timeout_ms": 5000, "connect_retry_times": 1},
+    )
+    x, y = alice(lambda: np.array([1.0, 2.0]))(), bob(lambda: np.array([3.0, 4.0]))()
+    total = sf.reveal(device(lambda a, b: (a * b).sum())(x.to(device), y.to(device)))
+    assert abs(float(total) - 11) < 0.01, total
+    print("spu", file=said)
+    del x, y, device
+    gc.collect()
+    sf.shutdown()
+
+
+if __name__ == "__main__":
+    main()

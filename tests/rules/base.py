@@ -1,0 +1,153 @@
+"""What a rule is, and the valid documents that the rules of the table change in one place."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fixtures.documents import psi_documents as fixture
+from workers.executors.base import Security
+from workers.problems import DocumentsInvalid
+from workers.validation import validate
+
+COLUMNS = {"uid": "str", "number": "int", "age": "float", "label": "int", "note": "str"}
+Documents = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Known:
+    """A catalogue of three parties, each with the same two datasets, of which one was registered by hand."""
+
+    security: Security = "production"
+    addresses: Mapping[str, str | None] = field(default_factory=dict)
+    parties: tuple[str, ...] = ("alice", "bob", "carol")
+    public_keys: Mapping[str, str] = field(default_factory=lambda: {"alice": "a key", "bob": "a key"})
+
+    def address(self, party: str) -> str | None:
+        return self.addresses.get(party, "127.0.0.1")
+
+    def datasets(self, party: str) -> dict[str, dict[str, str]]:
+        return {"people": COLUMNS, "earlier": COLUMNS}
+
+    def kept_names(self, party: str) -> set[str]:
+        return {"people"}
+
+
+TRIAL = Known(security="trial")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """``path`` (steps joined by ``/``) set to ``good`` passes; set to ``bad`` it gives a problem at ``where``.
+
+    ``...`` for a value takes the key away. ``says`` is in the problem's message.
+    """
+
+    base: Callable[[], Documents]
+    path: str
+    good: Any
+    bad: Any
+    where: str
+    says: str
+    known: Known = Known()
+    #: What is known in the good case, where that and not the value makes the difference.
+    known_good: Known | None = None
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.says}"
+
+
+def psi() -> Documents:
+    return fixture("people")
+
+
+def psi_of_three() -> Documents:
+    three = ("alice", "bob", "carol")
+    documents = fixture("people", data_sources=dict.fromkeys(three, "people"), outputs=dict.fromkeys(three, "common"))
+    documents["sf_init_config"] = {"parties": list(three)}
+    documents["task_config"]["algorithm_params"] = {
+        "psi_params": {
+            "input_keys": {party: ["uid"] for party in three},
+            "receivers": list(three),
+            "protocol": "PROTOCOL_ECDH_NPC",
+        }
+    }
+    return documents
+
+
+def lr() -> Documents:
+    return psi() | {
+        "task_config": {
+            "task_type": "lr",
+            "data_sources": {"alice": "people", "bob": "people"},
+            "algorithm_params": {
+                "ml_params": {
+                    "features": {"alice": ["age"], "bob": ["number"]},
+                    "label": {"party": "bob", "column": "label"},
+                }
+            },
+        }
+    }
+
+
+def with_heu() -> Documents:
+    return psi() | {"heu_config": {}}
+
+
+def dispatched() -> Documents:
+    """With the places at which the parties listen, as they are filled in at dispatch."""
+    return psi() | {
+        "sf_init_config": {
+            "parties": ["alice", "bob"],
+            "self_party": "alice",
+            "cluster": {"alice": {"address": "127.0.0.1:20000"}, "bob": {"address": "127.0.0.1:20100"}},
+        },
+        "spu_config": {
+            "nodes": [
+                {"party": "alice", "address": "127.0.0.1:20001"},
+                {"party": "bob", "address": "127.0.0.1:20101"},
+            ]
+        },
+    }
+
+
+def changed(documents: Documents, path: str, value: Any) -> Documents:
+    documents = copy.deepcopy(documents)
+    *parents, last = path.split("/")
+    place: Any = documents
+    for step in parents:
+        place = place[int(step)] if isinstance(place, list) else place[step]
+    if value is ...:
+        place.pop(last, None)
+    elif isinstance(place, list):
+        place[int(last)] = value
+    else:
+        place[last] = value
+    return documents
+
+
+def problems(documents: Any, known: Known | None = None) -> dict[str, str]:
+    """Path to message; empty where the documents are valid."""
+    try:
+        validate(documents, known or Known())
+    except DocumentsInvalid as error:
+        return {p.path: p.message for p in error.problems}
+    return {}
+
+
+def pseudonyms() -> Documents:
+    """Of the tests' own device and task type (tests/plugin), which have a secret."""
+    return psi() | {
+        "spu_config": {"enable_spu": False},
+        "hsm_config": {"token": "t"},
+        "task_config": {
+            "task_type": "pseudonymise",
+            "data_sources": {"alice": "people", "bob": "people"},
+            "algorithm_params": {"pseudonymise_params": {"columns": {"alice": "uid", "bob": "uid"}}},
+        },
+    }
+
+
+BASES = (psi, psi_of_three, lr, with_heu, dispatched, pseudonyms)

@@ -1,0 +1,93 @@
+"""Rules of task_config and of the task types."""
+
+from __future__ import annotations
+
+from tests.rules.base import TRIAL, Known, Rule, lr, pseudonyms, psi, psi_of_three
+
+PSI = "task_config/algorithm_params/psi_params"
+PSI_PATH = "task_config.algorithm_params.psi_params"
+ML = "task_config/algorithm_params/ml_params"
+ML_PATH = "task_config.algorithm_params.ml_params"
+SOURCES = {"alice": "people", "bob": "people"}
+
+RULES = [
+    Rule(psi, "task_config/task_type", "psi", "psy", "task_config.task_type", "did you mean 'psi'?"),
+    Rule(psi, "spu_config/enable_spu", True, False, "spu_config.enable_spu", "psi needs this device; set it to true"),
+    Rule(lr, "spu_config/enable_spu", True, False, "spu_config.enable_spu", "lr needs this device; set it to true"),
+    Rule(
+        psi, "task_config/algorithm_params", psi()["task_config"]["algorithm_params"],
+        lr()["task_config"]["algorithm_params"], "task_config.algorithm_params.ml_params",
+        "unknown key; this task type takes psi_params alone",
+    ),
+    Rule(
+        psi, "task_config/algorithm_params", psi()["task_config"]["algorithm_params"], {}, PSI_PATH,
+        "is required; add it",
+    ),
+    Rule(pseudonyms, "hsm_config", {"token": "t"}, ..., "hsm_config.enable_hsm", "pseudonymise needs this device"),
+    # secrets
+    Rule(pseudonyms, "hsm_config/token", "t", "t", "sf_init_config.parties.1",
+         "bob has no public key to seal them with; run `manage.py party_key` on bob's host",
+         Known(public_keys={"alice": "a key", "bob": ""}), Known()),
+    Rule(psi, "task_config/domain", "http://host/path", "redis://user:password@host", "task_config.domain",
+         "has a password in a URL; documents are shown to people: leave it out"),
+    # datasets and outputs
+    Rule(psi, "task_config/data_sources/alice", "people", "peple", "task_config.data_sources.alice",
+         "alice has no dataset 'peple' registered; did you mean 'people'?"),
+    Rule(psi, "task_config/data_sources", SOURCES, SOURCES | {"carol": "people"}, "task_config.data_sources.carol",
+         "is not a party of sf_init_config; should be one of alice, bob"),
+    Rule(psi, "task_config/data_sources", SOURCES, {"alice": "people"}, "task_config.data_sources.bob",
+         "is required; name a dataset of bob"),
+    Rule(lr, "task_config/data_sources", SOURCES, {"alice": "people"}, "task_config.data_sources.bob",
+         "is required; name a dataset of bob"),
+    Rule(psi, "task_config/outputs/alice", "earlier", "people", "task_config.outputs.alice",
+         "people is a dataset that alice registered; choose another"),
+    Rule(psi, "task_config/outputs", {"alice": "x", "bob": "y"}, {"alice": "x", "bob": "y", "carol": "z"},
+         "task_config.outputs.carol", "is not a party of sf_init_config"),
+    # PSI
+    Rule(psi, "task_config/outputs", {"alice": "x", "bob": "y"}, {"alice": "x"}, "task_config.outputs.bob",
+         "is required; bob is a receiver"),
+    Rule(psi, f"{PSI}/receivers", ["alice", "bob"], ["alice"], "task_config.outputs.bob", "bob is not a receiver"),
+    Rule(psi, f"{PSI}/receivers", ["alice", "bob"], ["alice", "dave"], f"{PSI_PATH}.receivers.1", "is not a party of"),
+    Rule(psi, f"{PSI}/receivers", ["alice", "bob"], ["bob", "bob"], f"{PSI_PATH}.receivers", "names a party twice"),
+    Rule(psi, f"{PSI}/receivers", ["alice", "bob"], [], f"{PSI_PATH}.receivers", "is empty; fill it in"),
+    Rule(psi_of_three, f"{PSI}/receivers", ["alice", "bob", "carol"], ["alice", "bob"], f"{PSI_PATH}.receivers",
+         "name one party or all of them"),
+    Rule(psi, f"{PSI}/input_keys", {"alice": ["uid"], "bob": ["note"]}, {"alice": ["uid"], "bob": ["number"]},
+         f"{PSI_PATH}.input_keys.bob.0", "is of type int, alice's is str"),
+    Rule(psi, f"{PSI}/input_keys/bob", ["uid"], ["uidd"], f"{PSI_PATH}.input_keys.bob.0",
+         "bob's dataset people has no column 'uidd'; did you mean 'uid'?"),
+    Rule(psi, f"{PSI}/input_keys/bob", ["uid"], ["uid", "age"], f"{PSI_PATH}.input_keys", "name as many at each party"),
+    Rule(psi, f"{PSI}/input_keys/bob", ["uid"], ["uid", "uid"], f"{PSI_PATH}.input_keys", "name each column once"),
+    Rule(psi, f"{PSI}/input_keys/bob", ["uid"], [], f"{PSI_PATH}.input_keys", "no key column"),
+    Rule(psi, f"{PSI}/input_keys/bob", ["uid"], ..., f"{PSI_PATH}.input_keys.bob", "is required; name bob's key"),
+    Rule(psi, f"{PSI}/input_keys", {"alice": ["uid"], "bob": ["uid"]}, {p: ["uid"] for p in ("alice", "bob", "carol")},
+         f"{PSI_PATH}.input_keys.carol", "is not a party of sf_init_config"),
+    Rule(psi, f"{PSI}/protocol", "PROTOCOL_ECDH_NPC", "PROTOCOL_ECDH_3PC", f"{PSI_PATH}.protocol",
+         "PROTOCOL_ECDH_3PC takes exactly 3 parties, the cluster has 2"),
+    Rule(psi_of_three, f"{PSI}/protocol", "PROTOCOL_ECDH_3PC", "PROTOCOL_RR22", f"{PSI_PATH}.protocol",
+         "PROTOCOL_RR22 takes exactly 2 parties, the cluster has 3", TRIAL),
+    Rule(psi, f"{PSI}/join_type", "inner_join", "left_join", f"{PSI_PATH}.join_type", "should be 'inner_join'"),
+    Rule(
+        psi, PSI,
+        psi()["task_config"]["algorithm_params"]["psi_params"]
+        | {"protocol": "PROTOCOL_ECDH", "ecdh_curve": "CURVE_FOURQ"},
+        psi()["task_config"]["algorithm_params"]["psi_params"] | {"ecdh_curve": "CURVE_FOURQ"},
+        f"{PSI_PATH}.ecdh_curve", "PROTOCOL_RR22 would ignore it; remove it",
+    ),
+    # regression
+    Rule(lr, f"{ML}/features/alice", ["age", "number"], ["note"], f"{ML_PATH}.features.alice.0",
+         "column 'note' is of type str; should be bool or float or int"),
+    Rule(lr, f"{ML}/features/alice", ["age"], ["aeg"], f"{ML_PATH}.features.alice.0", "did you mean 'age'?"),
+    Rule(lr, f"{ML}/features/alice", ["age"], [], f"{ML_PATH}.features.alice", "is empty; name at least one column"),
+    Rule(lr, f"{ML}/features/alice", ["age"], ["age", "age"], f"{ML_PATH}.features.alice", "names a column twice"),
+    Rule(lr, f"{ML}/features", {"alice": ["age"]}, {"bob": ["age"]}, f"{ML_PATH}.features.alice",
+         "alice brings neither features nor the label"),
+    Rule(lr, f"{ML}/features", {"alice": ["age"]}, {"alice": ["age"], "carol": ["age"]}, f"{ML_PATH}.features.carol",
+         "is not a party of sf_init_config"),
+    Rule(lr, f"{ML}/label/column", "label", "labl", f"{ML_PATH}.label.column", "did you mean 'label'?"),
+    Rule(lr, f"{ML}/label/column", "label", "note", f"{ML_PATH}.label.column", "is of type str"),
+    Rule(lr, f"{ML}/label/column", "label", "number", f"{ML_PATH}.label.column", "is also a feature"),
+    Rule(lr, f"{ML}/label/party", "bob", "dave", f"{ML_PATH}.label.party", "should be one of alice, bob"),
+    Rule(lr, "task_config/outputs", {"bob": "p"}, {"alice": "p"}, "task_config.outputs.alice",
+         "only the label's party can keep the predictions"),
+]  # fmt: skip

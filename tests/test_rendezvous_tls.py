@@ -1,0 +1,179 @@
+"""The meeting before a run over mutual TLS: who is let in, and what is said of who is not."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from executions.certificates import TrialCA
+from tests.test_rendezvous import LIMIT, Party, Ports, connect, greeting, impostor
+from tests.test_rendezvous import ports as ports  # the fixture
+from workers import rendezvous
+from workers.rendezvous import check_free
+from workers.tls import KeyMaterial
+
+Files = dict[str, KeyMaterial]
+COMPARE = "compare the certificates and the CA that the two parties use"
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """alice's, bob's and carol's own; bob's of a foreign CA; and one of carol's name at bob."""
+    authority = TrialCA(tmp_path_factory.mktemp("ca"))
+    foreign = TrialCA(tmp_path_factory.mktemp("foreign"), "foreign CA")
+    made = {name: authority.certify(name) for name in ("alice", "bob", "carol")}
+    stranger = foreign.certify("bob")
+    return made | {
+        "foreign": stranger,
+        "foreign that trusts ours": replace(stranger, ca=authority.path),
+        "ours that trusts theirs": replace(made["bob"], ca=foreign.path),
+    }
+
+
+@pytest.mark.parametrize("names", [("alice", "bob"), ("alice", "bob", "carol")])
+def test_the_parties_meet_and_know_each_others_certificates(ports: Ports, files: Files, names: tuple[str, ...]) -> None:
+    where = {name: ports.take() for name in names}
+    parties = [Party(name, where, tls=files[name]) for name in names]
+    assert [p.outcome() for p in parties] == ["met"] * len(names)
+    for party in parties:
+        shown = {n: ssl.PEM_cert_to_DER_cert(files[n].certificate.read_text()) for n in names if n != party.party}
+        assert party.certificates == shown
+    for address in where.values():
+        check_free(address)
+
+
+def test_it_never_hangs_over_tls(ports: Ports, files: Files) -> None:
+    where = {name: ports.take() for name in ("alice", "bob", "carol")}
+    for turn in range(15):
+        parties = [Party(n, where, job=f"job-{turn}", tls=files[n], late=0.01 * i) for i, n in enumerate(where)]
+        assert [p.outcome() for p in parties] == ["met"] * 3, f"turn {turn}"
+
+
+NOT_OURS = "its certificate is not signed by the ca in this party's party.toml"
+
+
+@pytest.mark.parametrize(
+    ("bobs", "said_of_bob", "said_of_alice"),
+    [
+        ("foreign", NOT_OURS, NOT_OURS),
+        # each in turn is content with the other one, and not let in
+        ("foreign that trusts ours", NOT_OURS, ""),
+        ("ours that trusts theirs", "", NOT_OURS),
+        ("carol", "its certificate does not name bob", ""),
+    ],
+)
+def test_it_refuses_a_peer_whose_certificate_does_not_prove_who_it_is(
+    ports: Ports, files: Files, bobs: str, said_of_bob: str, said_of_alice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rendezvous, "REFUSAL_SECONDS", 0.5)
+    where = {"alice": ports.take(), "bob": ports.take()}
+    alice = Party("alice", where, tls=files["alice"], timeout=2)
+    bob = Party("bob", where, tls=files[bobs], timeout=2)
+    for party, peer, said in ((alice, "bob", said_of_bob), (bob, "alice", said_of_alice)):
+        assert party.outcome() == ("ConfigError" if said else "NetworkError")
+        if said:
+            assert str(party.error) == f"the TLS handshake with {peer} failed: {said}; {COMPARE}"
+        assert party.certificates == {} or not said
+
+
+def test_it_says_that_a_peer_answers_without_tls(ports: Ports, files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendezvous, "REFUSAL_SECONDS", 0.3)
+    where = {"alice": ports.take(), "bob": ports.take()}
+    with impostor(where["bob"], lambda caller: caller.sendall(greeting())):
+        alice = Party("alice", where, tls=files["alice"])
+        assert alice.outcome() == "ConfigError"
+    assert str(alice.error) == (
+        "the TLS handshake with bob failed: it answers without TLS, or with a version older than 1.2"
+    )
+
+
+def test_a_peer_in_cleartext_learns_nothing_and_is_refused(ports: Ports, files: Files) -> None:
+    where = {"alice": ports.take(), "bob": ports.take()}
+    alice, bob = Party("alice", where, tls=files["alice"], timeout=1), Party("bob", where, timeout=1)
+    assert (alice.outcome(), bob.outcome()) == ("NetworkError", "NetworkError")
+    assert str(alice.error) == "bob did not come to the meeting within 1 s"
+
+
+def handshake(files: KeyMaterial | None) -> Callable[[socket.socket], socket.socket]:
+    """What a caller does first: TLS with these files, or with no certificate."""
+
+    def shake(raw: socket.socket) -> socket.socket:
+        context = files.context(server=False) if files else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context.wrap_socket(raw)
+
+    return shake
+
+
+@pytest.mark.parametrize("caller", ["cleartext", "no certificate", "foreign", "carol"])
+def test_a_stranger_who_calls_is_told_nothing(ports: Ports, files: Files, caller: str) -> None:
+    where = {"alice": ports.take(), "bob": ports.take()}
+    alice = Party("alice", where, tls=files["alice"])
+    heard = b""
+    with connect(where["alice"]) as raw, suppress(OSError):
+        stranger = raw if caller == "cleartext" else handshake(files.get(caller))(raw)
+        stranger.sendall(greeting() + rendezvous.THANKS)
+        heard = stranger.recv(2048)
+    assert b"alice" not in heard
+    assert b"job-1" not in heard
+    assert alice.is_alive()
+    bob = Party("bob", where, tls=files["bob"])
+    assert (alice.outcome(), bob.outcome()) == ("met", "met")
+
+
+@pytest.mark.parametrize("answerer", ["cleartext", "foreign", "carol"])
+def test_an_impostor_at_a_peers_address_is_told_nothing(ports: Ports, files: Files, answerer: str) -> None:
+    where = {"alice": ports.take(), "bob": ports.take()}
+    heard: list[bytes] = []
+
+    def answer(caller: socket.socket) -> None:
+        caller.settimeout(LIMIT)
+        with suppress(OSError):
+            if answerer == "cleartext":
+                heard.append(caller.recv(2048))
+                caller.sendall(greeting())
+                return
+            context = files[answerer].context(server=True)
+            context.verify_mode = ssl.CERT_NONE
+            with context.wrap_socket(caller, server_side=True) as over_tls:
+                over_tls.sendall(greeting())
+                heard.append(over_tls.recv(2048))
+
+    with impostor(where["bob"], answer):
+        alice = Party("alice", where, tls=files["alice"])
+        threading.Event().wait(0.3)
+        assert alice.is_alive()
+    # and the peer itself, who comes a moment later, is met all the same
+    bob = Party("bob", where, tls=files["bob"])
+    assert (alice.outcome(), bob.outcome()) == ("met", "met")
+    assert heard or answerer == "foreign"  # which does not get beyond its certificate
+    assert b"job-1" not in b"".join(heard)
+
+
+def test_it_takes_no_older_version_than_tls_1_2(ports: Ports, files: Files) -> None:
+    where = {"alice": ports.take(), "bob": ports.take()}
+    alice = Party("alice", where, tls=files["alice"])
+    old = files["bob"].context(server=False)
+    with pytest.deprecated_call():
+        old.minimum_version, old.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+    old.set_ciphers("DEFAULT:@SECLEVEL=0")
+    with connect(where["alice"]) as raw, pytest.raises(ssl.SSLError):
+        old.wrap_socket(raw)
+    assert Party("bob", where, tls=files["bob"]).outcome() == "met"
+    assert alice.outcome() == "met"
+
+
+def test_it_says_that_the_documents_differ_over_tls(ports: Ports, files: Files, tmp_path: Path) -> None:
+    where = {"alice": ports.take(), "bob": ports.take()}
+    alice = Party("alice", where, digest="one", tls=files["alice"])
+    bob = Party("bob", where, digest="two", tls=files["bob"])
+    assert (alice.outcome(), bob.outcome()) == ("ConfigError", "ConfigError")
+    assert str(alice.error) == "bob was sent other documents than alice"

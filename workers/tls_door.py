@@ -1,0 +1,114 @@
+"""A listener that lets TLS alone through.
+
+A brpc server that was given certificates still takes a connection that does not begin with a TLS handshake
+for one in cleartext, and what comes over it for a peer's message, whoever sent it. brpc has an option against
+that, ``force_ssl``, which nothing above brpc passes on. So the server of a TLS link listens on a Unix socket in
+the run's private directory, and a door stands at the port that the peers know: what begins with a TLS handshake
+is passed on to the server, byte for byte, and everything else is hung up on. The server then asks for a
+certificate of the CA, as ever.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from contextlib import suppress
+
+log = logging.getLogger(__name__)
+
+#: A TLS record of type handshake begins so; its first message, after two bytes of version and two of length, is
+#: the client's hello. brpc looks at just these.
+HANDSHAKE, CLIENT_HELLO = 0x16, 0x01
+HEADER = 6
+#: How long a caller may take to send its hello, and the server to listen.
+PATIENCE_SECONDS = 10.0
+#: At once; a peer has one for each link, or a few with brpc's pooled and short connections.
+MAX_CONNECTIONS = 256
+CHUNK = 256 * 1024
+
+
+class TLSDoor:
+    """Stands at ``host:port`` until closed; ``server`` is the path of the Unix socket behind it.
+
+    Raises OSError if it cannot listen there.
+    """
+
+    def __init__(self, host: str, port: int, server: str) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, port), family=family, backlog=128)
+        self._server = server
+        self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        threading.Thread(target=self._accept, name="TLS door", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop listening. Connections that are open end with the server's own."""
+        # close alone would leave the thread in accept, and with it the port
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                caller, _ = self._listener.accept()
+            except OSError:
+                return
+            if not self._places.acquire(blocking=False):
+                caller.close()
+                continue
+            threading.Thread(target=self._serve, args=(caller,), name="TLS door", daemon=True).start()
+
+    def _serve(self, caller: socket.socket) -> None:
+        try:
+            with caller, suppress(OSError):
+                if not _begins_with_tls(caller):
+                    log.warning("hung up on a caller that does not speak TLS")
+                    return
+                with _connect(self._server) as server:
+                    caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    back = threading.Thread(target=_pass_on, args=(server, caller), name="TLS door", daemon=True)
+                    back.start()
+                    _pass_on(caller, server)
+                    back.join()
+        finally:
+            self._places.release()
+
+
+def _begins_with_tls(caller: socket.socket) -> bool:
+    caller.settimeout(PATIENCE_SECONDS)
+    end = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        header = caller.recv(HEADER, socket.MSG_PEEK)
+        if not header or header[0] != HANDSHAKE or time.monotonic() > end:
+            return False
+        if len(header) == HEADER:
+            caller.settimeout(None)
+            return header[5] == CLIENT_HELLO
+        time.sleep(0.01)
+
+
+def _connect(path: str) -> socket.socket:
+    """To the server, which may begin to listen a moment later than its door."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        server = socket.socket(socket.AF_UNIX)
+        try:
+            server.connect(path)
+        except OSError:
+            server.close()
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.005)
+        else:
+            return server
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    buffer = memoryview(bytearray(CHUNK))
+    with suppress(OSError):
+        while count := source.recv_into(buffer):
+            target.sendall(buffer[:count])
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
