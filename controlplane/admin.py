@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from django.contrib import admin, messages
@@ -11,7 +12,8 @@ from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError
 from django.db.models import Count, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import reverse
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
 from knox.models import AuthToken
 from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
@@ -33,6 +35,7 @@ from controlplane.models import (
     Task,
     further_layers,
 )
+from controlplane.task_types import described, parameters
 from workers.executors import TASK_EXECUTOR_REGISTRY
 
 
@@ -214,6 +217,19 @@ class TaskAdmin(ConfigAdmin):
     @display(description="Datasets")
     def datasets(self, task: Task) -> str:
         return ", ".join(f"{party}/{name}" for party, name in task.document.get("data_sources", {}).items())
+
+    def get_urls(self) -> list[Any]:
+        types = self.admin_site.admin_view(self.types_view)
+        return [path("types/", types, name="controlplane_task_types"), *super().get_urls()]
+
+    def types_view(self, request: HttpRequest) -> HttpResponse:
+        """What every task type does, with its parameters and an example."""
+        types = [
+            found | {"parameters": parameters(executor), "example": json.dumps(executor.example, indent=2)}
+            for found, executor in zip(described(), TASK_EXECUTOR_REGISTRY.values(), strict=True)
+        ]
+        context = self.admin_site.each_context(request) | {"title": "Task types", "opts": self.opts, "types": types}
+        return TemplateResponse(request, "admin/task_types.html", context)
 
 
 @admin.register(Site)

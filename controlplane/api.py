@@ -34,6 +34,7 @@ from controlplane.models import (
     Task,
     further_layers,
 )
+from controlplane.task_types import TaskTypeViewSet
 from controlplane.usage import named_by
 from workers.executors import TASK_EXECUTOR_REGISTRY
 from workers.problems import closest
@@ -419,3 +420,4 @@ router.register("heu-configs", HEUConfigViewSet)
 if further_layers():
     router.register("device-configs", DeviceConfigViewSet)
 router.register("tasks", TaskViewSet)
+router.register("task-types", TaskTypeViewSet, basename="task-type")

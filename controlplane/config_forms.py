@@ -6,6 +6,8 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.urls import reverse
+from django.utils.html import format_html
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from controlplane.catalogue import ComposingCatalogue
@@ -124,7 +126,6 @@ class TaskForm(DocumentForm):
 
     task_type = forms.ChoiceField(
         widget=UnfoldAdminSelectWidget(attrs={"data-rebuild": ""}),
-        help_text="What to compute. The form below changes with it.",
     )
 
     class Meta:
@@ -148,6 +149,10 @@ class TaskForm(DocumentForm):
                 self.initial.setdefault(name, DeviceConfig.objects.filter(name=self.instance.devices.get(name)).first())
         if "task_type" in self.fields:
             field: Any = self.fields["task_type"]
+            field.help_text = format_html(
+                'What to compute; the form below changes with it. <a href="{}" class="underline">All task types</a>',
+                reverse("admin:controlplane_task_types"),
+            )
             field.choices = [(name, executor.title) for name, executor in TASK_EXECUTOR_REGISTRY.items()]
             stored = self.initial.get("document") or {}
             self.initial.setdefault("task_type", stored.get("task_type") if isinstance(stored, dict) else None)

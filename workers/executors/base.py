@@ -71,8 +71,16 @@ class BaseTaskExecutor(ABC):
     #: Modules a standby process imports ahead of its first job.
     preload: ClassVar[tuple[str, ...]] = ()
 
+    #: A ``task_config`` that runs with the demo's parties alice and bob.
+    example: ClassVar[Mapping[str, Any]] = {}
+
     def __init__(self, session: Session) -> None:
         self.session = session
+
+    @classmethod
+    def description(cls) -> str:
+        """What it does, for people: the class's docstring."""
+        return " ".join((cls.__doc__ or cls.title).split())
 
     @classmethod
     def parse_params(cls, algorithm_params: Mapping[str, Any]) -> Any:

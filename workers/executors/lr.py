@@ -56,10 +56,26 @@ class Prepared:
 
 
 class LogisticRegressionExecutor(BaseTaskExecutor):
+    """Trains a logistic or linear regression over columns that several parties hold of the same rows, by stochastic
+    gradient descent on secret shares (SecretFlow's SSRegression). The inputs line up row by row: use the outputs of one
+    PSI. The predictions stay with the label's party."""
+
     title = "Logistic or linear regression (SS-SGD)"
     params_key = "ml_params"
     Params = MLParams
     devices = ("spu",)
+    example = {
+        "task_type": "lr",
+        "data_sources": {"alice": "in_common", "bob": "in_common"},
+        "outputs": {"bob": "predictions"},
+        "algorithm_params": {
+            "ml_params": {
+                "features": {"alice": ["mean_radius", "mean_texture"], "bob": ["worst_area", "worst_smoothness"]},
+                "label": {"party": "bob", "column": "malignant"},
+                "training_params": {"epochs": 5, "batch_size": 128, "learning_rate": 0.3},
+            }
+        },
+    }
     preload = ("secretflow.ml.linear.ss_sgd", "secretflow.data.ndarray", "sklearn.metrics", "pyarrow.csv")
 
     @classmethod

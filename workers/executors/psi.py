@@ -64,10 +64,22 @@ class PSIParams(Document):
 
 
 class PSITaskExecutor(BaseTaskExecutor):
+    """Finds the rows whose keys all parties have, and shows each party nothing of the others' remaining rows. Each
+    receiver keeps its own columns of the common rows, in the same order at all, so that they are the input of a
+    regression."""
+
     title = "Private set intersection (PSI)"
     params_key = "psi_params"
     Params = PSIParams
     devices = ("spu",)
+    example = {
+        "task_type": "psi",
+        "data_sources": {"alice": "breast_cancer", "bob": "breast_cancer"},
+        "outputs": {"alice": "in_common", "bob": "in_common"},
+        "algorithm_params": {
+            "psi_params": {"input_keys": {"alice": ["uid"], "bob": ["uid"]}, "receivers": ["alice", "bob"]}
+        },
+    }
 
     @classmethod
     def check(

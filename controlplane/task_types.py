@@ -1,0 +1,123 @@
+"""Every task type as people and services read of it: made from its parameter model, so that a new one needs no more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers, viewsets
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from workers.documents import PARTY_NAME
+from workers.executors import TASK_EXECUTOR_REGISTRY
+from workers.executors.base import BaseTaskExecutor
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter, in words."""
+
+    path: str
+    #: Such as ``number from 1 to 1000`` or ``one of a, b``.
+    kind: str
+    required: bool
+    #: As JSON; empty where there is none.
+    default: str
+    help: str
+
+
+def parameters(executor: type[BaseTaskExecutor]) -> list[Parameter]:
+    """All of a task type's parameters, those of groups after their group's name."""
+    schema = executor.Params.model_json_schema()
+    return list(_parameters(schema, schema.get("$defs", {}), executor.params_key))
+
+
+def _parameters(schema: Mapping[str, Any], definitions: Mapping[str, Any], prefix: str) -> Iterator[Parameter]:
+    for name, entry in schema.get("properties", {}).items():
+        plain = _plain(entry, definitions)
+        path = f"{prefix}.{name}"
+        if "properties" in plain:
+            yield from _parameters(plain, definitions, path)
+            continue
+        default = json.dumps(plain["default"]) if plain.get("default") is not None else ""
+        required = name in schema.get("required", ())
+        yield Parameter(path, _kind(plain, definitions), required, default, entry.get("description", ""))
+
+
+def _plain(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
+    """Without references and without ``or null``."""
+    if "$ref" in schema:
+        return {**definitions[schema["$ref"].rpartition("/")[2]], **{k: v for k, v in schema.items() if k != "$ref"}}
+    if "anyOf" in schema:
+        first = next(entry for entry in schema["anyOf"] if entry != {"type": "null"})
+        return {**_plain(first, definitions), **{k: v for k, v in schema.items() if k != "anyOf"}}
+    return dict(schema)
+
+
+def _kind(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    if choices := schema.get("enum") or ([schema["const"]] if "const" in schema else None):
+        return "one of " + ", ".join(map(str, choices))
+    match schema.get("type"):
+        case "array":
+            return f"list: {_kind(_plain(schema['items'], definitions), definitions)}"
+        case "object":
+            values = next(iter(schema.get("patternProperties", {}).values()), None) or {}
+            return f"for each party: {_kind(_plain(values, definitions), definitions)}"
+        case "string" if schema.get("pattern") == PARTY_NAME:
+            return "party"
+        case "string":
+            return "column" if schema.get("format") == "column" else "secret" if schema.get("writeOnly") else "text"
+        case "boolean":
+            return "true or false"
+        case kind:
+            name = "whole number" if kind == "integer" else "number"
+            low = _bound(schema, "minimum", "exclusiveMinimum", "from", "above")
+            high = _bound(schema, "maximum", "exclusiveMaximum", "to", "below")
+            return " ".join(filter(None, (name, low, high)))
+
+
+def _bound(schema: Mapping[str, Any], inclusive: str, exclusive: str, word: str, other: str) -> str:
+    if inclusive in schema:
+        return f"{word} {schema[inclusive]:g}"
+    return f"{other} {schema[exclusive]:g}" if exclusive in schema else ""
+
+
+class TaskTypeSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField(help_text="As task_config.task_type has it.")
+    title = serializers.CharField()
+    description = serializers.CharField()
+    devices = serializers.ListField(child=serializers.CharField(), help_text="It cannot run without these.")
+    params_key = serializers.CharField(help_text="The one key of algorithm_params.")
+    params_schema = serializers.DictField(help_text="JSON Schema of what lies under that key.")
+    example = serializers.DictField(help_text="A task_config for the demo's parties alice and bob.")
+
+
+def described() -> list[dict[str, Any]]:
+    """Every registered task type, in the registry's order."""
+    return [
+        {
+            "name": name,
+            "title": executor.title,
+            "description": executor.description(),
+            "devices": list(executor.devices),
+            "params_key": executor.params_key,
+            "params_schema": executor.Params.model_json_schema(),
+            "example": executor.example,
+        }
+        for name, executor in TASK_EXECUTOR_REGISTRY.items()
+    ]
+
+
+class TaskTypeViewSet(viewsets.ViewSet):
+    """What can be computed: every task type with the JSON Schema of its parameters and an example."""
+
+    permission_classes = [IsAuthenticated]
+
+    @extend_schema(responses=TaskTypeSerializer(many=True))
+    def list(self, request: Request) -> Response:
+        return Response(described())
