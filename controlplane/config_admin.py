@@ -6,8 +6,9 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import Model
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
@@ -44,6 +45,8 @@ class ConfigAdmin(SimpleHistoryAdmin, ModelAdmin):
     search_fields: tuple[str, ...] = ("name", "description")
     change_form_outer_before_template = "admin/used_by.html"
     object_history_list_template = "admin/history_list.html"
+    #: Whether its page names the tasks that it has a say in.
+    shows_users = True
 
     @property
     def media(self) -> forms.Media:
@@ -52,13 +55,31 @@ class ConfigAdmin(SimpleHistoryAdmin, ModelAdmin):
     def get_historical_record_context_helper(self, request: HttpRequest, historical_record: Any) -> ChangesByKey:
         return ChangesByKey(self.model, historical_record)
 
+    def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        if not object_id.isdecimal():  # simple_history would ask the database for it
+            raise Http404("There is none of this id.")
+        return super().history_view(request, object_id, extra_context)
+
+    def history_form_view(
+        self, request: HttpRequest, object_id: str, version_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        if not (object_id.isdecimal() and version_id.isdecimal()):
+            raise Http404("There is no such version.")
+        # simple_history only hides the button from those who may just look, and would make again what was deleted
+        if request.method == "POST":
+            obj = self.get_object(request, object_id)
+            if obj is None or not self.has_change_permission(request, obj):
+                raise PermissionDenied
+        # ours: for unfold's links, the model of the history has no pages
+        return super().history_form_view(request, object_id, version_id, {"opts": self.opts} | (extra_context or {}))
+
     # --- who uses it
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Any = None, **kwargs: Any
     ) -> HttpResponse:
         if obj is not None and obj.pk and not context.get("is_popup"):
-            tasks = tasks_using(obj).order_by("name")
+            tasks = (tasks_using(obj) if self.shows_users else Task.objects.none()).order_by("name")
             shown = list(tasks.only("name")[: SHOWN_IN_USE + 1])
             number = tasks.count() if len(shown) > SHOWN_IN_USE else len(shown)
             context["usage"] = {

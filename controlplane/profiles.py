@@ -204,18 +204,18 @@ class _Application:
         self.broken = broken
         self.problems: list[Problem] = []
         self.outcome = Outcome()
+        self.entries: dict[Key, Document] = {}
         self.rows: dict[Key, Any] = {}
         # locked: an edit in the admin meanwhile waits, and so does another profile
         self.stored = dict(_stored(lock=True))
 
     def run(self, profile: Profile) -> Outcome:
         self._write_site(profile)
-        entries = dict(_entries(profile))
-        for key, entry in entries.items():
-            if not self._needs_broken(key, entry):
-                self._write(key, entry)
+        self.entries = dict(_entries(profile))
+        for key, entry in self.entries.items():
+            self._write(key, entry)
         # all that the profile says is in place: one that is right only together with others is right now
-        for key, entry in entries.items():
+        for key, entry in self.entries.items():
             self._validate(key, entry)
         outcome = self.outcome
         left = [key for key, row in self.stored.items() if key not in self.rows and _is_written_by_hand(row)]
@@ -246,32 +246,24 @@ class _Application:
             self.outcome.changed["environment and security"] = changes
 
     def _write(self, key: Key, entry: Document) -> None:
-        section, name = key[0], key[-1]
+        section, path = key[0], ".".join(key)
         row = self.stored.get(key)
         before = None if row is None else _values(section, row)
-        row = row or MODELS[section](name=name)
-        values: dict[str, Any] = {name: getattr(entry, name) for name in type(entry).model_fields}
-        if section == "datasets":
-            values["party"] = key[1]
-        errors: dict[str, Any] = {}
-        for field_name, value in values.items():
-            if field_name in REFERENCES and value is not None:
-                try:
-                    value = self._named(REFERENCES[field_name], value)
-                except ValidationError as error:
-                    errors[field_name] = error
-                    continue
-            setattr(row, "document" if field_name in layers() else field_name, value)
+        row = row or MODELS[section](name=key[-1])
+        for name in set(type(entry).model_fields) - set(REFERENCES):
+            setattr(row, "document" if name in layers() else name, getattr(entry, name))
+        wrong = list(self._missing(key, entry))
         try:
             row.clean_fields(exclude=REFERENCES)
         except ValidationError as error:
-            errors |= error.error_dict
-        if errors:
+            wrong += _problems(key, error)
+        if wrong or self._needs_broken(key, entry):
             self.broken.add(key)
-            self.problems += _problems(key, ValidationError(errors))
+            self.problems += wrong
             return
+        for name, other in _references(key, entry):
+            setattr(row, name, other and (self.rows.get(other) or self.stored[other]))
         self.rows[key] = row
-        path = ".".join(key)
         if before is None:
             self._save(row)
             self.outcome.added.append(path)
@@ -285,29 +277,34 @@ class _Application:
         row._change_reason = self.why[:100]
         row.save()
 
-    def _named(self, section: str, name: str) -> Any:
-        """The row that an entry names. Raises ValidationError where there is none."""
-        found = self.rows.get((section, name)) or self.stored.get((section, name))
-        if found is None:
-            known = {k[1] for k in (*self.rows, *self.stored) if k[0] == section}
-            raise ValidationError(
-                f"there is no {MODELS[section]._meta.verbose_name} of this name; {closest(name, known)}"
-            )
-        return found
+    def _missing(self, key: Key, entry: Document) -> Iterator[Problem]:
+        """What an entry names and is nowhere, in the profile or the database."""
+        for name, other in _references(key, entry):
+            if other and not (other in self.entries or other in self.stored or self._is_broken(other)):
+                known = {k[1] for k in (*self.entries, *self.stored) if k[0] == other[0]}
+                wrong = f"there is no {MODELS[other[0]]._meta.verbose_name} of this name"
+                steps = key if name == "party" else (*key, name)
+                yield Problem(".".join(steps), wrong, closest(other[1], known))
+
+    def _is_broken(self, key: Key) -> bool:
+        return any(key[:depth] in self.broken for depth in range(1, len(key) + 1))
 
     def _needs_broken(self, key: Key, entry: Document) -> bool:
-        if any(need[:depth] in self.broken for need in _needs(key, entry) for depth in range(1, len(need) + 1)):
+        if any(map(self._is_broken, _needs(key, entry))):
             self.broken.add(key)
         return key in self.broken
 
     def _validate(self, key: Key, entry: Document) -> None:
-        if self._needs_broken(key, entry):
-            for layer in set(layers()) & set(type(entry).model_fields):  # the part that can be judged by itself
+        try:
+            if not self._needs_broken(key, entry):
+                self.rows[key].full_clean()
+                return
+            # what can be judged by itself
+            for layer in set(layers()) & set(type(entry).model_fields):
                 _, problems = parse_document(layer, getattr(entry, layer))
                 self.problems += [p.under(".".join((*key, layer))) for p in problems]
-            return
-        try:
-            self.rows[key].full_clean()
+            if isinstance(entry, DatasetEntry):
+                Dataset(columns=entry.columns, key_columns=entry.key_columns).clean()
         except ValidationError as error:
             self.broken.add(key)
             self.problems += _problems(key, error)
@@ -322,15 +319,22 @@ def _entries(profile: Profile) -> Iterator[tuple[Key, Document]]:
                 yield (section, name), entry
 
 
-def _needs(key: Key, entry: Any) -> Iterator[Key]:
-    """The entries that this one names, and cannot be judged without."""
+def _references(key: Key, entry: Document) -> Iterator[tuple[str, Key | None]]:
+    """The model's foreign keys, each with the entry that it leads to; None where it leads nowhere."""
     if isinstance(entry, DatasetEntry):
-        yield "parties", key[1]
-    elif isinstance(entry, ClusterEntry):
+        yield "party", ("parties", key[1])
+    for name in set(REFERENCES) & set(type(entry).model_fields):
+        named = getattr(entry, name)
+        yield name, None if named is None else (REFERENCES[name], named)
+
+
+def _needs(key: Key, entry: Document) -> Iterator[Key]:
+    """The entries that this one names, and cannot be judged without."""
+    yield from (other for _, other in _references(key, entry) if other)
+    if isinstance(entry, ClusterEntry):
         parties = entry.sf_init_config.get("parties")
         yield from (("parties", str(party)) for party in (parties if isinstance(parties, list) else ()))
     elif isinstance(entry, ComposedEntry):
-        yield from ((REFERENCES[n], getattr(entry, n)) for n in ("cluster", "spu", "heu") if getattr(entry, n))
         sources = entry.task_config.get("data_sources")
         yield from (("datasets", p, str(n)) for p, n in (sources.items() if isinstance(sources, dict) else ()))
 
@@ -364,8 +368,8 @@ def _problems(key: Key, error: ValidationError) -> Iterator[Problem]:
         message = entry.messages[0].removeprefix(f"{path}: ")
         if name == "document":
             name = next(n for n in ENTRIES[key[0]].model_fields if n in layers())
-        # a name is the entry's own key, and a dataset's party the key around that
-        steps = [*key, "" if name in (NON_FIELD_ERRORS, "name", "party") else name, path]
+        # a name is the entry's own key
+        steps = [*key, "" if name in (NON_FIELD_ERRORS, "name") else name, path]
         wrong, _, right = message.partition("; ")
         yield Problem(".".join(filter(None, steps)), wrong, right)
 
