@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.db import connection as database
 from django.db.migrations.executor import MigrationExecutor
@@ -113,7 +114,10 @@ def test_so_it_is_under_an_asynchronous_server() -> None:
         return int(response.status_code)
 
     async def all_at_once() -> list[int]:
-        return await asyncio.gather(*map(change, tokens))
+        try:
+            return await asyncio.gather(*map(change, tokens))
+        finally:
+            await sync_to_async(database.close)()  # the server thread's own
 
     assert asyncio.run(all_at_once()) == [200, 200, 200]
     assert [record(spus[name])[0][2] for name in tokens] == ["ann", "ben", "cy"]
