@@ -117,7 +117,7 @@ def test_so_it_is_under_an_asynchronous_server() -> None:
         try:
             return await asyncio.gather(*map(change, tokens))
         finally:
-            await sync_to_async(database.close)()  # the server thread's own
+            await sync_to_async(lambda: database.close())()  # the server thread's own
 
     assert asyncio.run(all_at_once()) == [200, 200, 200]
     assert [record(spus[name])[0][2] for name in tokens] == ["ann", "ben", "cy"]

@@ -6,6 +6,8 @@ import os
 import random
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection as database
+from django.db import transaction
 
 from controlplane import profiles
 from controlplane.environment import ROOT
@@ -251,6 +254,30 @@ def test_two_at_once_and_an_edit_between_them_come_out_whole() -> None:
             assert versions == list(range(1, row.version + 1))
     profiles.apply(one, "")
     assert profiles.plan(one).nothing
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_waits_for_an_edit_that_is_being_saved() -> None:
+    profiles.apply(small(), "")
+    saved = threading.Event()
+
+    def edit() -> None:
+        try:
+            with transaction.atomic():
+                spu = SPUConfig.objects.get()
+                spu.description = "edited"
+                spu.save()
+                saved.set()
+                time.sleep(0.5)
+        finally:
+            database.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        editing = pool.submit(edit)
+        assert saved.wait(10)
+        outcome = profiles.plan(small())
+        editing.result()
+    assert [str(change) for change in outcome.changed["spus.semi2k"]] == ["description: edited -> (none)"]
 
 
 # What is wrong
