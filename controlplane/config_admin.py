@@ -12,6 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from simple_history.admin import SimpleHistoryAdmin
 from simple_history.template_utils import HistoricalRecordContextHelper
 from unfold.admin import ModelAdmin
@@ -93,7 +94,7 @@ class ConfigAdmin(SimpleHistoryAdmin, ModelAdmin):
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[Any, Any, Any, Any]:
         objs = list(objs)
         to_delete, counts, perms_needed, protected = super().get_deleted_objects(objs, request)
-        named = [f"{user._meta.verbose_name} {user}".capitalize() for obj in objs for user in named_by(obj)]
+        named = [capfirst(f"{user._meta.verbose_name} {user}") for obj in objs for user in named_by(obj)]
         protected = [*protected, *dict.fromkeys(named)]
         if len(protected) > SHOWN_IN_USE:  # a party that ran for a year has thousands of runs
             protected = [*protected[:SHOWN_IN_USE], f"and {len(protected) - SHOWN_IN_USE} more"]
@@ -102,11 +103,11 @@ class ConfigAdmin(SimpleHistoryAdmin, ModelAdmin):
     # --- what a change breaks
 
     def save_model(self, request: Any, obj: Any, form: Any, change: bool) -> None:
-        stored = self.model._default_manager.filter(pk=obj.pk).first() if change else None
+        stored = self.model._default_manager.filter(pk=obj.pk).first()
         # before it is saved: a dataset may be about to get another name than the one that tasks use
-        users = list(tasks_using(stored).values_list("pk", flat=True)) if stored else []
+        users = list(tasks_using(stored or obj).values_list("pk", flat=True)) if change else []
         super().save_model(request, obj, form, change)
-        if stored and obj.version != stored.version:
+        if stored is None or obj.version != stored.version:
             request.affected_tasks = users
 
     def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
