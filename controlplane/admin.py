@@ -238,6 +238,7 @@ class SiteAdmin(ConfigAdmin):
 
     search_fields = ()
     fields = ("environment", "security")
+    shows_users = False  # they would be all there are
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -313,8 +313,10 @@ class ConfigurationViewSet(viewsets.ModelViewSet[Any]):
 
     def perform_destroy(self, instance: Model) -> None:
         try:
-            instance.delete()
+            with transaction.atomic():
+                instance.delete()
         except ProtectedError as error:
+            # all of them: what a document names is asked only after the foreign keys
             raise Conflict(in_use({*error.protected_objects, *named_by(instance)})) from None
 
 

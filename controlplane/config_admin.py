@@ -6,11 +6,13 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import Model
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from simple_history.admin import SimpleHistoryAdmin
 from simple_history.template_utils import HistoricalRecordContextHelper
 from unfold.admin import ModelAdmin
@@ -48,6 +50,8 @@ class ConfigAdmin(SimpleHistoryAdmin, ModelAdmin):
     search_fields: tuple[str, ...] = ("name", "description")
     change_form_outer_before_template = "admin/used_by.html"
     object_history_list_template = "admin/history_list.html"
+    #: Whether its page names the tasks that it has a say in.
+    shows_users = True
 
     @property
     def media(self) -> forms.Media:
@@ -55,6 +59,24 @@ class ConfigAdmin(SimpleHistoryAdmin, ModelAdmin):
 
     def get_historical_record_context_helper(self, request: HttpRequest, historical_record: Any) -> ChangesByKey:
         return ChangesByKey(self.model, historical_record)
+
+    def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        if not object_id.isdecimal():  # simple_history would ask the database for it
+            raise Http404("There is none of this id.")
+        return super().history_view(request, object_id, extra_context)
+
+    def history_form_view(
+        self, request: HttpRequest, object_id: str, version_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        if not (object_id.isdecimal() and version_id.isdecimal()):
+            raise Http404("There is no such version.")
+        # simple_history only hides the button from those who may just look, and would make again what was deleted
+        if request.method == "POST":
+            obj = self.get_object(request, object_id)
+            if obj is None or not self.has_change_permission(request, obj):
+                raise PermissionDenied
+        # ours: for unfold's links, the model of the history has no pages
+        return super().history_form_view(request, object_id, version_id, {"opts": self.opts} | (extra_context or {}))
 
     # --- who uses it
 
@@ -64,7 +86,7 @@ class ConfigAdmin(SimpleHistoryAdmin, ModelAdmin):
         if REBUILD in request.POST:
             context["errors"] = None
         if obj is not None and obj.pk and not context.get("is_popup"):
-            tasks = tasks_using(obj).order_by("name")
+            tasks = (tasks_using(obj) if self.shows_users else Task.objects.none()).order_by("name")
             shown = list(tasks.only("name")[: SHOWN_IN_USE + 1])
             number = tasks.count() if len(shown) > SHOWN_IN_USE else len(shown)
             context["usage"] = {
@@ -78,7 +100,7 @@ class ConfigAdmin(SimpleHistoryAdmin, ModelAdmin):
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> tuple[Any, Any, Any, Any]:
         objs = list(objs)
         to_delete, counts, perms_needed, protected = super().get_deleted_objects(objs, request)
-        named = [f"{user._meta.verbose_name} {user}".capitalize() for obj in objs for user in named_by(obj)]
+        named = [capfirst(f"{user._meta.verbose_name} {user}") for obj in objs for user in named_by(obj)]
         protected = [*protected, *dict.fromkeys(named)]
         if len(protected) > SHOWN_IN_USE:  # a party that ran for a year has thousands of runs
             protected = [*protected[:SHOWN_IN_USE], f"and {len(protected) - SHOWN_IN_USE} more"]
@@ -87,11 +109,11 @@ class ConfigAdmin(SimpleHistoryAdmin, ModelAdmin):
     # --- what a change breaks
 
     def save_model(self, request: Any, obj: Any, form: Any, change: bool) -> None:
-        stored = self.model._default_manager.filter(pk=obj.pk).first() if change else None
+        stored = self.model._default_manager.filter(pk=obj.pk).first()
         # before it is saved: a dataset may be about to get another name than the one that tasks use
-        users = list(tasks_using(stored).values_list("pk", flat=True)) if stored else []
+        users = list(tasks_using(stored or obj).values_list("pk", flat=True)) if change else []
         super().save_model(request, obj, form, change)
-        if stored and obj.version != stored.version:
+        if stored is None or obj.version != stored.version:
             request.affected_tasks = users
 
     def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:

@@ -13,82 +13,30 @@ from typing import Any
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import IntegrityError, transaction
-from pydantic import Field, create_model
 from pydantic import ValidationError as StructureError
 
 from controlplane.field_errors import named_errors
-from controlplane.models import (
-    ClusterConfig,
-    Dataset,
-    HEUConfig,
-    Party,
-    RunOptions,
-    Site,
-    SPUConfig,
-    Task,
+from controlplane.models import ClusterConfig, Dataset, DeviceConfig, HEUConfig, Party, Site, SPUConfig, Task
+from controlplane.profile_entries import (
+    ClusterEntry,
+    ComposedEntry,
+    DatasetEntry,
+    DeviceEntry,
+    HEUEntry,
+    PartyEntry,
+    Profile,
+    SPUEntry,
+    TaskEntry,
 )
 from controlplane.profile_yaml import ProfileInvalid, read, write
 from controlplane.storable import unstorable
 from controlplane.usage import effect_on
+from controlplane.vault import protect
 from controlplane.versions import Change, differences
-from workers.documents import DatasetName, Document, PartyName
-from workers.executors.base import Security
+from workers.documents import Document
 from workers.problems import Problem, closest, problems_of
+from workers.secrets import masked
 from workers.validation import layers, parse_document
-
-
-class PartyEntry(Document):
-    description: str = ""
-    address: str
-    port_first: int
-    port_last: int
-
-
-class DatasetEntry(Document):
-    description: str = ""
-    columns: dict[str, str]
-    key_columns: list[str] = Field(default_factory=list)
-
-
-class ClusterEntry(Document):
-    description: str = ""
-    sf_init_config: dict[str, Any]
-
-
-class SPUEntry(Document):
-    description: str = ""
-    spu_config: dict[str, Any] = Field(default_factory=dict)
-
-
-class HEUEntry(Document):
-    description: str = ""
-    heu_config: dict[str, Any] = Field(default_factory=dict)
-
-
-class ComposedEntry(Document):
-    description: str = ""
-    cluster: str
-    spu: str | None = None
-    heu: str | None = None
-    task_config: dict[str, Any]
-
-
-_OPTIONS: dict[str, Any] = {option.name: (int, option.default) for option in RunOptions._meta.local_fields}
-TaskEntry = create_model("TaskEntry", __base__=ComposedEntry, **_OPTIONS)
-
-
-class Profile(Document):
-    """An environment, by section and name. The documents inside are the contract's, checked by their own models."""
-
-    environment: str | None = None
-    security: Security | None = None
-    parties: dict[PartyName, PartyEntry] = Field(default_factory=dict)
-    datasets: dict[PartyName, dict[DatasetName, DatasetEntry]] = Field(default_factory=dict)
-    clusters: dict[str, ClusterEntry] = Field(default_factory=dict)
-    spus: dict[str, SPUEntry] = Field(default_factory=dict)
-    heus: dict[str, HEUEntry] = Field(default_factory=dict)
-    tasks: dict[str, TaskEntry] = Field(default_factory=dict)
-
 
 #: In the order in which one needs another.
 MODELS: dict[str, Any] = {
@@ -97,6 +45,7 @@ MODELS: dict[str, Any] = {
     "clusters": ClusterConfig,
     "spus": SPUConfig,
     "heus": HEUConfig,
+    "devices": DeviceConfig,
     "tasks": Task,
 }
 ENTRIES: dict[str, type[Document]] = {
@@ -105,6 +54,7 @@ ENTRIES: dict[str, type[Document]] = {
     "clusters": ClusterEntry,
     "spus": SPUEntry,
     "heus": HEUEntry,
+    "devices": DeviceEntry,
     "tasks": TaskEntry,
 }
 #: A field that names an entry of another section.
@@ -204,18 +154,18 @@ class _Application:
         self.broken = broken
         self.problems: list[Problem] = []
         self.outcome = Outcome()
+        self.entries: dict[Key, Document] = {}
         self.rows: dict[Key, Any] = {}
         # locked: an edit in the admin meanwhile waits, and so does another profile
         self.stored = dict(_stored(lock=True))
 
     def run(self, profile: Profile) -> Outcome:
         self._write_site(profile)
-        entries = dict(_entries(profile))
-        for key, entry in entries.items():
-            if not self._needs_broken(key, entry):
-                self._write(key, entry)
+        self.entries = dict(_entries(profile))
+        for key, entry in self.entries.items():
+            self._write(key, entry)
         # all that the profile says is in place: one that is right only together with others is right now
-        for key, entry in entries.items():
+        for key, entry in self.entries.items():
             self._validate(key, entry)
         outcome = self.outcome
         left = [key for key, row in self.stored.items() if key not in self.rows and _is_written_by_hand(row)]
@@ -246,32 +196,27 @@ class _Application:
             self.outcome.changed["environment and security"] = changes
 
     def _write(self, key: Key, entry: Document) -> None:
-        section, name = key[0], key[-1]
+        section, path = key[0], ".".join(key)
         row = self.stored.get(key)
         before = None if row is None else _values(section, row)
-        row = row or MODELS[section](name=name)
-        values: dict[str, Any] = {name: getattr(entry, name) for name in type(entry).model_fields}
-        if section == "datasets":
-            values["party"] = key[1]
-        errors: dict[str, Any] = {}
-        for field_name, value in values.items():
-            if field_name in REFERENCES and value is not None:
-                try:
-                    value = self._named(REFERENCES[field_name], value)
-                except ValidationError as error:
-                    errors[field_name] = error
-                    continue
-            setattr(row, "document" if field_name in layers() else field_name, value)
+        row = row or MODELS[section](name=key[-1])
+        for name in set(type(entry).model_fields) - set(REFERENCES):
+            setattr(row, "document" if name in layers() else name, getattr(entry, name))
+        wrong = list(self._missing(key, entry))
+        if layer := _layer_of(entry):
+            row.document, found = protect(layer, row.document, lambda: (before or {}).get(_document_key(type(entry))))
+            wrong += [p.under(".".join((*key, _document_key(type(entry))))) for p in found]
         try:
             row.clean_fields(exclude=REFERENCES)
         except ValidationError as error:
-            errors |= error.error_dict
-        if errors:
+            wrong += _problems(key, error)
+        if wrong or self._needs_broken(key, entry):
             self.broken.add(key)
-            self.problems += _problems(key, ValidationError(errors))
+            self.problems += wrong
             return
+        for name, other in _references(key, entry):
+            setattr(row, name, other and (self.rows.get(other) or self.stored[other]))
         self.rows[key] = row
-        path = ".".join(key)
         if before is None:
             self._save(row)
             self.outcome.added.append(path)
@@ -285,32 +230,52 @@ class _Application:
         row._change_reason = self.why[:100]
         row.save()
 
-    def _named(self, section: str, name: str) -> Any:
-        """The row that an entry names. Raises ValidationError where there is none."""
-        found = self.rows.get((section, name)) or self.stored.get((section, name))
-        if found is None:
-            known = {k[1] for k in (*self.rows, *self.stored) if k[0] == section}
-            raise ValidationError(
-                f"there is no {MODELS[section]._meta.verbose_name} of this name; {closest(name, known)}"
-            )
-        return found
+    def _missing(self, key: Key, entry: Document) -> Iterator[Problem]:
+        """What an entry names and is nowhere, in the profile or the database."""
+        for name, other in _references(key, entry):
+            if other and not (other in self.entries or other in self.stored or self._is_broken(other)):
+                known = {k[1] for k in (*self.entries, *self.stored) if k[0] == other[0]}
+                wrong = f"there is no {MODELS[other[0]]._meta.verbose_name} of this name"
+                steps = key if name == "party" else (*key, name)
+                yield Problem(".".join(steps), wrong, closest(other[1], known))
+
+    def _is_broken(self, key: Key) -> bool:
+        return any(key[:depth] in self.broken for depth in range(1, len(key) + 1))
 
     def _needs_broken(self, key: Key, entry: Document) -> bool:
-        if any(need[:depth] in self.broken for need in _needs(key, entry) for depth in range(1, len(need) + 1)):
+        if any(map(self._is_broken, _needs(key, entry))):
             self.broken.add(key)
         return key in self.broken
 
     def _validate(self, key: Key, entry: Document) -> None:
-        if self._needs_broken(key, entry):
-            for layer in set(layers()) & set(type(entry).model_fields):  # the part that can be judged by itself
-                _, problems = parse_document(layer, getattr(entry, layer))
-                self.problems += [p.under(".".join((*key, layer))) for p in problems]
-            return
         try:
-            self.rows[key].full_clean()
+            if not self._needs_broken(key, entry):
+                self.rows[key].full_clean()
+                return
+            # what can be judged by itself
+            layer = _layer_of(entry)
+            if layer in layers():
+                name = _document_key(type(entry))
+                _, problems = parse_document(layer, getattr(entry, name))
+                self.problems += [p.under(".".join((*key, name))) for p in problems]
+            if isinstance(entry, DatasetEntry):
+                Dataset(columns=entry.columns, key_columns=entry.key_columns).clean()
         except ValidationError as error:
             self.broken.add(key)
             self.problems += _problems(key, error)
+
+
+def _document_key(entry: type[Document]) -> str:
+    """The key under which an entry has its document: the layer's name where there is one such layer."""
+    return next((name for name in entry.model_fields if name in layers()), "document")
+
+
+def _layer_of(entry: Document) -> str:
+    """Of the entry's document; empty where it has none."""
+    if isinstance(entry, DeviceEntry):
+        return entry.layer
+    key = _document_key(type(entry))
+    return key if key in layers() else ""
 
 
 def _entries(profile: Profile) -> Iterator[tuple[Key, Document]]:
@@ -322,17 +287,25 @@ def _entries(profile: Profile) -> Iterator[tuple[Key, Document]]:
                 yield (section, name), entry
 
 
-def _needs(key: Key, entry: Any) -> Iterator[Key]:
-    """The entries that this one names, and cannot be judged without."""
+def _references(key: Key, entry: Document) -> Iterator[tuple[str, Key | None]]:
+    """The model's foreign keys, each with the entry that it leads to; None where it leads nowhere."""
     if isinstance(entry, DatasetEntry):
-        yield "parties", key[1]
-    elif isinstance(entry, ClusterEntry):
+        yield "party", ("parties", key[1])
+    for name in set(REFERENCES) & set(type(entry).model_fields):
+        named = getattr(entry, name)
+        yield name, None if named is None else (REFERENCES[name], named)
+
+
+def _needs(key: Key, entry: Document) -> Iterator[Key]:
+    """The entries that this one names, and cannot be judged without."""
+    yield from (other for _, other in _references(key, entry) if other)
+    if isinstance(entry, ClusterEntry):
         parties = entry.sf_init_config.get("parties")
         yield from (("parties", str(party)) for party in (parties if isinstance(parties, list) else ()))
     elif isinstance(entry, ComposedEntry):
-        yield from ((REFERENCES[n], getattr(entry, n)) for n in ("cluster", "spu", "heu") if getattr(entry, n))
         sources = entry.task_config.get("data_sources")
         yield from (("datasets", p, str(n)) for p, n in (sources.items() if isinstance(sources, dict) else ()))
+        yield from (("devices", name) for name in entry.devices.values())
 
 
 def _stored(*, lock: bool = False) -> Iterator[tuple[Key, Any]]:
@@ -363,15 +336,18 @@ def _problems(key: Key, error: ValidationError) -> Iterator[Problem]:
     for name, path, entry in named_errors(error):
         message = entry.messages[0].removeprefix(f"{path}: ")
         if name == "document":
-            name = next(n for n in ENTRIES[key[0]].model_fields if n in layers())
-        # a name is the entry's own key, and a dataset's party the key around that
-        steps = [*key, "" if name in (NON_FIELD_ERRORS, "name", "party") else name, path]
+            name = _document_key(ENTRIES[key[0]])
+        # a name is the entry's own key
+        steps = [*key, "" if name in (NON_FIELD_ERRORS, "name") else name, path]
         wrong, _, right = message.partition("; ")
         yield Problem(".".join(filter(None, steps)), wrong, right)
 
 
 def export() -> str:
-    """What is registered, as a profile; without what executions left behind, and without what says the default."""
+    """What is registered, as a profile; without what executions left behind, and without what says the default.
+
+    Secrets are masked: applied where they are known, they stay as they are; elsewhere they have to be filled in.
+    """
     site = Site.current()
     found: dict[str, Any] = {"environment": site.environment} if site.environment else {}
     found["security"] = site.security
@@ -383,5 +359,8 @@ def export() -> str:
             group = group.setdefault(step, {})
         fields = ENTRIES[key[0]].model_fields
         values = _values(key[0], row)
+        if layer := getattr(row, "layer", "task_config" if isinstance(row, Task) else ""):
+            name = _document_key(ENTRIES[key[0]])
+            values[name] = masked({layer: values[name]})[layer]
         group[key[-1]] = {n: v for n, v in values.items() if v != fields[n].get_default(call_default_factory=True)}
     return write(found)

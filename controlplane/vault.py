@@ -30,12 +30,13 @@ def protect(layer: str, document: Any, before: Callable[[], Any]) -> tuple[Any, 
 
     def encrypt(path: tuple[str, ...], value: str) -> str:
         nonlocal known
+        known = secrets_of(layer, before()) if known is None else known
+        stored = known.get(path, "")
+        # the same secret once more is no change
+        if stored and value in (MASK, _decrypted(stored)):
+            return stored
         if value == MASK:
-            known = secrets_of(layer, before()) if known is None else known
-            value = known.get(path, MASK)
-        if value == MASK:
-            where = ".".join(path[1:])
-            problems.append(Problem(where, "is only the mask of a secret", "enter the secret itself"))
+            problems.append(Problem(".".join(path[1:]), "is only the mask of a secret", "enter the secret itself"))
         if value == MASK or _decrypted(value) is not None:
             return value
         return ENCRYPTED + _keys().encrypt(value.encode()).decode()

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.contrib.auth.models import Permission, User
 
+from controlplane.environment import ROOT
 from controlplane.models import ClusterConfig, Dataset, Party, SPUConfig, Task
 from executions.models import Execution
 
@@ -75,3 +76,46 @@ def errors_of(response: Any) -> dict[str | None, str]:
     body = response.json()
     assert body["type"] == "validation_error", body
     return {entry["attr"]: entry["detail"] for entry in body["errors"]}
+
+
+#: Much the same as make_task() makes, as a profile.
+PROFILE = """
+environment: test
+security: trial
+parties:
+  alice: {address: 127.0.0.1, port_first: 20000, port_last: 20099}
+  bob: {address: 127.0.0.1, port_first: 20100, port_last: 20199}
+datasets:
+  alice:
+    customers: {columns: {uid: str, age: int}, key_columns: [uid]}
+  bob:
+    clients: {columns: {user_id: str}, key_columns: [user_id]}
+clusters:
+  both: {sf_init_config: {parties: [alice, bob]}}
+spus:
+  semi2k: {}
+tasks:
+  intersect:
+    cluster: both
+    spu: semi2k
+    task_config:
+      task_type: psi
+      data_sources: {alice: customers, bob: clients}
+      outputs: {alice: common, bob: common}
+      algorithm_params:
+        psi_params: {input_keys: {alice: [uid], bob: [user_id]}, receivers: [alice, bob]}
+"""
+
+
+def shipped_profile(name: str) -> bytes:
+    """One of config/."""
+    return (ROOT / "config" / name).read_bytes()
+
+
+def small_profile(*replaced: tuple[str, str]) -> bytes:
+    """PROFILE, with each text replaced once."""
+    text = PROFILE
+    for old, new in replaced:
+        assert old in text
+        text = text.replace(old, new, 1)
+    return text.encode()

@@ -78,6 +78,28 @@ def choose(box: Locator, *names: str) -> None:
     box.page.mouse.click(2, 2)
 
 
+#: A text's contrast, and how light its ground is.
+RATIO = """element => {
+    const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+    const rgb = colour => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+        return canvas.getImageData(0, 0, 1, 1).data; };
+    const layers = [];
+    for (let e = element; e; e = e.parentElement) layers.unshift(getComputedStyle(e).backgroundColor);
+    canvas.fillStyle = "#fff"; let ground = [255, 255, 255];
+    for (const layer of layers) { const c = rgb(layer), a = c[3] / 255;
+        ground = ground.map((v, i) => v * (1 - a) + c[i] * a); }
+    const light = c => { const [r, g, b] = Array.from(c).slice(0, 3).map(v => { v /= 255;
+        return v <= .03928 ? v / 12.92 : Math.pow((v + .055) / 1.055, 2.4); });
+        return .2126*r + .7152*g + .0722*b; };
+    const [a, b] = [light(rgb(getComputedStyle(element).color)), light(ground)].sort((x, y) => y - x);
+    return [(a + .05) / (b + .05), light(ground)];
+}"""
+
+
+def contrast_of(text: Locator) -> float:
+    return float(text.evaluate(RATIO)[0])
+
+
 def save(page: Page) -> None:
     with page.expect_navigation():
         page.click("button[name=_save]")
@@ -234,23 +256,44 @@ def test_text_can_be_read_in_both_modes(page: Page, scheme: Any) -> None:
     Execution.objects.filter(pk=execution.pk).update(error="no", error_type="ConfigError", waiting_for="a worker")
     page.emulate_media(color_scheme=scheme)
     page.goto(f"/admin/executions/execution/{execution.pk}/change/")
-    ratio = """element => {
-        const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
-        const rgb = colour => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
-            return canvas.getImageData(0, 0, 1, 1).data; };
-        const layers = [];
-        for (let e = element; e; e = e.parentElement) layers.unshift(getComputedStyle(e).backgroundColor);
-        canvas.fillStyle = "#fff"; let ground = [255, 255, 255];
-        for (const layer of layers) { const c = rgb(layer), a = c[3] / 255;
-            ground = ground.map((v, i) => v * (1 - a) + c[i] * a); }
-        const light = c => { const [r, g, b] = Array.from(c).slice(0, 3).map(v => { v /= 255;
-            return v <= .03928 ? v / 12.92 : Math.pow((v + .055) / 1.055, 2.4); });
-            return .2126*r + .7152*g + .0722*b; };
-        const [a, b] = [light(rgb(getComputedStyle(element).color)), light(ground)].sort((x, y) => y - x);
-        return [(a + .05) / (b + .05), light(ground)];
-    }"""
     expect(page.locator("html.dark")).to_have_count(1 if scheme == "dark" else 0)
     for selector in (".cp-title", ".cp-badge", ".cp-facts dt", ".cp-facts dd", ".cp-error p", ".cp-note", "summary"):
-        contrast, ground = page.locator(selector).first.evaluate(ratio)
+        contrast, ground = page.locator(selector).first.evaluate(RATIO)
         assert contrast >= 4, selector
         assert (ground < 0.2) == (scheme == "dark"), selector
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_change_says_what_it_breaks_and_is_taken_back(page: Page, scheme: Any) -> None:
+    task = make_task()
+    page.emulate_media(color_scheme=scheme)
+    page.goto(f"/admin/controlplane/spuconfig/{task.spu_id}/change/")
+    expect(page.locator(".cp-usage a")).to_have_text("customers-psi")
+    row(page, "Protocol").locator("select").select_option("ABY3")
+    save(page)
+    expect(page.get_by_text("1 task uses it; not valid now: 1.")).to_be_visible()
+    expect(page.get_by_text("ABY3 needs exactly 3 parties")).to_be_visible()
+
+    page.goto(f"/admin/controlplane/spuconfig/{task.spu_id}/history/")
+    changed, created = page.locator(".cp-history tbody tr").all()[-2:]
+    expect(changed).to_contain_text("root")
+    expect(changed).to_contain_text('{"protocol": "ABY3"')
+    assert contrast_of(changed.locator("b").first) >= 4
+    created.locator("a").click()
+    expect(row(page, "Protocol").locator("select")).to_have_value("SEMI2K")
+    save(page)
+    expect(page.get_by_text("1 task uses it, and stays valid.")).to_be_visible()
+    assert SPUConfig.objects.get().version == 3
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_tier_is_seen_in_both_modes(page: Page, scheme: Any) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.goto("/admin/controlplane/site/")
+    page.fill("[name=environment]", "dev")
+    page.select_option("[name=security]", "trial")
+    with page.expect_navigation():
+        page.click("button[name=_continue]")
+    expect(page.locator(".cp-tier")).to_be_visible()
+    expect(page.get_by_text("dev trial")).to_be_visible()
+    assert contrast_of(page.locator(".cp-tier")) >= 4.5
