@@ -90,9 +90,10 @@ def test_it_says_how_a_process_ended(code: str, words: str, error_type: str) -> 
     assert found == error_type
 
 
-@given(
-    status=st.integers(1, 127) | st.integers(1, 255).filter(lambda code: code != ABANDONED).map(lambda code: code << 8)
-)
+EXITS = st.integers(1, 255).filter(lambda code: code != ABANDONED)
+
+
+@given(status=st.integers(1, 127) | EXITS.map(lambda code: code << 8))
 def test_it_says_something_of_every_end(status: int) -> None:
     text, error_type = describe_exit(status)
     assert text.startswith("the computing process ")
