@@ -169,12 +169,11 @@ def test_it_gives_the_intersection_to_one_receiver_alone(site: Site) -> None:
     assert not (site.trial.party_dir("alice") / "outputs/bobs-alone.csv").exists()
 
 
-def test_it_runs_over_grpc(site: Site) -> None:
-    over_grpc = psi_documents() | {
-        "sf_init_config": {"parties": ["bob", "alice"], "cross_silo_comm_backend": "grpc"},
-        "spu_config": {"runtime_config": {"protocol": "CHEETAH", "field": "FM64"}},
-    }
-    done = site.run(over_grpc)
+@pytest.mark.parametrize(("backend", "tls"), [("grpc", None), ("grpc", {}), ("brpc_link", {"enabled": True})])
+def test_it_runs_over_grpc_and_over_tls(site: Site, backend: str, tls: Any) -> None:
+    cluster = {"parties": ["bob", "alice"], "cross_silo_comm_backend": backend, "tls_config": tls}
+    spu = {"runtime_config": {"protocol": "CHEETAH", "field": "FM64"}}
+    done = site.run(psi_documents() | {"sf_init_config": cluster, "spu_config": spu})
     assert done["status"] == "SUCCESS", done["error"]
 
 
