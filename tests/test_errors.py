@@ -93,6 +93,12 @@ SEEN: list[tuple[str, type[SecretFlowTaskError], str]] = [
         ConfigError,
         "TLS handshake with a peer failed",
     ),
+    (
+        'details = "failed to connect to all addresses; last error: UNKNOWN: ipv4:10.1.2.3:9999: '
+        'Peer name bob is not in peer certificate"',
+        ConfigError,
+        "TLS handshake with a peer failed",
+    ),
     ("status = StatusCode.UNAVAILABLE details = ...", NetworkError, "link to a peer broke"),
     ("status = StatusCode.DEADLINE_EXCEEDED", NetworkError, "link to a peer broke"),
     ("Deadline Exceeded", NetworkError, "link to a peer broke"),
