@@ -52,7 +52,11 @@ class Tap(threading.Thread):
                 threading.Thread(target=self._serve, args=(caller,), daemon=True).start()
 
     def _serve(self, caller: socket.socket) -> None:
-        server = connect(self.target)
+        try:
+            server = connect(self.target)
+        except (AssertionError, OSError):  # it never came, or is gone: so is the connection to it
+            caller.close()
+            return
         threading.Thread(target=self._pass_on, args=(server, caller), daemon=True).start()
         self._pass_on(caller, server)
 

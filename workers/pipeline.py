@@ -223,7 +223,7 @@ class _TaskRun:
             for node in spu.nodes:
                 if node.party == self.host.name:
                     rendezvous.check_free(node.listen_address or node.address)
-        tls = self.host.tls if cluster.uses_tls else None
+        tls = self.host.tls_for(cluster)
         certificates = rendezvous.meet(
             self.host.name,
             listen,
