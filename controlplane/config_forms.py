@@ -29,7 +29,7 @@ from workers.validation import model_of
 
 #: Filled in at dispatch, or not offered (yet).
 HIDDEN = {
-    "sf_init_config": ("self_party", "cluster", "job_name", "mode", "tls_config", "address"),
+    "sf_init_config": ("self_party", "cluster", "job_name", "mode", "address"),
     "spu_config": ("nodes",),
 }
 

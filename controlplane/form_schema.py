@@ -16,7 +16,7 @@ from workers.documents import PARTY_NAME
 
 Schema = dict[str, Any]
 
-ACRONYMS = {"spu", "heu", "fxp", "psi", "ecdh", "http", "sf", "ml", "he"}
+ACRONYMS = {"spu", "tls", "heu", "fxp", "psi", "ecdh", "http", "sf", "ml", "he"}
 DEFAULT = {"title": "(default)", "value": ""}
 
 
@@ -121,6 +121,8 @@ class _Builder:
     def _boolean(self, made: Schema, schema: Schema, key: str, optional: bool, party: str | None) -> Schema:
         if optional:  # a checkbox cannot say "left out"
             made |= {"type": "string", "choices": [DEFAULT, "true", "false"], "three_way": True}
+            if isinstance(schema.get("default"), bool):
+                made["in_force"] = schema["default"]  # where the object around it is there and says nothing else
         return made
 
     def _integer(self, made: Schema, schema: Schema, key: str, optional: bool, party: str | None) -> Schema:
@@ -173,6 +175,9 @@ def fitted(value: Any, schema: Schema) -> Any:
     if kind == "object":
         properties: dict[str, Schema] = schema.get("properties", {})
         given = value if isinstance(value, dict) else {}
+        if isinstance(value, dict):
+            # It would be sent back as left out, and the object around it with it
+            given = {name: entry["in_force"] for name, entry in properties.items() if "in_force" in entry} | given
         return {name: fitted(given[name], entry) for name, entry in properties.items() if name in given}
     if kind == "array":
         return [fitted(entry, schema["items"]) for entry in value] if isinstance(value, list) else []

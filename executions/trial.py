@@ -17,9 +17,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from executions.certificates import TrialCA
 from executions.service import Service, ServiceError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,6 +49,7 @@ class Trial:
         self.redis_url = f"unix://{directory / 'valkey.sock'}?db=0"
         self._web = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._web.getsockname()[1]}"
+        self._authority = TrialCA(directory / "ca")
         self._claims: list[socket.socket] = []
         self.ports = {party: self._claim_ports() for party in parties}
         self.env = os.environ | {
@@ -183,6 +186,8 @@ class Trial:
             'task_types = ["*"]',
             f"peers = {json.dumps([p for p in self.parties if p != party])}",
         ]
+        files = self._authority.certify(party)
+        lines += ["", "[tls]", *(f"{name} = {json.dumps(str(path))}" for name, path in asdict(files).items())]
         for name, path in datasets.items():
             lines += ["", f"[datasets.{json.dumps(name)}]", f"path = {json.dumps(str(path))}"]
         path = self.party_dir(party) / "party.toml"

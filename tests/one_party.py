@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from workers import links
 from workers.errors import classify
-from workers.links import prepare_links
 from workers.tls import KeyMaterial
 
 PLANTED = "in-the-clear-" * 64
@@ -29,12 +29,8 @@ def main() -> None:
     said = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     os.chdir(part["directory"])
-    tls = (
-        KeyMaterial(*(Path(part["tls"][name]) for name in ("certificate", "private_key", "ca")))
-        if part["tls"]
-        else None
-    )
-    prepare_links(tls, {})
+    links.MAX_RETRIES = 50  # a second, and not ten: nobody comes later than that
+    prepare(part["tls"])
     print("ready", file=said)
     sys.stdin.readline()
     try:
@@ -45,6 +41,11 @@ def main() -> None:
         print("failed", type(found).__name__, found, file=said)
         time.sleep(1)
     os._exit(0)
+
+
+def prepare(files: dict[str, str] | None) -> None:
+    tls = KeyMaterial(**{name: Path(path) for name, path in files.items()}) if files else None
+    links.prepare_links(tls, {})
 
 
 def run(part: dict[str, Any], said: Any) -> None:
@@ -68,6 +69,7 @@ def run(part: dict[str, Any], said: Any) -> None:
     alice, bob = sf.PYU("alice"), sf.PYU("bob")
     assert sf.reveal([alice(lambda: PLANTED)(), bob(lambda: PLANTED)()]) == [PLANTED] * 2
     print("cluster", file=said)
+    prepare(part["spu_tls"])
     device = sf.SPU(
         {"nodes": part["nodes"], "runtime_config": {"protocol": "SEMI2K", "field": "FM64"}},
         link_desc={"recv_timeout_ms": 5000, "connect_retry_times": 1},

@@ -9,6 +9,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
+from controlplane.form_schema import fitted, pruned
 from controlplane.models import ClusterConfig, Dataset, HEUConfig, Party, SPUConfig, Task
 from executions.models import Execution
 from tests.composed import PSI, make_parties, make_task, make_user
@@ -154,11 +155,42 @@ def test_it_takes_a_three_way_choice_for_an_optional_switch(client: Client) -> N
     )
 
 
+@pytest.mark.parametrize(
+    ("sent", "stored"),
+    [
+        ({"enabled": "true"}, {"tls_config": {"enabled": True}}),
+        ({"enabled": "false"}, {"tls_config": {"enabled": False}}),
+        ({"enabled": ""}, {}),
+    ],
+)
+def test_it_asks_for_tls_between_the_parties(
+    client: Client, sent: dict[str, str], stored: dict[str, dict[str, bool]]
+) -> None:
+    make_parties()
+    document = {"parties": ["alice", "bob"], "tls_config": sent}
+    assert add(client, "clusterconfig", name="c", document=document).status_code == 302
+    assert ClusterConfig.objects.get().document == {"parties": ["alice", "bob"]} | stored
+
+
+def test_it_shows_the_tls_that_a_document_asks_for_by_saying_nothing_else(client: Client) -> None:
+    """``{}`` asks for TLS; shown as empty it would be saved as cleartext."""
+    make_parties()
+    document = {"parties": ["alice", "bob"], "tls_config": {}}
+    config = ClusterConfig.objects.create(name="c", document=document)
+    page = client.get(f"/admin/controlplane/clusterconfig/{config.pk}/change/")
+    field = page.context["adminform"].form.fields["document"]
+    shown = fitted(document, field.widget.schema)
+    assert shown["tls_config"] == {"enabled": "true"}
+    assert pruned(shown, field.widget.schema)["tls_config"] == {"enabled": True}
+    assert "tls_config" not in fitted({"parties": ["alice"]}, field.widget.schema)
+
+
 def test_it_offers_the_registered_parties_and_hides_what_is_filled_in_at_dispatch(client: Client) -> None:
     make_parties()
     form = client.get("/admin/controlplane/clusterconfig/add/").context["adminform"].form
     properties = form.fields["document"].widget.schema["properties"]
-    assert set(properties) == {"parties", "cross_silo_comm_backend", "cross_silo_comm_options", "logging_level"}
+    options = {"cross_silo_comm_backend", "cross_silo_comm_options", "tls_config", "logging_level"}
+    assert set(properties) == {"parties"} | options
     assert properties["parties"]["items"]["choices"] == ["alice", "bob"]
     form = client.get("/admin/controlplane/spuconfig/add/").context["adminform"].form
     assert set(form.fields["document"].widget.schema["properties"]) == {"enable_spu", "runtime_config", "link_desc"}

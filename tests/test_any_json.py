@@ -15,7 +15,7 @@ from rest_framework.test import APIClient
 
 from tests.composed import documents as submitted
 from tests.rules import RULES
-from tests.rules.base import BASES, Documents, Known
+from tests.rules.base import AT_A_PARTY, BASES, TRIAL, Documents, Known
 from workers.problems import DocumentsInvalid
 from workers.validation import Run, layers, parse_document, validate
 
@@ -89,7 +89,7 @@ def test_it_judges_any_json_as_the_documents(documents: Any) -> None:
 
 
 @settings(max_examples=600, deadline=None)
-@given(documents=mutated(tuple(base() for base in BASES)), known=st.sampled_from([Known(), Known("trial")]))
+@given(documents=mutated(tuple(base() for base in BASES)), known=st.sampled_from([Known(), TRIAL, AT_A_PARTY]))
 def test_it_judges_documents_with_anything_in_them_changed(documents: Any, known: Known) -> None:
     assert_judged(documents, known)
 
@@ -115,4 +115,4 @@ def test_the_mutations_reach_every_layer() -> None:
 
 def test_documents_that_nothing_was_changed_in_are_valid() -> None:
     for base in BASES:
-        assert isinstance(validate(base(), Known()), Run)
+        assert isinstance(validate(base(), AT_A_PARTY), Run)

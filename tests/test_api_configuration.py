@@ -46,8 +46,7 @@ def test_it_composes_a_task_from_nothing(client: APIClient) -> None:
         ports = {"port_first": 20000 + 100 * index, "port_last": 20099 + 100 * index}
         create("parties", {"name": name, "address": "10.0.0.1", **ports})
         create("datasets", {"party": name, "name": dataset, "columns": {key: "str"}, "key_columns": [key]})
-    both = {"parties": ["alice", "bob"], "tls_config": {"enabled": True}}
-    create("cluster-configs", {"name": "both", "document": both})
+    create("cluster-configs", {"name": "both", "document": {"parties": ["alice", "bob"], "tls_config": {}}})
     create("spu-configs", {"name": "semi2k"})
     create("heu-configs", {"name": "heu", "document": {"he_parameters": {"schema": "ou"}}})
     task = create("tasks", {"name": "psi", "cluster": "both", "spu": "semi2k", "heu": None, "document": PSI})

@@ -86,6 +86,19 @@ SEEN: list[tuple[str, type[SecretFlowTaskError], str]] = [
     ("[Errno 101] Network is unreachable", NetworkError, "link to a peer broke"),
     ("[Errno 32] Broken pipe", NetworkError, "link to a peer broke"),
     ("[E112]Host is down", NetworkError, "link to a peer broke"),
+    (
+        'status = StatusCode.UNAVAILABLE details = "failed to connect to all addresses; last error: UNKNOWN: '
+        "ipv4:10.1.2.3:9999: Ssl handshake failed: SSL_ERROR_SSL: error:1000007d:SSL "
+        'routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED"',
+        ConfigError,
+        "TLS handshake with a peer failed",
+    ),
+    (
+        'details = "failed to connect to all addresses; last error: UNKNOWN: ipv4:10.1.2.3:9999: '
+        'Peer name bob is not in peer certificate"',
+        ConfigError,
+        "TLS handshake with a peer failed",
+    ),
     ("status = StatusCode.UNAVAILABLE details = ...", NetworkError, "link to a peer broke"),
     ("status = StatusCode.DEADLINE_EXCEEDED", NetworkError, "link to a peer broke"),
     ("Deadline Exceeded", NetworkError, "link to a peer broke"),

@@ -169,12 +169,11 @@ def test_it_gives_the_intersection_to_one_receiver_alone(site: Site) -> None:
     assert not (site.trial.party_dir("alice") / "outputs/bobs-alone.csv").exists()
 
 
-def test_it_runs_over_grpc(site: Site) -> None:
-    over_grpc = psi_documents() | {
-        "sf_init_config": {"parties": ["bob", "alice"], "cross_silo_comm_backend": "grpc"},
-        "spu_config": {"runtime_config": {"protocol": "CHEETAH", "field": "FM64"}},
-    }
-    done = site.run(over_grpc)
+@pytest.mark.parametrize(("backend", "tls"), [("grpc", None), ("grpc", {}), ("brpc_link", {"enabled": True})])
+def test_it_runs_over_grpc_and_over_tls(site: Site, backend: str, tls: Any) -> None:
+    cluster = {"parties": ["bob", "alice"], "cross_silo_comm_backend": backend, "tls_config": tls}
+    spu = {"runtime_config": {"protocol": "CHEETAH", "field": "FM64"}}
+    done = site.run(psi_documents() | {"sf_init_config": cluster, "spu_config": spu})
     assert done["status"] == "SUCCESS", done["error"]
 
 
@@ -216,7 +215,7 @@ def test_it_names_a_column_that_the_file_does_not_have(site: Site) -> None:
     (outputs / "patients_in_common_2.csv").write_text("user_id,x\na,1\n")
     failed = site.run(psi_documents(data_sources={"alice": "breast_cancer", "bob": "patients_in_common_2"}))
     assert (failed["error"]["party"], failed["error"]["stage"]) == ("bob", "preflight")
-    assert "has no column 'uid'" in failed["error"]["message"]
+    assert "column 'uid' is gone" in failed["error"]["message"]
 
 
 def test_it_fails_fast_and_says_so_when_a_process_is_killed_and_retries(site: Site) -> None:

@@ -31,6 +31,18 @@ def check_ports(cluster: SFInitConfig, parsed: Mapping[str, Any]) -> Iterator[Pr
         mine.append((host, port))
 
 
+def check_left_out(cluster: SFInitConfig, parsed: Mapping[str, Any], catalogue: Catalogue) -> Iterator[Problem]:
+    """What dispatch fills in is not taken from the documents where the parties' addresses are registered."""
+    if all(catalogue.address(party) is None for party in cluster.parties):
+        return
+    for name in ("self_party", "cluster", "job_name"):
+        if getattr(cluster, name):
+            yield Problem(f"sf_init_config.{name}", "is filled in at dispatch", "leave it out")
+    spu = parsed.get("spu_config")
+    if spu is not None and spu.nodes:
+        yield Problem("spu_config.nodes", "is filled in at dispatch", "leave it out")
+
+
 def check_transport(cluster: SFInitConfig, parsed: Mapping[str, Any], catalogue: Catalogue) -> Iterator[Problem]:
     """Cleartext stays on one machine, going by the addresses that peers use; where none is known, nothing is said."""
     if cluster.uses_tls:

@@ -72,6 +72,11 @@ _RULES: tuple[tuple[re.Pattern[str], type[SecretFlowTaskError], str], ...] = tup
             "a leased port is already in use on this host",
         ),
         (
+            r"ssl handshake failed|is not in peer certificate",
+            ConfigError,
+            "the TLS handshake with a peer failed; compare the certificates and the CA that the parties use",
+        ),
+        (
             r"fail to initialize channel|name or service not known|temporary failure in name",
             NetworkError,
             "a peer's address cannot be resolved",

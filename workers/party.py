@@ -16,7 +16,7 @@ from typing import IO, Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, ValidationError
 
-from workers.documents import DATASET_NAME, DatasetName, Document, PartyName
+from workers.documents import DATASET_NAME, DatasetName, Document, PartyName, SFInitConfig
 from workers.errors import ConfigError
 from workers.executors.base import Security
 from workers.problems import problems_of
@@ -188,16 +188,19 @@ class PartyHost:
         for peer in run.cluster.parties:
             if peer != self.name and "*" not in self.policy.peers and peer not in self.policy.peers:
                 raise ConfigError(f"{self.name}'s policy does not allow computing with {peer}")
-        if run.cluster.uses_tls:
-            self._check_tls()
+        self.tls_for(run.cluster)
 
-    def _check_tls(self) -> None:
+    def tls_for(self, cluster: SFInitConfig) -> KeyMaterial | None:
+        """This party's files, checked, where the documents ask for TLS; None where they do not. Raises ConfigError."""
+        if not cluster.uses_tls:
+            return None
         if self.tls is None:
             raise ConfigError(
                 f"the documents ask for TLS, and party.toml of {self.name} has no [tls]; "
                 "name its certificate, private_key and ca there"
             )
         self.tls.check(self.name)
+        return self.tls
 
     def dataset(self, name: str) -> tuple[Path, str | None]:
         """The table's path, and the execution that made it where it is an output of one.

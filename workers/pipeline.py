@@ -125,7 +125,7 @@ def meet_peers(host: PartyHost, run: Run, documents: dict[str, Any], name: str, 
         {p: a.address for p, a in places.items() if p != host.name},
         job_name=name,
         digest=_digest(documents),
-        tls=host.tls if run.cluster.uses_tls else None,
+        tls=host.tls_for(run.cluster),
         **options,
     )
 
@@ -253,7 +253,7 @@ class _TaskRun:
         certificates = meet_peers(self.host, run, self.documents, self.job_name)
         import secretflow as sf
 
-        prepare_links(self.host.tls if cluster.uses_tls else None, certificates)
+        prepare_links(self.host.tls_for(cluster), certificates)
         options = cluster.cross_silo_comm_options.model_dump(exclude_none=True)
         if cluster.cross_silo_comm_backend == "brpc_link":
             # A slow peer is not a dead one: the control plane finds and stops the dead (3-facts.md)

@@ -20,6 +20,8 @@ from cryptography.x509.oid import NameOID
 
 from workers.errors import ConfigError
 
+#: More than any handshake takes from one side to the other and back.
+FLIGHTS = 10
 #: OpenSSL's codes of a chain that does not lead to the CA: bad signature, self-signed, issuer not found.
 _NOT_OF_THE_CA = {2, 7, 18, 19, 20, 21}
 
@@ -72,7 +74,7 @@ class KeyMaterial:
                 self.context(server=False).wrap_bio(to_client, to_server),
                 self.context(server=True).wrap_bio(to_server, to_client, server_side=True),
             ]
-            while ends:
+            for _ in range(FLIGHTS):
                 for end in list(ends):
                     try:
                         end.do_handshake()
@@ -83,6 +85,8 @@ class KeyMaterial:
             raise ValueError(f"{words_of(error)}; peers would refuse it, so name the CA that signed it") from None
         except ssl.SSLError as error:
             raise ValueError(f"TLS refuses these files: {error.reason}") from None
+        if ends:
+            raise ValueError("TLS does not come about with these files; have them made anew")
 
 
 def words_of(error: ssl.SSLCertVerificationError) -> str:

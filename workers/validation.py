@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from workers.devices import DEVICE_REGISTRY
 from workers.documents import SFInitConfig, TaskConfig
-from workers.endpoints import check_ports, check_transport
+from workers.endpoints import check_left_out, check_ports, check_transport
 from workers.executors import TASK_EXECUTOR_REGISTRY
 from workers.executors.base import BaseTaskExecutor, Catalogue, Security, check_parties
 from workers.problems import DocumentsInvalid, Problem, closest, problems_of
@@ -145,6 +145,7 @@ def _check_logic(
     if cluster is None:
         return []
     problems = [p.under("sf_init_config") for p in _check_cluster(cluster, catalogue)]
+    problems += check_left_out(cluster, parsed, catalogue)
     problems += check_ports(cluster, parsed)
     if catalogue.security == "production":
         problems += check_transport(cluster, parsed, catalogue)

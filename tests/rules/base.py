@@ -36,6 +36,9 @@ class Known:
 
 
 TRIAL = Known(security="trial")
+PARTIES = ("alice", "bob", "carol")
+#: As on a party's host, where the documents alone say where the parties are.
+AT_A_PARTY = Known(addresses=dict.fromkeys(PARTIES))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.rules.base import TRIAL, Known, Rule, dispatched, psi, with_heu
+from tests.rules.base import AT_A_PARTY, TRIAL, Known, Rule, dispatched, psi, with_heu
 
 CLUSTER = "sf_init_config"
 OPTIONS = f"{CLUSTER}/cross_silo_comm_options"
@@ -25,7 +25,13 @@ RULES = [
         psi, f"{CLUSTER}/parties", ["bob", "alice"], ["bob", "alise"], f"{CLUSTER}.parties.1",
         "no party 'alise' is registered; did you mean 'alice'?",
     ),
-    Rule(psi, f"{CLUSTER}/self_party", "bob", "carol", f"{CLUSTER}.self_party", "should be one of alice, bob"),
+    Rule(dispatched, f"{CLUSTER}/self_party", "bob", "carol", f"{CLUSTER}.self_party", "should be one of alice, bob",
+         AT_A_PARTY),
+    # what is filled in
+    Rule(psi, f"{CLUSTER}/self_party", None, "bob", f"{CLUSTER}.self_party", "is filled in at dispatch; leave it out"),
+    Rule(psi, f"{CLUSTER}/job_name", None, "job", f"{CLUSTER}.job_name", "is filled in at dispatch; leave it out"),
+    Rule(psi, f"{CLUSTER}/cluster", {}, dispatched()[CLUSTER]["cluster"], f"{CLUSTER}.cluster", "is filled in at"),
+    Rule(psi, "spu_config/nodes", [], dispatched()["spu_config"]["nodes"], "spu_config.nodes", "is filled in at"),
     # what is not offered
     Rule(psi, f"{CLUSTER}/mode", "production", "debug", f"{CLUSTER}.mode", "debug mode is not offered yet"),
     Rule(psi, f"{CLUSTER}/mode", "production", "prod", f"{CLUSTER}.mode", "'production' or 'debug'"),
@@ -33,28 +39,28 @@ RULES = [
     Rule(psi, f"{CLUSTER}/address", None, "auto", f"{CLUSTER}.address", "Ray inside a party is not offered yet"),
     # where they listen
     Rule(
-        psi, f"{CLUSTER}/cluster", dispatched()[CLUSTER]["cluster"], {"alice": {"address": "127.0.0.1:1"}},
-        f"{CLUSTER}.cluster", "does not list each party once; should list alice, bob",
+        dispatched, f"{CLUSTER}/cluster", dispatched()[CLUSTER]["cluster"], {"alice": {"address": "127.0.0.1:1"}},
+        f"{CLUSTER}.cluster", "does not list each party once; should list alice, bob", AT_A_PARTY,
     ),
     Rule(
         dispatched, f"{CLUSTER}/cluster/bob/address", "127.0.0.1:20002", "127.0.0.1:20000",
-        f"{CLUSTER}.cluster.bob", "127.0.0.1:20000 is used twice; give each listener its own port",
+        f"{CLUSTER}.cluster.bob", "127.0.0.1:20000 is used twice; give each listener its own port", AT_A_PARTY,
     ),
     Rule(
         dispatched, "spu_config/nodes/0/address", "[::1]:20000", "127.0.0.1:20000",
-        "spu_config.nodes.0", "127.0.0.1:20000 is used twice",
+        "spu_config.nodes.0", "127.0.0.1:20000 is used twice", AT_A_PARTY,
     ),
     Rule(
         dispatched, "spu_config/nodes/0/listen_address", "0.0.0.0:20001", "0.0.0.0:20000",
-        "spu_config.nodes.0", "alice would listen on port 20000 twice",
+        "spu_config.nodes.0", "alice would listen on port 20000 twice", AT_A_PARTY,
     ),
     Rule(
         dispatched, f"{CLUSTER}/cluster/bob/address", "localhost:65535", "localhost:65536",
-        f"{CLUSTER}.cluster.bob.address", "should be host:port with a port from 1 to 65535",
+        f"{CLUSTER}.cluster.bob.address", "should be host:port with a port from 1 to 65535", AT_A_PARTY,
     ),
     Rule(
         dispatched, f"{CLUSTER}/cluster/bob/listen_addr", "0.0.0.0:1", "0.0.0.0",
-        f"{CLUSTER}.cluster.bob.listen_addr", "should be host:port",
+        f"{CLUSTER}.cluster.bob.listen_addr", "should be host:port", AT_A_PARTY,
     ),
     # transport: cleartext stays on one machine
     Rule(psi, f"{CLUSTER}/tls_config", {}, [], f"{CLUSTER}.tls_config", "should be an object with named keys"),
@@ -87,22 +93,21 @@ RULES = [
     ),
     Rule(
         dispatched, f"{CLUSTER}/cluster", {"alice": {"address": "localhost:1"}, "bob": {"address": "[::1]:1"}}, REMOTE,
-        f"{CLUSTER}.tls_config", "alice and bob are not on the loopback interface",
+        f"{CLUSTER}.tls_config", "alice and bob are not on the loopback interface", AT_A_PARTY,
     ),
     Rule(
-        # what the documents say comes before what is registered: it is what the peers use
         dispatched, f"{CLUSTER}/cluster/bob/address", "127.0.0.1:1", "bob.example:1", f"{CLUSTER}.tls_config",
-        "bob is not on the loopback interface", Known(addresses={"bob": "bob.example"}),
+        "bob is not on the loopback interface", AT_A_PARTY,
     ),
     Rule(
         dispatched, "spu_config/nodes/1/address", "127.0.0.1:1", "bob.example:1", f"{CLUSTER}.tls_config",
-        "bob is not on the loopback interface",
+        "bob is not on the loopback interface", AT_A_PARTY,
     ),
     Rule(
         # where a host listens is its own affair: behind NAT, peers come by another address
         dispatched, f"{CLUSTER}/cluster/bob",
         {"address": "127.0.0.1:1", "listen_addr": "0.0.0.0:1"}, {"address": "bob.example:1", "listen_addr": "[::1]:1"},
-        f"{CLUSTER}.tls_config", "bob is not on the loopback interface",
+        f"{CLUSTER}.tls_config", "bob is not on the loopback interface", AT_A_PARTY,
     ),
     # options of the links
     Rule(psi, OPTIONS, {"recv_timeout_ms": 5000}, {"recv_timeout": 5000}, f"{OPTIONS_PATH}.recv_timeout",
@@ -154,7 +159,7 @@ RULES = [
     # parties of the layers agree
     Rule(
         dispatched, "spu_config/nodes/1/party", "bob", "carol",
-        "spu_config.nodes", "are not the parties of sf_init_config, once each; should name alice, bob",
+        "spu_config.nodes", "are not the parties of sf_init_config, once each; should name alice, bob", AT_A_PARTY,
     ),
     Rule(with_heu, "heu_config/sk_keeper", "bob", "carol", "heu_config.sk_keeper", "should be one of alice, bob"),
 ]  # fmt: skip

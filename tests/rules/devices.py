@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.rules.base import TRIAL, Known, Rule, dispatched, psi, psi_of_three, with_heu
+from tests.rules.base import AT_A_PARTY, TRIAL, Known, Rule, dispatched, psi, psi_of_three, with_heu
 
 RUNTIME = "spu_config/runtime_config"
 RUNTIME_PATH = "spu_config.runtime_config"
@@ -37,10 +37,10 @@ RULES = [
     Rule(
         dispatched, "spu_config/nodes",
         dispatched()["spu_config"]["nodes"][::-1], dispatched()["spu_config"]["nodes"][:1] * 2,
-        "spu_config.nodes", "are not the parties of sf_init_config, once each",
+        "spu_config.nodes", "are not the parties of sf_init_config, once each", AT_A_PARTY,
     ),
     Rule(dispatched, "spu_config/nodes/0/listen_address", "[::1]:9", "::1", "spu_config.nodes.0.listen_address",
-         "should be host:port"),
+         "should be host:port", AT_A_PARTY),
     # SPU: options that would be ignored, or that it does not compute with
     *(
         runtime({"field": field, "fxp_fraction_bits": most}, {"field": field, "fxp_fraction_bits": most + 1},

@@ -88,6 +88,15 @@ RULES = [
     Rule(lr, f"{ML}/label/column", "label", "note", f"{ML_PATH}.label.column", "is of type str"),
     Rule(lr, f"{ML}/label/column", "label", "number", f"{ML_PATH}.label.column", "is also a feature"),
     Rule(lr, f"{ML}/label/party", "bob", "dave", f"{ML_PATH}.label.party", "should be one of alice, bob"),
+    Rule(lr, f"{ML}/training_params", {"penalty": "l2", "l2_norm": 0.1}, {"l2_norm": 0.1},
+         f"{ML_PATH}.training_params.l2_norm", "would be ignored without a penalty"),
+    Rule(
+        lr, ML,
+        lr()["task_config"]["algorithm_params"]["ml_params"] | {"training_params": {"sig_type": "t3"}},
+        lr()["task_config"]["algorithm_params"]["ml_params"]
+        | {"training_params": {"sig_type": "t3"}, "model_type": "linear_regression"},
+        f"{ML_PATH}.training_params.sig_type", "is for logistic regression, a linear one would ignore it",
+    ),
     Rule(lr, "task_config/outputs", {"bob": "p"}, {"alice": "p"}, "task_config.outputs.alice",
          "only the label's party can keep the predictions"),
 ]  # fmt: skip

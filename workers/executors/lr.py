@@ -27,10 +27,10 @@ class TrainingParams(Document):
     batch_size: int = Field(default=1024, ge=1, le=2**20, description="Rows per step.")
     learning_rate: float = Field(default=0.1, gt=0, le=100, description="Step width.")
     sig_type: Literal["real", "t1", "t3", "t5", "df", "sr", "mix"] = Field(
-        default="t1", description="Approximation of the sigmoid; t1 is the fastest."
+        default="t1", description="Approximation of the sigmoid, for logistic regression; t1 is the fastest."
     )
     penalty: Literal["None", "l2"] = Field(default="None", description="Regularisation.")
-    l2_norm: float = Field(default=0.5, gt=0, le=1000, description="Weight of the l2 penalty.")
+    l2_norm: float = Field(default=0.5, gt=0, le=1000, description="Weight of the l2 penalty, if that is chosen.")
 
 
 class MLParams(Document):
@@ -102,6 +102,13 @@ class LogisticRegressionExecutor(BaseTaskExecutor):
                 yield Problem(f"{base}.label.column", problem.wrong, problem.right)
         if label.column in params.features.get(label.party, []):
             yield Problem(f"{base}.label.column", "is also a feature", "remove it from the features")
+        training, default = params.training_params, TrainingParams()
+        if params.model_type == "linear_regression" and training.sig_type != default.sig_type:
+            where = f"{base}.training_params.sig_type"
+            yield Problem(where, "is for logistic regression, a linear one would ignore it", "remove it")
+        if training.penalty == "None" and training.l2_norm != default.l2_norm:
+            where = f"{base}.training_params.l2_norm"
+            yield Problem(where, "would be ignored without a penalty", "remove it, or set penalty to l2")
         for party in parties:
             if party not in task.data_sources:
                 yield Problem(f"data_sources.{party}", "is required", f"name a dataset of {party}")
