@@ -39,12 +39,15 @@ lint: $(INSTALLED)
 	$(PY) manage.py makemigrations --check --dry-run
 	$(PY) manage.py check
 
+# Two at a time, a file each: real SecretFlow waits more than it computes. Every process has servers of its own
+PYTEST := $(PY) -m pytest -n 2 --dist loadfile
+
 unit: $(INSTALLED)
-	$(PY) -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 # What touches the database, once more on a real PostgreSQL
 test-postgres: $(INSTALLED)
-	TEST_DATABASE=postgresql $(PY) -m pytest $(DATABASE_TESTS) $(ARGS)
+	TEST_DATABASE=postgresql $(PYTEST) $(DATABASE_TESTS) $(ARGS)
 
 chaos: $(INSTALLED) ## Kill things at random under at least 200 executions; CHAOS_SEED= to repeat, CHAOS_EXECUTIONS= for more
 	CHAOS_EXECUTIONS=$${CHAOS_EXECUTIONS:-200} $(PY) -m pytest tests/test_chaos.py -s $(ARGS)
