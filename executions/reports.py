@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -18,6 +20,7 @@ from pydantic import BaseModel, Field, StringConstraints, ValidationError
 from redis.exceptions import RedisError
 
 from controlplane.models import COLUMN_TYPES, Dataset, Party
+from controlplane.storable import unstorable
 from executions.connection import redis_connection
 from executions.models import PartyCheck
 from workers import datasets, preflight
@@ -35,7 +38,10 @@ def read_json(raw: bytes, limit: int) -> Any:
     if len(raw) > limit:
         raise ValueError("too long")
     # PostgreSQL takes no NUL character in text or JSON
-    return json.loads(raw, object_hook=_without_nul, parse_constant=str)
+    content = json.loads(raw, object_hook=_without_nul, parse_constant=str)
+    if problem := next(unstorable(content), None):
+        raise ValueError(problem.wrong)
+    return content
 
 
 def _without_nul(item: dict[str, Any]) -> dict[str, Any]:
@@ -107,9 +113,34 @@ def _apply_preflight(party: str, report: PreflightReport) -> None:
         if not open_checks.update(**fields):
             log.warning("%s reported pre-flight checks that nobody waits for", party)
             return
+        if report.checks is not None:
+            _note_dataset(party, report.facts.get("dataset"), {c.check: c.error for c in report.checks}, now)
     if any(result["error_type"] != NetworkError.__name__ for result in fields.get("results", ()) if result["error"]):
         with suppress(RedisError, OSError):  # the others then wait a little longer for this one
             redis_connection().set(preflight.called_off(str(report.preflight)), 1, ex=60)
+
+
+def _note_dataset(party: str, facts: Any, errors: Mapping[str, str], now: datetime) -> None:
+    """Keep what a host found out about its dataset on the way: the list of datasets shows the drift."""
+    if not isinstance(facts, dict) or not isinstance(facts.get("name"), str):
+        return
+    try:
+        table = TableReport.model_validate({key: facts[key] for key in ("columns", "rows") if key in facts})
+    except ValidationError:  # its checks count all the same
+        return
+    problem = "" if table.columns else errors.get("dataset", "")
+    if table.columns or problem:
+        Dataset.objects.filter(party__name=party, name=facts["name"]).update(**_told(table, problem, now))
+
+
+def _told(table: TableReport, problem: str, now: datetime) -> dict[str, Any]:
+    columns = table.columns and {c: t if t in COLUMN_TYPES else "str" for c, t in table.columns.items()}
+    return {
+        "reported_columns": columns,
+        "reported_rows": table.rows,
+        "reported_problem": problem[:500],
+        "reported_at": now,
+    }
 
 
 def _register(dataset: Dataset) -> None:
@@ -130,17 +161,11 @@ def _apply_datasets(party: str, report: DatasetsReport) -> None:
         known = {d.name: d for d in owner.datasets.filter(produced_by=None)}
         taken = set(owner.datasets.exclude(produced_by=None).values_list("name", flat=True))
         for name, table in report.datasets.items():
-            columns = table.columns and {c: t if t in COLUMN_TYPES else "str" for c, t in table.columns.items()}
-            told = {
-                "reported_columns": columns,
-                "reported_rows": table.rows,
-                "reported_problem": table.error,
-                "reported_at": now,
-            }
+            told = _told(table, table.error, now)
             if name in known:
                 Dataset.objects.filter(pk=known[name].pk).update(**told)
-            elif columns and name not in taken:
-                _register(Dataset(party=owner, name=name, columns=columns, **told))
+            elif table.columns and name not in taken:
+                _register(Dataset(party=owner, name=name, columns=told["reported_columns"], **told))
         gone = [d.pk for name, d in known.items() if name not in report.datasets]
         Dataset.objects.filter(pk__in=gone).update(
             reported_columns=None,

@@ -178,13 +178,16 @@ def test_it_is_checked_again_where_its_ports_were_taken_meanwhile(dispatcher: Di
     "raw",
     [
         b"", b"[]", b"{", b'{"preflight": "x"}', b'{"preflight": 1, "checks": {}}', b"[" * 5000,
-        b'{"preflight": "00000000-0000-4000-8000-000000000000", "checks": [{"check": "a", "error": 3}]}',
-        b'{"preflight": "00000000-0000-4000-8000-000000000000", "checks": [], "facts": "' + b"x" * 2**20 + b'"}',
+        b'{"preflight": "ID", "checks": [{"check": "a", "error": 3}]}',
+        b'{"preflight": "ID", "checks": [], "facts": ' + b'{"a":' * 50 + b"1" + b"}" * 51,
+        b'{"preflight": "ID", "checks": [], "facts": {"a": 1e999}}',
+        b'{"preflight": "ID", "checks": [], "facts": "' + b"x" * 2**20 + b'"}',
     ],
 )  # fmt: skip
 def test_malformed_reports_change_nothing(dispatcher: Dispatcher, connection: Redis, raw: bytes) -> None:
     submit()
     dispatcher.step()
+    raw = raw.replace(b"ID", str(Preflight.objects.get().pk).encode())
     connection.xadd("events:alice", {"preflight": raw})
     connection.xadd("events:alice", {"datasets": raw})
     Listener(connection).step()
@@ -202,6 +205,21 @@ def test_a_report_counts_for_the_party_it_came_from_and_once(
     parts = {part.party.name: part for part in PartyCheck.objects.select_related("party")}
     assert (parts["alice"].facts, parts["bob"].answered_at) == ({"said": "first"}, None)
     assert [r["error"] for r in parts["alice"].results] == ["", ""]
+
+
+@pytest.mark.parametrize("columns", [{"uid": "str", "age": "str"}, None])
+def test_the_checks_keep_the_drift_of_a_dataset(dispatcher: Dispatcher, answer: Any, columns: Any) -> None:
+    submit()
+    dispatcher.step()
+    found = failing("dataset", "the file is missing")
+    found["facts"] = {"dataset": {"name": "customers"} | ({"columns": columns, "rows": 7} if columns else {})}
+    answer(alice=found, bob=GOOD | {"facts": {"dataset": {"name": "clients", "columns": ["no", "schema"]}}})
+    customers, clients = (Dataset.objects.get(name=name) for name in ("customers", "clients"))
+    gone = ["column 'age' is str, not int", "column 'income' is gone"]
+    assert customers.drift == (gone if columns else ["the file is missing"])
+    assert customers.reported_rows == (7 if columns else None)
+    assert clients.reported_at is None
+    assert PartyCheck.objects.exclude(answered_at=None).count() == 2, "both answers count"
 
 
 def test_an_unknown_class_of_error_is_one_of_the_computation(dispatcher: Dispatcher, answer: Any) -> None:

@@ -98,7 +98,7 @@ def test_all_is_well(hosts: dict[str, Host]) -> None:
     for name, report in check_both(hosts).items():
         assert [c["check"] for c in report["checks"]] == ALL, name
         assert errors(report) == {}
-        assert report["facts"]["dataset"] == {"columns": COLUMNS}, "counts are not published"
+        assert report["facts"]["dataset"] == {"name": "people", "columns": COLUMNS}, "counts are not published"
         assert set(report["facts"]["versions"]) == {"secretflow", "spu"}
         assert report["facts"]["free_memory"] > 2**20
         assert report["facts"]["free_disk"] > 2**20
@@ -110,9 +110,9 @@ def test_counts_are_told_where_the_policy_says_so_and_nothing_where_it_says_that
     hosts: dict[str, Host], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hosts["alice"].write('publish = "counts"')
-    assert alone(hosts, monkeypatch)["facts"]["dataset"] == {"columns": COLUMNS, "rows": 20}
+    assert alone(hosts, monkeypatch)["facts"]["dataset"] == {"name": "people", "columns": COLUMNS, "rows": 20}
     hosts["alice"].write('publish = "nothing"')
-    assert alone(hosts, monkeypatch)["facts"]["dataset"] == {}
+    assert alone(hosts, monkeypatch)["facts"]["dataset"] == {"name": "people"}
 
 
 def test_it_says_which_peer_is_out_of_reach(hosts: dict[str, Host], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,9 +90,10 @@ class _Checks:
                 pipeline.meet_peers(host, run, documents, name, timeout=MEETING_SECONDS, given_up=self.given_up)
         with self._check("dataset"):
             name = run.task.data_sources[host.name]
+            self.facts["dataset"] = {"name": name}
             path, origin = host.dataset(name)
             found = host.describe(name, path)
-            self.facts["dataset"] = {k: v for k, v in found.items() if host.publishes(k)}
+            self.facts["dataset"] |= {k: v for k, v in found.items() if host.publishes(k)}
             self._compare(name, found["columns"])
         with self._check("data", vital=False):
             session = pipeline.session_of(host, run, path, origin, Path(os.environ["TMPDIR"]))

@@ -6,7 +6,6 @@ reported at once; logic is checked on the documents whose structure is right.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,8 +22,6 @@ from workers.secrets import secrets_of
 
 #: The layers that may not be left out.
 REQUIRED = ("sf_init_config", "spu_config", "heu_config", "task_config")
-#: Credentials in a URL, such as ray://user:password@host.
-_CREDENTIALS = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s@]*:[^/\s@]+@", re.IGNORECASE)
 
 
 class NothingKnown:
@@ -207,19 +204,31 @@ def _check_credentials(documents: Mapping[str, Any]) -> Iterator[Problem]:
     """A password in a field that is shown to everybody who may look."""
     for layer, document in documents.items():
         secret = secrets_of(layer, document)
-        for path, text in _texts(document, (layer,)):
-            if path not in secret and _CREDENTIALS.search(text):
+        for path, text in _texts(document, layer):
+            if _has_credentials(text) and path not in secret:
                 yield Problem(".".join(path), "has a password in a URL", "documents are shown to people: leave it out")
 
 
-def _texts(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Every text in a JSON value, with its path."""
-    if isinstance(value, str):
-        yield path, value
-    elif isinstance(value, Mapping | list):
-        entries = value.items() if isinstance(value, Mapping) else enumerate(value)
-        for key, entry in entries:
-            yield from _texts(entry, (*path, str(key)))
+def _has_credentials(text: str) -> bool:
+    """Whether there is a URL such as ray://user:password@host in it."""
+    for rest in text.split("://")[1:]:
+        user, at, _ = rest.partition("/")[0].partition("@")
+        if at and ":" in user and not any(character.isspace() for character in user):
+            return True
+    return False
+
+
+def _texts(document: Any, layer: str) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Every text in a document, with its path. Without recursion: nobody has looked yet how deep it is."""
+    pending: list[tuple[tuple[str, ...], Any]] = [((layer,), document)]
+    while pending:
+        path, value = pending.pop()
+        if isinstance(value, str):
+            yield path, value
+        elif isinstance(value, Mapping):
+            pending += [((*path, str(key)), entry) for key, entry in value.items()]
+        elif isinstance(value, list):
+            pending += [((*path, str(index)), entry) for index, entry in enumerate(value)]
 
 
 def _check_keys(documents: Mapping[str, Any], cluster: SFInitConfig | None, catalogue: Catalogue) -> Iterator[Problem]:
