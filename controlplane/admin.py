@@ -88,10 +88,13 @@ class DatasetAdmin(ConfigAdmin):
         names = list(dataset.columns)
         return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
-    @display(description="Drift", label={"as registered": "success", "differs": "warning", "not reported": "default"})
+    @display(
+        description="Drift",
+        label={"as registered": "success", "differs": "warning", "not reported": "default", "output": "info"},
+    )
     def shown_drift(self, dataset: Dataset) -> str:
         if dataset.reported_at is None:
-            return "not reported"
+            return "output" if dataset.produced_by else "not reported"
         return "differs" if dataset.drift else "as registered"
 
     @display(description="Reported")

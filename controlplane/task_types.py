@@ -83,8 +83,8 @@ def _kind(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
 
 def _bound(schema: Mapping[str, Any], inclusive: str, exclusive: str, word: str, other: str) -> str:
     if inclusive in schema:
-        return f"{word} {schema[inclusive]:g}"
-    return f"{other} {schema[exclusive]:g}" if exclusive in schema else ""
+        return f"{word} {schema[inclusive]:,}"
+    return f"{other} {schema[exclusive]:,}" if exclusive in schema else ""
 
 
 class TaskTypeSerializer(serializers.Serializer[Any]):

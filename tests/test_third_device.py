@@ -223,5 +223,5 @@ def test_no_secret_is_to_be_seen_anywhere(site: Site, device: dict[str, Any], do
         if file.is_file() and file.suffix != ".csv":  # logs, database, Redis's own file, journals
             seen[str(file)] = file.read_bytes()
     assert any("db.sqlite3" in name for name in seen)
-    planted = [secret.encode() for secret in PLANTED]
+    planted = [secret.encode() for secret in (*PLANTED, site.trial.password, site.service.token)]
     assert [name for name, content in seen.items() if any(secret in content for secret in planted)] == []

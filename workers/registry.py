@@ -16,7 +16,8 @@ T = TypeVar("T")
 
 class Registry(Mapping[str, T], Generic[T]):
     def __init__(self, entries: dict[str, str], *, group: str) -> None:
-        self._paths = {e.name: e.value for e in entry_points(group=group)} | entries
+        # Ours first, and nobody replaces one of ours
+        self._paths = entries | {e.name: e.value for e in entry_points(group=group) if e.name not in entries}
         self._loaded: dict[str, T] = {}
 
     def __getitem__(self, name: str) -> T:
