@@ -38,6 +38,8 @@ from controlplane.models import (
 from controlplane.task_types import described, parameters
 from workers.executors import TASK_EXECUTOR_REGISTRY
 
+DRIFT_COLOURS = {"as registered": "success", "differs": "warning", "not reported": "default", "output": "info"}
+
 
 def environment_label(request: HttpRequest) -> tuple[str, str] | None:
     """For the head of every page: the environment's name and, where it is not production, its tier. In two parts for

@@ -83,8 +83,12 @@ def _kind(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
 
 def _bound(schema: Mapping[str, Any], inclusive: str, exclusive: str, word: str, other: str) -> str:
     if inclusive in schema:
-        return f"{word} {schema[inclusive]:,}"
-    return f"{other} {schema[exclusive]:,}" if exclusive in schema else ""
+        return f"{word} {_number(schema[inclusive])}"
+    return f"{other} {_number(schema[exclusive])}" if exclusive in schema else ""
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else str(value)
 
 
 class TaskTypeSerializer(serializers.Serializer[Any]):

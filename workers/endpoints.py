@@ -38,9 +38,11 @@ def check_left_out(cluster: SFInitConfig, parsed: Mapping[str, Any], catalogue: 
     for name in ("self_party", "cluster", "job_name"):
         if getattr(cluster, name):
             yield Problem(f"sf_init_config.{name}", "is filled in at dispatch", "leave it out")
-    spu = parsed.get("spu_config")
-    if spu is not None and spu.nodes:
-        yield Problem("spu_config.nodes", "is filled in at dispatch", "leave it out")
+    for layer, device in DEVICE_REGISTRY.items():
+        document = parsed.get(layer)
+        if document is not None:
+            for place in {path.partition(".")[0] for path, *_ in device.endpoints(document)}:
+                yield Problem(f"{layer}.{place}", "is filled in at dispatch", "leave it out")
 
 
 def check_transport(cluster: SFInitConfig, parsed: Mapping[str, Any], catalogue: Catalogue) -> Iterator[Problem]:
