@@ -169,6 +169,41 @@ def test_it_gives_the_intersection_to_one_receiver_alone(site: Site) -> None:
     assert not (site.trial.party_dir("alice") / "outputs/bobs-alone.csv").exists()
 
 
+@pytest.mark.parametrize(
+    ("protocol", "params", "how", "bob"),
+    [
+        ("RR22", {"join_type": "left_join", "left_side": "bob"}, "right", "breast_cancer"),
+        ("KKRT", {"join_type": "full_join", "duplicate_keys": ["bob"]}, "outer", "duplicates"),
+        ("ECDH", {"join_type": "difference"}, "difference", "breast_cancer"),
+    ],
+)
+def test_it_joins_as_a_database_does(site: Site, protocol: str, params: dict[str, Any], how: str, bob: str) -> None:
+    import pandas as pd
+
+    joined = f"{how}-joined"
+    psi = psi_documents(data_sources={"alice": "breast_cancer", "bob": bob}, outputs=dict.fromkeys(TWO, joined))
+    psi["task_config"]["algorithm_params"]["psi_params"] |= params | {"protocol": f"PROTOCOL_{protocol}"}
+    done = site.run(psi)
+    assert done["status"] == "SUCCESS", done["error"]
+
+    bobs = site.trial.directory / "duplicates.csv" if bob == "duplicates" else site.tables["bob"]
+    left, right = (pd.read_csv(path, dtype=str) for path in (site.tables["alice"], bobs))
+    right = right.rename(columns={"uid": "their"})
+    clear = left.merge(right, left_on="uid", right_on="their", how="outer" if how == "difference" else how)
+    if how == "difference":
+        clear = clear[clear.uid.isna() | clear.their.isna()]
+    expected = sorted(clear[["uid", "their"]].fillna("").itertuples(index=False, name=None))
+    alice, bobs_kept = (
+        pd.read_csv(site.trial.party_dir(p) / f"outputs/{joined}.csv", dtype=str, keep_default_na=False) for p in TWO
+    )
+    assert sorted(zip(alice.uid, bobs_kept.uid, strict=True)) == expected
+    assert done["result"]["output_rows"] == dict.fromkeys(TWO, len(expected))
+    rows = alice.merge(left, how="left", on="uid", suffixes=("", "_whole"))
+    there = rows[rows.uid != ""]
+    assert (there.mean_radius == there.mean_radius_whole).all(), "each key with its own row"
+    assert (rows[rows.uid == ""].mean_radius == "").all()
+
+
 @pytest.mark.parametrize(("backend", "tls"), [("grpc", None), ("grpc", {}), ("brpc_link", {"enabled": True})])
 def test_it_runs_over_grpc_and_over_tls(site: Site, backend: str, tls: Any) -> None:
     cluster = {"parties": ["bob", "alice"], "cross_silo_comm_backend": backend, "tls_config": tls}

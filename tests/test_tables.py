@@ -235,7 +235,7 @@ def test_it_counts_rows_with_keys_of_another_row(table: Table, content: str, key
     text = refusal(check_keys, table(content), keys)
     assert text == (
         f"dataset patients has {count} rows whose {', '.join(keys)} occur in another row; "
-        "PSI needs each key once, so remove the duplicates"
+        "remove them, or say in the task's duplicate_keys that this party's keys may repeat"
     )
 
 

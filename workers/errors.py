@@ -54,7 +54,7 @@ _RULES: tuple[tuple[re.Pattern[str], type[SecretFlowTaskError], str], ...] = tup
         (
             r"duplicate keys were detected",
             ConfigError,
-            "the key columns hold duplicate values; PSI needs each key once, so remove the duplicates",
+            "the key columns hold duplicate values; remove them, or name the party in duplicate_keys",
         ),
         (r"psi configs are not consistent", ConfigError, "the parties were given different PSI parameters"),
         (r"columns? .* not found in table", ConfigError, "a key column is missing from the table"),

@@ -94,15 +94,20 @@ def read_columns(path: Path, dataset: str, columns: list[str]) -> Any:
     return np.column_stack(arrays)
 
 
-def check_keys(path: Path, dataset: str, keys: list[str]) -> None:
-    """Raise ConfigError unless each row has keys, of its own: PSI takes that for given and does not always notice."""
+def check_keys(path: Path, dataset: str, keys: list[str], *, may_repeat: bool = False) -> None:
+    """Raise ConfigError unless each row has keys, of its own: PSI takes that for given and does not always notice.
+
+    ``may_repeat``: several rows may have the same keys.
+    """
     _types_of(path, dataset, keys)
     found = path.stat()
-    _check_keys(path, dataset, tuple(keys), (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+    _check_keys(
+        path, dataset, tuple(keys), may_repeat, (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    )
 
 
 @lru_cache(maxsize=8)  # of what passed: the process that did the pre-flight checks mostly runs the job, too
-def _check_keys(path: Path, dataset: str, keys: tuple[str, ...], state: tuple[int, ...]) -> None:
+def _check_keys(path: Path, dataset: str, keys: tuple[str, ...], may_repeat: bool, state: tuple[int, ...]) -> None:
     import pyarrow.compute as pc
 
     # As text, as PSI compares them: 1 and 1.0 are different keys
@@ -122,13 +127,15 @@ def _check_keys(path: Path, dataset: str, keys: tuple[str, ...], state: tuple[in
             raise ConfigError(
                 f"column {key!r} of dataset {dataset} has {empty} empty values; PSI needs a key in each row"
             )
+    if may_repeat:
+        return
     # Renamed: group_by takes a name that begins with a dot or a bracket for a path into nested columns
     names = [f"key_{index}" for index in range(len(keys))]
     distinct = table.rename_columns(names).group_by(names).aggregate([]).num_rows
     if distinct < table.num_rows:
         raise ConfigError(
             f"dataset {dataset} has {table.num_rows - distinct} rows whose {', '.join(keys)} occur in another row; "
-            "PSI needs each key once, so remove the duplicates"
+            "remove them, or say in the task's duplicate_keys that this party's keys may repeat"
         )
 
 

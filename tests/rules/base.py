@@ -80,6 +80,12 @@ def psi_of_three() -> Documents:
     return documents
 
 
+def psi_of_left_join() -> Documents:
+    documents = psi()
+    documents["task_config"]["algorithm_params"]["psi_params"] |= {"join_type": "left_join", "left_side": "alice"}
+    return documents
+
+
 def lr() -> Documents:
     return psi() | {
         "task_config": {
@@ -153,4 +159,4 @@ def pseudonyms() -> Documents:
     }
 
 
-BASES = (psi, psi_of_three, lr, with_heu, dispatched, pseudonyms)
+BASES = (psi, psi_of_three, psi_of_left_join, lr, with_heu, dispatched, pseudonyms)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.rules.base import TRIAL, Known, Rule, lr, pseudonyms, psi, psi_of_three
+from tests.rules.base import TRIAL, Known, Rule, lr, pseudonyms, psi, psi_of_left_join, psi_of_three
 
 PSI = "task_config/algorithm_params/psi_params"
 PSI_PATH = "task_config.algorithm_params.psi_params"
@@ -66,7 +66,17 @@ RULES = [
          "PROTOCOL_ECDH_3PC takes exactly 3 parties, the cluster has 2"),
     Rule(psi_of_three, f"{PSI}/protocol", "PROTOCOL_ECDH_3PC", "PROTOCOL_RR22", f"{PSI_PATH}.protocol",
          "PROTOCOL_RR22 takes exactly 2 parties, the cluster has 3", TRIAL),
-    Rule(psi, f"{PSI}/join_type", "inner_join", "left_join", f"{PSI_PATH}.join_type", "should be 'inner_join'"),
+    Rule(psi, f"{PSI}/join_type", "full_join", "outer_join", f"{PSI_PATH}.join_type", "should be 'inner_join'"),
+    Rule(psi, f"{PSI}/join_type", "difference", "left_join", f"{PSI_PATH}.left_side", "left_join needs it"),
+    Rule(psi_of_left_join, f"{PSI}/join_type", "right_join", "full_join", f"{PSI_PATH}.left_side",
+         "full_join has no sides; remove it"),
+    Rule(psi_of_left_join, f"{PSI}/left_side", "bob", "carol", f"{PSI_PATH}.left_side", "should be one of alice, bob"),
+    Rule(psi, f"{PSI}/duplicate_keys", ["bob"], ["bob", "carol"], f"{PSI_PATH}.duplicate_keys.1",
+         "should be one of alice, bob"),
+    Rule(psi_of_left_join, f"{PSI}/protocol", "PROTOCOL_ECDH", "PROTOCOL_ECDH_NPC", f"{PSI_PATH}.join_type",
+         "PROTOCOL_ECDH_NPC does inner joins alone; use one of PROTOCOL_RR22"),
+    Rule(psi_of_three, f"{PSI}/duplicate_keys", [], ["bob"], f"{PSI_PATH}.duplicate_keys",
+         "PROTOCOL_ECDH_NPC takes unique keys alone"),
     Rule(
         psi, PSI,
         psi()["task_config"]["algorithm_params"]["psi_params"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
@@ -11,8 +12,13 @@ from workers.documents import ColumnName, Document, PartyName, SFInitConfig, Tas
 from workers.errors import AlgorithmError, ConfigError
 from workers.executors.base import BaseTaskExecutor, Catalogue, check_columns, check_parties
 from workers.problems import Problem, closest
-from workers.tables import check_keys, column_types
+from workers.tables import check_keys, column_types, count_rows
 
+#: What stands in each column of a row that the party does not have; nothing that a table would hold.
+NO_ROW = "<no row: 5f0c2b9e>"
+_MARK = NO_ROW.encode()
+#: The protocols that can do more than an inner join of unique keys.
+JOINING = ("PROTOCOL_RR22", "PROTOCOL_ECDH", "PROTOCOL_KKRT")
 #: Protocol to (fewest, most) parties; measured, 3-facts.md section 2.
 PROTOCOL_PARTIES: dict[str, tuple[int, int | None]] = {
     "PROTOCOL_RR22": (2, 2),
@@ -41,7 +47,20 @@ class PSIParams(Document):
         default="PROTOCOL_RR22",
         description="RR22 is the fastest for two parties; ECDH_NPC and KKRT_NPC take any number.",
     )
-    join_type: Literal["inner_join"] = Field(default="inner_join", description="Rows whose keys every party has.")
+    join_type: Literal["inner_join", "left_join", "right_join", "full_join", "difference"] = Field(
+        default="inner_join",
+        description="inner_join: rows whose keys every party has. The others, for two parties, add the rows without a "
+        "match of one (left_join, right_join) or both (full_join), or keep those alone (difference); where a party has "
+        "no row, its output has an empty one. A receiver then learns how many unmatched rows the other party has.",
+    )
+    left_side: PartyName | None = Field(
+        default=None, description="For left_join and right_join: the party that counts as the left one."
+    )
+    duplicate_keys: list[PartyName] = Field(
+        default_factory=list,
+        description="Parties whose tables may have a key in several rows: each is joined with every match, as in a "
+        "database. Everywhere else a key that occurs twice is an error. For two parties.",
+    )
     receivers: list[PartyName] = Field(min_length=1, description="Who learns the intersection: one party, or all.")
     ecdh_curve: Literal["CURVE_25519", "CURVE_FOURQ", "CURVE_SM2", "CURVE_SECP256K1"] | None = Field(
         default=None, description="For the ECDH protocols only; CURVE_25519, the fastest, if left out."
@@ -116,6 +135,7 @@ class PSITaskExecutor(BaseTaskExecutor):
             )
         if params.ecdh_curve is not None and "ECDH" not in params.protocol:
             yield Problem(f"{base}.ecdh_curve", f"{params.protocol} would ignore it", "remove it")
+        yield from cls._check_join(params, parties, base)
         fewest, most = PROTOCOL_PARTIES[params.protocol]
         if not fewest <= len(parties) <= (most or len(parties)):
             suits = [p for p, (lo, hi) in PROTOCOL_PARTIES.items() if lo <= len(parties) <= (hi or len(parties))]
@@ -124,6 +144,27 @@ class PSITaskExecutor(BaseTaskExecutor):
                 f"{params.protocol} takes exactly {fewest} parties, the cluster has {len(parties)}",
                 f"use {' or '.join(suits)}",
             )
+
+    @staticmethod
+    def _check_join(params: PSIParams, parties: list[str], base: str) -> Iterator[Problem]:
+        has_sides = params.join_type in ("left_join", "right_join")
+        if has_sides and params.left_side is None:
+            yield Problem(f"{base}.left_side", f"{params.join_type} needs it", "name the party on the left")
+        if not has_sides and params.left_side is not None:
+            yield Problem(f"{base}.left_side", f"{params.join_type} has no sides", "remove it")
+        named = {f"{base}.left_side": params.left_side} if params.left_side else {}
+        named |= {f"{base}.duplicate_keys.{index}": party for index, party in enumerate(params.duplicate_keys)}
+        for path, party in named.items():
+            if party not in parties:
+                yield Problem(path, "is not a party of sf_init_config", f"should be one of {', '.join(parties)}")
+        if params.protocol not in JOINING:
+            able = ", ".join(JOINING)
+            if params.join_type != "inner_join":
+                yield Problem(f"{base}.join_type", f"{params.protocol} does inner joins alone", f"use one of {able}")
+            if params.duplicate_keys:
+                yield Problem(
+                    f"{base}.duplicate_keys", f"{params.protocol} takes unique keys alone", f"use one of {able}"
+                )
 
     @staticmethod
     def _check_key_types(params: PSIParams, task: TaskConfig, catalogue: Catalogue, base: str) -> Iterator[Problem]:
@@ -157,7 +198,12 @@ class PSITaskExecutor(BaseTaskExecutor):
                     f"dataset {session.task.data_sources[session.party]} at {session.party} has no column {key!r}; "
                     + closest(key, columns)
                 )
-        check_keys(session.input_path, session.task.data_sources[session.party], params.input_keys[session.party])
+        check_keys(
+            session.input_path,
+            session.task.data_sources[session.party],
+            params.input_keys[session.party],
+            may_repeat=session.party in params.duplicate_keys,
+        )
         return params
 
     def execute_algorithm(self, algorithm_params: PSIParams) -> dict[str, Any]:
@@ -176,13 +222,21 @@ class PSITaskExecutor(BaseTaskExecutor):
             broadcast_result=everyone,
             protocol=params.protocol,
             ecdh_curve=params.ecdh_curve or "CURVE_25519",
-            advanced_join_type="JOIN_TYPE_INNER_JOIN"
-            if params.protocol in ("PROTOCOL_RR22", "PROTOCOL_ECDH", "PROTOCOL_KKRT")
+            advanced_join_type=f"JOIN_TYPE_{params.join_type.upper()}"
+            if params.protocol in JOINING
             else "JOIN_TYPE_UNSPECIFIED",
+            left_side=params.left_side or session.parties[0],
+            table_keys_duplicated={p: p in params.duplicate_keys for p in session.parties},
+            output_csv_na_rep=NO_ROW,
         )
+        rows = {}
         if session.party in params.receivers:
             if not target.exists():
                 raise AlgorithmError("PSI ended without an output file")
+            if params.join_type != "inner_join":
+                target = _without_marks(target, session.workdir / "joined.csv")
+            dataset = session.task.outputs[session.party]
+            rows[session.party] = count_rows(target, dataset)
             session.keep_output(target)
         session.progress(1.0)
         # A party that does not receive is told -1, which means: not revealed
@@ -191,4 +245,16 @@ class PSITaskExecutor(BaseTaskExecutor):
                 r["party"]: r["intersection_count"] for r in reports if r["intersection_count"] >= 0
             },
             "original_count": {r["party"]: r["original_count"] for r in reports},
-        }
+        } | ({"output_rows": rows} if rows else {})
+
+
+def _without_marks(source: Path, target: Path) -> Path:
+    """An output whose rows of ``NO_ROW`` are empty values instead: read and written line by line."""
+    with source.open("rb") as lines, target.open("wb") as found:
+        heading = lines.readline()
+        found.write(heading)
+        for line in lines:
+            if line.startswith(_MARK):
+                line = b"," * line.count(_MARK + b",") + b"\n" if line.count(_MARK) > 1 else b'""\n'
+            found.write(line)
+    return target
