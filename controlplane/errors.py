@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect, JsonResponse
 from django.middleware.common import CommonMiddleware
+from django.template.loader import render_to_string
 from django.views.defaults import page_not_found
 from drf_standardized_errors.handler import ExceptionHandler
 from rest_framework import serializers
 from rest_framework.exceptions import APIException
+
+log = logging.getLogger(__name__)
 
 
 class Conflict(APIException):
@@ -57,6 +62,24 @@ class SlashMiddleware(CommonMiddleware):
         status_code = 308
 
     response_redirect_class = KeepsMethod
+
+
+class BusyMiddleware:
+    """A page for people where the database is locked or away; the API has its own answer. Nothing was done: each write
+    is one transaction."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if isinstance(exception, OperationalError | InterfaceError):
+            log.warning("the database did not answer: %s", type(exception).__name__)
+            # not through a template's context processors, which would ask the database
+            return HttpResponse(render_to_string("503.html"), status=503, headers={"Retry-After": "5"})
+        return None
 
 
 class Handler(ExceptionHandler):

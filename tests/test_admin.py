@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import OperationalError
 from django.test import Client
 
 from controlplane.form_schema import fitted, pruned
@@ -384,3 +385,14 @@ def test_running_takes_the_permission_to_add_executions() -> None:
     assert "Run now" in runner.get(f"{url}/change/").content.decode()
     assert runner.post(f"{url}/run/").status_code == 302
     assert Execution.objects.count() == 1
+
+
+def test_it_says_that_the_database_is_busy(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def locked(*_: Any, **__: Any) -> None:
+        raise OperationalError("database is locked")
+
+    client.raise_request_exception = False
+    monkeypatch.setattr(Party, "full_clean", locked)
+    page = client.post("/admin/controlplane/party/add/", {"name": "carol"})
+    assert (page.status_code, page.headers["Retry-After"]) == (503, "5")
+    assert "Nothing was changed." in page.content.decode()
