@@ -169,6 +169,27 @@ def test_it_gives_the_intersection_to_one_receiver_alone(site: Site) -> None:
     assert not (site.trial.party_dir("alice") / "outputs/bobs-alone.csv").exists()
 
 
+def test_it_adds_up_under_encryption_and_without_an_spu(site: Site, joined: dict[str, Any]) -> None:
+    columns = {"alice": "mean_area", "bob": "worst_smoothness"}
+    body = psi_documents(
+        task_type="he_sum",
+        data_sources=dict.fromkeys(TWO, "patients_in_common"),
+        outputs={"bob": "sums"},
+        algorithm_params={"he_sum_params": {"columns": columns, "name": "both"}},
+    ) | {
+        "spu_config": {"enable_spu": False},
+        "heu_config": {"sk_keeper": "bob", "he_parameters": {"schema": "ou"}},
+    }
+    done = site.run(body)
+    assert done["status"] == "SUCCESS", done["error"]
+    assert [run["devices"] for run in done["runs"]] == [["heu"], ["heu"]]
+    parts = [rows(site.trial.party_dir(p) / "outputs/patients_in_common.csv") for p in TWO]
+    expected = [float(a[columns["alice"]]) + float(b[columns["bob"]]) for a, b in zip(*parts, strict=True)]
+    sums = [float(r["both"]) for r in rows(site.trial.party_dir("bob") / "outputs/sums.csv")]
+    assert sums == pytest.approx(expected, abs=1e-4)
+    assert not (site.trial.party_dir("alice") / "outputs/sums.csv").exists()
+
+
 @pytest.mark.parametrize(
     ("protocol", "params", "how", "bob"),
     [

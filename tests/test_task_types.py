@@ -34,12 +34,12 @@ def test_it_tells_what_each_parameter_may_be() -> None:
     assert told("psi")["psi_params.protocol"].kind.startswith("one of PROTOCOL_RR22, ")
 
 
-@pytest.mark.parametrize("task_type", ["psi", "lr"])
+@pytest.mark.parametrize("task_type", ["psi", "lr", "he_sum"])
 def test_its_example_is_valid(task_type: str) -> None:
     documents = {
         "sf_init_config": {"parties": ["alice", "bob"]},
         "spu_config": {},
-        "heu_config": {"enable_heu": False},
+        "heu_config": {},
         "task_config": TASK_EXECUTOR_REGISTRY[task_type].example,
     }
     assert validate(documents).task.task_type == task_type

@@ -184,6 +184,9 @@ def _check_logic(
                     Problem(f"{layer}.{switch}", f"task type {task.task_type} needs this device", "set it to true")
                 )
         found += executor.check(params, task, cluster, catalogue)
+        on = {d.name: parsed[layer] for layer, d in DEVICE_REGISTRY.items() if _enabled(layer, parsed.get(layer))}
+        if on.keys() >= set(executor.devices):
+            found += executor.check_devices(params, task, cluster, on)
     return problems + [p.under("task_config") for p in found]
 
 

@@ -101,6 +101,19 @@ def lr() -> Documents:
     }
 
 
+def he_sum() -> Documents:
+    return psi() | {
+        "spu_config": {"enable_spu": False},
+        "heu_config": {},
+        "task_config": {
+            "task_type": "he_sum",
+            "data_sources": {"alice": "people", "bob": "people"},
+            "outputs": {"alice": "sums"},
+            "algorithm_params": {"he_sum_params": {"columns": {"alice": "age", "bob": "number"}}},
+        },
+    }
+
+
 def with_heu() -> Documents:
     return psi() | {"heu_config": {}}
 
@@ -159,4 +172,4 @@ def pseudonyms() -> Documents:
     }
 
 
-BASES = (psi, psi_of_three, psi_of_left_join, lr, with_heu, dispatched, pseudonyms)
+BASES = (psi, psi_of_three, psi_of_left_join, lr, he_sum, with_heu, dispatched, pseudonyms)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from tests.rules.base import TRIAL, Known, Rule, lr, pseudonyms, psi, psi_of_left_join, psi_of_three
+from tests.rules.base import TRIAL, Known, Rule, he_sum, lr, pseudonyms, psi, psi_of_left_join, psi_of_three
 
 PSI = "task_config/algorithm_params/psi_params"
 PSI_PATH = "task_config.algorithm_params.psi_params"
 ML = "task_config/algorithm_params/ml_params"
 ML_PATH = "task_config.algorithm_params.ml_params"
+SUM = "task_config/algorithm_params/he_sum_params/columns"
+SUM_PATH = "task_config.algorithm_params.he_sum_params.columns"
 SOURCES = {"alice": "people", "bob": "people"}
 
 RULES = [
@@ -109,4 +111,15 @@ RULES = [
     ),
     Rule(lr, "task_config/outputs", {"bob": "p"}, {"alice": "p"}, "task_config.outputs.alice",
          "only the label's party can keep the predictions"),
+    # encrypted sums
+    Rule(he_sum, "heu_config/enable_heu", True, False, "heu_config.enable_heu", "he_sum needs this device"),
+    Rule(he_sum, f"{SUM}/bob", "number", ..., f"{SUM_PATH}.bob", "is required; name a column of bob"),
+    Rule(he_sum, f"{SUM}/bob", "age", "agee", f"{SUM_PATH}.bob", "did you mean 'age'?"),
+    Rule(he_sum, f"{SUM}/bob", "age", "note", f"{SUM_PATH}.bob", "should be bool or float or int"),
+    Rule(he_sum, "task_config/data_sources", SOURCES, {"alice": "people"}, "task_config.data_sources.bob",
+         "is required; name a dataset of bob"),
+    Rule(he_sum, "task_config/outputs", {"alice": "sums"}, {}, "task_config.outputs.alice",
+         "alice holds the key: name what it keeps the sums as"),
+    Rule(he_sum, "task_config/outputs", {"alice": "sums"}, {"alice": "sums", "bob": "sums"}, "task_config.outputs.bob",
+         "alice alone decrypts the sums"),
 ]  # fmt: skip

@@ -11,10 +11,12 @@ from typing import Any, ClassVar, Literal, Protocol
 from pydantic import ValidationError
 
 from workers.documents import Document, SFInitConfig, TaskConfig
+from workers.errors import ConfigError
 from workers.problems import DocumentsInvalid, Problem, closest, problems_of
 
 #: Column name to type: ``int``, ``float``, ``str`` or ``bool``.
 Columns = Mapping[str, str]
+NUMERIC = frozenset({"int", "float", "bool"})
 #: How strict the checks of security are; ``trial`` is for trying things out with data that is no secret.
 Security = Literal["production", "trial"]
 
@@ -106,6 +108,16 @@ class BaseTaskExecutor(ABC):
     def check(cls, params: Any, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Problem]:
         """Logic problems, with paths relative to ``task_config``."""
 
+    @classmethod
+    def check_devices(
+        cls, params: Any, task: TaskConfig, cluster: SFInitConfig, devices: Mapping[str, Any]
+    ) -> Iterator[Problem]:
+        """Logic problems between the task and its devices' documents, by short name; paths relative to ``task_config``.
+
+        Asked only where all devices that the task needs are on.
+        """
+        yield from ()
+
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> Any:
         """Typed parameters, checked against this party's own table, before any peer is met.
 
@@ -119,6 +131,24 @@ class BaseTaskExecutor(ABC):
 
         Returns JSON for ``result_metadata``: counts and metrics, never rows.
         """
+
+
+def check_alignment(session: Session, rows: int) -> None:
+    """Reveal to all parties how many rows each has. Raises ConfigError where they cannot be the same rows."""
+    import secretflow as sf
+
+    # Each party's own numbers: a PYU call is carried out at its owner alone, with the owner's arguments
+    mine = (rows, session.input_origin)
+    told = sf.reveal([sf.PYU(party)(lambda said: said)(mine) for party in session.parties])
+    found = {party: n for party, (n, _) in zip(session.parties, told, strict=True)}
+    if len(set(found.values())) > 1:
+        counts = ", ".join(f"{party} has {n}" for party, n in found.items())
+        raise ConfigError(f"the parties' rows do not line up: {counts}; intersect the tables with a PSI first")
+    if len({origin for _, origin in told if origin}) > 1:
+        raise ConfigError(
+            "the parties' inputs are outputs of different executions, so their rows do not line up; "
+            "run the PSI again at all parties"
+        )
 
 
 def check_columns(

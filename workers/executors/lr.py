@@ -10,11 +10,16 @@ from pydantic import Field
 
 from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
 from workers.errors import ConfigError
-from workers.executors.base import BaseTaskExecutor, Catalogue, check_columns, check_parties
+from workers.executors.base import (
+    NUMERIC,
+    BaseTaskExecutor,
+    Catalogue,
+    check_alignment,
+    check_columns,
+    check_parties,
+)
 from workers.problems import Problem
 from workers.tables import read_columns
-
-NUMERIC = frozenset({"int", "float", "bool"})
 
 
 class Label(Document):
@@ -153,7 +158,7 @@ class LogisticRegressionExecutor(BaseTaskExecutor):
         pyu = {p: sf.PYU(p) for p in session.parties}
         # In production mode each line below runs at every party, but a PYU call only at its owner,
         # with the owner's own arguments: the arrays of this party never travel with the call.
-        self._check_alignment(sf.reveal([pyu[p](lambda r: r)((prepared.rows, session.input_origin)) for p in pyu]))
+        check_alignment(session, prepared.rows)
         x = FedNdarray(
             partitions={pyu[p]: pyu[p](lambda a: a)(prepared.features) for p in params.features},
             partition_way=PartitionWay.VERTICAL,
@@ -194,18 +199,6 @@ class LogisticRegressionExecutor(BaseTaskExecutor):
             "features": {p: len(columns) for p, columns in params.features.items()},
             "metrics": metrics,
         }
-
-    def _check_alignment(self, tables: list[tuple[int, str | None]]) -> None:
-        rows = {p: n for p, (n, _) in zip(self.session.parties, tables, strict=True)}
-        if len(set(rows.values())) > 1:
-            found = ", ".join(f"{p} has {n}" for p, n in rows.items())
-            raise ConfigError(f"the parties' rows do not line up: {found}; intersect the tables with a PSI first")
-        origins = {origin for _, origin in tables if origin}
-        if len(origins) > 1:
-            raise ConfigError(
-                "the parties' inputs are outputs of different executions, so their rows do not line up; "
-                "run the PSI again at all parties"
-            )
 
 
 def _evaluate(label: Any, prediction: Any, logistic: bool) -> dict[str, float]:
