@@ -27,12 +27,6 @@ from workers.documents import TaskConfig
 from workers.executors import TASK_EXECUTOR_REGISTRY
 from workers.validation import model_of
 
-#: Filled in at dispatch, or not offered (yet).
-HIDDEN = {
-    "sf_init_config": ("self_party", "cluster", "job_name", "mode", "address"),
-    "spu_config": ("nodes",),
-}
-
 
 def all_parties() -> list[str]:
     return list(Party.objects.values_list("name", flat=True))
@@ -45,7 +39,7 @@ class ConfigurationForm(DocumentForm):
         return str(model.layer)
 
     def make_schema(self) -> Schema:
-        return form_schema(model_of(self.layer), Offer(all_parties()), hidden=HIDDEN.get(self.layer, ()))
+        return form_schema(model_of(self.layer), Offer(all_parties()))
 
 
 class DeviceConfigForm(ConfigurationForm):

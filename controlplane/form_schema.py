@@ -32,7 +32,7 @@ class Offer:
 
 
 def form_schema(model: type[BaseModel], offer: Offer, *, hidden: Sequence[str] = ()) -> Schema:
-    """The form of a document. ``hidden``: keys that are filled in later or not offered."""
+    """The form of a document, without the fields that are IN_NO_FORM; ``hidden``: keys that have a place elsewhere."""
     schema = model.model_json_schema()
     builder = _Builder(schema.pop("$defs", {}), offer)
     schema["properties"] = {k: v for k, v in schema["properties"].items() if k not in hidden}
@@ -78,7 +78,7 @@ class _Builder:
     def _object(self, made: Schema, schema: Schema, key: str, optional: bool, party: str | None) -> Schema:
         made.pop("default", None)
         if "properties" in schema:
-            shown = {k: v for k, v in schema["properties"].items() if not _is_settled(v)}
+            shown = {k: v for k, v in schema["properties"].items() if not _is_settled(v) and v.get("x-form", True)}
             made["properties"] = {
                 name: self.convert(entry, key=name, optional=optional, party=party) for name, entry in shown.items()
             }
@@ -126,9 +126,27 @@ class _Builder:
         return made
 
     def _integer(self, made: Schema, schema: Schema, key: str, optional: bool, party: str | None) -> Schema:
-        return made | {k: schema[k] for k in ("minimum", "maximum") if k in schema} | _placeholder(optional)
+        made |= {k: schema[k] for k in ("minimum", "maximum") if k in schema} | _placeholder(optional)
+        if allowed := bounds_of(schema):
+            made["help_text"] = " ".join(filter(None, (made.get("help_text"), f"{allowed[0].upper()}{allowed[1:]}.")))
+        return made
 
     _number = _integer
+
+
+def bounds_of(schema: Mapping[str, Any]) -> str:
+    """What a number may be, in words: ``from 1 to 1000``; empty where it may be any."""
+
+    def bound(inclusive: str, exclusive: str, word: str, other: str) -> str:
+        value = schema.get(inclusive, schema.get(exclusive))
+        if value is None:
+            return ""
+        number = str(int(value)) if value == int(value) else str(value)
+        return f"{word if inclusive in schema else other} {number}"
+
+    low = bound("minimum", "exclusiveMinimum", "from", "above")
+    high = bound("maximum", "exclusiveMaximum", "to", "below")
+    return " ".join(filter(None, (low, high)))
 
 
 def label(key: str) -> str:

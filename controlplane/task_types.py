@@ -13,6 +13,7 @@ from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from controlplane.form_schema import bounds_of
 from workers.documents import PARTY_NAME
 from workers.executors import TASK_EXECUTOR_REGISTRY
 from workers.executors.base import BaseTaskExecutor
@@ -76,19 +77,7 @@ def _kind(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
             return "true or false"
         case kind:
             name = "whole number" if kind == "integer" else "number"
-            low = _bound(schema, "minimum", "exclusiveMinimum", "from", "above")
-            high = _bound(schema, "maximum", "exclusiveMaximum", "to", "below")
-            return " ".join(filter(None, (name, low, high)))
-
-
-def _bound(schema: Mapping[str, Any], inclusive: str, exclusive: str, word: str, other: str) -> str:
-    if inclusive in schema:
-        return f"{word} {_number(schema[inclusive])}"
-    return f"{other} {_number(schema[exclusive])}" if exclusive in schema else ""
-
-
-def _number(value: float) -> str:
-    return str(int(value)) if value == int(value) else str(value)
+            return " ".join(filter(None, (name, bounds_of(schema))))
 
 
 class TaskTypeSerializer(serializers.Serializer[Any]):

@@ -27,6 +27,10 @@ ColumnName = Annotated[
 ]
 
 
+#: Of a field that no form asks for: it is filled in at dispatch, or a value for it is refused.
+IN_NO_FORM: dict[str, Any] = {"x-form": False}
+
+
 def _host_port(value: str) -> str:
     match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})", value)
     if not match or not 0 < int(match[2]) < 65536:
@@ -144,12 +148,18 @@ class SFInitConfig(Document):
         max_length=32,
         description="The parties, in order; the first keeps the HEU's key unless its document says who.",
     )
-    self_party: PartyName | None = Field(default=None, description="Filled in for each party at dispatch.")
+    self_party: PartyName | None = Field(
+        default=None, description="Filled in for each party at dispatch.", json_schema_extra=IN_NO_FORM
+    )
     cluster: dict[PartyName, PartyAddress] = Field(
-        default_factory=dict, description="Each party's address; filled in with leased ports at dispatch."
+        default_factory=dict,
+        description="Each party's address; filled in with leased ports at dispatch.",
+        json_schema_extra=IN_NO_FORM,
     )
     mode: Literal["production", "debug"] = Field(
-        default="production", description="production: one process per party, over the network."
+        default="production",
+        description="production: one process per party, over the network. debug is not offered yet.",
+        json_schema_extra=IN_NO_FORM,
     )
     cross_silo_comm_backend: Literal["brpc_link", "grpc"] = Field(
         default="brpc_link", description="Transport between the parties' Python sides."
@@ -160,12 +170,17 @@ class SFInitConfig(Document):
     )
     tls_config: TLSConfig | None = Field(default=None, description="TLS between the parties; cleartext if left out.")
     job_name: str | None = Field(
-        default=None, max_length=100, description="The execution's id and attempt; filled in at dispatch."
+        default=None,
+        max_length=100,
+        description="The execution's id and attempt; filled in at dispatch.",
+        json_schema_extra=IN_NO_FORM,
     )
     logging_level: Literal["debug", "info", "warning", "error", "critical"] = Field(
         default="warning", description="SecretFlow's log level on the party hosts."
     )
-    address: str | None = Field(default=None, description="A Ray cluster inside the party: not offered yet.")
+    address: str | None = Field(
+        default=None, description="A Ray cluster inside the party: not offered yet.", json_schema_extra=IN_NO_FORM
+    )
 
     @property
     def uses_tls(self) -> bool:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from workers.devices.base import Device
-from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
+from workers.documents import IN_NO_FORM, ColumnName, Document, PartyName, SFInitConfig, TaskConfig
 from workers.endpoints import split
 from workers.executors.base import BaseTaskExecutor, Catalogue, check_columns, check_parties
 from workers.problems import Problem
@@ -37,7 +37,9 @@ class HSMConfig(Document):
     length: int = Field(default=16, ge=8, le=64, description="Characters of a pseudonym.")
     token: Secret = Field(description="Key that all parties use.")
     pins: dict[PartyName, Secret] = Field(default_factory=dict, description="Each party's own PIN, for it alone.")
-    endpoints: list[HSMEndpoint] = Field(default_factory=list, description="Filled in at dispatch.")
+    endpoints: list[HSMEndpoint] = Field(
+        default_factory=list, description="Filled in at dispatch.", json_schema_extra=IN_NO_FORM
+    )
 
 
 class LiveHSM:

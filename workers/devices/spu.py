@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from workers.devices.base import Device
-from workers.documents import BrpcLinkOptions, Document, PartyName, SFInitConfig, _host_port
+from workers.documents import IN_NO_FORM, BrpcLinkOptions, Document, PartyName, SFInitConfig, _host_port
 from workers.problems import Problem
 
 #: Protocol to (fewest, most) parties; measured, 3-facts.md section 2. CHEETAH with three is not refused
@@ -67,7 +67,9 @@ class RuntimeConfig(Document):
     sigmoid_mode: Literal["SIGMOID_DEFAULT", "SIGMOID_MM1", "SIGMOID_SEG3", "SIGMOID_REAL"] | None = Field(
         default=None, description="SIGMOID_REAL alone: this SPU ignores the others. Task types have their own."
     )
-    sine_cosine_iters: int | None = Field(default=None, ge=1, le=100, description="Not offered: this SPU ignores it.")
+    sine_cosine_iters: int | None = Field(
+        default=None, ge=1, le=100, description="Not offered: this SPU ignores it.", json_schema_extra=IN_NO_FORM
+    )
     sort_method: Literal["SORT_DEFAULT", "SORT_RADIX", "SORT_QUICK", "SORT_NETWORK"] | None = Field(
         default=None, description="The best that the protocol offers if left out; REF2K and SECURENN have SORT_NETWORK."
     )
@@ -91,7 +93,9 @@ class SPUConfig(Document):
 
     enable_spu: bool = Field(default=True, description="Off: nothing of the SPU is imported or started.")
     nodes: list[SPUNode] = Field(
-        default_factory=list, description="Filled in at dispatch: one node per party, with leased ports."
+        default_factory=list,
+        description="Filled in at dispatch: one node per party, with leased ports.",
+        json_schema_extra=IN_NO_FORM,
     )
     runtime_config: RuntimeConfig = Field(default_factory=RuntimeConfig)
     link_desc: LinkDesc = Field(default_factory=LinkDesc)

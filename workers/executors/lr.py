@@ -28,13 +28,27 @@ class Label(Document):
 
 
 class TrainingParams(Document):
-    epochs: int = Field(default=5, ge=1, le=1000, description="Passes over the rows.")
-    batch_size: int = Field(default=1024, ge=1, le=2**20, description="Rows per step.")
-    learning_rate: float = Field(default=0.1, gt=0, le=100, description="Step width.")
+    epochs: int = Field(
+        default=5, ge=1, le=1000, description="Passes over the rows; time grows with them. 3 to 10 mostly suffice."
+    )
+    batch_size: int = Field(
+        default=1024,
+        ge=1,
+        le=2**20,
+        description="Rows per step: larger ones are faster and need a larger learning rate.",
+    )
+    learning_rate: float = Field(
+        default=0.1,
+        gt=0,
+        le=100,
+        description="Step width; 0.1 to 0.5 suits standardised columns, 0.02 linear regression.",
+    )
     sig_type: Literal["real", "t1", "t3", "t5", "df", "sr", "mix"] = Field(
         default="t1", description="Approximation of the sigmoid, for logistic regression; t1 is the fastest."
     )
-    penalty: Literal["None", "l2"] = Field(default="None", description="Regularisation.")
+    penalty: Literal["None", "l2"] = Field(
+        default="None", description="Regularisation: l2 keeps weights small, against overfitting."
+    )
     l2_norm: float = Field(default=0.5, gt=0, le=1000, description="Weight of the l2 penalty, if that is chosen.")
 
 
@@ -43,7 +57,10 @@ class MLParams(Document):
 
     features: dict[PartyName, list[ColumnName]] = Field(min_length=1, description="For each party its feature columns.")
     label: Label
-    model_type: Literal["logistic_regression", "linear_regression"] = "logistic_regression"
+    model_type: Literal["logistic_regression", "linear_regression"] = Field(
+        default="logistic_regression",
+        description="logistic_regression for a label of 0 and 1, linear_regression for a number.",
+    )
     standardize: bool = Field(
         default=True, description="Each party scales its own columns to mean 0 and deviation 1 first; SGD needs that."
     )
