@@ -23,7 +23,6 @@ from tests.stack import DIRECTORY
 
 pytestmark = [pytest.mark.browser, pytest.mark.pipeline, needs_chromium]
 
-LOGIN = "/admin/login/"
 LIMIT = 30.0
 #: Whatever is protected by what uses it comes after it.
 REGISTERED = ("tasks", "spu-configs", "heu-configs", "cluster-configs", "datasets", "parties")
