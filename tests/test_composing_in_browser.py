@@ -157,7 +157,12 @@ def configure_cluster_and_devices(page: Page) -> None:
     save(page)
     page.goto("/admin/controlplane/spuconfig/add/")
     page.fill("[name=name]", "semi2k")
-    row(page, "FXP fraction bits").locator("input").fill("18")
+    page.locator("button", has_text="more settings").click()
+    bits = row(page, "FXP fraction bits")
+    bits.locator("input").fill("64")
+    save(page)
+    expect(error_in(bits)).to_contain_text("less than or equal to 63")
+    bits.locator("input").fill("18")
     save(page)
     page.click("#result_list tbody a:text-is('semi2k')")
     show(page, "JSON")
@@ -174,7 +179,7 @@ def compose_the_task(page: Page) -> None:
     row(group(page, "Outputs"), "alice").locator("input").fill("breast_cancer")
     keys = group(page, "Input keys")
     choose(group(keys, "alice"), "uid")
-    choose(group(keys, "bob"), "uid")
+    choose(group(keys, "bob"), "malignant")
     choose(group(page, "Receivers"), "alice", "bob")
     save(page)
     sources, outputs = group(page, "Data sources"), group(page, "Outputs")
@@ -192,6 +197,10 @@ def compose_the_task(page: Page) -> None:
     save(page)
     expect(errors_at(page, "priority")).to_contain_text("32767")
     page.fill("[name=priority]", "3")
+    save(page)
+    expect(error_in(group(keys, "alice"))).to_contain_text("is of type str, bob's is int")
+    group(keys, "bob").get_by_title("Remove").click()
+    choose(group(keys, "bob"), "uid")
 
 
 def save_only_what_is_a_valid_document(page: Page) -> None:

@@ -116,6 +116,37 @@ def test_looking_at_a_document_and_saving_it_changes_nothing(page: Page) -> None
     assert config.document == document
 
 
+def test_what_nobody_has_set_is_folded_away_and_says_what_holds(page: Page) -> None:
+    make_parties()
+    page.goto("/admin/controlplane/spuconfig/add/")
+    page.fill("[name=name]", "precise")
+    expect(row(page, "Protocol")).to_be_visible()
+    bits, sort = row(page, "FXP fraction bits"), row(page, "Sort method").locator("select")
+    expect(bits).to_be_hidden()
+    expect(row(page, "Connect retry times")).to_be_hidden()
+    page.locator("button", has_text="more settings").click()
+    bits.locator("input").fill("18")
+    expect(sort.locator("option:checked")).to_have_text("(default)")
+    sort.select_option("SORT_NETWORK")
+    sort.select_option(label="(default)")
+    save(page)
+    document = SPUConfig.objects.get().document
+    assert document["runtime_config"] == {"protocol": "SEMI2K", "field": "FM128", "fxp_fraction_bits": 18}
+    page.goto(f"/admin/controlplane/spuconfig/{SPUConfig.objects.get().pk}/change/")
+    expect(bits).to_be_visible()
+    expect(sort).to_be_hidden()
+    group(page, "Link desc").locator(".rjf-collapse-button").click()
+    connection = row(page, "BRPC channel connection type").locator("select")
+    expect(connection.locator("option:checked")).to_have_text("(default)")
+
+
+def test_a_secret_is_not_shown_while_it_is_typed(page: Page) -> None:
+    make_parties()
+    page.goto("/admin/controlplane/deviceconfig/add/")
+    for secret in (row(page, "Token"), row(group(page, "Pins"), "alice")):
+        expect(secret.locator("input")).to_have_attribute("type", "password")
+
+
 def test_a_running_execution_refreshes_itself_until_it_has_ended(page: Page) -> None:
     task = make_task()
     execution = Execution.objects.submit(task.documents(), task=task)
