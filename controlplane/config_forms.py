@@ -216,7 +216,8 @@ for _layer in further_layers():
     TaskForm.base_fields[_layer] = TaskForm.declared_fields[_layer] = forms.ModelChoiceField(
         DeviceConfig.objects.filter(layer=_layer),
         required=False,
-        label=label(_layer),
+        label=label(_layer.removesuffix("_config")),
+        help_text="Needed by task types that compute on it.",
         widget=UnfoldAdminSelectWidget,
         empty_label="off",
     )

@@ -12,11 +12,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from workers.devices import DEVICE_REGISTRY
 from workers.documents import PARTY_NAME
 
 Schema = dict[str, Any]
 
-ACRONYMS = {"spu", "tls", "heu", "fxp", "psi", "ecdh", "http", "sf", "ml", "he"}
+DEVICES = {layer.removesuffix("_config") for layer in DEVICE_REGISTRY}
+ACRONYMS = {"tls", "fxp", "psi", "ecdh", "http", "sf", "ml", "he", "sk", "msb", "brpc", *DEVICES}
 DEFAULT = {"title": "(default)", "value": ""}
 
 

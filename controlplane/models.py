@@ -72,7 +72,7 @@ class Party(Versioned):
                 PARTY_NAME.replace("$", r"\Z"), "Use a-z, 0-9, _ and -, beginning with a letter, such as alice."
             )
         ],
-        help_text="Short name: its workers start as `manage.py rqworker <name>`.",
+        help_text="Short name, such as alice: its workers then start as `manage.py rqworker alice`.",
     )
     description = models.CharField(max_length=200, blank=True)
     address = models.CharField(
@@ -87,9 +87,14 @@ class Party(Versioned):
     port_first = models.PositiveIntegerField(
         "first port",
         validators=[MinValueValidator(1024), MaxValueValidator(65535)],
-        help_text="Ports are leased to executions from this range; open it to the other parties.",
+        help_text="Ports are leased to executions from this range; open it to the other parties. From 1024 to 65535.",
     )
-    port_last = models.PositiveIntegerField("last port", validators=[MinValueValidator(1024), MaxValueValidator(65535)])
+    port_last = models.PositiveIntegerField(
+        "last port",
+        validators=[MinValueValidator(1024), MaxValueValidator(65535)],
+        help_text="An execution takes a port for the cluster and one for the SPU while it runs: twenty are enough for "
+        "ten at once. Up to 65535.",
+    )
     public_key = models.CharField(
         max_length=100,
         blank=True,

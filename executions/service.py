@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from http import HTTPStatus
 from typing import Any
 
 ENDED = {"SUCCESS", "FAILURE", "CANCELLED"}
@@ -19,7 +20,7 @@ class Service:
         self.url, self.token = url, token
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """The answer's JSON. Raises ServiceError."""
+        """The answer's JSON; None where it has none, as after a DELETE. Raises ServiceError."""
         request = urllib.request.Request(  # noqa: S310  the address is our own site's
             path if path.startswith("http") else self.url + path,
             method=method,
@@ -28,7 +29,7 @@ class Service:
         )
         try:
             with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
-                return json.load(answer)
+                return None if answer.status == HTTPStatus.NO_CONTENT else json.load(answer)
         except urllib.error.HTTPError as error:
             raise ServiceError(f"{method} {path} was answered {error.code}: {error.read().decode()[:2000]}") from None
         except OSError as error:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
 from tests.rules.base import changed, problems, psi
+from workers.executors import TASK_EXECUTOR_REGISTRY
+from workers.validation import layers, model_of
 
 PSI = "task_config/algorithm_params/psi_params"
 PSI_PATH = "task_config.algorithm_params.psi_params"
@@ -31,3 +38,27 @@ def test_it_never_repeats_a_value_it_refuses() -> None:
         found = problems(changed(psi(), path, secret + " "))
         assert found
         assert secret not in str(found)
+
+
+def test_every_field_says_what_it_is_for() -> None:
+    """Forms, the API's reference and the list of task types say nothing else."""
+    models = {layer: model_of(layer) for layer in layers()}
+    models |= {name: executor.Params for name, executor in TASK_EXECUTOR_REGISTRY.items()}
+    fields = {path: text for name, model in models.items() for path, text in descriptions(model, name)}
+    assert len(fields) > 60
+    assert [path for path, text in fields.items() if not text.endswith(".")] == []
+
+
+def descriptions(model: type[BaseModel], path: str) -> Iterator[tuple[str, str]]:
+    """Each field's path and description, those of the models within it included."""
+    for name, field in model.model_fields.items():
+        yield f"{path}.{name}", field.description or ""
+        for inner in models_in(field.annotation):
+            yield from descriptions(inner, f"{path}.{name}")
+
+
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from models_in(part)

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from controlplane.models import ClusterConfig, Dataset, Party, SPUConfig, Task
 from executions.models import Execution, PartyRun, StateChange
 from executions.states import Status, transition
-from tests.composed import PSI, make_parties, make_task
+from tests.browser import group, needs_chromium, row, save, started_chromium, watched_page
+from tests.composed import make_parties, make_task
 
-CHROMIUM = Path("/usr/bin/chromium")
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium: apt-get install chromium"),
+    needs_chromium,
     # each test commits, for the server is another thread
     pytest.mark.django_db(transaction=True),
 ]
@@ -28,54 +27,19 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
+    with started_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
-def problems() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def page(chromium: Browser, live_server: Any, problems: list[str]) -> Iterator[Page]:
-    """A page logged in as a superuser. Script errors and requests to other hosts fail the test."""
+def page(chromium: Browser, live_server: Any) -> Iterator[Page]:
+    """Logged in as a superuser."""
     client = Client()
     client.force_login(User.objects.create_superuser("root"))
-    context = chromium.new_context(base_url=live_server.url)
     session = client.cookies["sessionid"].value
-    context.add_cookies([{"name": "sessionid", "value": session, "url": live_server.url}])
-    page = context.new_page()
-    page.set_default_timeout(10_000)
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("request", lambda r: None if r.url.startswith((live_server.url, "data:")) else problems.append(r.url))
-    page.on("response", lambda r: problems.append(f"{r.status} {r.url}") if r.status >= 400 else None)
-    yield page
-    context.close()
-    assert problems == []
-
-
-def row(within: Page | Locator, label: str) -> Locator:
-    """A field of the document's form by its label."""
-    page = within.page if isinstance(within, Locator) else within
-    return within.locator(".rjf-form-row", has=page.locator(f'label:text-is("{label}")')).first
-
-
-def group(within: Page | Locator, title: str) -> Locator:
-    """The innermost group with this title."""
-    page = within.page if isinstance(within, Locator) else within
-    heading = page.locator(f'.rjf-form-group-title:has-text("{title}")')
-    return within.locator(".rjf-form-group-inner", has=heading).last
-
-
-def choose(box: Locator, *names: str) -> None:
-    """Tick names in a choice box, in this order."""
-    box.locator(".rjf-multiselect-field-input").click()
-    for name in names:
-        box.locator(".rjf-multiselect-field-option", has_text=name).locator("input").check()
-    box.page.mouse.click(2, 2)
+    with watched_page(chromium, live_server.url) as page:
+        page.context.add_cookies([{"name": "sessionid", "value": session, "url": live_server.url}])
+        yield page
 
 
 #: A text's contrast, and how light its ground is.
@@ -100,69 +64,16 @@ def contrast_of(text: Locator) -> float:
     return float(text.evaluate(RATIO)[0])
 
 
-def save(page: Page) -> None:
-    with page.expect_navigation():
-        page.click("button[name=_save]")
-
-
-def test_it_composes_and_starts_a_psi_by_hand(page: Page, live_server: Any) -> None:
-    page.goto("/admin/")
-    expect(page.get_by_text("Getting to a first run")).to_be_visible()
-    for index, (name, dataset, key) in enumerate((("alice", "customers", "uid"), ("bob", "clients", "user_id"))):
-        page.goto("/admin/controlplane/party/add/")
-        page.fill("[name=name]", name)
-        page.fill("[name=address]", "127.0.0.1")
-        page.fill("[name=port_first]", str(20000 + 100 * index))
-        page.fill("[name=port_last]", str(20099 + 100 * index))
-        save(page)
-        page.goto("/admin/controlplane/dataset/add/")
-        page.select_option("[name=party]", label=name)
-        page.fill("[name=name]", dataset)
-        row(page, "Column").locator("input").fill(key)
-        page.locator(".rjf-check-input input").first.check()
-        save(page)
-    assert Dataset.objects.get(name="clients").columns == {"user_id": "str"}
-    assert Dataset.objects.get(name="clients").key_columns == ["user_id"]
-
-    page.goto("/admin/controlplane/clusterconfig/add/")
-    page.fill("[name=name]", "both")
-    choose(group(page, "Parties"), "bob", "alice")
+def test_columns_of_a_dataset_are_rows_to_type(page: Page) -> None:
+    Party.objects.create(name="alice", address="127.0.0.1", port_first=20000, port_last=20099)
+    page.goto("/admin/controlplane/dataset/add/")
+    page.select_option("[name=party]", label="alice")
+    page.fill("[name=name]", "customers")
+    row(page, "Column").locator("input").fill("uid")
+    page.locator(".rjf-check-input input").first.check()
     save(page)
-    assert ClusterConfig.objects.get().document["parties"] == ["bob", "alice"]
-
-    page.goto("/admin/controlplane/spuconfig/add/")
-    page.fill("[name=name]", "semi2k")
-    row(page, "FXP fraction bits").locator("input").fill("18")
-    save(page)
-    # what was left empty is left out
-    assert SPUConfig.objects.get().document == {
-        "enable_spu": True,
-        "runtime_config": {"protocol": "SEMI2K", "field": "FM128", "fxp_fraction_bits": 18},
-    }
-
-    page.goto("/admin/controlplane/task/add/")
-    page.fill("[name=name]", "psi")
-    page.select_option("[name=spu]", label="semi2k")
-    sources, outputs = group(page, "Data sources"), group(page, "Outputs")
-    for name, dataset in (("alice", "customers"), ("bob", "clients")):
-        row(sources, name).locator("select").select_option(dataset)
-        row(outputs, name).locator("input").fill("common")
-    keys = group(page, "Input keys")
-    choose(group(keys, "alice"), "uid")
-    choose(group(keys, "bob"), "user_id")
-    choose(group(page, "Receivers"), "alice", "bob")
-    save(page)
-    task = Task.objects.get()
-    params = PSI["algorithm_params"]["psi_params"] | {"protocol": "PROTOCOL_RR22"}
-    assert task.document == PSI | {"algorithm_params": {"psi_params": params}}
-
-    page.goto(f"/admin/controlplane/task/{task.pk}/change/")
-    page.click("text=Run now")
-    page.click("button:has-text('Run now')")
-    page.wait_for_url("**/executions/execution/*/change/")
-    execution = Execution.objects.get()
-    assert execution.task == task
-    expect(page.locator(".cp-head .cp-badge")).to_have_text("queued")
+    dataset = Dataset.objects.get()
+    assert (dataset.columns, dataset.key_columns) == ({"uid": "str"}, ["uid"])
 
 
 def test_it_changes_the_form_with_the_task_type_and_keeps_what_was_entered(page: Page) -> None:
@@ -203,6 +114,37 @@ def test_looking_at_a_document_and_saving_it_changes_nothing(page: Page) -> None
     save(page)
     config.refresh_from_db()
     assert config.document == document
+
+
+def test_what_nobody_has_set_is_folded_away_and_says_what_holds(page: Page) -> None:
+    make_parties()
+    page.goto("/admin/controlplane/spuconfig/add/")
+    page.fill("[name=name]", "precise")
+    expect(row(page, "Protocol")).to_be_visible()
+    bits, sort = row(page, "FXP fraction bits"), row(page, "Sort method").locator("select")
+    expect(bits).to_be_hidden()
+    expect(row(page, "Connect retry times")).to_be_hidden()
+    page.locator("button", has_text="more settings").click()
+    bits.locator("input").fill("18")
+    expect(sort.locator("option:checked")).to_have_text("(default)")
+    sort.select_option("SORT_NETWORK")
+    sort.select_option(label="(default)")
+    save(page)
+    document = SPUConfig.objects.get().document
+    assert document["runtime_config"] == {"protocol": "SEMI2K", "field": "FM128", "fxp_fraction_bits": 18}
+    page.goto(f"/admin/controlplane/spuconfig/{SPUConfig.objects.get().pk}/change/")
+    expect(bits).to_be_visible()
+    expect(sort).to_be_hidden()
+    group(page, "Link desc").locator(".rjf-collapse-button").click()
+    connection = row(page, "BRPC channel connection type").locator("select")
+    expect(connection.locator("option:checked")).to_have_text("(default)")
+
+
+def test_a_secret_is_not_shown_while_it_is_typed(page: Page) -> None:
+    make_parties()
+    page.goto("/admin/controlplane/deviceconfig/add/")
+    for secret in (row(page, "Token"), row(group(page, "Pins"), "alice")):
+        expect(secret.locator("input")).to_have_attribute("type", "password")
 
 
 def test_a_running_execution_refreshes_itself_until_it_has_ended(page: Page) -> None:

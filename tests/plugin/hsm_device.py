@@ -25,8 +25,8 @@ from workers.secrets import Secret
 
 
 class HSMEndpoint(Document):
-    party: PartyName
-    address: str
+    party: PartyName = Field(description="Whose endpoint it is.")
+    address: str = Field(description="host:port that it listens on.")
 
 
 class HSMConfig(Document):

@@ -29,14 +29,14 @@ class KeyGeneration(Document):
 
 
 class KeyPair(Document):
-    generate: KeyGeneration = Field(default_factory=KeyGeneration)
+    generate: KeyGeneration = Field(default_factory=KeyGeneration, description="How the keys are made, for each run.")
 
 
 class HEParameters(Document):
     schema_: Literal["paillier", "zpaillier", "fpaillier", "ou", "dgk", "elgamal"] = Field(
         default="paillier", alias="schema", description="Encryption scheme: ou is the fastest, paillier the best known."
     )
-    key_pair: KeyPair = Field(default_factory=KeyPair)
+    key_pair: KeyPair = Field(default_factory=KeyPair, description="The keeper's secret and public key.")
 
     @field_validator("schema_", mode="before")
     @classmethod
@@ -60,7 +60,7 @@ class Encoding(Document):
     encoder: Literal["IntegerEncoder", "FloatEncoder", "BigintEncoder"] = Field(
         default="FloatEncoder", description="IntegerEncoder and BigintEncoder are for whole numbers, DT_I32 or DT_I64."
     )
-    encoder_args: EncoderArguments = Field(default_factory=EncoderArguments)
+    encoder_args: EncoderArguments = Field(default_factory=EncoderArguments, description="Of the encoder.")
 
 
 class HEUConfig(Document):
@@ -73,9 +73,13 @@ class HEUConfig(Document):
     evaluators: list[PartyName] = Field(
         default_factory=list, description="Parties that compute on ciphertexts; all others if left out."
     )
-    mode: Literal["PHEU"] = "PHEU"
-    he_parameters: HEParameters = Field(default_factory=HEParameters)
-    encoding: Encoding | None = None
+    mode: Literal["PHEU"] = Field(default="PHEU", description="PHEU alone: it adds ciphertexts.")
+    he_parameters: HEParameters = Field(
+        default_factory=HEParameters, description="Encryption scheme and length of the key: a longer one is slower."
+    )
+    encoding: Encoding | None = Field(
+        default=None, description="How numbers become the whole numbers that are encrypted; fits DT_F32 if left out."
+    )
 
 
 class HEU(Device):

@@ -29,7 +29,7 @@ SORT_NETWORK_ALONE = ("REF2K", "SECURENN")
 
 
 class SPUNode(Document):
-    party: PartyName
+    party: PartyName = Field(description="Whose node it is.")
     address: str = Field(description="host:port at which the other parties reach this party's SPU link.")
     listen_address: str | None = Field(default=None, description="host:port to listen on; the address if left out.")
 
@@ -54,16 +54,25 @@ class RuntimeConfig(Document):
     fxp_fraction_bits: int | None = Field(
         default=None, ge=1, le=63, description="Fraction bits of fixed-point numbers; chosen by the field if left out."
     )
-    fxp_div_goldschmidt_iters: int | None = Field(default=None, ge=1, le=100, description="Of a division; 2.")
+    fxp_div_goldschmidt_iters: int | None = Field(
+        default=None,
+        ge=1,
+        le=100,
+        description="Iterations of a division; more are slower and more precise; 2 if left out.",
+    )
     fxp_exp_mode: Literal["EXP_DEFAULT", "EXP_PADE", "EXP_TAYLOR"] | None = Field(
         default=None, description="How exponentials are approximated; EXP_TAYLOR if left out."
     )
-    fxp_exp_iters: int | None = Field(default=None, ge=1, le=100, description="For EXP_TAYLOR; 8.")
+    fxp_exp_iters: int | None = Field(
+        default=None, ge=1, le=100, description="Iterations of EXP_TAYLOR; 8 if left out."
+    )
     fxp_log_mode: Literal["LOG_DEFAULT", "LOG_PADE", "LOG_NEWTON", "LOG_MINMAX"] | None = Field(
         default=None, description="How logarithms are approximated; LOG_MINMAX if left out."
     )
-    fxp_log_iters: int | None = Field(default=None, ge=1, le=100, description="For LOG_NEWTON; 3.")
-    fxp_log_orders: int | None = Field(default=None, ge=1, le=100, description="For LOG_NEWTON; 8.")
+    fxp_log_iters: int | None = Field(
+        default=None, ge=1, le=100, description="Iterations of LOG_NEWTON; 3 if left out."
+    )
+    fxp_log_orders: int | None = Field(default=None, ge=1, le=100, description="Orders of LOG_NEWTON; 8 if left out.")
     sigmoid_mode: Literal["SIGMOID_DEFAULT", "SIGMOID_MM1", "SIGMOID_SEG3", "SIGMOID_REAL"] | None = Field(
         default=None, description="SIGMOID_REAL alone: this SPU ignores the others. Task types have their own."
     )
@@ -73,15 +82,25 @@ class RuntimeConfig(Document):
     sort_method: Literal["SORT_DEFAULT", "SORT_RADIX", "SORT_QUICK", "SORT_NETWORK"] | None = Field(
         default=None, description="The best that the protocol offers if left out; REF2K and SECURENN have SORT_NETWORK."
     )
-    quick_sort_threshold: int | None = Field(default=None, ge=1, le=2**31 - 1, description="For SORT_QUICK; 32.")
+    quick_sort_threshold: int | None = Field(
+        default=None, ge=1, le=2**31 - 1, description="For SORT_QUICK; 32 if left out."
+    )
     beaver_type: Literal["TrustedFirstParty", "TrustedThirdParty", "MultiParty"] | None = Field(
         default=None,
         description="SEMI2K only, and TrustedFirstParty alone: the first party by name makes the random triples.",
     )
-    trunc_allow_msb_error: bool | None = Field(default=None, description="SEMI2K only: faster, rarely very wrong.")
-    enable_lower_accuracy_rsqrt: bool | None = Field(default=None, description="Faster 1/sqrt(x).")
-    share_max_chunk_size: int | None = Field(default=None, ge=1024, le=2**31 - 1, description="Bytes; 128 MiB.")
-    max_concurrency: int | None = Field(default=None, ge=1, le=1024, description="Threads; all processors if left out.")
+    trunc_allow_msb_error: bool | None = Field(
+        default=None, description="SEMI2K only. true: truncation is faster, and rarely very wrong; false if left out."
+    )
+    enable_lower_accuracy_rsqrt: bool | None = Field(
+        default=None, description="true: 1/sqrt(x) is faster and less precise; false if left out."
+    )
+    share_max_chunk_size: int | None = Field(
+        default=None, ge=1024, le=2**31 - 1, description="Most bytes of shares in one message; 128 MiB if left out."
+    )
+    max_concurrency: int | None = Field(
+        default=None, ge=1, le=1024, description="Threads at each party; all processors if left out."
+    )
 
 
 class LinkDesc(BrpcLinkOptions):
@@ -97,8 +116,13 @@ class SPUConfig(Document):
         description="Filled in at dispatch: one node per party, with leased ports.",
         json_schema_extra=IN_NO_FORM,
     )
-    runtime_config: RuntimeConfig = Field(default_factory=RuntimeConfig)
-    link_desc: LinkDesc = Field(default_factory=LinkDesc)
+    runtime_config: RuntimeConfig = Field(
+        default_factory=RuntimeConfig,
+        description="How the parties compute. Protocol and field matter; the rest is for experts, and best left out.",
+    )
+    link_desc: LinkDesc = Field(
+        default_factory=LinkDesc, description="How the SPU's link connects and sends; best left out on a good network."
+    )
 
 
 class SPU(Device):

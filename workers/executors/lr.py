@@ -56,7 +56,7 @@ class MLParams(Document):
     """Parameters of a vertical regression: rows line up, columns are spread over the parties."""
 
     features: dict[PartyName, list[ColumnName]] = Field(min_length=1, description="For each party its feature columns.")
-    label: Label
+    label: Label = Field(description="What the model learns to predict.")
     model_type: Literal["logistic_regression", "linear_regression"] = Field(
         default="logistic_regression",
         description="logistic_regression for a label of 0 and 1, linear_regression for a number.",
@@ -64,7 +64,9 @@ class MLParams(Document):
     standardize: bool = Field(
         default=True, description="Each party scales its own columns to mean 0 and deviation 1 first; SGD needs that."
     )
-    training_params: TrainingParams = Field(default_factory=TrainingParams)
+    training_params: TrainingParams = Field(
+        default_factory=TrainingParams, description="How the model is trained, by stochastic gradient descent."
+    )
 
 
 @dataclass(slots=True)

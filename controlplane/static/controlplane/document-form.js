@@ -1,6 +1,6 @@
 // Forms made for a choice (cluster, task type) or shown as JSON: choosing another posts what was entered so far
-// and gets the form for it back. Groups of settings that are all left to their
-// defaults start folded.
+// and gets the form for it back. Settings that are left to their defaults start
+// folded away: whole groups, and in a large group those that nobody has set.
 (function () {
   "use strict";
 
@@ -47,6 +47,54 @@
     });
   }
 
-  if (document.readyState === "complete") fold();
-  else window.addEventListener("load", fold);
+  // Fewer than this are not worth a button.
+  var MANY = 6;
+
+  function shorten(children) {
+    if (children.dataset.seen) return;
+    children.dataset.seen = "1"; // what someone empties later stays where it is
+    var rows = Array.from(children.querySelectorAll(":scope > .rjf-form-row"));
+    var left = rows.filter(function (row) {
+      return !row.querySelector(".rjf-error-text") && Array.from(row.querySelectorAll("input, select")).every(isLeftOut);
+    });
+    if (left.length < MANY || left.length === children.childElementCount) return;
+    var more = document.createElement("button");
+    more.type = "button";
+    more.className = "rjf-add-button document-more";
+    more.textContent = "Show " + left.length + " more settings, left to their defaults";
+    more.addEventListener("click", function () {
+      left.forEach(function (row) { row.hidden = false; });
+      more.remove();
+    });
+    left.forEach(function (row) { row.hidden = true; });
+    children.appendChild(more);
+  }
+
+  // django-jsonform shows "Select..." where nothing is chosen, although the first choice says what that means.
+  function nameTheDefault(placeholder) {
+    var select = placeholder.parentNode;
+    var own = placeholder.nextElementSibling;
+    if (!own || own.value !== "") return;
+    var isEmpty = select.value === "";
+    placeholder.value = "-";
+    placeholder.hidden = true;
+    if (isEmpty) select.value = "";
+  }
+
+  // Once more for what is built later, such as an entry that is added to a list.
+  function settle(container) {
+    container.querySelectorAll("option[disabled][value='']").forEach(nameTheDefault);
+    container.querySelectorAll(".rjf-form-group-children").forEach(shorten);
+  }
+
+  function start() {
+    fold();
+    document.querySelectorAll(".django-jsonform-container").forEach(function (container) {
+      settle(container);
+      new MutationObserver(function () { settle(container); }).observe(container, { childList: true, subtree: true });
+    });
+  }
+
+  if (document.readyState === "complete") start();
+  else window.addEventListener("load", start);
 })();
