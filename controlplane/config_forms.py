@@ -136,6 +136,7 @@ class TaskForm(DocumentForm):
         ]
 
     layer = "task_config"
+    decisive = frozenset({"document", "task_type", "cluster", "spu", "heu", *further_layers()})
 
     def prepare(self) -> None:
         for name in further_layers():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
@@ -123,6 +123,9 @@ class DocumentForm(forms.ModelForm):
             self.initial["document"] = masked({self.layer: self.initial.get("document") or {}})[self.layer]
             field.widget.schema = self.make_schema()
 
+    #: The fields by which the document is judged.
+    decisive: ClassVar[frozenset[str]] = frozenset({"document", "layer"})
+
     @property
     def layer(self) -> str:
         """Of the document."""
@@ -144,7 +147,7 @@ class DocumentForm(forms.ModelForm):
 
     def _post_clean(self) -> None:
         # The model's own validation would complain about the old value of a field that was refused already
-        if not self.errors:
+        if self.decisive.isdisjoint(self.errors) and REBUILD not in self.errors:
             super()._post_clean()  # type: ignore[misc]
 
     def _update_errors(self, errors: ValidationError) -> None:

@@ -24,7 +24,7 @@ from controlplane.models import Party
 from executions.completion import completed_for
 from executions.connection import drop_foreign
 from executions.models import Execution, PartyRun, PortLease
-from executions.preflight import CannotCheck, latest_of, request, verdict
+from executions.preflight import CannotCheck, call_off, latest_of, request, verdict
 from executions.settle import retry_or_fail
 from executions.slots import Slots, find_slots, free_ports, no_worker_message, reason_to_wait
 from executions.states import RunStatus, Status, transition
@@ -159,6 +159,7 @@ class Dispatcher:
             return CHECKING
         if preflight and preflight.state == "failed":
             error = verdict(preflight)
+            call_off(execution)
             retry_or_fail(execution, error["error_type"], f"{error['error_party']}: {error['error']}", error)
             return error["error"]
         if preflight and preflight.is_fresh:

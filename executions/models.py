@@ -158,6 +158,7 @@ class Execution(RunOptions):
 
     def cancel(self, by: Any = None) -> None:
         """Stop it wherever it is; harmless to repeat. Raises NotCancellable once it has ended."""
+        from executions.preflight import call_off
         from executions.wakeup import wake_coordinator
 
         who = f"cancelled by {by}" if by else "cancelled"
@@ -170,6 +171,7 @@ class Execution(RunOptions):
             to = Status.CANCELLING if self.status in ACTIVE else Status.CANCELLED
             no_error = dict.fromkeys(("error", "error_type", "error_party", "error_stage"), "")
             if transition(self, to, why=who, by=by, **no_error):
+                call_off(self)
                 wake_coordinator()
                 return
         raise NotCancellable("The execution changes too fast to be cancelled; try again.")
@@ -212,7 +214,7 @@ class Preflight(models.Model):
             for entry in part.results
             if entry["error"]
         ]
-        found += [*self._different_versions(), *self._silent()]
+        found += [*self._different_versions(), *self._different_rows(), *self._silent()]
         # A party that failed before it could meet the others is why they missed it
         return [problem for problem in found if not problem.is_link] or found
 
@@ -227,6 +229,16 @@ class Preflight(models.Model):
                 said = ", ".join(f"{version} at {' and '.join(names)}" for version, names in found.items())
                 error = f"the parties have different versions of {package}: {said}; install the same one everywhere"
                 yield CheckProblem(min(found.values(), key=len)[0], "versions", error, "ConfigError")
+
+    def _different_rows(self) -> Iterator[CheckProblem]:
+        """As far as the parties' policies let them tell: otherwise the run itself finds it out."""
+        told: dict[str, Any] = {part.party.name: part.facts.get("dataset") for part in self.parties}
+        rows = {party: found.get("rows") for party, found in told.items() if isinstance(found, dict)}
+        rows = {party: number for party, number in rows.items() if isinstance(number, int)}
+        if all(part.facts.get("aligned") is True for part in self.parties) and len({*rows.values()}) > 1:
+            said = ", ".join(f"{party} has {number}" for party, number in rows.items())
+            error = f"the parties' rows do not line up: {said}; intersect the tables with a PSI first"
+            yield CheckProblem(next(iter(rows)), "rows", error, "ConfigError")
 
     def _silent(self) -> Iterator[CheckProblem]:
         for part in self.parties:

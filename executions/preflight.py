@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from django.db import transaction
@@ -13,11 +14,11 @@ from redis.exceptions import RedisError
 
 from controlplane.models import Dataset, Party
 from executions.completion import completed_for, ports_needed
-from executions.connection import drop_foreign
+from executions.connection import drop_foreign, redis_connection
 from executions.models import Execution, PartyCheck, Preflight
 from executions.slots import free_ports
 from workers.errors import ConfigError
-from workers.preflight import requests_of
+from workers.preflight import WANTED_SECONDS, requests_of, wanted
 
 #: A list of requests that nobody takes is dropped after this long, in seconds.
 REQUEST_LIFETIME = 30
@@ -83,6 +84,7 @@ def _send(
     }
     drop_foreign(connection, [requests_of(party) for party in ports], "list")
     with connection.pipeline(transaction=True) as pipeline:
+        pipeline.set(wanted(str(preflight.pk)), 1, ex=WANTED_SECONDS)
         for party in ports:
             message = {
                 "preflight": str(preflight.pk),
@@ -94,6 +96,13 @@ def _send(
             # What nobody takes is asked again, if it still matters
             pipeline.expire(requests_of(party), REQUEST_LIFETIME)
         pipeline.execute()
+
+
+def call_off(execution: Execution) -> None:
+    """Nobody waits any more for checks of this execution: its parties need not wait for each other. Best effort."""
+    with suppress(RedisError, OSError):
+        for preflight in execution.preflights.order_by("-requested_at")[:1]:
+            redis_connection().delete(wanted(str(preflight.pk)))
 
 
 def latest_of(execution: Execution) -> Preflight | None:

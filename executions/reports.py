@@ -117,7 +117,7 @@ def _apply_preflight(party: str, report: PreflightReport) -> None:
             _note_dataset(party, report.facts.get("dataset"), {c.check: c.error for c in report.checks}, now)
     if any(result["error_type"] != NetworkError.__name__ for result in fields.get("results", ()) if result["error"]):
         with suppress(RedisError, OSError):  # the others then wait a little longer for this one
-            redis_connection().set(preflight.called_off(str(report.preflight)), 1, ex=60)
+            redis_connection().delete(preflight.wanted(str(report.preflight)))
 
 
 def _note_dataset(party: str, facts: Any, errors: Mapping[str, str], now: datetime) -> None:

@@ -62,3 +62,21 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield annotation
     for part in get_args(annotation):
         yield from models_in(part)
+
+
+def test_parameters_are_judged_in_a_task_that_is_wrong_elsewhere() -> None:
+    documents = changed(psi(), "task_config/data_sources", {})
+    documents = changed(documents, f"{PSI}/receivers", [])
+    assert set(problems(documents)) == {"task_config.data_sources", f"{PSI_PATH}.receivers"}
+
+
+def test_an_unknown_key_hides_no_other_problem() -> None:
+    documents = psi()
+    documents["task_config"] |= {"nope": 1, "data_sources": {"alice": "peple", "bob": "people"}}
+    documents["spu_config"] = {"runtime_config": {"protocol": "ABY3", "feeld": "FM64"}}
+    assert set(problems(documents)) == {
+        "task_config.nope",
+        "task_config.data_sources.alice",
+        "spu_config.runtime_config.feeld",
+        "spu_config.runtime_config.protocol",
+    }

@@ -241,7 +241,7 @@ def test_it_runs_over_grpc_and_over_tls(site: Site, backend: str, tls: Any) -> N
         ({"data_sources": {"alice": "unregistered-there", "bob": "breast_cancer"}}, "alice", "ConfigError",
          "alice has no dataset 'unregistered-there'"),
         ({"data_sources": {"alice": "breast_cancer", "bob": "duplicates"}}, "bob", "ConfigError",
-         "occur in another row"),
+         "of another row"),
         ({"outputs": {"alice": "unlisted", "bob": "x"}}, "alice", "ConfigError", "is a dataset that alice registered"),
     ],
 )  # fmt: skip

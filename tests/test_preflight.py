@@ -137,6 +137,37 @@ def test_parties_with_different_versions_do_not_start(dispatcher: Dispatcher, an
     assert "different versions of secretflow: 1.14 at alice, 1.13 at bob; install the same" in execution.error
 
 
+def test_parties_whose_rows_do_not_line_up_do_not_start(dispatcher: Dispatcher, answer: Any) -> None:
+    execution = submit()
+    dispatcher.step()
+
+    def has(rows: int) -> dict[str, Any]:
+        return {"checks": [], "facts": {"aligned": True, "dataset": {"name": "x", "rows": rows}}}
+
+    answer(alice=has(2000), bob=has(1500))
+    dispatcher.step()
+    assert (status(execution), execution.error_stage) == (Status.FAILURE, "preflight")
+    assert execution.error.startswith("the parties' rows do not line up: alice has 2000, bob has 1500; intersect")
+
+
+def test_nobody_waits_for_checks_that_are_not_wanted_any_more(
+    dispatcher: Dispatcher, answer: Any, connection: Redis
+) -> None:
+    cancelled = submit()
+    dispatcher.step()
+    key = f"preflight:wanted:{Preflight.objects.get().pk}"
+    assert 10 < connection.ttl(key) <= 20
+    cancelled.cancel()
+    assert not connection.exists(key)
+    submit()
+    dispatcher.step()
+    key = f"preflight:wanted:{Preflight.objects.latest('requested_at').pk}"
+    answer(alice=failing("peers", "bob did not come", "NetworkError"))
+    assert connection.exists(key), "bob may have better to say"
+    answer(bob=failing("dataset", "it is gone"))
+    assert not connection.exists(key)
+
+
 def test_who_says_nothing_is_not_waited_for(dispatcher: Dispatcher, answer: Any) -> None:
     execution = submit(resource_retries=0)
     dispatcher.step()

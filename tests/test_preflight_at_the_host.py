@@ -19,7 +19,7 @@ from executions.listener import Listener
 from fixtures.documents import psi_documents
 from workers import preflight
 from workers.party import PartyHost
-from workers.preflight import check
+from workers.preflight import TAKE_WITHIN, WANTED_SECONDS, Desk, check, wanted
 
 TABLE = "uid,age\n" + "".join(f"p{i},{i}\n" for i in range(20))
 COLUMNS = {"uid": "str", "age": "int"}
@@ -134,7 +134,7 @@ def test_it_says_which_port_is_taken(hosts: dict[str, Host], monkeypatch: pytest
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ("uid,age\np1,1\np1,2\n", {"data": "2 rows whose uid occur"}),
+        ("uid,age\np1,1\np1,2\n", {"data": "has 1 rows that repeat the uid of another row"}),
         ("uid,age\np1,1\n,2\n", {"data": "has 1 empty values"}),
         ("age\n1\n", {"dataset": "column 'uid' is gone"}),
         ("uid,age\np1,old\n", {"dataset": "column 'age' is str, not int"}),
@@ -153,8 +153,6 @@ def test_it_says_what_is_wrong_with_the_table(
     found.pop("peers", None)
     assert set(found) == set(words)
     for name, text in words.items():
-        if name == "data" and "rows whose" in text:
-            text = "has 1 rows whose uid occur in another row"
         assert text in found[name]
 
 
@@ -243,3 +241,37 @@ def test_it_says_that_redis_is_away(published: Any, hosts: dict[str, Host], monk
     with pytest.raises(CommandError, match="Redis is not reachable") as refused:
         call_command("publish_datasets")
     assert "secretpw" not in str(refused.value)
+
+
+# --- at the worker's desk
+
+
+@pytest.mark.parametrize(
+    ("left", "answered"), [(WANTED_SECONDS, True), (WANTED_SECONDS - TAKE_WITHIN - 1, False), (0, False)]
+)
+def test_a_worker_answers_what_is_still_wanted_alone(
+    hosts: dict[str, Host], connection: Redis, left: int, answered: bool
+) -> None:
+    class Waiting:
+        """What the desk asks of a standby process."""
+
+        asked = 0
+
+        def is_ready(self) -> bool:
+            return True
+
+        def ask(self, *_: Any) -> dict[str, Any]:
+            self.asked += 1
+            return {"checks": [], "facts": {}}
+
+    waiting: Any = Waiting()
+    name = "00000000-0000-4000-8000-000000000000"
+    if left:
+        connection.set(wanted(name), 1, ex=left)
+    desk = Desk(hosts["alice"].host, connection, "alice-1", lambda: waiting)
+    desk._answer(json.dumps(request(hosts, "alice") | {"preflight": name}).encode())
+    assert waiting.asked == answered
+    assert connection.xlen("events:alice") == (2 if answered else 0)
+    for malformed in (b"{", b"[]", b'{"preflight": "x"}', b'{"preflight": {}, "documents": {}}'):
+        desk._answer(malformed)
+    assert waiting.asked == answered

@@ -234,7 +234,7 @@ def test_it_compares_keys_as_text(table: Table, content: str, keys: list[str]) -
 def test_it_counts_rows_with_keys_of_another_row(table: Table, content: str, keys: list[str], count: int) -> None:
     text = refusal(check_keys, table(content), keys)
     assert text == (
-        f"dataset patients has {count} rows whose {', '.join(keys)} occur in another row; "
+        f"dataset patients has {count} rows that repeat the {', '.join(keys)} of another row; "
         "remove them, or say in the task's duplicate_keys that this party's keys may repeat"
     )
 
@@ -253,7 +253,7 @@ def test_it_finds_duplicates_exactly_where_there_are_any(shared: Path, rows: lis
     if any("" in row for row in rows):
         assert "PSI needs a key in each row" in refusal(check_keys, path, ["a", "b"])
     elif surplus:
-        assert f"has {surplus} rows whose a, b" in refusal(check_keys, path, ["a", "b"])
+        assert f"has {surplus} rows that repeat the a, b" in refusal(check_keys, path, ["a", "b"])
     else:
         check_keys(path, "patients", ["a", "b"])
 

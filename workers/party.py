@@ -41,7 +41,8 @@ class Policy(Document):
     peers: list[PeerName] = Field(description='Parties it computes with; ["*"] for all.')
     publish: Literal["nothing", "columns", "counts"] = Field(
         default="columns",
-        description="What the control plane is told of this party's tables: columns and types, or row counts too.",
+        description="What publish_datasets and pre-flight facts tell of this party's tables: columns and types, or row "
+        "counts too. Errors and results name what they are about all the same.",
     )
     security: Security = Field(
         default="production", description="trial lowers the checks of security: for data that is no secret."

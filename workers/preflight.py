@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -33,6 +34,11 @@ log = logging.getLogger(__name__)
 REPORT = "preflight"
 #: How long a party waits for the others, in seconds: all are asked at the same moment.
 MEETING_SECONDS = 10.0
+#: How long a request is wanted, in seconds; and for how much of that a worker may take it: then the control plane has
+#: given up on this party, and its peers have gone home.
+WANTED_SECONDS, TAKE_WITHIN = 20, 10
+#: Longer than the checks of any table take, in seconds.
+LIMIT = 600.0
 #: How often a report says that the checks go on, in seconds.
 SIGN_OF_LIFE = 2.0
 
@@ -48,9 +54,9 @@ def requests_of(party: str) -> str:
     return f"preflight:{party}"
 
 
-def called_off(preflight: str) -> str:
-    """The Redis key that is there once some party's checks failed: nobody need wait for it any more."""
-    return f"preflight:over:{preflight}"
+def wanted(preflight: str) -> str:
+    """The Redis key that is there, for WANTED_SECONDS, as long as somebody waits for these checks."""
+    return f"preflight:wanted:{preflight}"
 
 
 def check(host: PartyHost, request: Mapping[str, Any], connection: Redis | None = None) -> dict[str, Any]:
@@ -94,6 +100,7 @@ class _Checks:
             path, origin = host.dataset(name)
             found = host.describe(name, path)
             self.facts["dataset"] |= {k: v for k, v in found.items() if host.publishes(k)}
+            self.facts["aligned"] = run.executor.aligned
             self._compare(name, found["columns"])
         with self._check("data", vital=False):
             session = pipeline.session_of(host, run, path, origin, Path(os.environ["TMPDIR"]))
@@ -121,7 +128,7 @@ class _Checks:
 
     def given_up(self) -> bool:
         try:
-            return bool(self.connection and self.connection.exists(called_off(self.request["preflight"])))
+            return bool(self.connection and not self.connection.exists(wanted(self.request["preflight"])))
         except (RedisError, OSError):
             return False
 
@@ -133,7 +140,8 @@ class _Checks:
         if wrong := [line for line, harmful in drift(registered, found) if harmful]:
             raise ConfigError(
                 f"dataset {dataset} is not as registered: {', '.join(wrong)}; "
-                "correct the table, or publish it again (manage.py publish_datasets) and adapt the task"
+                "correct the table, or publish it again (manage.py publish_datasets), take the report over on the "
+                "dataset's page, and adapt the task"
             )
 
     def _afford(self, what: str, free: int, needed: int) -> None:
@@ -201,10 +209,12 @@ class Desk:
     def _answer(self, raw: bytes) -> None:
         try:
             request = json.loads(raw)
-            preflight, _ = str(request["preflight"]), request["documents"]["sf_init_config"]
-        except (ValueError, TypeError, KeyError, RecursionError):
+            preflight, _ = str(UUID(request["preflight"])), request["documents"]["sf_init_config"]
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             log.warning("a malformed request for pre-flight checks was dropped")
             return
+        if self.connection.pttl(wanted(preflight)) < 1000 * (WANTED_SECONDS - TAKE_WITHIN):
+            return  # of an execution that was cancelled, or from when no worker was there
         standby = self._standby()
         if standby is None or not standby.is_ready():  # a job took it in this moment
             self.connection.rpush(requests_of(self.host.name), raw)
@@ -213,9 +223,16 @@ class Desk:
         def say(content: Mapping[str, Any]) -> None:
             report(self.connection, self.host.name, REPORT, {"preflight": preflight, "worker": self.worker, **content})
 
+        begun = time.monotonic()
+
+        def go_on() -> None:
+            say({})
+            if time.monotonic() - begun > LIMIT:  # whatever it is at: the worker needs a process for jobs
+                standby.process.kill()
+
         say({})
-        answer = standby.ask({"preflight": request}, SIGN_OF_LIFE, lambda: say({}))
+        answer = standby.ask({"preflight": request}, SIGN_OF_LIFE, go_on)
         if answer is None:
-            error = "the checking process ended before it was done (killed by hand, or for want of memory)"
+            error = "the checking process ended before it was done: killed, for want of memory, or after its time limit"
             answer = {"checks": [{"check": "process", "error": error, "error_type": "ResourceError"}], "facts": {}}
         say(answer)

@@ -134,7 +134,7 @@ def _check_keys(path: Path, dataset: str, keys: tuple[str, ...], may_repeat: boo
     distinct = table.rename_columns(names).group_by(names).aggregate([]).num_rows
     if distinct < table.num_rows:
         raise ConfigError(
-            f"dataset {dataset} has {table.num_rows - distinct} rows whose {', '.join(keys)} occur in another row; "
+            f"dataset {dataset} has {table.num_rows - distinct} rows that repeat the {', '.join(keys)} of another row; "
             "remove them, or say in the task's duplicate_keys that this party's keys may repeat"
         )
 

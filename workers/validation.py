@@ -6,6 +6,7 @@ reported at once; logic is checked on the documents whose structure is right.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,8 +71,23 @@ def parse_document(layer: str, document: Any) -> tuple[Any, list[Problem]]:
     try:
         parsed = model.model_validate(dict(document))
     except ValidationError as error:
-        return None, problems_of(error, model)
+        return _without_unknown_keys(model, document, error), problems_of(error, model)
     return parsed, list(_not_offered(parsed)) if isinstance(parsed, SFInitConfig) else []
+
+
+def _without_unknown_keys(model: type[BaseModel], document: Mapping[str, Any], error: ValidationError) -> Any:
+    """The model where unknown keys are all that is wrong, so that logic is checked all the same; otherwise None."""
+    wrong = error.errors(include_url=False, include_input=False, include_context=False)
+    if any(entry["type"] != "extra_forbidden" for entry in wrong):
+        return None
+    document = copy.deepcopy(dict(document))
+    for entry in wrong:
+        *parents, key = entry["loc"]
+        place: Any = document
+        for step in parents:
+            place = place[step]
+        del place[key]
+    return model.model_validate(document)
 
 
 def validate(documents: Mapping[str, Any], catalogue: Catalogue | None = None) -> Run:
@@ -100,6 +116,8 @@ def validate(documents: Mapping[str, Any], catalogue: Catalogue | None = None) -
             executor, params = _executor(task)
         except DocumentsInvalid as error:
             problems += [p.under("task_config") for p in error.problems]
+    else:
+        problems += _problems_of_params(documents.get("task_config"))
     problems += _check_logic(parsed, executor, params, catalogue)
     problems += _check_credentials(documents)
     problems += _check_keys(documents, parsed.get("sf_init_config"), catalogue)
@@ -119,6 +137,18 @@ def _executor(task: TaskConfig) -> tuple[type[BaseTaskExecutor], Any]:
         return executor, executor.parse_params(task.algorithm_params)
     except DocumentsInvalid as error:
         raise DocumentsInvalid([p.under("algorithm_params") for p in error.problems]) from None
+
+
+def _problems_of_params(task: Any) -> list[Problem]:
+    """Of a task document that is wrong elsewhere: its parameters are judged all the same."""
+    name, params = (task.get(key) if isinstance(task, Mapping) else None for key in ("task_type", "algorithm_params"))
+    if not isinstance(name, str) or name not in TASK_EXECUTOR_REGISTRY or not isinstance(params, Mapping):
+        return []
+    try:
+        TASK_EXECUTOR_REGISTRY[name].parse_params(params)
+    except DocumentsInvalid as error:
+        return [p.under("task_config.algorithm_params") for p in error.problems]
+    return []
 
 
 def _enabled(layer: str, document: Any) -> bool:

@@ -73,6 +73,8 @@ class BaseTaskExecutor(ABC):
     #: Modules a standby process imports ahead of its first job.
     preload: ClassVar[tuple[str, ...]] = ()
 
+    #: The parties' tables have to hold the same rows in the same order.
+    aligned: ClassVar[bool] = False
     #: A ``task_config`` that runs with the demo's parties alice and bob.
     example: ClassVar[Mapping[str, Any]] = {}
 

@@ -44,6 +44,7 @@ class HESumExecutor(BaseTaskExecutor):
     params_key = "he_sum_params"
     Params = HESumParams
     devices = ("heu",)
+    aligned = True
     preload = ("secretflow.device.device.heu",)
     example = {
         "task_type": "he_sum",

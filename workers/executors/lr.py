@@ -88,6 +88,7 @@ class LogisticRegressionExecutor(BaseTaskExecutor):
     params_key = "ml_params"
     Params = MLParams
     devices = ("spu",)
+    aligned = True
     example = {
         "task_type": "lr",
         "data_sources": {"alice": "in_common", "bob": "in_common"},
