@@ -94,6 +94,8 @@ class _Checks:
             with self._check("peers", vital=False):
                 name = f"preflight {self.request['preflight']}"
                 pipeline.meet_peers(host, run, documents, name, timeout=MEETING_SECONDS, given_up=self.given_up)
+            if self.checks[-1].get("error") and self.given_up():
+                self.checks.pop()  # another party failed, and is why this one missed it
         with self._check("dataset"):
             name = run.task.data_sources[host.name]
             self.facts["dataset"] = {"name": name}
