@@ -9,18 +9,14 @@ from typing import Any, ClassVar
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import IntegrityError, transaction
 from django.db.models import Model, ProtectedError
-from drf_spectacular.authentication import BasicScheme
-from drf_spectacular.contrib.knox_auth_token import KnoxTokenScheme
 from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from drf_spectacular.plumbing import ResolvedComponent
-from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_view, inline_serializer
-from knox import views as knox_views
+from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_view
 from rest_framework import generics, serializers, viewsets
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.routers import SimpleRouter
 from rest_framework.settings import api_settings
 
-from controlplane.authentication import PasswordAuthentication, TokenAuthentication
 from controlplane.errors import Conflict, ErrorBody
 from controlplane.field_errors import named_errors
 from controlplane.models import (
@@ -168,14 +164,6 @@ class DocumentFieldSchema(OpenApiSerializerFieldExtension):
         )
         self.registry.register_on_missing(component)
         return component.ref
-
-
-class TokenScheme(KnoxTokenScheme):
-    target_class = "controlplane.authentication.TokenAuthentication"
-
-
-class PasswordScheme(BasicScheme):
-    target_class = "controlplane.authentication.PasswordAuthentication"
 
 
 class PartySerializer(ModelCleaned):
@@ -388,29 +376,6 @@ class SiteView(generics.RetrieveUpdateAPIView[Site]):
 
     def perform_update(self, serializer: serializers.BaseSerializer[Any]) -> None:
         _save(serializer)
-
-
-class LoginView(knox_views.LoginView):
-    """A token for whoever can give the user name and the password (HTTP basic)."""
-
-    authentication_classes = [PasswordAuthentication]
-
-    @extend_schema(
-        request=None,
-        responses=inline_serializer("Token", {"token": serializers.CharField(), "expiry": serializers.DateTimeField()}),
-    )
-    def post(self, request: Any, format: Any = None) -> Any:
-        return super().post(request, format)
-
-
-class LogoutView(knox_views.LogoutView):
-    """Ends the token that the request carries."""
-
-    authentication_classes = [TokenAuthentication]
-
-    @extend_schema(request=None, responses={204: None})
-    def post(self, request: Any, format: Any = None) -> Any:
-        return super().post(request, format)
 
 
 router = SimpleRouter()

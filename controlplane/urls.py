@@ -3,7 +3,8 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
-from controlplane.api import LoginView, LogoutView, SiteView
+from controlplane.api import SiteView
+from controlplane.login import LoginView, LogoutView
 
 api = [
     path("", include("executions.urls")),

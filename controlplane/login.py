@@ -1,0 +1,44 @@
+"""The API's way in and out: a token for a user name and a password; and how the schema says so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.authentication import BasicScheme
+from drf_spectacular.contrib.knox_auth_token import KnoxTokenScheme
+from drf_spectacular.utils import extend_schema, inline_serializer
+from knox import views as knox_views
+from rest_framework import serializers
+
+from controlplane.authentication import PasswordAuthentication, TokenAuthentication
+
+
+class TokenScheme(KnoxTokenScheme):
+    target_class = "controlplane.authentication.TokenAuthentication"
+
+
+class PasswordScheme(BasicScheme):
+    target_class = "controlplane.authentication.PasswordAuthentication"
+
+
+class LoginView(knox_views.LoginView):
+    """A token for whoever can give the user name and the password (HTTP basic)."""
+
+    authentication_classes = [PasswordAuthentication]
+
+    @extend_schema(
+        request=None,
+        responses=inline_serializer("Token", {"token": serializers.CharField(), "expiry": serializers.DateTimeField()}),
+    )
+    def post(self, request: Any, format: Any = None) -> Any:
+        return super().post(request, format)
+
+
+class LogoutView(knox_views.LogoutView):
+    """Ends the token that the request carries."""
+
+    authentication_classes = [TokenAuthentication]
+
+    @extend_schema(request=None, responses={204: None})
+    def post(self, request: Any, format: Any = None) -> Any:
+        return super().post(request, format)
