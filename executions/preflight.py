@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from django.db import transaction
+from django.utils import timezone
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -44,15 +45,18 @@ def request(
     parties = {p.name: p for p in Party.objects.filter(name__in=names)}
     if missing := [name for name in names if name not in parties]:
         raise CannotCheck(f"{', '.join(missing)}: no longer registered")
-    wanted = ports_needed(documents)
+    needed = ports_needed(documents)
     ports: dict[str, list[int]] = {}
+    looked_at = _ports_looked_at(parties.values())
     for party in names:
         free = free_ports(parties[party])
-        if len(free) < wanted:
+        if len(free) < needed:
             first, last = parties[party].port_first, parties[party].port_last
             raise CannotCheck(f"all ports of {party} ({first}-{last}) are leased")
+        # Those that another execution is about to claim are left to it, where there are others
+        untouched = [port for port in free if port not in looked_at.get(party, ())]
         # Not the next one in order: a port that something else occupies is then soon passed by
-        ports[party] = random.sample(free, wanted)
+        ports[party] = random.sample(untouched if len(untouched) >= needed else free, needed)
     with transaction.atomic():
         preflight = Preflight.objects.create(execution=execution, name=name, requested_by=by)
         PartyCheck.objects.bulk_create(
@@ -65,6 +69,16 @@ def request(
         preflight.delete()
         raise
     return preflight
+
+
+def _ports_looked_at(parties: Iterable[Party]) -> dict[str, set[int]]:
+    """By party, the ports of checks that may still lead to a dispatch."""
+    since = timezone.now() - Preflight.SILENCE - Preflight.FRESH
+    found: dict[str, set[int]] = {}
+    recent = PartyCheck.objects.filter(party__in=list(parties), preflight__requested_at__gt=since)
+    for party, ports in recent.values_list("party__name", "ports"):
+        found.setdefault(party, set()).update(ports)
+    return found
 
 
 def _send(
