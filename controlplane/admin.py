@@ -33,9 +33,9 @@ from controlplane.models import (
     Site,
     SPUConfig,
     Task,
-    further_layers,
 )
 from controlplane.task_types import described, parameters
+from workers.devices import further_layers
 from workers.executors import TASK_EXECUTOR_REGISTRY
 
 DRIFT_COLOURS = {"as registered": "success", "differs": "warning", "not reported": "default", "output": "info"}

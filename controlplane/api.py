@@ -28,13 +28,13 @@ from controlplane.models import (
     Site,
     SPUConfig,
     Task,
-    further_layers,
 )
 from controlplane.task_types import TaskTypeViewSet
 from controlplane.usage import named_by
+from workers.devices import further_layers
 from workers.executors import TASK_EXECUTOR_REGISTRY
 from workers.problems import closest
-from workers.secrets import masked
+from workers.secrets import masked_document
 from workers.validation import model_of
 
 
@@ -122,7 +122,7 @@ class DocumentField(serializers.JSONField):
         super().__init__(**kwargs)
 
     def to_representation(self, value: Any) -> Any:
-        return masked({self.layer: super().to_representation(value)})[self.layer]
+        return masked_document(self.layer, super().to_representation(value))
 
 
 class DocumentFieldSchema(OpenApiSerializerFieldExtension):
@@ -226,7 +226,7 @@ class DeviceConfigSerializer(ModelCleaned):
 
     def to_representation(self, instance: DeviceConfig) -> dict[str, Any]:
         shown = super().to_representation(instance)
-        return shown | {"document": masked({instance.layer: instance.document})[instance.layer]}
+        return shown | {"document": masked_document(instance.layer, instance.document)}
 
 
 class WithUsers(serializers.Serializer[Any]):

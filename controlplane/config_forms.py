@@ -21,8 +21,8 @@ from controlplane.models import (
     DeviceConfig,
     Party,
     Task,
-    further_layers,
 )
+from workers.devices import further_layers
 from workers.documents import TaskConfig
 from workers.executors import TASK_EXECUTOR_REGISTRY
 from workers.validation import model_of

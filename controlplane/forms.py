@@ -17,7 +17,7 @@ from django_jsonform.widgets import JSONFormWidget
 
 from controlplane.form_schema import fitted, pruned
 from controlplane.storable import unstorable
-from workers.secrets import masked
+from workers.secrets import masked_document
 
 Schema = dict[str, Any]
 
@@ -120,7 +120,7 @@ class DocumentForm(forms.ModelForm):
         self.prepare()
         if "document" in self.fields:  # it is not for those who may only look
             field: Any = self.fields["document"]
-            self.initial["document"] = masked({self.layer: self.initial.get("document") or {}})[self.layer]
+            self.initial["document"] = masked_document(self.layer, self.initial.get("document") or {})
             field.widget.schema = self.make_schema()
 
     #: The fields by which the document is judged.
@@ -147,7 +147,7 @@ class DocumentForm(forms.ModelForm):
 
     def _post_clean(self) -> None:
         # The model's own validation would complain about the old value of a field that was refused already
-        if self.decisive.isdisjoint(self.errors) and REBUILD not in self.errors:
+        if self.decisive.isdisjoint(self.errors):
             super()._post_clean()  # type: ignore[misc]
 
     def _update_errors(self, errors: ValidationError) -> None:

@@ -12,8 +12,9 @@ from django.db.models.functions import Now
 from controlplane.field_errors import document_errors
 from controlplane.vault import protect
 from controlplane.versions import Versioned
-from workers.devices import DEVICE_REGISTRY
+from workers.devices import further_layers
 from workers.documents import DATASET_NAME, PARTY_NAME
+from workers.endpoints import filled_at_dispatch
 from workers.executors.base import Security
 from workers.problems import DocumentsInvalid, Problem, closest
 from workers.secrets import read_public_key
@@ -236,10 +237,8 @@ class ClusterConfig(Configuration):
 
     def clean(self) -> None:
         cluster, problems = parse_document(self.layer, self.document)
-        for name in ("self_party", "cluster", "job_name"):
-            if cluster is not None and getattr(cluster, name):
-                problems.append(Problem(name, "is filled in at dispatch", "leave it out"))
         if cluster is not None:
+            problems += filled_at_dispatch(cluster)
             known = set(Party.objects.filter(name__in=cluster.parties).values_list("name", flat=True))
             problems += [
                 Problem(f"parties.{i}", f"no party {party!r} is registered", "register it under Parties first")
@@ -265,11 +264,6 @@ class HEUConfig(Configuration):
 
     class Meta(Configuration.Meta):
         verbose_name = "HEU configuration"
-
-
-def further_layers() -> list[str]:
-    """The layers of devices that other packages registered."""
-    return [layer for layer in DEVICE_REGISTRY if layer not in (SPUConfig.layer, HEUConfig.layer)]
 
 
 class DeviceConfig(Configuration):

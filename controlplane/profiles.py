@@ -35,7 +35,7 @@ from controlplane.vault import protect
 from controlplane.versions import Change, differences
 from workers.documents import Document
 from workers.problems import Problem, closest, problems_of
-from workers.secrets import masked
+from workers.secrets import masked_document
 from workers.validation import layers, parse_document
 
 #: In the order in which one needs another.
@@ -361,6 +361,6 @@ def export() -> str:
         values = _values(key[0], row)
         if layer := getattr(row, "layer", "task_config" if isinstance(row, Task) else ""):
             name = _document_key(ENTRIES[key[0]])
-            values[name] = masked({layer: values[name]})[layer]
+            values[name] = masked_document(layer, values[name])
         group[key[-1]] = {n: v for n, v in values.items() if v != fields[n].get_default(call_default_factory=True)}
     return write(found)

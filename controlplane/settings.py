@@ -7,7 +7,7 @@ from django.templatetags.static import static
 from django.urls import reverse_lazy
 
 from controlplane.environment import ROOT, environment
-from workers.devices import DEVICE_REGISTRY
+from workers.devices import further_layers
 
 SECRET_KEY = environment.secret()
 DEBUG = environment.debug
@@ -169,10 +169,6 @@ def _static(name: str) -> Callable[[object], str]:
     return lambda request: static(f"controlplane/{name}")
 
 
-#: Device layers of other packages have configurations of their own; without any there is no page for them.
-_DEVICES = [layer for layer in DEVICE_REGISTRY if layer not in ("spu_config", "heu_config")]
-
-
 def _page(title: str, icon: str, model: str) -> dict[str, object]:
     """A sidebar entry: a model's list, for those who may see it."""
     app, _, name = model.partition(".")
@@ -183,6 +179,9 @@ def _page(title: str, icon: str, model: str) -> dict[str, object]:
         "permission": lambda request: request.user.has_perm(f"{app}.view_{name}"),
     }
 
+
+#: Where no other package brings a device, there is no page for such configurations.
+_DEVICE_PAGES = [_page("Other devices", "developer_board", "controlplane.deviceconfig")] if further_layers() else []
 
 UNFOLD = {
     "SITE_TITLE": "SecretFlow control plane",
@@ -212,7 +211,11 @@ UNFOLD = {
                     _page("Clusters", "hub", "controlplane.clusterconfig"),
                     _page("SPU", "memory", "controlplane.spuconfig"),
                     _page("HEU", "enhanced_encryption", "controlplane.heuconfig"),
-                    *([_page("Other devices", "developer_board", "controlplane.deviceconfig")] if _DEVICES else []),
+                    # Without any there is no page for their configurations
+                    *(
+                        [_page("Other devices", "developer_board", "controlplane.deviceconfig")]
+                        * bool(further_layers())
+                    ),
                 ],
             },
             {

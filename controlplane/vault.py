@@ -11,7 +11,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from controlplane.environment import environment
 from workers.errors import ConfigError
 from workers.problems import DocumentsInvalid, Problem
-from workers.secrets import MASK, change_secrets, seal, secrets_of
+from workers.secrets import MASK, change_secrets, seal, secrets_of, with_secrets_changed
 
 ENCRYPTED = "encrypted:"
 
@@ -75,7 +75,7 @@ def sealed_for(
             )
         return seal(public_key, text, purpose)
 
-    return {layer: change_secrets(layer, document, send) for layer, document in documents.items()}
+    return with_secrets_changed(documents, send)
 
 
 def _decrypted(value: str) -> str | None:

@@ -159,7 +159,7 @@ class Dispatcher:
             return CHECKING
         if preflight and preflight.state == "failed":
             error = verdict(preflight)
-            call_off(execution)
+            call_off(preflight.pk)
             retry_or_fail(execution, error["error_type"], f"{error['error_party']}: {error['error']}", error)
             return error["error"]
         if preflight and preflight.is_fresh:

@@ -17,7 +17,7 @@ from controlplane.catalogue import DatabaseCatalogue
 from controlplane.models import Party, RunOptions, Task
 from controlplane.vault import protect_all
 from executions.states import ACTIVE, ENDED, RunStatus, Status, transition
-from workers.errors import ERRORS, NetworkError
+from workers.errors import is_link
 from workers.validation import validate
 
 #: A coordinator looks at everything that is queued at least once a second.
@@ -171,7 +171,8 @@ class Execution(RunOptions):
             to = Status.CANCELLING if self.status in ACTIVE else Status.CANCELLED
             no_error = dict.fromkeys(("error", "error_type", "error_party", "error_stage"), "")
             if transition(self, to, why=who, by=by, **no_error):
-                call_off(self)
+                if newest := self.preflights.first():
+                    call_off(newest.pk)
                 wake_coordinator()
                 return
         raise NotCancellable("The execution changes too fast to be cancelled; try again.")
@@ -277,7 +278,7 @@ class CheckProblem:
     @property
     def is_link(self) -> bool:
         """It may be the doing of another party."""
-        return issubclass(ERRORS.get(self.error_type, Exception), NetworkError)
+        return is_link(self.error_type)
 
 
 class PartyCheck(models.Model):

@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
 from django.utils import timezone
@@ -21,8 +22,6 @@ from executions.slots import free_ports
 from workers.errors import ConfigError
 from workers.preflight import WANTED_SECONDS, requests_of, wanted
 
-#: A list of requests that nobody takes is dropped after this long, in seconds.
-REQUEST_LIFETIME = 30
 #: Requests kept in one party's list.
 REQUESTS_KEPT = 100
 
@@ -108,15 +107,15 @@ def _send(
             pipeline.rpush(requests_of(party), json.dumps(message))
             pipeline.ltrim(requests_of(party), -REQUESTS_KEPT, -1)
             # What nobody takes is asked again, if it still matters
-            pipeline.expire(requests_of(party), REQUEST_LIFETIME)
+            pipeline.expire(requests_of(party), WANTED_SECONDS)
         pipeline.execute()
 
 
-def call_off(execution: Execution) -> None:
-    """Nobody waits any more for checks of this execution: its parties need not wait for each other. Best effort."""
+def call_off(preflight: UUID) -> None:
+    """Nobody waits any more for these checks: the parties need not wait for each other. Best effort: at worst they
+    wait in vain for a few seconds."""
     with suppress(RedisError, OSError):
-        for preflight in execution.preflights.order_by("-requested_at")[:1]:
-            redis_connection().delete(wanted(str(preflight.pk)))
+        redis_connection().delete(wanted(str(preflight)))
 
 
 def latest_of(execution: Execution) -> Preflight | None:

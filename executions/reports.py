@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -17,15 +16,14 @@ from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import transaction
 from django.utils import timezone
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
-from redis.exceptions import RedisError
 
 from controlplane.models import COLUMN_TYPES, Dataset, Party
 from controlplane.storable import unstorable
-from executions.connection import redis_connection
 from executions.models import PartyCheck
+from executions.preflight import call_off
 from workers import datasets, preflight
 from workers.documents import DATASET_NAME
-from workers.errors import ERRORS, NetworkError
+from workers.errors import ERRORS, is_link
 
 log = logging.getLogger(__name__)
 
@@ -115,9 +113,8 @@ def _apply_preflight(party: str, report: PreflightReport) -> None:
             return
         if report.checks is not None:
             _note_dataset(party, report.facts.get("dataset"), {c.check: c.error for c in report.checks}, now)
-    if any(result["error_type"] != NetworkError.__name__ for result in fields.get("results", ()) if result["error"]):
-        with suppress(RedisError, OSError):  # the others then wait a little longer for this one
-            redis_connection().delete(preflight.wanted(str(report.preflight)))
+    if any(result["error"] and not is_link(result["error_type"]) for result in fields.get("results", ())):
+        call_off(report.preflight)
 
 
 def _note_dataset(party: str, facts: Any, errors: Mapping[str, str], now: datetime) -> None:

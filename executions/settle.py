@@ -16,7 +16,7 @@ from controlplane.models import COLUMN_TYPES, Dataset
 from executions.models import Execution, PartyRun
 from executions.states import ACTIVE, RUN_ENDED, RunStatus, Status, transition
 from workers.devices import stages
-from workers.errors import ERRORS, AlgorithmError, ClusterInitError, NetworkError, ResourceError
+from workers.errors import ERRORS, AlgorithmError, ClusterInitError, NetworkError, ResourceError, is_link
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def first_cause(runs: list[PartyRun]) -> PartyRun | None:
 
 
 def _rank(run: PartyRun) -> tuple[Any, ...]:
-    link = issubclass(ERRORS.get(run.error_type, Exception), NetworkError)
+    link = is_link(run.error_type)
     # A party that is gone breaks the links of the others, and may crash them, never the other way round
     severity = 1 if run.status == RunStatus.LOST else 2 if link or run.crashed else 0
     return run.caused_by_peer, severity, run.ended_at or timezone.now(), run.party.name

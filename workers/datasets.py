@@ -21,8 +21,7 @@ def describe(host: PartyHost) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for name, path in host.registered().items():
         try:
-            table = host.describe(name, path)
-            found[name] = {what: value for what, value in table.items() if host.publishes(what)}
+            found[name] = host.published(host.describe(name, path))
         except ConfigError as error:
             found[name] = {"error": str(error)}
     return found

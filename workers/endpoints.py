@@ -31,13 +31,19 @@ def check_ports(cluster: SFInitConfig, parsed: Mapping[str, Any]) -> Iterator[Pr
         mine.append((host, port))
 
 
+def filled_at_dispatch(cluster: SFInitConfig) -> Iterator[Problem]:
+    """Keys of the cluster that an operator does not write; paths within the layer."""
+    for name in ("self_party", "cluster", "job_name"):
+        if getattr(cluster, name):
+            yield Problem(name, "is filled in at dispatch", "leave it out")
+
+
 def check_left_out(cluster: SFInitConfig, parsed: Mapping[str, Any], catalogue: Catalogue) -> Iterator[Problem]:
     """What dispatch fills in is not taken from the documents where the parties' addresses are registered."""
     if all(catalogue.address(party) is None for party in cluster.parties):
         return
-    for name in ("self_party", "cluster", "job_name"):
-        if getattr(cluster, name):
-            yield Problem(f"sf_init_config.{name}", "is filled in at dispatch", "leave it out")
+    for problem in filled_at_dispatch(cluster):
+        yield problem.under("sf_init_config")
     for layer, device in DEVICE_REGISTRY.items():
         document = parsed.get(layer)
         if document is not None:

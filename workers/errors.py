@@ -152,6 +152,11 @@ ERRORS: dict[str, type[SecretFlowTaskError]] = {
 }
 
 
+def is_link(name: str) -> bool:
+    """Whether the class of this name is that of a broken link, which may be the doing of another party."""
+    return issubclass(ERRORS.get(name, Exception), NetworkError)
+
+
 def contract_name(error: SecretFlowTaskError) -> str:
     """The name of the contract's class that an error belongs to; subclasses of our own are not on the wire."""
     return next((kind.__name__ for kind in type(error).__mro__ if kind.__name__ in ERRORS), "AlgorithmError")

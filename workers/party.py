@@ -224,6 +224,10 @@ class PartyHost:
         """``columns``, name to type, and ``rows`` of a table. Raises ConfigError."""
         return {"columns": column_types(path, name), "rows": count_rows(path, name)}
 
+    def published(self, table: Mapping[str, Any]) -> dict[str, Any]:
+        """What ``describe`` found, as far as the control plane may be told it."""
+        return {what: value for what, value in table.items() if self.publishes(what)}
+
     def publishes(self, what: str) -> bool:
         """Whether the control plane may be told this of a table: ``columns`` or ``rows``."""
         return self.policy.publish == "counts" or (self.policy.publish == "columns" and what == "columns")

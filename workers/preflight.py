@@ -101,7 +101,7 @@ class _Checks:
             self.facts["dataset"] = {"name": name}
             path, origin = host.dataset(name)
             found = host.describe(name, path)
-            self.facts["dataset"] |= {k: v for k, v in found.items() if host.publishes(k)}
+            self.facts["dataset"] |= host.published(found)
             self.facts["aligned"] = run.executor.aligned
             self._compare(name, found["columns"])
         with self._check("data", vital=False):

@@ -88,9 +88,14 @@ def secrets_of(layer: str, document: Any) -> dict[tuple[str, ...], str]:
     return found
 
 
+def masked_document(layer: str, document: Any) -> Any:
+    """One document as it may be shown to people and programs."""
+    return change_secrets(layer, document, lambda path, value: MASK)
+
+
 def masked(documents: Mapping[str, Any]) -> dict[str, Any]:
     """Documents by layer as they may be shown to people and programs."""
-    return with_secrets_changed(documents, lambda path, value: MASK)
+    return {layer: masked_document(layer, document) for layer, document in documents.items()}
 
 
 def _walk(value: Any, schema: Any, definitions: Mapping[str, Any], path: tuple[str, ...], change: Change) -> Any:

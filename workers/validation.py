@@ -113,7 +113,7 @@ def validate(documents: Mapping[str, Any], catalogue: Catalogue | None = None) -
     executor, params = None, None
     if task := parsed.get("task_config"):
         try:
-            executor, params = _executor(task)
+            executor, params = _executor(task.task_type, task.algorithm_params)
         except DocumentsInvalid as error:
             problems += [p.under("task_config") for p in error.problems]
     else:
@@ -127,14 +127,13 @@ def validate(documents: Mapping[str, Any], catalogue: Catalogue | None = None) -
     return Run(parsed["sf_init_config"], parsed["task_config"], executor, enabled)
 
 
-def _executor(task: TaskConfig) -> tuple[type[BaseTaskExecutor], Any]:
-    if task.task_type not in TASK_EXECUTOR_REGISTRY:
-        raise DocumentsInvalid(
-            [Problem("task_type", "unknown task type", closest(task.task_type, TASK_EXECUTOR_REGISTRY))]
-        )
-    executor = TASK_EXECUTOR_REGISTRY[task.task_type]
+def _executor(task_type: str, params: Mapping[str, Any]) -> tuple[type[BaseTaskExecutor], Any]:
+    """Raises DocumentsInvalid with paths within ``task_config``."""
+    if task_type not in TASK_EXECUTOR_REGISTRY:
+        raise DocumentsInvalid([Problem("task_type", "unknown task type", closest(task_type, TASK_EXECUTOR_REGISTRY))])
+    executor = TASK_EXECUTOR_REGISTRY[task_type]
     try:
-        return executor, executor.parse_params(task.algorithm_params)
+        return executor, executor.parse_params(params)
     except DocumentsInvalid as error:
         raise DocumentsInvalid([p.under("algorithm_params") for p in error.problems]) from None
 
@@ -145,9 +144,9 @@ def _problems_of_params(task: Any) -> list[Problem]:
     if not isinstance(name, str) or name not in TASK_EXECUTOR_REGISTRY or not isinstance(params, Mapping):
         return []
     try:
-        TASK_EXECUTOR_REGISTRY[name].parse_params(params)
+        _executor(name, params)
     except DocumentsInvalid as error:
-        return [p.under("task_config.algorithm_params") for p in error.problems]
+        return [p.under("task_config") for p in error.problems]
     return []
 
 

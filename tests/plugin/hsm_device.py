@@ -19,7 +19,7 @@ from pydantic import Field
 from workers.devices.base import Device
 from workers.documents import IN_NO_FORM, ColumnName, Document, PartyName, SFInitConfig, TaskConfig
 from workers.endpoints import split
-from workers.executors.base import BaseTaskExecutor, Catalogue, check_columns, check_parties
+from workers.executors.base import BaseTaskExecutor, Catalogue, check_column, check_parties
 from workers.problems import Problem
 from workers.secrets import Secret
 
@@ -107,8 +107,7 @@ class PseudonymiseExecutor(BaseTaskExecutor):
             if party not in params.columns:
                 yield Problem(f"{base}.{party}", "is required", f"name a column of {party}")
             else:
-                for problem in check_columns(catalogue, task, party, [params.columns[party]], base):
-                    yield Problem(f"{base}.{party}", problem.wrong, problem.right)
+                yield from check_column(catalogue, task, party, params.columns[party], f"{base}.{party}")
 
     def execute_algorithm(self, algorithm_params: PseudonymiseParams) -> dict[str, Any]:
         import pandas as pd

@@ -16,6 +16,11 @@ DEVICE_REGISTRY: Registry[type[Device]] = Registry(
 )
 
 
+def further_layers() -> list[str]:
+    """The layers of devices that other packages registered."""
+    return [layer for layer in DEVICE_REGISTRY if layer not in ("spu_config", "heu_config")]
+
+
 def stages() -> list[str]:
     """The stages of a run, in order; a device that is off has none of its own."""
     devices = [f"{device.name}_init" for device in DEVICE_REGISTRY.values()]

@@ -162,18 +162,27 @@ def check_columns(
     types: frozenset[str] = frozenset(),
 ) -> Iterator[Problem]:
     """Each column exists in the party's dataset and, if ``types`` are given, has one of them."""
+    for index, column in enumerate(columns):
+        yield from check_column(catalogue, task, party, column, f"{path}.{index}", types)
+
+
+def check_column(
+    catalogue: Catalogue,
+    task: TaskConfig,
+    party: str,
+    column: str,
+    path: str,
+    types: frozenset[str] = frozenset(),
+) -> Iterator[Problem]:
+    """The column exists in the party's dataset and, if ``types`` are given, has one of them."""
     dataset = task.data_sources.get(party)
     known = (catalogue.datasets(party) or {}).get(dataset or "")
     if known is None:
         return
-    for index, column in enumerate(columns):
-        where = f"{path}.{index}"
-        if column not in known:
-            yield Problem(where, f"{party}'s dataset {dataset} has no column {column!r}", closest(column, known))
-        elif types and known[column] not in types:
-            yield Problem(
-                where, f"column {column!r} is of type {known[column]}", f"should be {' or '.join(sorted(types))}"
-            )
+    if column not in known:
+        yield Problem(path, f"{party}'s dataset {dataset} has no column {column!r}", closest(column, known))
+    elif types and known[column] not in types:
+        yield Problem(path, f"column {column!r} is of type {known[column]}", f"should be {' or '.join(sorted(types))}")
 
 
 def check_parties(named: Mapping[str, Any], cluster: SFInitConfig, path: str) -> Iterator[Problem]:

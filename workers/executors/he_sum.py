@@ -14,7 +14,7 @@ from workers.executors.base import (
     BaseTaskExecutor,
     Catalogue,
     check_alignment,
-    check_columns,
+    check_column,
     check_parties,
 )
 from workers.problems import Problem
@@ -63,8 +63,7 @@ class HESumExecutor(BaseTaskExecutor):
             if party not in params.columns:
                 yield Problem(f"{base}.{party}", "is required", f"name a column of {party}")
                 continue
-            for problem in check_columns(catalogue, task, party, [params.columns[party]], base, NUMERIC):
-                yield Problem(f"{base}.{party}", problem.wrong, problem.right)
+            yield from check_column(catalogue, task, party, params.columns[party], f"{base}.{party}", NUMERIC)
             if party not in task.data_sources:
                 yield Problem(f"data_sources.{party}", "is required", f"name a dataset of {party}")
 

@@ -15,6 +15,7 @@ from workers.executors.base import (
     BaseTaskExecutor,
     Catalogue,
     check_alignment,
+    check_column,
     check_columns,
     check_parties,
 )
@@ -123,8 +124,7 @@ class LogisticRegressionExecutor(BaseTaskExecutor):
                 f"{base}.label.party", "is not a party of sf_init_config", f"should be one of {', '.join(parties)}"
             )
         else:
-            for problem in check_columns(catalogue, task, label.party, [label.column], "", NUMERIC):
-                yield Problem(f"{base}.label.column", problem.wrong, problem.right)
+            yield from check_column(catalogue, task, label.party, label.column, f"{base}.label.column", NUMERIC)
         if label.column in params.features.get(label.party, []):
             yield Problem(f"{base}.label.column", "is also a feature", "remove it from the features")
         training, default = params.training_params, TrainingParams()
