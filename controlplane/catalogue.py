@@ -26,16 +26,20 @@ class DatabaseCatalogue:
         self._addresses: dict[str, str] = {name: address for name, _, address, *_ in rows}
         self._datasets: dict[str, Mapping[str, Columns]] = {}
         self._kept: dict[str, set[str]] = {}
+        self._kinds: dict[str, dict[str, str]] = {}
 
     def datasets(self, party: str) -> Mapping[str, Columns | None] | None:
         if party not in self.parties:
             return None
         if party not in self._datasets:
             rows = list(
-                Dataset.objects.filter(party_id=self.parties[party]).values_list("name", "columns", "produced_by")
+                Dataset.objects.filter(party_id=self.parties[party]).values_list(
+                    "name", "columns", "produced_by", "kind"
+                )
             )
-            self._datasets[party] = {name: columns for name, columns, _ in rows}
-            self._kept[party] = {name for name, _, produced_by in rows if produced_by is None}
+            self._datasets[party] = {name: columns for name, columns, *_ in rows}
+            self._kept[party] = {name for name, _, produced_by, _ in rows if produced_by is None}
+            self._kinds[party] = {name: kind for name, *_, kind in rows}
         return self._datasets[party]
 
     def address(self, party: str) -> str | None:
@@ -44,6 +48,10 @@ class DatabaseCatalogue:
     def kept_names(self, party: str) -> set[str]:
         self.datasets(party)
         return self._kept.get(party, set())
+
+    def kind(self, party: str, name: str) -> str | None:
+        self.datasets(party)
+        return self._kinds.get(party, {}).get(name)
 
 
 class ComposingCatalogue(DatabaseCatalogue):
@@ -58,9 +66,10 @@ class ComposingCatalogue(DatabaseCatalogue):
         """Party to the names that the other tasks keep their outputs under."""
         found: dict[str, set[str]] = {}
         others = Task.objects.exclude(pk=self._task.pk).order_by()
-        for outputs in others.values_list("document__outputs", flat=True):
-            for party, name in outputs.items() if isinstance(outputs, dict) else ():
-                found.setdefault(party, set()).add(str(name))
+        for outputs, further in others.values_list("document__outputs", "document__further_outputs"):
+            for named in (outputs, *(further.values() if isinstance(further, dict) else ())):
+                for party, name in named.items() if isinstance(named, dict) else ():
+                    found.setdefault(party, set()).add(str(name))
         return found
 
     def datasets(self, party: str) -> Mapping[str, Columns | None] | None:

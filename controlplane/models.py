@@ -15,7 +15,7 @@ from controlplane.versions import Versioned
 from workers.devices import further_layers
 from workers.documents import DATASET_NAME, PARTY_NAME
 from workers.endpoints import filled_at_dispatch
-from workers.executors.base import Security
+from workers.executors.base import TABLE, Security
 from workers.problems import DocumentsInvalid, Problem, closest
 from workers.secrets import read_public_key
 from workers.tables import drift
@@ -150,6 +150,12 @@ class Dataset(Versioned):
     columns = models.JSONField(
         default=dict, help_text='Column name to type (int, float, str or bool), such as {"uid": "str", "age": "int"}.'
     )
+    kind = models.CharField(
+        max_length=64,
+        default=TABLE,
+        editable=False,
+        help_text="table, or what an execution kept that is no table: a model, say.",
+    )
     key_columns = models.JSONField(default=list, blank=True, help_text='Columns that identify a row, such as ["uid"].')
     produced_by = models.UUIDField(
         null=True, blank=True, editable=False, help_text="The execution whose output it is, if it is one."
@@ -173,7 +179,7 @@ class Dataset(Versioned):
 
     def clean(self) -> None:
         columns: Any = self.columns
-        if not isinstance(columns, dict) or not columns:
+        if self.kind == TABLE and (not isinstance(columns, dict) or not columns):
             raise ValidationError({"columns": 'Give at least one column with its type, such as {"uid": "str"}.'})
         if any(not name or not name.isprintable() for name in columns):
             raise ValidationError({"columns": "A column has no name, or one that cannot be printed."})

@@ -303,8 +303,12 @@ def _needs(key: Key, entry: Document) -> Iterator[Key]:
         parties = entry.sf_init_config.get("parties")
         yield from (("parties", str(party)) for party in (parties if isinstance(parties, list) else ()))
     elif isinstance(entry, ComposedEntry):
-        sources = entry.task_config.get("data_sources")
-        yield from (("datasets", p, str(n)) for p, n in (sources.items() if isinstance(sources, dict) else ()))
+        further = entry.task_config.get("further_sources")
+        for sources in (
+            entry.task_config.get("data_sources"),
+            *(further.values() if isinstance(further, dict) else ()),
+        ):
+            yield from (("datasets", p, str(n)) for p, n in (sources.items() if isinstance(sources, dict) else ()))
         yield from (("devices", name) for name in entry.devices.values())
 
 

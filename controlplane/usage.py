@@ -22,8 +22,13 @@ def tasks_using(row: Model) -> QuerySet[Task]:
     tasks = Task.objects.all()
     if isinstance(row, Dataset):
         # not a lookup by the party's name: one named "in" or "a__b" would be something else to it
-        sources = tasks.order_by().values_list("pk", "document__data_sources")
-        named = [pk for pk, source in sources if isinstance(source, dict) and source.get(row.party.name) == row.name]
+        sources = tasks.order_by().values_list("pk", "document__data_sources", "document__further_sources")
+        named = [
+            pk
+            for pk, main, further in sources
+            for source in (main, *(further.values() if isinstance(further, dict) else ()))
+            if isinstance(source, dict) and source.get(row.party.name) == row.name
+        ]
         return tasks.filter(pk__in=named)
     if isinstance(row, Party):
         return tasks.filter(cluster__in=[cluster.pk for cluster in _clusters_of(row)])

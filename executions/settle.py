@@ -16,7 +16,9 @@ from controlplane.models import COLUMN_TYPES, Dataset
 from executions.models import Execution, PartyRun
 from executions.states import ACTIVE, RUN_ENDED, RunStatus, Status, transition
 from workers.devices import stages
+from workers.documents import TaskConfig
 from workers.errors import ERRORS, AlgorithmError, ClusterInitError, NetworkError, ResourceError, is_link
+from workers.executors.base import TABLE
 
 log = logging.getLogger(__name__)
 
@@ -162,19 +164,25 @@ def _succeed(execution: Execution, runs: list[PartyRun]) -> None:
 
 def _register_outputs(execution: Execution, run: PartyRun, outputs: Any) -> list[str]:
     """Make a party's outputs datasets, so that the next task can name them; what the operator registered stays."""
-    expected = execution.documents["task_config"].get("outputs", {}).get(run.party.name)
+    task = TaskConfig.model_validate(execution.documents["task_config"])
+    expected = {name for _, party, name in task.keeps() if party == run.party.name}
     names = []
     for name, described in outputs.items() if isinstance(outputs, dict) else ():
-        columns = described.get("columns") if isinstance(described, dict) else None
-        if name != expected or not isinstance(columns, dict):
+        described = described if isinstance(described, dict) else {}
+        kind = str(described.get("kind", TABLE))[:64]
+        columns = described.get("columns", {} if kind != TABLE else None)
+        if name not in expected or not isinstance(columns, dict):
             log.warning("%s reported an output that the task does not have", run.party.name)
             continue
         names.append(name)
-        columns = {str(c)[:200]: t for c, t in columns.items() if t in COLUMN_TYPES}
-        dataset, created = Dataset.objects.get_or_create(
-            party=run.party, name=name, defaults={"columns": columns, "produced_by": execution.pk}
-        )
+        found = {
+            "columns": {str(c)[:200]: t for c, t in columns.items() if t in COLUMN_TYPES},
+            "kind": kind,
+            "produced_by": execution.pk,
+        }
+        dataset, created = Dataset.objects.get_or_create(party=run.party, name=name, defaults=found)
         if not created and dataset.produced_by:
-            dataset.columns, dataset.produced_by = columns, execution.pk
-            dataset.save(update_fields=["columns", "produced_by"])
+            for field, value in found.items():
+                setattr(dataset, field, value)
+            dataset.save(update_fields=list(found))
     return names

@@ -55,6 +55,11 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("hosts")
 
 
+def found(host: PartyHost, name: str) -> tuple[Path, str | None]:
+    source = host.dataset(name)
+    return source.path, source.origin
+
+
 def result(host: PartyHost, content: str = "uid\na\n") -> Path:
     """A finished file, where runs write theirs."""
     source = host.work_root / "result.csv"
@@ -99,8 +104,8 @@ def test_it_reads_what_the_host_has_and_allows(tmp_path: Path, monkeypatch: pyte
     assert host.name == "alice"
     assert (host.policy.task_types, host.policy.peers) == (["psi", "lr"], ["bob", "carol"])
     assert host.output_dir == tmp_path / "kept"
-    assert host.dataset("customers") == (tmp_path / "tables/customers.csv", None)
-    assert host.dataset("q1.2026") == (Path("/data/q1.csv"), None)
+    assert found(host, "customers") == (tmp_path / "tables/customers.csv", None)
+    assert found(host, "q1.2026") == (Path("/data/q1.csv"), None)
     assert dict(host.datasets("alice") or {}) == {"customers": None, "q1.2026": None}
     assert host.datasets("bob") is None
 
@@ -166,14 +171,14 @@ def test_it_says_that_the_outputs_have_no_place(tmp_path: Path) -> None:
 
 def test_it_takes_a_registered_dataset_before_an_output_of_that_name(host: PartyHost, tmp_path: Path) -> None:
     keep(host, "customers")
-    assert host.dataset("customers") == (tmp_path / "tables/customers.csv", None)
+    assert found(host, "customers") == (tmp_path / "tables/customers.csv", None)
 
 
 def test_it_gives_an_output_with_the_execution_that_made_it(host: PartyHost) -> None:
     keep(host, "common", "uid\na\n", "execution-1")
     keep(host, "common.v2", "uid\nb\n", "execution-2")
-    assert host.dataset("common") == (host.output_dir / "common.csv", "execution-1")
-    assert host.dataset("common.v2") == (host.output_dir / "common.v2.csv", "execution-2")
+    assert found(host, "common") == (host.output_dir / "common.csv", "execution-1")
+    assert found(host, "common.v2") == (host.output_dir / "common.v2.csv", "execution-2")
     assert sorted(host.outputs()) == ["common", "common.v2"]
     assert set(host.datasets("alice") or {}) == {"customers", "q1.2026", "common", "common.v2"}
 
@@ -181,7 +186,7 @@ def test_it_gives_an_output_with_the_execution_that_made_it(host: PartyHost) -> 
 def test_it_replaces_an_output_and_its_origin(host: PartyHost) -> None:
     keep(host, "common", "uid\nold\n", "execution-1")
     keep(host, "common", "uid\nnew\n", "execution-2")
-    path, origin = host.dataset("common")
+    path, origin = found(host, "common")
     assert (path.read_text(), origin) == ("uid\nnew\n", "execution-2")
     assert sorted(p.name for p in host.output_dir.iterdir() if p.is_file()) == ["common.csv", "common.origin.json"]
     assert list(host.work_root.iterdir()) == [], "the source was moved, not copied"
@@ -201,7 +206,7 @@ def test_it_never_leaves_a_wrong_origin_behind_a_crash(
         patch.setattr(f"workers.party.{step}", crash)
         with pytest.raises(KeyboardInterrupt):
             host.keep_output("common", source, "execution-2")
-    path, origin = host.dataset("common")
+    path, origin = found(host, "common")
     assert (path.read_text(), origin) == ("uid\nold\n" if step == "os.replace" else "uid\nnew\n", None)
 
 
@@ -209,7 +214,7 @@ def test_it_never_leaves_a_wrong_origin_behind_a_crash(
 def test_it_knows_no_origin_where_the_note_says_none(host: PartyHost, note: str) -> None:
     keep(host, "common")
     (host.output_dir / "common.origin.json").write_text(note)
-    assert host.dataset("common") == (host.output_dir / "common.csv", None)
+    assert found(host, "common") == (host.output_dir / "common.csv", None)
 
 
 def test_it_shows_a_reader_the_old_output_or_the_new_one(host: PartyHost) -> None:
@@ -220,7 +225,7 @@ def test_it_shows_a_reader_the_old_output_or_the_new_one(host: PartyHost) -> Non
 
     def read() -> None:
         while not over.is_set():
-            seen.add(host.dataset("common")[0].read_text())
+            seen.add(host.dataset("common").path.read_text())
 
     reader = threading.Thread(target=read)
     reader.start()
@@ -252,7 +257,7 @@ def test_it_reads_its_file_anew(tmp_path: Path) -> None:
     host = PartyHost.from_message(json.loads(json.dumps(PartyHost.load(path).as_message())))
     assert (host.name, host.output_dir) == ("alice", tmp_path / "outputs")
     path.write_text(text + '[datasets.new]\npath = "new.csv"\n')
-    assert host.reload().dataset("new") == (tmp_path / "new.csv", None)
+    assert found(host.reload(), "new") == (tmp_path / "new.csv", None)
     for wrong, said in (
         ("party = 'alice", "party.toml of alice cannot be read"),
         ('party = "alice"\n', "policy: is required"),
@@ -303,8 +308,8 @@ def test_it_never_leaves_its_output_directory(shared: Path, name: str) -> None:
         keep(host, name)
     except ConfigError:
         return
-    assert host.dataset(name)[0].parent == host.output_dir
-    assert host.dataset(name)[0].name == f"{name}.csv"
+    assert host.dataset(name).path.parent == host.output_dir
+    assert host.dataset(name).path.name == f"{name}.csv"
 
 
 # --- policy

@@ -22,6 +22,7 @@ MODULES = [
     WORKERS / "documents.py",
     WORKERS / "endpoints.py",
     WORKERS / "problems.py",
+    WORKERS / "slots.py",
     WORKERS / "validation.py",
     *sorted((WORKERS / "devices").glob("*.py")),
     *sorted((WORKERS / "executors").glob("*.py")),

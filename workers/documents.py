@@ -9,7 +9,7 @@ ports and ``self_party``; both forms are the same model. Device layers live besi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
@@ -21,6 +21,8 @@ DATASET_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
 
 PartyName = Annotated[str, StringConstraints(pattern=PARTY_NAME)]
 DatasetName = Annotated[str, StringConstraints(pattern=DATASET_NAME)]
+#: What a further input or output is to a task type, such as model.
+Role = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 #: The format tells forms that the columns of a party's datasets are at choice.
 ColumnName = Annotated[
     str, StringConstraints(min_length=1, max_length=200), Field(json_schema_extra={"format": "column"})
@@ -202,7 +204,31 @@ class TaskConfig(Document):
     data_sources: dict[PartyName, DatasetName] = Field(
         min_length=1, description="For each party the name of a dataset registered on its own host."
     )
+    further_sources: dict[Role, dict[PartyName, DatasetName]] = Field(
+        default_factory=dict,
+        description="What else the task reads, such as a model, for each party by name: see the task type.",
+    )
     outputs: dict[PartyName, DatasetName] = Field(
         default_factory=dict, description="For each party that keeps a result, the name to keep it under."
     )
+    further_outputs: dict[Role, dict[PartyName, DatasetName]] = Field(
+        default_factory=dict,
+        description="What else the task keeps, such as a model, for each party by name: see the task type.",
+    )
     algorithm_params: dict[str, Any] = Field(description="The task type's own parameters, under its one key.")
+
+    def reads(self) -> Iterator[tuple[str, PartyName, DatasetName]]:
+        """All that the task reads: path within the document, party, name."""
+        yield from _named("data_sources", self.data_sources)
+        for role, named in self.further_sources.items():
+            yield from _named(f"further_sources.{role}", named)
+
+    def keeps(self) -> Iterator[tuple[str, PartyName, DatasetName]]:
+        """All that the task keeps: path within the document, party, name."""
+        yield from _named("outputs", self.outputs)
+        for role, named in self.further_outputs.items():
+            yield from _named(f"further_outputs.{role}", named)
+
+
+def _named(path: str, names: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    return ((f"{path}.{party}", party, name) for party, name in names.items())

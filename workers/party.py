@@ -18,7 +18,7 @@ from pydantic import Field, StringConstraints, ValidationError
 
 from workers.documents import DATASET_NAME, DatasetName, Document, PartyName, SFInitConfig
 from workers.errors import ConfigError
-from workers.executors.base import Security
+from workers.executors.base import TABLE, Security, Source
 from workers.problems import problems_of
 from workers.tables import column_types, count_rows
 from workers.tls import KeyMaterial
@@ -28,6 +28,9 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+#: Of the files of outputs: those of tables, those of all else.
+SUFFIXES = (".csv", ".kept")
 
 PeerName = Annotated[str, StringConstraints(pattern=r"^(\*|[a-z][a-z0-9_-]{0,31})$")]
 
@@ -203,20 +206,21 @@ class PartyHost:
         self.tls.check(self.name)
         return self.tls
 
-    def dataset(self, name: str) -> tuple[Path, str | None]:
-        """The table's path, and the execution that made it where it is an output of one.
-
-        A registered dataset comes before an output of the same name. Raises ConfigError.
-        """
+    def dataset(self, name: str) -> Source:
+        """What this party has under that name. A registered dataset comes before an output. Raises ConfigError."""
         if name in self._paths:
-            return self._paths[name], None
-        path = self._output(name)
-        if path.is_file():
-            try:
-                origin = json.loads(self._note(path).read_text())["execution"]
-            except (OSError, ValueError, KeyError, TypeError):
-                origin = None
-            return path, origin if isinstance(origin, str) else None
+            return Source(name, self._paths[name])
+        for suffix in SUFFIXES:
+            path = self._output(name, suffix)
+            if path.is_file():
+                try:
+                    note = json.loads(self._note(path).read_text())
+                except (OSError, ValueError):
+                    note = {}
+                origin, kind = (note.get(key) if isinstance(note, dict) else None for key in ("execution", "kind"))
+                if suffix == SUFFIXES[0]:
+                    kind = TABLE
+                return Source(name, path, str(kind or "unknown"), origin if isinstance(origin, str) else None)
         # Names no other dataset: what else a party has is its own affair
         raise ConfigError(f"{self.name} has no dataset {name!r}; register it in party.toml on {self.name}'s host")
 
@@ -236,22 +240,25 @@ class PartyHost:
         """The tables that party.toml registers, by name."""
         return dict(self._paths)
 
-    def keep_output(self, name: str, source: Path, execution: str) -> None:
+    def keep_output(self, name: str, source: Path, execution: str, kind: str = TABLE) -> None:
         """Make ``source`` (on the same file system) the output ``name``, replacing an older one at once."""
-        path = self._output(name)
+        suffix, other = SUFFIXES if kind == TABLE else reversed(SUFFIXES)
+        path = self._output(name, suffix)
         note = self._note(path)
         # The note goes first and comes last: a crash in between leaves an output of unknown origin,
         # never one with a wrong origin.
         note.unlink(missing_ok=True)
         source.chmod(0o600)
+        self._output(name, other).unlink(missing_ok=True)
         os.replace(source, path)
         fresh = note.with_suffix(f".{os.getpid()}")
-        fresh.write_text(json.dumps({"execution": execution}))
+        fresh.write_text(json.dumps({"execution": execution, "kind": kind}))
         os.replace(fresh, note)
 
     def outputs(self) -> list[str]:
         """Names of the outputs kept on this host."""
-        return [p.stem for p in self.output_dir.glob("*.csv")] if self.output_dir.is_dir() else []
+        found = self.output_dir.iterdir() if self.output_dir.is_dir() else ()
+        return [p.stem for p in found if p.suffix in SUFFIXES]
 
     def prepare_directories(self) -> None:
         """Create the private directories. Raises ConfigError where that is not allowed."""
@@ -278,10 +285,17 @@ class PartyHost:
         """Names that an output may not take: those of party.toml."""
         return set(self._paths) if party == self.name else set()
 
-    def _output(self, name: str) -> Path:
+    def kind(self, party: str, name: str) -> str | None:
+        """As a catalogue for validation: of its own, what is there now."""
+        try:
+            return self.dataset(name).kind if party == self.name else None
+        except ConfigError:
+            return None
+
+    def _output(self, name: str, suffix: str) -> Path:
         if not re.fullmatch(DATASET_NAME, name):
             raise ConfigError("an output's name has a character that is not allowed")
-        return self.output_dir / f"{name}.csv"
+        return self.output_dir / f"{name}{suffix}"
 
     @staticmethod
     def _note(path: Path) -> Path:

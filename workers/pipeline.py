@@ -12,6 +12,7 @@ import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,10 +22,11 @@ from workers import rendezvous
 from workers.connection import DEFAULT_URL, connect
 from workers.devices import DEVICE_REGISTRY
 from workers.devices.base import Device
+from workers.documents import TaskConfig
 from workers.endpoints import endpoints
 from workers.errors import ConfigError, SecretFlowTaskError, classify, contract_name
 from workers.events import FAILURE, RUNNING, SUCCESS, Publisher
-from workers.executors.base import Session
+from workers.executors.base import TABLE, Session
 from workers.links import prepare_links
 from workers.party import PartyHost, remove_run_files
 from workers.problems import DocumentsInvalid
@@ -96,16 +98,11 @@ def accept(host: PartyHost, documents: dict[str, Any]) -> Run:
     return run
 
 
-def session_of(host: PartyHost, run: Run, path: Path, origin: str | None, workdir: Path) -> Session:
-    """What an executor needs to look at its parameters and its table; to compute it needs more."""
-    return Session(
-        party=host.name,
-        parties=run.cluster.parties,
-        task=run.task,
-        input_path=path,
-        input_origin=origin,
-        workdir=workdir,
-    )
+def session_of(host: PartyHost, run: Run, workdir: Path) -> Session:
+    """What an executor needs to look at its parameters and its data; to compute it needs more. Raises ConfigError."""
+    named = {"": run.task.data_sources} | run.task.further_sources
+    sources = {role: host.dataset(names[host.name]) for role, names in named.items() if host.name in names}
+    return Session(party=host.name, parties=run.cluster.parties, task=run.task, sources=sources, workdir=workdir)
 
 
 def check_ports(host: PartyHost, run: Run) -> None:
@@ -224,7 +221,7 @@ class _TaskRun:
         return metadata | ({"outputs": self.kept} if self.kept else {})
 
     def _session(self, run: Run) -> Session:
-        path, origin = self.host.dataset(run.task.data_sources[self.host.name])
+        session = session_of(self.host, run, self.workdir)
         self.workdir_lock = self.host.claim_workdir(self.workdir)
         temporary = self.workdir / "tmp"
         temporary.mkdir(mode=0o700)
@@ -232,9 +229,8 @@ class _TaskRun:
         # SecretFlow's PSI leaves sorted keys and intersection rows under TMPDIR
         os.environ["TMPDIR"] = str(temporary)
         tempfile.tempdir = None
-        session = session_of(self.host, run, path, origin, self.workdir)
         session.progress = self._progress
-        session.keep_output = lambda file: self._keep_output(run.task.outputs[self.host.name], file)
+        session.keep_output = partial(self._keep_output, run.task)
         return session
 
     def _progress(self, fraction: float) -> None:
@@ -243,9 +239,10 @@ class _TaskRun:
             gc.collect()
             self.collected_at = time.monotonic()
 
-    def _keep_output(self, name: str, file: Path) -> None:
-        self.kept[name] = {"columns": column_types(file, name)}
-        self.host.keep_output(name, file, self.execution)
+    def _keep_output(self, task: TaskConfig, file: Path, role: str = "", kind: str = TABLE) -> None:
+        name = (task.further_outputs[role] if role else task.outputs)[self.host.name]
+        self.kept[name] = {"columns": column_types(file, name)} if kind == TABLE else {"kind": kind}
+        self.host.keep_output(name, file, self.execution, kind)
 
     def _start_cluster(self, run: Run) -> None:
         cluster = run.cluster

@@ -24,6 +24,7 @@ from redis.exceptions import RedisError
 
 from workers.errors import ConfigError, ResourceError, classify, contract_name
 from workers.events import report
+from workers.executors.base import TABLE
 from workers.party import PartyHost
 from workers.standby import Standby
 from workers.tables import drift
@@ -97,21 +98,25 @@ class _Checks:
             if self.checks[-1].get("error") and self.given_up():
                 self.checks.pop()  # another party failed, and is why this one missed it
         with self._check("dataset"):
-            name = run.task.data_sources[host.name]
-            self.facts["dataset"] = {"name": name}
-            path, origin = host.dataset(name)
-            found = host.describe(name, path)
-            self.facts["dataset"] |= host.published(found)
+            self.facts["dataset"] = {"name": run.task.data_sources[host.name]}
+            session = pipeline.session_of(host, run, Path(os.environ["TMPDIR"]))
+            rows = 0
+            for role, source in session.sources.items():
+                if source.kind != TABLE:
+                    continue
+                found = host.describe(source.name, source.path)
+                rows += found["rows"]
+                if not role:
+                    self.facts["dataset"] |= host.published(found)
+                    self._compare(source.name, found["columns"])
             self.facts["aligned"] = run.executor.aligned
-            self._compare(name, found["columns"])
         with self._check("data", vital=False):
-            session = pipeline.session_of(host, run, path, origin, Path(os.environ["TMPDIR"]))
             run.executor(session).validate_params(run.task.algorithm_params)
+        size = sum(source.path.stat().st_size for source in session.sources.values())
         with self._check("memory", vital=False):
-            needed = MEMORY_BASE + MEMORY_PER_ROW * found["rows"] + 2 * path.stat().st_size
-            self._afford("memory", free_memory(), needed)
+            self._afford("memory", free_memory(), MEMORY_BASE + MEMORY_PER_ROW * rows + 2 * size)
         with self._check("disk", vital=False):
-            needed = DISK_BASE + DISK_PER_BYTE * path.stat().st_size
+            needed = DISK_BASE + DISK_PER_BYTE * size
             self._afford("disk", shutil.disk_usage(host.output_dir).free, needed)
 
     @contextmanager

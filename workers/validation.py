@@ -17,9 +17,10 @@ from workers.devices import DEVICE_REGISTRY
 from workers.documents import SFInitConfig, TaskConfig
 from workers.endpoints import check_left_out, check_ports, check_transport
 from workers.executors import TASK_EXECUTOR_REGISTRY
-from workers.executors.base import BaseTaskExecutor, Catalogue, Security, check_parties
+from workers.executors.base import BaseTaskExecutor, Catalogue, Security
 from workers.problems import DocumentsInvalid, Problem, closest, problems_of
 from workers.secrets import secrets_of
+from workers.slots import check_names, check_slots
 
 #: The layers that may not be left out.
 REQUIRED = ("sf_init_config", "spu_config", "heu_config", "task_config")
@@ -38,6 +39,9 @@ class NothingKnown:
 
     def kept_names(self, party: str) -> set[str]:
         return set()
+
+    def kind(self, party: str, name: str) -> None:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,24 +189,9 @@ def _check_logic(
     task: TaskConfig | None = parsed.get("task_config")
     if task is None:
         return problems
-    found = [
-        *check_parties(task.data_sources, cluster, "data_sources"),
-        *check_parties(task.outputs, cluster, "outputs"),
-    ]
-    for party, dataset in task.data_sources.items():
-        known = catalogue.datasets(party)
-        if known is not None and dataset not in known:
-            found.append(
-                Problem(
-                    f"data_sources.{party}", f"{party} has no dataset {dataset!r} registered", closest(dataset, known)
-                )
-            )
-    for party, output in task.outputs.items():
-        if output in catalogue.kept_names(party):
-            found.append(
-                Problem(f"outputs.{party}", f"{output} is a dataset that {party} registered", "choose another")
-            )
+    found = [*check_names(task, cluster, catalogue)]
     if executor and params is not None:
+        found += check_slots(task, executor.slots(params), catalogue)
         for name in executor.devices:
             layer = next(key for key in DEVICE_REGISTRY if DEVICE_REGISTRY[key].name == name)
             document = parsed.get(layer)

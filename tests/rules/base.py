@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fixtures.documents import psi_documents as fixture
-from workers.executors.base import Security
+from workers.executors.base import TABLE, Security
 from workers.problems import DocumentsInvalid
 from workers.validation import validate
 
 COLUMNS = {"uid": "str", "number": "int", "age": "float", "label": "int", "note": "str"}
+#: What is there that is no table.
+KINDS = {"model": "sf.model.ss_sgd"}
 Documents = dict[str, Any]
 
 
@@ -29,10 +31,13 @@ class Known:
         return self.addresses.get(party, "127.0.0.1")
 
     def datasets(self, party: str) -> dict[str, dict[str, str]]:
-        return {"people": COLUMNS, "earlier": COLUMNS}
+        return {"people": COLUMNS, "earlier": COLUMNS, **{name: {} for name in KINDS}}
 
     def kept_names(self, party: str) -> set[str]:
         return {"people"}
+
+    def kind(self, party: str, name: str) -> str:
+        return KINDS.get(name, TABLE)
 
 
 TRIAL = Known(security="trial")

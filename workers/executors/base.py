@@ -37,6 +37,38 @@ class Catalogue(Protocol):
     def kept_names(self, party: str) -> set[str]:
         """Names of the party's datasets that an output may not replace."""
 
+    def kind(self, party: str, name: str) -> str | None:
+        """What the party has under that name: a TABLE, or such as sf.model.sgb; None where that is not known."""
+
+
+#: Kind of what is kept as CSV with a header line. Models and rules have SecretFlow's type names.
+TABLE = "table"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Something that this party has: a table of party.toml, or what an earlier execution kept."""
+
+    name: str
+    path: Path
+    kind: str = TABLE
+    #: The execution that made it, if it is known to be an output: rows of one execution's outputs line up.
+    origin: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """What a task reads and keeps beyond its tables and its outputs: role to the kinds that go there."""
+
+    sources: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    outputs: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    #: Kinds that ``data_sources`` may be of.
+    main: frozenset[str] = frozenset({TABLE})
+
+
+class KeepOutput(Protocol):
+    def __call__(self, path: Path, role: str = "", kind: str = TABLE) -> None: ...
+
 
 @dataclass(slots=True)
 class Session:
@@ -45,18 +77,26 @@ class Session:
     party: str
     parties: list[str]
     task: TaskConfig
-    #: This party's input table.
-    input_path: Path
+    #: All that this party reads, by role; "" is its entry in data_sources.
+    sources: Mapping[str, Source]
     #: Private directory, removed when the run ends.
     workdir: Path
     #: Reports progress, 0 to 1.
     progress: Callable[[float], None] = lambda fraction: None
-    #: Keeps a finished file as this party's output.
-    keep_output: Callable[[Path], None] = lambda path: None
-    #: The execution whose output the input is, if it is one: rows of one execution's outputs line up.
-    input_origin: str | None = None
+    #: Keeps a finished file as this party's output: of this role ("" is its entry in outputs), of this kind.
+    keep_output: KeepOutput = lambda path, role="", kind=TABLE: None
     #: Live devices by name, such as ``spu``.
     devices: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def source(self) -> Source:
+        """This party's entry in ``data_sources``."""
+        return self.sources[""]
+
+    @property
+    def input_path(self) -> Path:
+        """This party's input table."""
+        return self.source.path
 
 
 class BaseTaskExecutor(ABC):
@@ -120,6 +160,11 @@ class BaseTaskExecutor(ABC):
         """
         yield from ()
 
+    @classmethod
+    def slots(cls, params: Any) -> Slots:
+        """What goes into ``further_sources`` and ``further_outputs``, and what ``data_sources`` may be."""
+        return Slots()
+
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> Any:
         """Typed parameters, checked against this party's own table, before any peer is met.
 
@@ -140,7 +185,7 @@ def check_alignment(session: Session, rows: int) -> None:
     import secretflow as sf
 
     # Each party's own numbers: a PYU call is carried out at its owner alone, with the owner's arguments
-    mine = (rows, session.input_origin)
+    mine = (rows, session.source.origin)
     told = sf.reveal([sf.PYU(party)(lambda said: said)(mine) for party in session.parties])
     found = {party: n for party, (n, _) in zip(session.parties, told, strict=True)}
     if len(set(found.values())) > 1:

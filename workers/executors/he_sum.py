@@ -81,7 +81,7 @@ class HESumExecutor(BaseTaskExecutor):
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
         params: HESumParams = self.parse_params(algorithm_params)
         session = self.session
-        dataset = session.task.data_sources[session.party]
+        dataset = session.source.name
         return Prepared(params, read_columns(session.input_path, dataset, [params.columns[session.party]])[:, 0])
 
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:

@@ -152,7 +152,7 @@ class LogisticRegressionExecutor(BaseTaskExecutor):
 
         params: MLParams = self.parse_params(algorithm_params)
         session = self.session
-        dataset = session.task.data_sources[session.party]
+        dataset = session.source.name
         columns = params.features.get(session.party, [])
         wanted = columns + ([params.label.column] if params.label.party == session.party else [])
         table = read_columns(session.input_path, dataset, wanted)

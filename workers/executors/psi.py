@@ -191,16 +191,15 @@ class PSITaskExecutor(BaseTaskExecutor):
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> PSIParams:
         params: PSIParams = self.parse_params(algorithm_params)
         session = self.session
-        columns = column_types(session.input_path, session.task.data_sources[session.party])
+        columns = column_types(session.input_path, session.source.name)
         for key in params.input_keys[session.party]:
             if key not in columns:
                 raise ConfigError(
-                    f"dataset {session.task.data_sources[session.party]} at {session.party} has no column {key!r}; "
-                    + closest(key, columns)
+                    f"dataset {session.source.name} at {session.party} has no column {key!r}; " + closest(key, columns)
                 )
         check_keys(
             session.input_path,
-            session.task.data_sources[session.party],
+            session.source.name,
             params.input_keys[session.party],
             may_repeat=session.party in params.duplicate_keys,
         )

@@ -1,0 +1,55 @@
+"""What a task reads and keeps, by party and name: checks that hold for every task type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from workers.documents import SFInitConfig, TaskConfig
+from workers.executors.base import Catalogue, Slots, check_parties
+from workers.problems import Problem, closest
+
+
+def check_names(task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Problem]:
+    """Parties are those of the cluster, what is read is there, and what is kept has a name to itself."""
+    yield from check_parties(task.data_sources, cluster, "data_sources")
+    yield from check_parties(task.outputs, cluster, "outputs")
+    for role, named in task.further_sources.items():
+        yield from check_parties(named, cluster, f"further_sources.{role}")
+    for role, named in task.further_outputs.items():
+        yield from check_parties(named, cluster, f"further_outputs.{role}")
+    for path, party, name in task.reads():
+        known = catalogue.datasets(party)
+        if known is not None and name not in known:
+            yield Problem(path, f"{party} has no dataset {name!r} registered", closest(name, known))
+    taken: dict[tuple[str, str], str] = {}
+    for path, party, name in task.keeps():
+        if name in catalogue.kept_names(party):
+            yield Problem(path, f"{name} is a dataset that {party} registered", "choose another")
+        if other := taken.get((party, name)):
+            yield Problem(path, f"is the name of {other}, too", "choose another")
+        taken[party, name] = path
+
+
+def check_slots(task: TaskConfig, slots: Slots, catalogue: Catalogue) -> Iterator[Problem]:
+    """The task type has a use for each further input and output, and what is read is of a kind that it can read."""
+    for field, given, offered in (
+        ("further_sources", task.further_sources, slots.sources),
+        ("further_outputs", task.further_outputs, slots.outputs),
+    ):
+        for role in given:
+            if role not in offered:
+                remedy = f"this task type has {', '.join(offered)} there" if offered else "remove it"
+                yield Problem(f"{field}.{role}", "is nothing that this task type knows", remedy)
+    yield from _kinds("data_sources", task.data_sources.items(), slots.main, catalogue)
+    for role, named in task.further_sources.items():
+        if role in slots.sources:
+            yield from _kinds(f"further_sources.{role}", named.items(), slots.sources[role], catalogue)
+
+
+def _kinds(
+    path: str, named: Iterable[tuple[str, str]], kinds: frozenset[str], catalogue: Catalogue
+) -> Iterator[Problem]:
+    for party, name in named:
+        kind = catalogue.kind(party, name)
+        if kind is not None and kind not in kinds:
+            yield Problem(f"{path}.{party}", f"{name} is a {kind}", f"should be a {' or '.join(sorted(kinds))}")
