@@ -24,6 +24,7 @@ MODULES = [
     WORKERS / "problems.py",
     WORKERS / "slots.py",
     WORKERS / "validation.py",
+    *sorted((WORKERS / "components").glob("*.py")),
     *sorted((WORKERS / "devices").glob("*.py")),
     *sorted((WORKERS / "executors").glob("*.py")),
 ]

@@ -104,7 +104,7 @@ def classify(error: BaseException) -> SecretFlowTaskError:
     """
     if isinstance(error, SecretFlowTaskError):
         return error
-    chain = _chain(error)
+    chain = chain_of(error)
     names = {type(e).__name__ for e in chain}
     if "FedRemoteError" in names:
         return PeerError("a peer failed; see its own error")
@@ -131,7 +131,7 @@ def classify(error: BaseException) -> SecretFlowTaskError:
 _FED_ERRORS = ("FedLocalError", "FedRemoteError")
 
 
-def _chain(error: BaseException) -> list[BaseException]:
+def chain_of(error: BaseException) -> list[BaseException]:
     """The exception, what fed wrapped (its ``cause()``), and what it was raised from."""
     seen: list[BaseException] = []
     pending: list[BaseException | None] = [error]

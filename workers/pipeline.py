@@ -93,8 +93,6 @@ def accept(host: PartyHost, documents: dict[str, Any]) -> Run:
     opened = with_secrets_opened(host.localized(documents), host.key_path, cluster.job_name or "")
     run = validate(opened, host)
     host.check(run)
-    if host.name not in run.task.data_sources:
-        raise ConfigError(f"task_config.data_sources names no dataset of {host.name}")
     return run
 
 
@@ -200,12 +198,13 @@ class _TaskRun:
         self._start_cluster(run)
         self._stage("sf_cluster_ready", parties_connected=cluster.parties)
 
-        for layer, document in run.devices.items():
+        for layer, document in executor.adapted(params, run.devices).items():
             device = DEVICE_REGISTRY[layer]()
             self._stage(f"{device.name}_init")
             self.devices[device.name] = device
             device.start(document, cluster)
             session.devices[device.name] = device.device
+            session.documents[device.name] = document
         self._stage("devices_ready", devices_initialized=list(self.devices))
 
         self._stage("task_execution", computation_progress=0.0, devices_initialized=list(self.devices))

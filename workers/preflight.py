@@ -98,7 +98,8 @@ class _Checks:
             if self.checks[-1].get("error") and self.given_up():
                 self.checks.pop()  # another party failed, and is why this one missed it
         with self._check("dataset"):
-            self.facts["dataset"] = {"name": run.task.data_sources[host.name]}
+            if table := run.task.data_sources.get(host.name):
+                self.facts["dataset"] = {"name": table}
             session = pipeline.session_of(host, run, Path(os.environ["TMPDIR"]))
             rows = 0
             for role, source in session.sources.items():

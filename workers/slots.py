@@ -30,8 +30,11 @@ def check_names(task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -
         taken[party, name] = path
 
 
-def check_slots(task: TaskConfig, slots: Slots, catalogue: Catalogue) -> Iterator[Problem]:
+def check_slots(task: TaskConfig, cluster: SFInitConfig, slots: Slots, catalogue: Catalogue) -> Iterator[Problem]:
     """The task type has a use for each further input and output, and what is read is of a kind that it can read."""
+    for party in cluster.parties if slots.is_required else ():
+        if party not in task.data_sources:
+            yield Problem(f"data_sources.{party}", "is required", f"name a dataset of {party}")
     for field, given, offered in (
         ("further_sources", task.further_sources, slots.sources),
         ("further_outputs", task.further_outputs, slots.outputs),

@@ -73,7 +73,7 @@ def read_columns(path: Path, dataset: str, columns: list[str]) -> Any:
     import numpy as np
     import pyarrow as pa
 
-    known = _types_of(path, dataset, columns)
+    known = types_of(path, dataset, columns)
     for column in columns:
         if known[column] == "str" and _has_rows(path, dataset):
             raise ConfigError(f"column {column!r} of dataset {dataset} is not numeric")
@@ -99,7 +99,7 @@ def check_keys(path: Path, dataset: str, keys: list[str], *, may_repeat: bool = 
 
     ``may_repeat``: several rows may have the same keys.
     """
-    _types_of(path, dataset, keys)
+    types_of(path, dataset, keys)
     found = path.stat()
     _check_keys(
         path, dataset, tuple(keys), may_repeat, (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
@@ -139,7 +139,7 @@ def _check_keys(path: Path, dataset: str, keys: tuple[str, ...], may_repeat: boo
         )
 
 
-def _types_of(path: Path, dataset: str, columns: list[str]) -> dict[str, str]:
+def types_of(path: Path, dataset: str, columns: list[str]) -> dict[str, str]:
     """The table's column types. Raises ConfigError if one of these columns is missing."""
     known = column_types(path, dataset)
     for column in columns:

@@ -191,8 +191,9 @@ def _check_logic(
         return problems
     found = [*check_names(task, cluster, catalogue)]
     if executor and params is not None:
-        found += check_slots(task, executor.slots(params), catalogue)
-        for name in executor.devices:
+        found += check_slots(task, cluster, executor.slots(params), catalogue)
+        needed = executor.needs(params)
+        for name in needed:
             layer = next(key for key in DEVICE_REGISTRY if DEVICE_REGISTRY[key].name == name)
             document = parsed.get(layer)
             is_left_out = layer not in parsed and layer not in REQUIRED
@@ -203,7 +204,7 @@ def _check_logic(
                 )
         found += executor.check(params, task, cluster, catalogue)
         on = {d.name: parsed[layer] for layer, d in DEVICE_REGISTRY.items() if _enabled(layer, parsed.get(layer))}
-        if on.keys() >= set(executor.devices):
+        if on.keys() >= set(needed):
             found += executor.check_devices(params, task, cluster, on)
     return problems + [p.under("task_config") for p in found]
 

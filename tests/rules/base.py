@@ -106,6 +106,42 @@ def lr() -> Documents:
     }
 
 
+def component(name: str = "ml.train/ss_sgd_train", **more: Any) -> Documents:
+    """A task that runs a component on age and note of alice, number and label of bob."""
+    documents = fixture("people")
+    columns = {"features": {"alice": ["age"], "bob": ["number"]}, "labels": {"bob": ["label"]}}
+    documents["task_config"] |= {
+        "task_type": "component",
+        "outputs": {"alice": "made", "bob": "made"},
+        "algorithm_params": {"component_params": {"component": name, "columns": {"input_ds": columns}} | more},
+    }
+    return documents
+
+
+def component_of_statistics() -> Documents:
+    documents = component("stats/table_statistics")
+    documents["task_config"]["outputs"] = {}
+    return documents
+
+
+def component_with_choice() -> Documents:
+    return component("data_filter/sample", attributes={})
+
+
+def component_with_model() -> Documents:
+    documents = component("ml.predict/ss_sgd_predict", attributes={"receiver": "bob"})
+    documents["task_config"] |= {
+        "outputs": {"bob": "scores"},
+        "further_sources": {"input_model": {"alice": "model", "bob": "model"}},
+    }
+    return documents
+
+
+def component_of_two_tables() -> Documents:
+    keys = {"input_ds1": {"ids": {"alice": ["uid"]}}, "input_ds2": {"ids": {"bob": ["uid"]}}}
+    return component("data_prep/psi", columns=keys)
+
+
 def he_sum() -> Documents:
     return psi() | {
         "spu_config": {"enable_spu": False},

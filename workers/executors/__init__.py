@@ -11,6 +11,7 @@ TASK_EXECUTOR_REGISTRY: Registry[type[BaseTaskExecutor]] = Registry(
     {
         "psi": "workers.executors.psi:PSITaskExecutor",
         "lr": "workers.executors.lr:LogisticRegressionExecutor",
+        "component": "workers.executors.component:ComponentExecutor",
         "he_sum": "workers.executors.he_sum:HESumExecutor",
     },
     group="secretflow_controlplane.task_executors",

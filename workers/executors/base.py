@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -64,6 +64,8 @@ class Slots:
     outputs: Mapping[str, frozenset[str]] = field(default_factory=dict)
     #: Kinds that ``data_sources`` may be of.
     main: frozenset[str] = frozenset({TABLE})
+    #: Each party has to be in ``data_sources``.
+    is_required: bool = True
 
 
 class KeepOutput(Protocol):
@@ -87,11 +89,17 @@ class Session:
     keep_output: KeepOutput = lambda path, role="", kind=TABLE: None
     #: Live devices by name, such as ``spu``.
     devices: dict[str, Any] = field(default_factory=dict)
+    #: Their documents.
+    documents: dict[str, Any] = field(default_factory=dict)
 
     @property
     def source(self) -> Source:
         """This party's entry in ``data_sources``."""
         return self.sources[""]
+
+    def source_of(self, role: str) -> Source | None:
+        """What this party reads in this role: of ``further_sources``, otherwise of ``data_sources``, if it is there."""
+        return self.sources.get(role) or self.sources.get("")
 
     @property
     def input_path(self) -> Path:
@@ -161,6 +169,21 @@ class BaseTaskExecutor(ABC):
         yield from ()
 
     @classmethod
+    def needs(cls, params: Any) -> tuple[str, ...]:
+        """The devices that it cannot run without, with these parameters."""
+        return cls.devices
+
+    @classmethod
+    def variants(cls) -> Mapping[str, str]:
+        """Where one task type has parameters of several shapes: their names, each with a line for people."""
+        return {}
+
+    @classmethod
+    def params_model(cls, variant: str) -> type[Document]:
+        """The typed parameters of one variant."""
+        return cls.Params
+
+    @classmethod
     def slots(cls, params: Any) -> Slots:
         """What goes into ``further_sources`` and ``further_outputs``, and what ``data_sources`` may be."""
         return Slots()
@@ -172,6 +195,13 @@ class BaseTaskExecutor(ABC):
         """
         return self.parse_params(algorithm_params)
 
+    def adapted(self, algorithm_params: Any, devices: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The documents that the devices are started with, by layer, where the task needs other settings than theirs.
+
+        ``algorithm_params`` is what ``validate_params`` returned. Every party has to come to the same.
+        """
+        return devices
+
     @abstractmethod
     def execute_algorithm(self, algorithm_params: Any) -> dict[str, Any]:
         """Run on the live devices; ``algorithm_params`` is what ``validate_params`` returned.
@@ -180,14 +210,20 @@ class BaseTaskExecutor(ABC):
         """
 
 
-def check_alignment(session: Session, rows: int) -> None:
-    """Reveal to all parties how many rows each has. Raises ConfigError where they cannot be the same rows."""
+def check_alignment(
+    session: Session, rows: int, parties: Sequence[str] | None = None, origin: str | None = None
+) -> None:
+    """Reveal to all parties how many rows each has. Raises ConfigError where they cannot be the same rows.
+
+    ``parties``: those that have rows, if not all. ``origin``: the execution that this party's rows come from.
+    """
+    parties = parties or session.parties
     import secretflow as sf
 
     # Each party's own numbers: a PYU call is carried out at its owner alone, with the owner's arguments
-    mine = (rows, session.source.origin)
-    told = sf.reveal([sf.PYU(party)(lambda said: said)(mine) for party in session.parties])
-    found = {party: n for party, (n, _) in zip(session.parties, told, strict=True)}
+    mine = (rows, origin)
+    told = sf.reveal([sf.PYU(party)(lambda said: said)(mine) for party in parties])
+    found = {party: n for party, (n, _) in zip(parties, told, strict=True)}
     if len(set(found.values())) > 1:
         counts = ", ".join(f"{party} has {n}" for party, n in found.items())
         raise ConfigError(f"the parties' rows do not line up: {counts}; intersect the tables with a PSI first")
@@ -218,9 +254,13 @@ def check_column(
     column: str,
     path: str,
     types: frozenset[str] = frozenset(),
+    dataset: str | None = None,
 ) -> Iterator[Problem]:
-    """The column exists in the party's dataset and, if ``types`` are given, has one of them."""
-    dataset = task.data_sources.get(party)
+    """The column exists in the party's dataset and, if ``types`` are given, has one of them.
+
+    ``dataset``: its name, if it is not the party's entry in ``data_sources``.
+    """
+    dataset = dataset or task.data_sources.get(party)
     known = (catalogue.datasets(party) or {}).get(dataset or "")
     if known is None:
         return

@@ -64,8 +64,6 @@ class HESumExecutor(BaseTaskExecutor):
                 yield Problem(f"{base}.{party}", "is required", f"name a column of {party}")
                 continue
             yield from check_column(catalogue, task, party, params.columns[party], f"{base}.{party}", NUMERIC)
-            if party not in task.data_sources:
-                yield Problem(f"data_sources.{party}", "is required", f"name a dataset of {party}")
 
     @classmethod
     def check_devices(
@@ -92,7 +90,7 @@ class HESumExecutor(BaseTaskExecutor):
         heu = session.devices["heu"]
         pyu = {p: sf.PYU(p) for p in session.parties}
         rows = len(prepared.values)
-        check_alignment(session, rows)
+        check_alignment(session, rows, origin=session.source.origin)
         [keeper] = session.task.outputs
         where = HEUMoveConfig(heu_dest_party=next(p for p in session.parties if p != keeper))
         # Written at every party, carried out at the owner alone: see lr.py

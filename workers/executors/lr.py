@@ -135,8 +135,6 @@ class LogisticRegressionExecutor(BaseTaskExecutor):
             where = f"{base}.training_params.l2_norm"
             yield Problem(where, "would be ignored without a penalty", "remove it, or set penalty to l2")
         for party in parties:
-            if party not in task.data_sources:
-                yield Problem(f"data_sources.{party}", "is required", f"name a dataset of {party}")
             if party not in params.features and party != label.party:
                 yield Problem(
                     f"{base}.features.{party}", "is required", f"{party} brings neither features nor the label"
@@ -178,7 +176,7 @@ class LogisticRegressionExecutor(BaseTaskExecutor):
         pyu = {p: sf.PYU(p) for p in session.parties}
         # In production mode each line below runs at every party, but a PYU call only at its owner,
         # with the owner's own arguments: the arrays of this party never travel with the call.
-        check_alignment(session, prepared.rows)
+        check_alignment(session, prepared.rows, origin=session.source.origin)
         x = FedNdarray(
             partitions={pyu[p]: pyu[p](lambda a: a)(prepared.features) for p in params.features},
             partition_way=PartitionWay.VERTICAL,

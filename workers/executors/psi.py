@@ -110,8 +110,6 @@ class PSITaskExecutor(BaseTaskExecutor):
         for party in parties:
             if party not in params.input_keys:
                 yield Problem(f"{base}.input_keys.{party}", "is required", f"name {party}'s key columns")
-            if party not in task.data_sources:
-                yield Problem(f"data_sources.{party}", "is required", f"name a dataset of {party}")
         for party, columns in params.input_keys.items():
             yield from check_columns(catalogue, task, party, columns, f"{base}.input_keys.{party}")
         yield from cls._check_key_types(params, task, catalogue, base)

@@ -1,0 +1,414 @@
+"""Every SecretFlow component that can run here, run by real parties, against a computation in the clear."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_breast_cancer
+from sklearn.metrics import roc_auc_score
+
+from tests.sessions import Session, started
+from workers.components.definition import components
+
+frame = load_breast_cancer(as_frame=True).frame
+frame.columns = [name.replace(" ", "_") for name in frame.columns]
+X = frame.drop(columns="target")
+X = ((X - X.mean()) / X.std()).round(6)
+A, B = list(X.columns[:4]), list(X.columns[16:20])
+#: What either party has, and what both would have if they put it together.
+ALICE = pd.DataFrame({"uid": [f"u{i}" for i in range(len(X))]}).join(X[A])
+ALICE["group"] = ["xyz"[i % 3] for i in range(len(X))]
+BOB = pd.DataFrame({"user_id": ALICE.uid}).join(X[B])
+BOB["y"] = frame.target
+BOB["size"] = (BOB[B[0]] * 3 + 20).round(3)
+BOB["gap"] = BOB[B[1]].where(np.arange(len(X)) % 10 > 0)
+ALL = ALICE.join(BOB)
+SMALL = ALICE[["uid", A[0]]].iloc[100:150]
+F, BOTH = {"alice": A, "bob": B}, ("alice", "bob")
+LABEL, IDS = {"bob": ["y"]}, {"bob": ["user_id"]}
+#: Some of the rows, by the name of the tables that have them.
+PARTS = {"rows": slice(None), "half": slice(None, None, 2), "few": slice(60), "tiny": slice(12, 28)}
+RAN: set[str] = set()
+
+
+@pytest.fixture(scope="module")
+def parties(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    heu = {"he_parameters": {"schema": "ou", "key_pair": {"generate": {"bit_size": 1024}}}}
+    session = Session(tmp_path_factory.mktemp("two"), list(BOTH), heu_config=heu)
+    for name, rows in PARTS.items():
+        session.table("alice", name, ALICE.iloc[rows])
+        session.table("bob", name, BOB.iloc[rows])
+    session.table("alice", "small", SMALL)
+    session.table("bob", "small", BOB[["user_id", B[0]]].iloc[120:200])
+    with started(session):
+        yield session
+
+
+def task(name: str, columns: Any = None, attributes: Any = None, **more: Any) -> dict[str, Any]:
+    params = {"component": name} | ({"columns": columns} if columns else {})
+    params |= {"attributes": attributes} if attributes else {}
+    RAN.add(name)
+    more = {key: dict.fromkeys(BOTH, value) if isinstance(value, str) else value for key, value in more.items()}
+    roles = {
+        key: {
+            role: dict.fromkeys(BOTH, named) if isinstance(named, str) else named for role, named in more[key].items()
+        }
+        for key in ("further_sources", "further_outputs")
+        if key in more
+    }
+    return (
+        {
+            "task_type": "component",
+            "data_sources": {"alice": "rows", "bob": "rows"},
+            "algorithm_params": {"component_params": params},
+        }
+        | more
+        | roles
+    )
+
+
+def report(answers: dict[str, Any], tab: int = 0) -> pd.DataFrame:
+    assert answers["alice"]["reports"] == answers["bob"]["reports"]
+    [table] = answers["alice"]["reports"]["report"][tab]["tables"]
+    found = pd.DataFrame(table["rows"], columns=table["columns"])
+    return found.set_index("") if "" in found else found
+
+
+def values(answers: dict[str, Any], tab: int = 0) -> dict[str, Any]:
+    found: dict[str, Any] = answers["alice"]["reports"]["report"][tab]["values"]
+    return found
+
+
+def train(parties: Session, kind: str, attributes: dict[str, Any], rows: str = "rows", of: Any = F) -> None:
+    columns = {"input_ds": {"features": of} | ({} if kind == "kmeans" else {"labels": LABEL})}
+    parties.run(task(f"ml.train/{kind}_train", columns, attributes, outputs=kind, data_sources=rows))
+
+
+def predictions(parties: Session, kind: str, rows: str = "rows", of: Any = F) -> pd.DataFrame:
+    """Of the model that was kept under that name."""
+    columns = {"input_ds": {"features": of, "ids": IDS} | ({} if kind == "kmeans" else {"labels": LABEL})}
+    attributes = {"receiver": "bob"} | ({} if kind == "kmeans" else {"save_label": True})
+    more: dict[str, Any] = {"further_sources": {"input_model": kind}, "outputs": {"bob": f"{kind}_scores"}}
+    parties.run(task(f"ml.predict/{kind}_predict", columns, attributes, data_sources=rows, **more))
+    return parties.output("bob", f"{kind}_scores")
+
+
+# The first one decides what the SPU is started with: it asks for more than all others
+def test_ss_glm(parties: Session) -> None:
+    train(
+        parties,
+        "ss_glm",
+        {
+            "epochs": 3,
+            "learning_rate": 0.3,
+            "batch_size": 128,
+            "link_type": "Logit",
+            "label_dist_type": "Bernoulli",
+            "optimizer": "SGD",
+        },
+    )
+    found = predictions(parties, "ss_glm")
+    assert roc_auc_score(BOB.y, found["pred"]) > 0.95
+    assert list(found.user_id) == list(BOB.user_id)
+
+
+@pytest.mark.parametrize(
+    ("kind", "attributes", "least"),
+    [
+        ("ss_sgd", {"epochs": 3, "learning_rate": 0.3, "batch_size": 128, "reg_type": "logistic"}, 0.95),
+        ("ss_xgb", {"num_boost_round": 2, "max_depth": 2}, 0.9),
+        ("sgb", {"num_boost_round": 3, "max_depth": 3}, 0.95),
+    ],
+)  # fmt: skip
+def test_training_and_prediction(parties: Session, kind: str, attributes: dict[str, Any], least: float) -> None:
+    train(parties, kind, attributes)
+    assert roc_auc_score(BOB.y, predictions(parties, kind)["pred"]) > least
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows", "attributes"),
+    [
+        ("gnb", "rows", {"n_classes": 2}),
+        ("knn", "tiny", {"n_classes": 2, "n_neighbors": 1}),
+        ("gpc", "tiny", {"n_classes": 2, "max_iter_predict": 3}),
+    ],
+)
+def test_prediction_of_classes(parties: Session, kind: str, rows: str, attributes: dict[str, Any]) -> None:
+    of = F if kind == "gnb" else {"alice": A[:1], "bob": B[:1]}
+    train(parties, kind, attributes, rows, of)
+    found = predictions(parties, kind, rows, of)
+    assert set(found["pred"]) <= {0, 1}
+    assert (found["pred"] == found["y"]).mean() > 0.8
+
+
+def test_kmeans_puts_rows_into_groups_that_are_apart(parties: Session) -> None:
+    train(parties, "kmeans", {"n_clusters": 2, "max_iter": 5})
+    groups = predictions(parties, "kmeans")["pred"]
+    assert set(groups) == {0, 1}
+    # the first column goes with three others, so it alone tells the groups apart
+    assert abs(ALICE[A[0]][groups == 0].mean() - ALICE[A[0]][groups == 1].mean()) > 1
+
+
+def test_pvalues(parties: Session) -> None:
+    columns = {"input_ds": {"features": F, "labels": LABEL}}
+    found = values(parties.run(task("ml.eval/ss_pvalue", columns, further_sources={"input_model": "ss_sgd"})))
+    assert len(found) == len(A) + len(B) + 1
+    assert all(0 <= p <= 1 for p in found.values())
+
+
+def test_a_copy_of_a_model_predicts_as_the_model(parties: Session) -> None:
+    parties.run(task("io/identity", data_sources="ss_sgd", outputs="copy"))
+    columns = {"input_ds": {"features": F, "labels": LABEL, "ids": IDS}}
+    more: dict[str, Any] = {"further_sources": {"input_model": "copy"}, "outputs": {"bob": "again"}}
+    parties.run(task("ml.predict/ss_sgd_predict", columns, {"receiver": "bob"}, **more))
+    difference = parties.output("bob", "again")["pred"] - parties.output("bob", "ss_sgd_scores")["pred"]
+    assert difference.abs().max() < 1e-3
+
+
+def test_a_model_is_packed_for_serving(parties: Session) -> None:
+    answers = parties.run(task("model/model_export", None, {"model_name": "lr"}, data_sources="sgb", outputs="packed"))
+    assert answers["bob"]["outputs"] == {"packed": {"kind": "sf.serving.model"}}
+
+
+def test_rows_are_filtered(parties: Session) -> None:
+    columns = {"input_ds": {"features": F, "select": {"feature": A[0]}}}
+    attributes = {"comparator": ">", "bound_value": "0"}
+    more: dict[str, Any] = {"outputs": "above", "further_outputs": {"output_ds_else": "below"}}
+    parties.run(task("data_filter/condition_filter", columns, attributes, **more))
+    assert_equal(parties.output("alice", "above"), ALICE[ALICE[A[0]] > 0][A])
+    assert_equal(parties.output("bob", "below"), BOB[ALICE[A[0]] <= 0][B])
+
+    attributes = {"expr": f"{B[0]} > 0 and {B[1]} < 1"}
+    more = {"outputs": "above", "further_outputs": {"output_ds_else": "below"}}
+    parties.run(task("data_filter/expr_condition_filter", {"input_ds": {"features": F}}, attributes, **more))
+    assert_equal(parties.output("alice", "above"), ALICE[(BOB[B[0]] > 0) & (BOB[B[1]] < 1)][A])
+
+
+def test_columns_are_dropped(parties: Session) -> None:
+    columns = {"input_ds": {"features": F, "select": {"drop_features": [A[0], B[1]]}}}
+    parties.run(task("data_filter/feature_filter", columns, outputs="fewer"))
+    assert_equal(parties.output("alice", "fewer"), ALICE[A[1:]])
+    assert list(parties.output("bob", "fewer")) == [B[0], *B[2:]]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "rows"),
+    [
+        ({"choose": "random", "random": {"frac": 0.5}}, 284),
+        ({"choose": "system", "system": {"frac": 0.25}}, 143),
+        (
+            {"choose": "stratify", "stratify": {"frac": 0.5, "observe_feature": A[0], "replacements": [False, False],
+                                                "quantiles": [0.0], "weights": [0.5, 0.5]}},
+            284,
+        ),
+    ],
+)  # fmt: skip
+def test_samples_are_the_same_rows_at_both_parties(parties: Session, attributes: dict[str, Any], rows: int) -> None:
+    parties.run(
+        task("data_filter/sample", {"input_ds": {"features": F}}, {"sample_algorithm": attributes}, outputs="some")
+    )
+    found = parties.output("alice", "some").join(parties.output("bob", "some"))
+    assert len(found) == rows
+    assert len(found.merge(ALL, on=A + B)) == rows
+
+
+def test_train_test_split(parties: Session) -> None:
+    columns = {"input_ds": {"features": F, "labels": LABEL}}
+    more: dict[str, Any] = {"outputs": "train", "further_outputs": {"test_ds": "test"}}
+    parties.run(task("data_prep/train_test_split", columns, {"train_size": 0.7, "test_size": 0.3}, **more))
+    parts = [parties.output("alice", n).join(parties.output("bob", n)) for n in ("train", "test")]
+    # SecretFlow rounds both sizes, so that a row may be in both parts
+    assert [len(part) for part in parts] == [399, 171]
+    assert len(pd.concat(parts).drop_duplicates().merge(ALL, on=[*A, *B, "y"])) == len(ALL)
+
+
+def test_psi(parties: Session) -> None:
+    columns = {
+        "input_ds1": {"ids": {"alice": ["uid"]}, "features": {"alice": [A[0]]}},
+        "input_ds2": {"ids": {"bob": ["user_id"]}, "features": {"bob": [B[0]]}},
+    }
+    attributes = {"input_ds1_keys_duplicated": False, "input_ds2_keys_duplicated": False}
+    answers = parties.run(task("data_prep/psi", columns, attributes, data_sources="small", outputs="common"))
+    assert list(report(answers)["intersection_count"]) == [30, 30]
+    found = parties.output("alice", "common")
+    assert_equal(found, SMALL[SMALL.uid.isin(BOB.user_id[120:200])].sort_values("uid"))
+    assert list(parties.output("bob", "common")["user_id"]) == list(found.uid)
+
+
+def test_unbalanced_psi_with_a_cache(parties: Session) -> None:
+    columns = {"input_ds": {"ids": {"alice": ["uid"]}, "features": {"alice": [A[0]]}}}
+    parties.run(task("data_prep/unbalance_psi_cache", columns, {"client": "bob"}, outputs="cache"))
+    columns = {"client_ds": {"ids": {"bob": ["user_id"]}, "features": {"bob": [B[0]]}}}
+    more: dict[str, Any] = {"data_sources": {"bob": "small"}, "further_sources": {"cache": "cache"}}
+    more |= {"outputs": {"bob": "found"}}
+    parties.run(task("data_prep/unbalance_psi", columns, {"receiver_parties": ["bob"]}, **more))
+    assert sorted(parties.output("bob", "found")["user_id"]) == sorted(BOB.user_id[120:200])
+
+
+def test_union(parties: Session) -> None:
+    columns = {"input_ds1": {"features": F}, "input_ds2": {"features": F}}
+    parties.run(task("data_prep/union", columns, further_sources={"input_ds2": "half"}, outputs="both"))
+    assert_equal(parties.output("bob", "both"), pd.concat([BOB[B], BOB[B][::2]]))
+
+
+def test_evaluations(parties: Session) -> None:
+    scores = {"labels": {"bob": ["y", "pred"]}, "select": {"label": "y", "prediction": "pred"}}
+    more: dict[str, Any] = {"data_sources": {"bob": "ss_sgd_scores"}}
+    scored = parties.output("bob", "ss_sgd_scores")
+    found = parties.run(task("ml.eval/biclassification_eval", {"input_ds": scores}, {"bucket_size": 5}, **more))
+    assert values(found)["auc"] == pytest.approx(roc_auc_score(scored.y, scored.pred), abs=0.002)
+    found = parties.run(
+        task(
+            "ml.eval/prediction_bias_eval",
+            {"input_ds": scores},
+            {"bucket_num": 5, "bucket_method": "equal_frequency"},
+            **more,
+        )
+    )
+    table = report(found)
+    assert list(table["bias"]) == pytest.approx(list((table["avg_prediction"] - table["avg_label"]).abs()), abs=0.01)
+    found = parties.run(task("ml.eval/regression_eval", {"input_ds": scores}, {"bucket_size": 5}, **more))
+    assert values(found)["mean_squared_errors"] == pytest.approx(((scored.y - scored.pred) ** 2).mean(), rel=0.01)
+
+
+def test_score_card(parties: Session) -> None:
+    columns = {"input_ds": {"labels": {"bob": ["pred"]}, "select": {"predict_name": "pred"}}}
+    attributes = {"positive": 1, "predict_score_name": "score", "scaled_value": 600, "odd_base": 20, "pdo": 20}
+    more: dict[str, Any] = {"data_sources": {"bob": "ss_sgd_scores"}, "outputs": {"bob": "card"}}
+    parties.run(task("postprocessing/score_card_transformer", columns, attributes, **more))
+    found = parties.output("bob", "card").sort_values("pred")
+    assert found["score"].is_monotonic_decreasing or found["score"].is_monotonic_increasing
+    assert found["score"].nunique() > 10
+
+
+def test_columns_are_computed(parties: Session) -> None:
+    rule = {"output_rule": "rule"}
+    select = {"input_ds": {"features": F, "select": {"f1": A[0], "f2": A[1]}}}
+    attributes: dict[str, Any] = {"binary_op": "+", "new_feature_name": "plus"}
+    parties.run(task("preprocessing/binary_op", select, attributes, outputs="made", further_outputs=rule))
+    assert_equal(parties.output("alice", "made")[["plus"]], (ALICE[A[0]] + ALICE[A[1]]).to_frame("plus"))
+
+    case = {"conds": [{"cond_column": A[0], "op": "GT", "cond_value": {"type": "CONST_FLOAT", "f": 0.0}}],
+            "then": {"type": "CONST_INT", "i": 1}}  # fmt: skip
+    attributes = {"rules": {"whens": [case], "else_value": {"type": "CONST_INT", "i": 0}, "output_column": "big",
+                            "float_epsilon": 1e-6}}  # fmt: skip
+    columns = {"input_ds": {"features": F}}
+    parties.run(task("preprocessing/case_when", columns, attributes, outputs="made", further_outputs=rule))
+    assert list(parties.output("alice", "made")["big"]) == list((ALICE[A[0]] > 0).astype(int))
+
+    attributes = {"sql": f"SELECT {A[0]}, {A[1]} * 2 AS twice, {B[0]}"}
+    parties.run(task("preprocessing/sql_processor", columns, attributes, outputs="made", further_outputs=rule))
+    assert_equal(parties.output("alice", "made")[["twice"]], (ALICE[A[1]] * 2).to_frame("twice"))
+
+    select = {"input_ds": {"features": {"alice": A, "bob": ["size"]}, "select": {"features": ["size"]}}}
+    attributes = {"rules": {"op": "STANDARDIZE"}}
+    parties.run(task("preprocessing/feature_calculate", select, attributes, outputs="made", further_outputs=rule))
+    assert parties.output("bob", "made")["size"].mean() == pytest.approx(0, abs=1e-6)
+
+    select = {"input_ds": {"features": {"alice": A, "bob": ["y", B[0]]}, "select": {"columns": ["y"]}}}
+    attributes = {"astype": {"choose": "string"}}
+    parties.run(task("preprocessing/cast", select, attributes, outputs="made", further_outputs=rule))
+    assert list(parties.output("bob", "made")["y"]) == list(BOB.y)
+
+
+def test_empty_values_are_filled(parties: Session) -> None:
+    columns = {"input_ds": {"features": {"alice": A, "bob": ["gap"]}, "select": {"fill_na_features": ["gap"]}}}
+    attributes = {"float_fill_strategy": "constant", "fill_value_float": 7.5}
+    more: dict[str, Any] = {"outputs": "filled", "further_outputs": {"output_rule": "rule"}}
+    parties.run(task("preprocessing/fillna", columns, attributes, **more))
+    assert_equal(parties.output("bob", "filled"), BOB[["gap"]].fillna(7.5))
+
+
+def test_one_hot_and_its_rule_on_other_rows(parties: Session) -> None:
+    columns = {"input_ds": {"features": {"alice": ["group"], "bob": B}, "select": {"features": ["group"]}}}
+    more: dict[str, Any] = {"outputs": "hot", "further_outputs": {"output_rule": "hot_rule"}}
+    parties.run(task("preprocessing/onehot_encode", columns, None, **more))
+    found = parties.output("alice", "hot")
+    assert_equal(found, pd.get_dummies(ALICE["group"]).astype(float).set_axis(found.columns, axis=1))
+    columns = {"input_ds": {"features": {"alice": ["group"], "bob": B}}}
+    more = {"data_sources": "half", "further_sources": {"input_rule": "hot_rule"}, "outputs": "hot_half"}
+    parties.run(task("preprocessing/substitution", columns, None, **more))
+    assert_equal(parties.output("alice", "hot_half"), found[::2])
+
+
+def test_binning_and_stability(parties: Session) -> None:
+    more: dict[str, Any] = {"outputs": "bins", "further_outputs": {"output_rule": "bin_rule"}}
+    parties.run(task("preprocessing/vert_binning", {"input_ds": {"features": F}}, {"bin_num": 4}, **more))
+    assert (parties.output("alice", "bins").nunique() == 4).all()
+    more = {"further_sources": {"input_test_ds": "half", "input_rule": "bin_rule"}}
+    columns = {"input_base_ds": {"features": F}, "input_test_ds": {"features": F}}
+    found = report(parties.run(task("stats/stats_psi", columns, None, **more)))
+    assert (found.iloc[:, -1].astype(float) < 0.1).all()  # every second row is much like all
+
+
+@pytest.mark.parametrize("device", ["spu", "heu"])
+def test_woe_binning(parties: Session, device: str) -> None:
+    columns = {"input_ds": {"features": F, "labels": LABEL}}
+    attributes = {"bin_num": 4, "secure_device_type": device, "positive_label": "1"}
+    more: dict[str, Any] = {"outputs": "woe", "further_outputs": {"output_rule": "woe_rule"}}
+    parties.run(task("preprocessing/vert_woe_binning", columns, attributes, **more))
+    found = parties.output("alice", "woe")[A[0]]
+    bins = pd.qcut(ALICE[A[0]], 4, labels=False)
+    good, bad = BOB.y.groupby(bins).sum(), (1 - BOB.y).groupby(bins).sum()
+    expected = np.log((good / good.sum()) / (bad / bad.sum()).clip(lower=1e-9))
+    assert np.corrcoef(found, bins.map(expected))[0, 1] > 0.98
+
+
+def test_a_rule_is_read_changed_and_written_back(parties: Session) -> None:
+    answers = parties.run(task("io/read_data", data_sources="bin_rule"))
+    read = answers["alice"]["read"]["output_data"]
+    assert str(read)[:900] == ""
+    attributes = {"write_data": json.dumps({k: v for k, v in read.items() if k != "@type"})}
+    parties.run(task("io/write_data", None, attributes, data_sources="bin_rule", outputs="written"))
+    columns = {"input_ds": {"features": F}}
+    for rule in ("bin_rule", "written"):
+        more: dict[str, Any] = {"further_sources": {"input_rule": rule}, "outputs": f"by_{rule}"}
+        parties.run(task("preprocessing/substitution", columns, None, **more))
+    assert_equal(parties.output("bob", "by_bin_rule"), parties.output("bob", "by_written"))
+
+
+def test_statistics(parties: Session) -> None:
+    columns = {"input_ds": {"features": F}}
+    found = report(parties.run(task("stats/table_statistics", columns)))
+    assert found["mean"].astype(float).tolist() == pytest.approx(ALL[A + B].mean().tolist(), abs=1e-6)
+    found = report(parties.run(task("stats/ss_pearsonr", columns)))
+    assert np.abs(found.to_numpy(float) - ALL[A + B].corr().to_numpy()).max() < 0.01
+    apart = {"alice": [A[1]], "bob": B[:2]}
+    vif = values(parties.run(task("stats/ss_vif", {"input_ds": {"features": apart}})))
+    expected = np.diag(np.linalg.inv(ALL[[A[1], *B[:2]]].corr().to_numpy()))
+    assert list(vif.values()) == pytest.approx(list(expected), rel=0.02)
+    columns = {"input_ds": {"features": {"alice": ["group"], "bob": [B[0]]}, "select": {"by": ["group"]}}}
+    query = {"column_queries": [{"function": "MEAN", "column_name": B[0]}]}
+    found = report(parties.run(task("stats/groupby_statistics", columns, {"aggregation_config": query})))
+    assert found[B[0]].astype(float).tolist() == pytest.approx(ALL.groupby("group")[B[0]].mean().tolist(), abs=0.001)
+
+
+def test_psi_of_three(tmp_path: Any) -> None:
+    three = ["alice", "bob", "carol"]
+    session = Session(tmp_path, three)
+    for index, party in enumerate(three):
+        session.table(party, "rows", SMALL.iloc[index * 10 :])
+    columns = {f"input_ds{i + 1}": {"ids": {p: ["uid"]}, "features": {p: [A[0]]}} for i, p in enumerate(three)}
+    named = dict.fromkeys(three, "rows")
+    with started(session):
+        session.run(task("data_prep/psi_tp", columns, data_sources=named, outputs=dict.fromkeys(three, "common")))
+    for party in three:
+        assert sorted(session.output(party, "common")["uid"]) == sorted(SMALL.uid[20:])
+
+
+def test_every_component_is_tried_or_said_not_to_run_here() -> None:
+    told = {name for name, found in components().items() if found.not_here}
+    assert RAN | told == set(components())
+    assert not RAN & told
+
+
+def assert_equal(found: pd.DataFrame, expected: pd.DataFrame) -> None:
+    assert list(found) == list(expected)
+    pd.testing.assert_frame_equal(
+        found.reset_index(drop=True), expected.reset_index(drop=True), check_dtype=False, atol=1e-6
+    )

@@ -1,0 +1,236 @@
+"""SecretFlow's components as typed documents, made from ``registry.json``: the control plane needs no SecretFlow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from types import GenericAlias
+from typing import Annotated, Any, Literal, Union, get_args
+
+from pydantic import Field, create_model
+
+from workers.components.export import REGISTRY
+from workers.documents import ColumnName, Document, PartyName
+from workers.problems import Problem
+
+#: Component to why it cannot run here.
+NOT_HERE = {
+    "io/data_source": "fetches a table from Kuscia's DataMesh; register the table in party.toml instead",
+    "io/data_sink": "sends a table to Kuscia's DataMesh; a party's outputs are kept on its own host instead",
+    "ml.predict/serving_model_inferencer": "starts processes of SecretFlow-Serving that listen on ports of their own, "
+    "without TLS; predict with the model itself, or take the exported model to a SecretFlow-Serving",
+}
+#: Packs a model for SecretFlow-Serving. Of the model it wants to be told how it was made, which is kept with it here.
+EXPORT = "model/model_export"
+EXPORTED = ["sf.model.ss_sgd", "sf.model.ss_glm", "sf.model.sgb", "sf.model.ss_xgb"]
+TABLES = frozenset({"sf.table.individual", "sf.table.vertical"})
+REPORT, READ = "sf.report", "sf.read_data"
+TYPES: dict[str, Any] = {"number": float, "integer": int, "text": str, "boolean": bool, "party": PartyName}
+#: As protobuf keeps them.
+SMALLEST, LARGEST = -(2**63), 2**63 - 1
+
+
+class Columns(Document):
+    """Columns of one input table, by what they are to the component."""
+
+    features: dict[PartyName, list[ColumnName]] = Field(
+        default_factory=dict, description="For each party the columns that are computed with."
+    )
+    labels: dict[PartyName, list[ColumnName]] = Field(
+        default_factory=dict, description="For each party the columns that are a label or a prediction."
+    )
+    ids: dict[PartyName, list[ColumnName]] = Field(
+        default_factory=dict, description="For each party the columns that say which row it is, such as keys."
+    )
+
+    def of(self, party: str) -> dict[str, str]:
+        """The party's columns, each with its kind: id, feature or label, in SecretFlow's order."""
+        kinds = (("ID", self.ids), ("FEATURE", self.features), ("LABEL", self.labels))
+        return {column: kind for kind, named in kinds for column in named.get(party, ())}
+
+    def parties(self) -> list[str]:
+        """Those that have a column in it, in the order of their mention."""
+        return [*dict.fromkeys([*self.ids, *self.features, *self.labels])]
+
+
+@dataclass(frozen=True)
+class Component:
+    """One of SecretFlow's components; see ``export`` for what the entries are."""
+
+    id: str
+    version: str
+    description: str
+    devices: list[str]
+    attributes: list[dict[str, Any]]
+    inputs: list[dict[str, Any]]
+    outputs: list[dict[str, Any]]
+
+    @property
+    def not_here(self) -> str:
+        """Why it cannot run here; empty where it can."""
+        return NOT_HERE.get(self.id, "")
+
+    @property
+    def tables(self) -> list[dict[str, Any]]:
+        """The inputs that are tables."""
+        return [slot for slot in self.inputs if TABLES & set(slot["kinds"])]
+
+    @property
+    def models(self) -> list[dict[str, Any]]:
+        """The inputs that are none: models, rules, caches."""
+        return [slot for slot in self.inputs if not TABLES & set(slot["kinds"])]
+
+    @property
+    def kept(self) -> list[dict[str, Any]]:
+        """The outputs that parties keep; reports become the execution's result."""
+        return [slot for slot in self.outputs if slot["kinds"] not in ([REPORT], [READ])]
+
+    @cached_property
+    def params(self) -> type[Document]:
+        """Its parameters: ``component``, ``attributes``, and ``columns`` of each input table."""
+        fields: dict[str, Any] = {"component": (Literal[self.id], Field(description="SecretFlow's name of it."))}
+        if self.tables:
+            tables: dict[str, Any] = {
+                slot["name"]: (self._columns(slot), _described(slot, ...)) for slot in self.tables
+            }
+            model = create_model("Tables", __base__=Document, **tables)
+            fields["columns"] = (model, Field(description="Which columns of each input table are taken, and as what."))
+        if self.attributes:
+            fields["attributes"] = _group_field("Attributes", self.attributes, "How it computes.")
+        return create_model("ComponentParams", __base__=Document, __doc__=self.description, **fields)
+
+    @staticmethod
+    def _columns(slot: Mapping[str, Any]) -> type[Document]:
+        if not slot["columns"]:
+            return Columns
+        fields: dict[str, Any] = {}
+        for entry in slot["columns"]:
+            kind: Any = ColumnName if entry["most"] == 1 else list[ColumnName]
+            fields[entry["name"]] = (Union[kind, None], _described(entry, None))  # noqa: UP007  made at run time
+        select = create_model("Select", __base__=Document, **fields)
+        note = "What the component asks for; left out, all features, the labels or the ids are meant, as it fits."
+        return create_model(
+            "Columns", __base__=Columns, select=(select, Field(default_factory=select, description=note))
+        )
+
+
+def _described(entry: Mapping[str, Any], default: Any) -> Any:
+    return Field(default, description=entry["description"] or entry["name"])
+
+
+def _group(name: str, entries: list[dict[str, Any]]) -> type[Document]:
+    fields: dict[str, Any] = {entry["name"]: _field(entry) for entry in entries}
+    return create_model(name, __base__=Document, **fields)
+
+
+def _has_required(entries: list[dict[str, Any]]) -> bool:
+    return any(_field(entry)[1].is_required() for entry in entries)
+
+
+def _field(entry: dict[str, Any]) -> tuple[Any, Any]:
+    """Type and field of an attribute, or of a message's field."""
+    kind, text = entry["kind"], entry.get("description") or entry["name"]
+    if kind == "group":
+        return _group_field("Group", entry["fields"], text)
+    if kind == "choice":
+        options = {o["name"]: o for o in entry["options"]}
+        names = ", ".join(f"{o['name']}: {o['description']}" for o in options.values() if o["description"] != o["name"])
+        chosen = Field(default=entry["default"], description=f"{text} {names}".strip())
+        fields: dict[str, Any] = {"choose": (Literal[tuple(options)], chosen)}
+        for name, option in options.items():
+            if option["kind"] in ("group", "choice"):
+                inner, found = _field(option)
+                # needed only where it is chosen
+                fields[name] = (Union[inner, None], Field(default=None, description=found.description))  # noqa: UP007
+        model = create_model("Choice", __base__=Document, **fields)
+        return model, Field(default_factory=model, description=text)
+    if kind == "message":
+        made: Any = _group("Message", [{"optional": True, "default": None, **field} for field in entry["fields"]])
+        if entry.get("list"):
+            return GenericAlias(list, (made,)), Field(default_factory=list, description=text)
+        if "description" in entry:
+            return made, Field(description=text)
+        return Union[made, None], Field(default=None, description=text)  # noqa: UP007
+    return _plain(entry, text)
+
+
+def _group_field(name: str, entries: list[dict[str, Any]], text: str) -> tuple[Any, Any]:
+    model = _group(name, entries)
+    if _has_required(entries):
+        return model, Field(description=text)
+    return model, Field(default_factory=model, description=text)
+
+
+def _plain(entry: Mapping[str, Any], text: str) -> tuple[Any, Any]:
+    kind: Any = Literal[tuple(entry["choices"])] if entry.get("choices") else TYPES[entry["kind"]]
+    limits: dict[str, Any] = {"minimum": "ge", "exclusive_minimum": "gt", "maximum": "le", "exclusive_maximum": "lt"}
+    bounds = {word: entry[name] for name, word in limits.items() if name in entry}
+    if entry["kind"] == "integer":
+        bounds = ({} if {"ge", "gt"} & set(bounds) else {"ge": SMALLEST}) | bounds
+        bounds = ({} if {"le", "lt"} & set(bounds) else {"le": LARGEST}) | bounds
+    if entry.get("list"):
+        size: dict[str, Any] = {"min_length": entry.get("least") or None, "max_length": entry.get("most")}
+        inner = _annotated(kind, bounds)
+        if entry.get("optional"):
+            return GenericAlias(list, (inner,)), Field(
+                default_factory=lambda: list(entry.get("default") or ()), description=text
+            )
+        return GenericAlias(list, (inner,)), Field(description=text, **size)
+    if entry.get("optional"):
+        if entry.get("default") is None:
+            kind = Union[kind, None]  # noqa: UP007
+        return kind, Field(default=entry.get("default"), description=text, **bounds)
+    return kind, Field(description=text, **bounds)
+
+
+def _annotated(kind: Any, bounds: Mapping[str, Any]) -> Any:
+    return Annotated[kind, Field(**bounds)] if bounds else kind
+
+
+@cache
+def components() -> dict[str, Component]:
+    """All components, by id."""
+    found = json.loads(REGISTRY.read_text())["components"]
+    export = found[EXPORT]
+    export["attributes"] = [a for a in export["attributes"] if a["name"] in ("model_name", "model_desc", "he_mode")]
+    export["inputs"] = [{"name": "input_model", "description": "The model.", "kinds": EXPORTED, "columns": []}]
+    return {name: Component(name, **entry) for name, entry in found.items()}
+
+
+def inner_model(choice: Document, option: str) -> type[Document]:
+    """The model of an option's own attributes."""
+    model: type[Document] = get_args(type(choice).model_fields[option].annotation)[0]
+    return model
+
+
+def check_choices(entries: list[dict[str, Any]], values: Any) -> Iterator[Problem]:
+    """What is chosen has the attributes that it needs, and nothing is said of what is not chosen."""
+    for entry in (entry for entry in entries if entry["kind"] == "choice"):
+        value = getattr(values, entry["name"])
+        for option in (o for o in entry["options"] if o["kind"] in ("group", "choice")):
+            path, is_given = f"{entry['name']}.{option['name']}", getattr(value, option["name"]) is not None
+            if is_given and option["name"] != value.choose:
+                yield Problem(path, f"would be ignored, {value.choose} is chosen", "remove it")
+            if not is_given and option["name"] == value.choose and _has_required(option.get("fields", [])):
+                yield Problem(path, "is required, since it is chosen", "say how")
+
+
+def flattened(entries: list[dict[str, Any]], values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Typed attributes as SecretFlow takes them: path to value."""
+    for entry in entries:
+        path, value = f"{prefix}{entry['name']}", getattr(values, entry["name"])
+        if entry["kind"] == "group":
+            yield from flattened(entry["fields"], value, f"{path}/")
+        elif entry["kind"] == "choice":
+            yield path, value.choose
+            option = next(o for o in entry["options"] if o["name"] == value.choose)
+            if option["kind"] in ("group", "choice"):
+                if getattr(value, option["name"]) is None:
+                    value = value.model_copy(update={option["name"]: inner_model(value, option["name"])()})
+                yield from flattened([option], value, f"{path}/")
+        elif entry["kind"] == "message":
+            yield path, json.dumps(value.model_dump(exclude_none=True, exclude_unset=True))
+        elif value is not None:
+            yield path, [value] if entry["kind"] == "party" and isinstance(value, str) else value

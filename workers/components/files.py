@@ -1,0 +1,82 @@
+"""What components keep and read: tables as CSV, all else as one archive per party."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from workers.errors import ConfigError
+
+DESCRIPTION, RECORD, OWN = "distdata.pb", "record.json", "own.json"
+
+
+def as_csv(source: Path, target: Path, form: str) -> None:
+    """A table as a component left it (ORC or CSV), as CSV with a header line; stripe by stripe."""
+    if form == "csv":
+        source.rename(target)
+        return
+    from pyarrow import csv, orc
+
+    file = orc.ORCFile(source)
+    with csv.CSVWriter(target, file.schema) as writer:
+        for stripe in range(file.nstripes):
+            writer.write_batch(file.read_stripe(stripe))
+
+
+def packed(target: Path, data: Any, party: str, root: Path, own: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+    """One party's part of a model (a DistData), as a file.
+
+    ``own``: what this party alone knows of it, JSON. ``record``: how it came about, the same at all parties.
+    """
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(DESCRIPTION, data.SerializeToString(deterministic=True))
+        archive.writestr(RECORD, json.dumps(record))
+        archive.writestr(OWN, json.dumps(own))
+        for index, part in enumerate(data.data_refs):
+            if part.party == party:
+                archive.write(root / part.uri, f"part{index}")
+
+
+class Kept:
+    """One party's part of a model that an earlier execution kept. Raises ConfigError where the file is none."""
+
+    def __init__(self, path: Path, name: str, party: str) -> None:
+        self._path, self._name, self._party = path, name, party
+        try:
+            with zipfile.ZipFile(path) as archive:
+                self._description = archive.read(DESCRIPTION)
+                self.record: dict[str, Any] = json.loads(archive.read(RECORD))
+                self.own: dict[str, Any] = json.loads(archive.read(OWN))
+        except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+            raise ConfigError(f"{name} at {party} is no longer readable; make it again") from None
+
+    @property
+    def digest(self) -> str:
+        """The same at all parties that keep their parts of the same model."""
+        return hashlib.sha256(self._description).hexdigest()
+
+    @property
+    def public_info(self) -> dict[str, Any]:
+        """What its maker says of it to all parties."""
+        from secretflow_spec import ObjectFile
+        from secretflow_spec.v1.data_pb2 import DistData
+
+        found: dict[str, Any] = json.loads(ObjectFile.from_distdata(DistData.FromString(self._description)).public_info)
+        return found
+
+    def unpack(self, root: Path, directory: str) -> Any:
+        """The DistData, its parts under ``root/directory``: its own here, those of other parties on their hosts."""
+        from secretflow_spec.v1.data_pb2 import DistData
+
+        data = DistData.FromString(self._description)
+        (root / directory).mkdir(parents=True)
+        with zipfile.ZipFile(self._path) as archive:
+            for index, part in enumerate(data.data_refs):
+                part.uri = f"{directory}/part{index}"
+                if part.party == self._party:
+                    archive.extract(f"part{index}", root / directory)
+        return data

@@ -1,0 +1,354 @@
+"""One component, run in a session of ours: with its links, devices and time limits, not with those of ``comp_eval``."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from workers.components.definition import READ, REPORT, TABLES, Columns, Component
+from workers.components.files import Kept, as_csv, packed
+from workers.errors import AlgorithmError, ConfigError, chain_of
+from workers.executors.base import TABLE, Session, Source, check_alignment
+from workers.tables import column_types, count_rows
+
+#: Our column types in SecretFlow's words.
+FIELD_TYPES = {"int": "int64", "float": "float64", "str": "str", "bool": "bool"}
+#: What some components ask of the SPU they compute on, and its exponentials in SPU's words.
+SETTINGS = ("field", "fxp_fraction_bits", "fxp_exp_mode", "fxp_exp_iters")
+EXP_MODES: dict[Any, str] = {1: "EXP_PADE", 2: "EXP_TAYLOR"}
+HIGH_PRECISION = {"field": "FM128", "fxp_fraction_bits": 40}
+PRECISE = frozenset({"stats/ss_pearsonr", "stats/ss_vif", "ml.eval/ss_pvalue", "io/read_data", "io/write_data"})
+#: A report's rows that go into the result, at most: it is for people, and shown on a page.
+MOST_ROWS = 1000
+
+
+def spu_settings(component: Component, attributes: Any, model: Kept | None) -> dict[str, Any]:
+    """Settings that the component asks of the SPU. ``model``: what this party reads of a model, if anything."""
+    if component.id in ("ml.train/ss_glm_train", "ml.predict/ss_glm_predict"):
+        found = model.public_info if model else {}
+        mode = EXP_MODES[found["fxp_exp_mode"]] if found else f"EXP_{attributes.exp_mode.upper()}"
+        iterations = found["fxp_exp_iters"] if found else attributes.exp_iters
+        return HIGH_PRECISION | {"fxp_exp_mode": mode, "fxp_exp_iters": iterations}
+    return HIGH_PRECISION if component.id in PRECISE else {}
+
+
+def with_spu(devices: Mapping[str, Any], settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The documents of the devices, the SPU's with these settings."""
+    if "spu_config" not in devices or not settings:
+        return devices
+    document = devices["spu_config"]
+    runtime = document.runtime_config.model_copy(update=dict(settings))
+    return {**devices, "spu_config": document.model_copy(update={"runtime_config": runtime})}
+
+
+def how_it_was_made(record: Mapping[str, Any], model: Any) -> dict[str, Any]:
+    """A model's making, as SecretFlow's export of models asks for it; ``model``: where it lies now."""
+    from google.protobuf import json_format
+
+    outputs = [json_format.MessageToDict(model) if o["type"] == model.type else o for o in record["outputs"]]
+    return {
+        "input_datasets": [json.dumps(found) for found in record["param"]["inputs"]],
+        "output_datasets": [json.dumps(found) for found in outputs],
+        "component_eval_params": [base64.b64encode(json.dumps(record["param"]).encode()).decode()],
+    }
+
+
+class Runner:
+    """Runs components one after the other; what one leaves the next can read. Every party calls the same, in order."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        #: What components read and write lies here.
+        self.root = session.workdir / "components"
+        self.root.mkdir(exist_ok=True)
+        #: How the last component was run: its parameters and outputs, JSON.
+        self.record: dict[str, Any] = {}
+        self._count = 0
+
+    def table(self, name: str, columns: Columns, source: Source | None) -> Any:
+        """An input table (DistData) of some columns, of which each party has its part in a CSV file (None: no part).
+
+        Tells all parties the types of these columns, and that the rows are equally many.
+        """
+        import secretflow as sf
+        from secretflow_spec import VTable, VTableField, VTableFieldKind, VTableParty, VTableSchema
+
+        session = self.session
+        mine = columns.of(session.party)
+        types: dict[str, str] = {}
+        rows = 0
+        if source is not None and mine:
+            found = column_types(source.path, source.name)
+            types = {column: found[column] for column in mine}
+            rows = count_rows(source.path, source.name)
+            (self.root / f"{name}.csv").symlink_to(source.path)
+        parties = [p for p in session.parties if p in columns.parties()]
+        told = sf.reveal([sf.PYU(p)(lambda said: said)(types) for p in parties])
+        if len(parties) > 1:
+            check_alignment(session, rows, parties, source.origin if source else None)
+        made = []
+        for party, known in zip(parties, told, strict=True):
+            fields = [
+                VTableField(column, FIELD_TYPES[known[column]], VTableFieldKind[kind])
+                for column, kind in columns.of(party).items()
+            ]
+            made.append(VTableParty(party, f"{name}.csv", "csv", [""], VTableSchema(fields)))
+        return VTable(name, made).to_distdata()
+
+    def model(self, role: str, kept: Kept | None) -> Any:
+        """What this party reads in that role, as DistData. Raises ConfigError.
+
+        Tells all parties that theirs are parts of the same model.
+        """
+        import secretflow as sf
+        from secretflow_spec.v1.data_pb2 import DistData
+
+        session = self.session
+        mine = kept.digest if kept else ""
+        told = sf.reveal([sf.PYU(p)(lambda said: said)(mine) for p in session.parties])
+        if len(set(told)) > 1:
+            raise ConfigError(
+                f"the parties' {role} are not parts of one model: name what one execution kept, at all parties"
+            )
+        if kept is None:
+            return DistData(type="sf.null")
+        return kept.unpack(self.root, f"in_{role}")
+
+    def keep(self, outputs: Mapping[str, Any], own: Mapping[str, Any] | None = None) -> None:
+        """Keep what this party named an output for; ``outputs``: role to DistData. Raises AlgorithmError.
+
+        ``own``: what this party alone knows of a model.
+        """
+        session = self.session
+        named = {"": session.task.outputs} | session.task.further_outputs
+        parts = {(role, part.party): part for role, data in outputs.items() for part in data.data_refs}
+        for role, data in outputs.items():
+            for party in named.get(role, {}):
+                if data.type in TABLES and (role, party) not in parts:  # found by all parties alike, before any keeps
+                    raise AlgorithmError(
+                        f"{party} gets no part of {role or 'the output'}; remove it from the task's outputs"
+                    )
+        for role, data in outputs.items():
+            if session.party not in named.get(role, {}):
+                continue
+            target = self.root / f"kept_{role or 'output'}"
+            if data.type in TABLES:
+                part = parts[role, session.party]
+                as_csv(self.root / part.uri, target, part.format)
+                session.keep_output(target, role, TABLE)
+            else:
+                packed(target, data, session.party, self.root, own or {}, self.record)
+                session.keep_output(target, role, data.type)
+
+    @staticmethod
+    def reports(outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The reports among the outputs, for the execution's result."""
+        from google.protobuf import json_format
+
+        found = {name: report(data) for name, data in outputs.items() if data.type == REPORT}
+        # A model or rule in the clear, which a component reads for people to see
+        read = {name: json_format.MessageToDict(data.meta) for name, data in outputs.items() if data.type == READ}
+        return ({"reports": found} if any(found.values()) else {}) | ({"read": read} if read else {})
+
+    def run(
+        self,
+        component: Component,
+        attributes: Mapping[str, Any],
+        inputs: list[Any],
+        progress: Callable[[float], None] = lambda fraction: None,
+    ) -> dict[str, Any]:
+        """Output name to DistData. ``attributes``: path to value, columns among them. Raises AlgorithmError."""
+        from google.protobuf import json_format
+        from secretflow.component.core import get_comp_list_def
+        from secretflow_spec import Definition, Registry
+        from secretflow_spec.core.utils import build_node_eval_param
+        from secretflow_spec.v1.component_pb2 import Attribute
+
+        get_comp_list_def()  # registers them all
+        self._count += 1
+        domain, _, name = component.id.partition("/")
+        param = build_node_eval_param(
+            domain,
+            name,
+            component.version,
+            # what it says of the type of an empty list is of no interest to anybody
+            attrs={path: Attribute() if value == [] else value for path, value in attributes.items()},
+            inputs=inputs,
+            output_uris=[f"out{self._count}/{o['name']}" for o in component.outputs],
+        )
+        definition = Registry.get_definition_by_id(param.comp_id)
+        running = definition.make_component(definition.parse_param(param))
+        try:
+            with all_calls_ended():
+                running.evaluate(context(self.session, self.root, progress))
+        except Exception as error:
+            if words := own_words(error):
+                raise AlgorithmError(f"{component.id}: {words}") from error
+            raise
+        outputs = {}
+        for entry in definition.get_output_defs(Definition.parse_minor(component.version)):
+            outputs[entry.name] = getattr(running, entry.name).data
+            if outputs[entry.name] is None:
+                raise AlgorithmError(f"{component.id} left no {entry.name}")
+        self.record = {
+            "param": json_format.MessageToDict(param),
+            "outputs": [json_format.MessageToDict(found) for found in outputs.values()],
+        }
+        return outputs
+
+
+def context(session: Session, root: Path, progress: Callable[[float], None]) -> Any:
+    """What a component is given to run with: this session's devices, a private directory, and no checkpoints."""
+    from secretflow.component.core import Context
+    from secretflow.component.core.progressor import IProgressor
+    from secretflow.component.core.types import TimeTracer
+    from secretflow.device.device.heu import heu_from_base_config
+    from secretflow.spec.extend.cluster_pb2 import SFClusterConfig, SFClusterDesc
+    from secretflow_spec import make_storage
+    from secretflow_spec.v1.data_pb2 import StorageConfig
+
+    class Progress(IProgressor):
+        def update(self, percent: float, infos: Any = None) -> None:
+            progress(min(percent, 1.0))
+
+        def done(self) -> None:
+            pass
+
+    class SessionContext(Context):
+        def __init__(self) -> None:
+            self.cluster_config = SFClusterConfig(
+                desc=SFClusterDesc(parties=session.parties),
+                private_config=SFClusterConfig.PrivateConfig(self_party=session.party),
+            )
+            self._storage = make_storage(
+                StorageConfig(type="local_fs", local_fs=StorageConfig.LocalFSConfig(wd=str(root)))
+            )
+            self._checkpoint = None
+            self.data_dir = str(root)
+            self.tracer = TimeTracer()
+            self.initiator_party = None
+            self._progressor = Progress()
+
+        def make_spu(self, config: Any = None) -> Any:
+            if "spu" not in session.devices:
+                raise ConfigError("this component needs the SPU: set spu_config.enable_spu to true")
+            runtime = session.documents["spu"].runtime_config
+            for name, value in (config.update_config({}) if config else {}).items():
+                if name in SETTINGS and getattr(runtime, name) != EXP_MODES.get(value, value):
+                    raise AlgorithmError(f"the SPU was started with another {name} than this component needs")
+            return session.devices["spu"]
+
+        def make_spus(self, config: Any = None) -> list[Any]:
+            return [self.make_spu(config)]
+
+        def make_heu(self, new_sk_keeper: str, new_evaluators: list[str], *more: Any, **options: Any) -> Any:
+            document = session.documents.get("heu")
+            if document is None:
+                raise ConfigError("this component needs the HEU: set heu_config.enable_heu to true")
+            parameters = document.he_parameters
+            base = {
+                "mode": document.mode,
+                "schema": parameters.schema_,
+                "key_size": parameters.key_pair.generate.bit_size,
+            }
+            return heu_from_base_config(base, new_sk_keeper, new_evaluators, *more, **options)
+
+        def make_heus(self, parties: list[str], *more: Any, **options: Any) -> dict[str, Any]:
+            return {p: self.make_heu(p, [other for other in parties if other != p], *more, **options) for p in parties}
+
+    return SessionContext()
+
+
+@contextmanager
+def all_calls_ended() -> Iterator[None]:
+    """Leave only when this party's calls have ended. Some components do not wait until what they write is written."""
+    from secretflow.distributed.fed.global_context import get_global_context
+
+    calls: list[Future[Any]] = []
+    fed = get_global_context()
+    submit = fed.submit_task
+
+    def remembering(*args: Any, **kwargs: Any) -> Future[Any]:
+        calls.append(submit(*args, **kwargs))
+        return calls[-1]
+
+    fed.submit_task = remembering
+    try:
+        yield
+        for call in calls:
+            call.result()
+    finally:
+        del fed.submit_task
+
+
+def own_words(error: BaseException) -> str:
+    """What SecretFlow's own Python code said when it refused something; empty for any other error, here or at a peer.
+
+    Of other code, and of C++, the texts may quote rows.
+    """
+    for cause in chain_of(error):
+        frames = traceback.extract_tb(cause.__traceback__)
+        if type(cause).__name__ == "FedRemoteError":
+            return ""
+        if not frames or "/secretflow" not in frames[-1].filename:
+            continue
+        line = frames[-1].line or ""
+        if line.startswith(("raise", "assert")):
+            words = " ".join(str(getattr(cause, "message", cause)).split())
+            return re.sub(r"/[\w./-]+/", "", words)[:300] or f"its check failed: {line}"
+    return ""
+
+
+def report(data: Any) -> list[dict[str, Any]]:
+    """A component's report as JSON: tabs of descriptions and tables."""
+    from secretflow_spec.v1.report_pb2 import Report
+
+    found = Report()
+    data.meta.Unpack(found)
+    return [{"name": tab.name or found.name, **dict(_tab(tab))} for tab in found.tabs]
+
+
+def _tab(tab: Any) -> Iterator[tuple[str, Any]]:
+    values: dict[str, Any] = {}
+    tables: list[dict[str, Any]] = []
+
+    def add(div: Any) -> None:
+        for child in div.children:
+            if child.type == "descriptions":
+                values.update({item.name: _value(item.value, item.type) for item in child.descriptions.items})
+            elif child.type == "table":
+                tables.append(_table(child.table))
+            else:
+                add(child.div)
+
+    for div in tab.divs:
+        add(div)
+    if values:
+        yield "values", values
+    if tables:
+        yield "tables", tables
+
+
+def _table(table: Any) -> dict[str, Any]:
+    headers, types = [header.name for header in table.headers], [header.type for header in table.headers]
+    rows = [[_value(v, t) for v, t in zip(row.items, types, strict=True)] for row in table.rows[:MOST_ROWS]]
+    if any(row.name and not row.name.isdigit() for row in table.rows) and headers:
+        headers, rows = ["", *headers], [[row.name, *found] for row, found in zip(table.rows, rows, strict=False)]
+    more = {"left_out": len(table.rows) - MOST_ROWS} if len(table.rows) > MOST_ROWS else {}
+    return {"name": table.name, "columns": headers, "rows": rows} | more
+
+
+def _value(attribute: Any, kind: str) -> Any:
+    """A number that JSON has no word for is given as text."""
+    if attribute.is_na:
+        return None
+    value = getattr(attribute, {"float": "f", "int": "i64", "bool": "b"}.get(kind, "s"))
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

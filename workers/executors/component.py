@@ -1,0 +1,283 @@
+"""Any of SecretFlow's own components, as one task type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, create_model
+
+from workers.components.definition import EXPORT, TABLES, Component, check_choices, components, flattened
+from workers.components.files import Kept
+from workers.components.run import Runner, how_it_was_made, spu_settings, with_spu
+from workers.documents import Document, PartyName, SFInitConfig, TaskConfig
+from workers.executors.base import (
+    TABLE,
+    BaseTaskExecutor,
+    Catalogue,
+    Slots,
+    check_column,
+    check_parties,
+)
+from workers.problems import DocumentsInvalid, Problem, closest, problems_of
+from workers.tables import types_of
+
+
+def _any() -> type[Document]:
+    """The parameters of all components, as far as they have them in common."""
+    names: Any = Literal[tuple(components())]
+    return create_model(
+        "ComponentParams",
+        __base__=Document,
+        component=(names, Field(description="SecretFlow's name of the component.")),
+        columns=(
+            dict[str, Any],
+            Field(
+                default_factory=dict,
+                description="For each input table the columns that are taken: features, labels and ids, by party.",
+            ),
+        ),
+        attributes=(dict[str, Any], Field(default_factory=dict, description="How it computes: its own parameters.")),
+    )
+
+
+@dataclass(slots=True)
+class Prepared:
+    params: Any
+    component: Component
+    #: What this party reads that is no table, by role.
+    models: dict[str, Kept]
+
+
+class ComponentExecutor(BaseTaskExecutor):
+    """Runs one of SecretFlow's own components. Its inputs and outputs have SecretFlow's names: an input that
+    ``further_sources`` does not name is read from ``data_sources``, the first output is kept as ``outputs`` says, more
+    of them as ``further_outputs`` says. Reports become the execution's result; models and rules are kept by all
+    parties, each its own part."""
+
+    title = "SecretFlow component"
+    params_key = "component_params"
+    Params = _any()
+    devices = ()
+    example = {
+        "task_type": "component",
+        "data_sources": {"alice": "in_common", "bob": "in_common"},
+        "algorithm_params": {
+            "component_params": {
+                "component": "stats/table_statistics",
+                "columns": {
+                    "input_ds": {"features": {"alice": ["mean_radius", "mean_texture"], "bob": ["worst_area"]}}
+                },
+            }
+        },
+    }
+    preload = ("secretflow.component.core",)
+
+    @classmethod
+    def variants(cls) -> Mapping[str, str]:
+        return {name: found.description for name, found in components().items()}
+
+    @classmethod
+    def params_model(cls, variant: str) -> type[Document]:
+        return components()[variant].params
+
+    @classmethod
+    def parse_params(cls, algorithm_params: Mapping[str, Any]) -> Any:
+        given = algorithm_params.get(cls.params_key)
+        name = given.get("component") if isinstance(given, Mapping) else None
+        if name not in components():
+            params = super().parse_params(algorithm_params)  # says what is wrong
+            raise AssertionError(f"{params} names no component")
+        if len(algorithm_params) > 1:
+            super().parse_params({**algorithm_params, cls.params_key: {"component": name}})  # says what is wrong
+        model = components()[name].params
+        try:
+            return model.model_validate(given)
+        except ValidationError as error:
+            raise DocumentsInvalid([p.under(cls.params_key) for p in problems_of(error, model)]) from None
+
+    @classmethod
+    def slots(cls, params: Any) -> Slots:
+        component = components()[params.component]
+        kinds = {slot["name"]: _kinds(slot) for slot in component.inputs}
+        return Slots(
+            sources=kinds,
+            outputs={slot["name"]: _kinds(slot) for slot in component.kept[1:]},
+            main=frozenset().union(*kinds.values()),
+            is_required=False,
+        )
+
+    @classmethod
+    def check(cls, params: Any, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Problem]:
+        component = components()[params.component]
+        base = f"algorithm_params.{cls.params_key}"
+        if component.not_here:
+            yield Problem(f"{base}.component", "cannot run here", component.not_here)
+        for problem in _check_tables(component, params, task, cluster, catalogue):
+            yield problem.under(f"{base}.columns")
+        if component.attributes:
+            wrong = [*check_choices(component.attributes, params.attributes)]
+            yield from (problem.under(f"{base}.attributes") for problem in wrong)
+            if wrong:
+                return
+            for path, party in _parties(component.attributes, params.attributes):
+                if party not in cluster.parties:
+                    known = ", ".join(cluster.parties)
+                    yield Problem(
+                        f"{base}.attributes.{path}", "is not a party of sf_init_config", f"should be one of {known}"
+                    )
+        for slot in component.models:
+            for party in cluster.parties:
+                if _source(task, slot["name"], party) is None and "sf.null" not in slot["kinds"]:
+                    path = f"further_sources.{slot['name']}.{party}"
+                    yield Problem(path, "is required", f"name what {party} keeps as {' or '.join(slot['kinds'])}")
+        yield from _check_outputs(component, task, cluster)
+
+    @classmethod
+    def needs(cls, params: Any) -> tuple[str, ...]:
+        component = components()[params.component]
+        if component.id == "preprocessing/vert_woe_binning":
+            return (params.attributes.secure_device_type,)
+        return tuple(component.devices)
+
+    def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
+        params = self.parse_params(algorithm_params)
+        component = components()[params.component]
+        session = self.session
+        for slot in component.tables:
+            columns = getattr(params.columns, slot["name"]).of(session.party)
+            if columns:
+                source = session.source_of(slot["name"])
+                assert source  # or its documents were not valid
+                types_of(source.path, source.name, list(columns))
+        models = {slot["name"]: session.source_of(slot["name"]) for slot in component.models}
+        kept = {role: Kept(source.path, source.name, session.party) for role, source in models.items() if source}
+        return Prepared(params, component, kept)
+
+    def adapted(self, algorithm_params: Prepared, devices: Mapping[str, Any]) -> Mapping[str, Any]:
+        attributes = getattr(algorithm_params.params, "attributes", None)
+        model = next(iter(algorithm_params.models.values()), None)
+        return with_spu(devices, spu_settings(algorithm_params.component, attributes, model))
+
+    def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
+        params, component, session = algorithm_params.params, algorithm_params.component, self.session
+        runner = Runner(session)
+        inputs: list[Any] = []
+        attributes: dict[str, Any] = {}
+        for slot in component.inputs:
+            if slot in component.tables:
+                columns = getattr(params.columns, slot["name"])
+                inputs.append(runner.table(slot["name"], columns, session.source_of(slot["name"])))
+                attributes |= {f"input/{slot['name']}/{n}": v for n, v in selected(slot, columns)}
+            else:
+                inputs.append(runner.model(slot["name"], algorithm_params.models.get(slot["name"])))
+        if component.attributes:
+            attributes |= dict(flattened(component.attributes, params.attributes))
+        if component.id == EXPORT:
+            attributes |= how_it_was_made(algorithm_params.models["input_model"].record, inputs.pop())
+        session.progress(0.05)
+        outputs = runner.run(component, attributes, inputs, lambda done: session.progress(0.05 + 0.85 * done))
+        kept = {slot["name"]: outputs[slot["name"]] for slot in component.kept}
+        runner.keep({"" if index == 0 else name: data for index, (name, data) in enumerate(kept.items())})
+        session.progress(1.0)
+        return {"component": component.id} | runner.reports(outputs)
+
+
+def selected(slot: Mapping[str, Any], columns: Any) -> Iterator[tuple[str, list[str]]]:
+    """The columns that the component asks for by name; those that fit where nothing is said."""
+
+    def every(kind: str) -> list[str]:
+        return [column for party in columns.parties() for column, k in columns.of(party).items() if k == kind]
+
+    for entry in slot["columns"]:
+        chosen = getattr(columns.select, entry["name"])
+        name = entry["name"]
+        if chosen is None and (entry["least"] or name == "keys"):
+            chosen = every(
+                "LABEL" if name in ("label", "prediction") else "ID" if name.startswith("keys") else "FEATURE"
+            )
+        yield entry["name"], [chosen] if isinstance(chosen, str) else list(chosen or ())
+
+
+def _kinds(slot: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset(TABLE if kind in TABLES else kind for kind in slot["kinds"])
+
+
+def _source(task: TaskConfig, slot: str, party: str) -> str | None:
+    return task.further_sources.get(slot, {}).get(party) or task.data_sources.get(party)
+
+
+def _check_tables(
+    component: Component, params: Any, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue
+) -> Iterator[Problem]:
+    for slot in component.tables:
+        name, columns = slot["name"], getattr(params.columns, slot["name"])
+        seen: dict[str, str] = {}
+        for kind in ("features", "labels", "ids"):
+            named = getattr(columns, kind)
+            yield from check_parties(named, cluster, f"{name}.{kind}")
+            for party, wanted in named.items():
+                for index, column in enumerate(wanted):
+                    path = f"{name}.{kind}.{party}.{index}"
+                    if column in seen:
+                        yield Problem(
+                            path, f"is named at {seen[column]}, too", "in one table each column has its own name"
+                        )
+                    seen[column] = f"{kind}.{party}"
+                    yield from check_column(catalogue, task, party, column, path, dataset=_source(task, name, party))
+        parties = columns.parties()
+        if not parties:
+            yield Problem(name, "names no column", "name at least one column of a party")
+        elif len(parties) > 1 and "sf.table.vertical" not in slot["kinds"]:
+            yield Problem(name, f"has columns of {' and '.join(parties)}", "this input is the table of one party")
+        elif len(parties) == 1 and "sf.table.individual" not in slot["kinds"]:
+            yield Problem(name, f"has columns of {parties[0]} alone", "this input takes columns of two or more parties")
+        for party in parties:
+            if party in cluster.parties and _source(task, name, party) is None:
+                yield Problem(name, f"has columns of {party}, of whom no table is named", f"add data_sources.{party}")
+        yield from _check_select(slot, columns, seen)
+
+
+def _check_select(slot: Mapping[str, Any], columns: Any, known: Mapping[str, str]) -> Iterator[Problem]:
+    chosen = dict(selected(slot, columns))
+    for entry in slot["columns"]:
+        path, found = f"{slot['name']}.select.{entry['name']}", chosen.get(entry["name"], [])
+        for column in found:
+            if column not in known:
+                yield Problem(path, f"{column} is none of this input's columns", closest(column, known))
+        most = entry["most"]
+        if len(found) < entry["least"] or (most and len(found) > most):
+            count = f"exactly {most}" if most == entry["least"] else f"{entry['least']} or more"
+            yield Problem(path, f"{len(found)} columns fit here", f"name {count}: {entry['description']}")
+
+
+def _parties(entries: list[dict[str, Any]], values: Any) -> Iterator[tuple[str, PartyName]]:
+    """Every party that an attribute names, with its path."""
+    for path, value in flattened(entries, values):
+        steps = path.split("/")
+        found, inside = entries, None
+        for step in steps:
+            inside = next(e for e in found if e["name"] == step)
+            found = inside.get("fields") or inside.get("options") or []
+        if inside and inside["kind"] == "party":
+            yield from ((".".join(steps), party) for party in value)
+
+
+def _check_outputs(component: Component, task: TaskConfig, cluster: SFInitConfig) -> Iterator[Problem]:
+    named = {"": task.outputs} | task.further_outputs
+    if not component.kept:
+        for party in task.outputs:
+            yield Problem(f"outputs.{party}", "gets nothing from this component", "remove it: its report is the result")
+    for index, slot in enumerate(component.kept):
+        role = slot["name"] if index else ""
+        field = f"further_outputs.{role}" if role else "outputs"
+        if TABLE in _kinds(slot):
+            continue
+        # Each party keeps its part, and a model that lacks one is none
+        missing = [p for p in cluster.parties if p not in named.get(role, {})]
+        if (named.get(role) or not role) and missing:
+            for party in missing:
+                yield Problem(
+                    f"{field}.{party}", "is required", f"name what {party} keeps its part of {slot['name']} as"
+                )
