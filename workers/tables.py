@@ -94,6 +94,13 @@ def read_columns(path: Path, dataset: str, columns: list[str]) -> Any:
     return np.column_stack(arrays)
 
 
+def read_text(path: Path, dataset: str, columns: list[str]) -> dict[str, Any]:
+    """The columns as they are written, each an arrow array of strings. Raises ConfigError where one is missing."""
+    types_of(path, dataset, columns)
+    table = _read(path, dataset, columns, dict.fromkeys(columns, "string"))
+    return {column: table.column(column) for column in columns}
+
+
 def check_keys(path: Path, dataset: str, keys: list[str], *, may_repeat: bool = False) -> None:
     """Raise ConfigError unless each row has keys, of its own: PSI takes that for given and does not always notice.
 

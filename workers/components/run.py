@@ -15,6 +15,7 @@ from typing import Any
 
 from workers.components.definition import READ, REPORT, TABLES, Columns, Component
 from workers.components.files import Kept, as_csv, packed
+from workers.components.lockdown import lock_down
 from workers.errors import AlgorithmError, ConfigError, chain_of
 from workers.executors.base import TABLE, Session, Source, check_alignment
 from workers.tables import column_types, count_rows
@@ -173,6 +174,7 @@ class Runner:
         from secretflow_spec.v1.component_pb2 import Attribute
 
         get_comp_list_def()  # registers them all
+        lock_down()
         self._count += 1
         domain, _, name = component.id.partition("/")
         param = build_node_eval_param(

@@ -11,6 +11,10 @@ TASK_EXECUTOR_REGISTRY: Registry[type[BaseTaskExecutor]] = Registry(
     {
         "psi": "workers.executors.psi:PSITaskExecutor",
         "lr": "workers.executors.lr:LogisticRegressionExecutor",
+        "ss_glm": "workers.executors.models:SSGLMExecutor",
+        "ss_xgb": "workers.executors.models:SSXGBExecutor",
+        "sgb": "workers.executors.models:SGBExecutor",
+        "predict": "workers.executors.predict:PredictExecutor",
         "component": "workers.executors.component:ComponentExecutor",
         "he_sum": "workers.executors.he_sum:HESumExecutor",
     },

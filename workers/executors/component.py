@@ -225,6 +225,8 @@ def _check_tables(
                             path, f"is named at {seen[column]}, too", "in one table each column has its own name"
                         )
                     seen[column] = f"{kind}.{party}"
+                    if "." in column:
+                        yield Problem(path, "has a dot in its name, which components cannot read", "rename the column")
                     yield from check_column(catalogue, task, party, column, path, dataset=_source(task, name, party))
         parties = columns.parties()
         if not parties:

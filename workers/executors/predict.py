@@ -1,0 +1,146 @@
+"""Predictions of a model that the parties keep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field
+
+from workers.components.definition import Columns, components
+from workers.components.files import Kept
+from workers.components.run import Runner, spu_settings, with_spu
+from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
+from workers.errors import ConfigError
+from workers.executors.base import Catalogue, Slots, check_columns
+from workers.executors.metrics import measured
+from workers.executors.training import MODEL, PREDICTORS, keep_predictions, predicted
+from workers.executors.vertical import VerticalExecutor, check_outputs, own_names, private_table
+from workers.problems import Problem
+from workers.tables import read_columns, read_text
+
+
+class PredictParams(Document):
+    """Parameters of a prediction."""
+
+    receiver: PartyName = Field(description="Who is told the predictions, and keeps them.")
+    keep_columns: list[ColumnName] = Field(
+        default_factory=list,
+        description="Columns of the receiver's table to keep beside the predictions, such as a key.",
+    )
+    label: ColumnName | None = Field(
+        default=None,
+        description="A column of the receiver's table that says what came true: then the result says how good the "
+        "predictions are.",
+    )
+
+
+@dataclass(slots=True)
+class Prepared:
+    params: PredictParams
+    model: Kept
+    #: ``features`` by party, and whether the label is 0 and 1.
+    training: dict[str, Any]
+    #: Own name of a column to its values, scaled as in training.
+    values: dict[str, Any]
+    label: Any
+    kept: dict[str, Any]
+    rows: int
+
+
+class PredictExecutor(VerticalExecutor):
+    """Predicts with a model that a training task kept, named as ``further_sources.model``: regression, generalised
+    linear model or boosted trees. Columns have the names they had in training, and are scaled as they were there. One
+    party is told the predictions."""
+
+    title = "Prediction"
+    params_key = "predict_params"
+    Params = PredictParams
+    preload = ("secretflow.component.core", "sklearn.metrics", "pyarrow.csv")
+    example = {
+        "task_type": "predict",
+        "data_sources": {"alice": "in_common", "bob": "in_common"},
+        "further_sources": {"model": {"alice": "lr_model", "bob": "lr_model"}},
+        "outputs": {"bob": "scored"},
+        "algorithm_params": {
+            "predict_params": {"receiver": "bob", "keep_columns": ["uid", "malignant"], "label": "malignant"}
+        },
+    }
+
+    @classmethod
+    def slots(cls, params: Any) -> Slots:
+        return Slots(sources={MODEL: frozenset(PREDICTORS)})
+
+    @classmethod
+    def check(
+        cls, params: PredictParams, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue
+    ) -> Iterator[Problem]:
+        base = f"algorithm_params.{cls.params_key}"
+        named = task.further_sources.get(MODEL, {})
+        for party in cluster.parties:
+            if party not in named:
+                yield Problem(f"further_sources.{MODEL}.{party}", "is required", f"name {party}'s part of the model")
+        if params.receiver not in cluster.parties:
+            known = ", ".join(cluster.parties)
+            yield Problem(f"{base}.receiver", "is not a party of sf_init_config", f"should be one of {known}")
+            return
+        yield from check_columns(catalogue, task, params.receiver, params.keep_columns, f"{base}.keep_columns")
+        if params.label:
+            yield from check_columns(catalogue, task, params.receiver, [params.label], f"{base}.label")
+        if "prediction" in params.keep_columns:
+            yield Problem(
+                f"{base}.keep_columns", "names a column 'prediction'", "that is what the predictions are called"
+            )
+        yield from check_outputs(task, params.receiver, cluster, "the predictions")
+        if params.receiver not in task.outputs and not params.label:
+            yield Problem(f"outputs.{params.receiver}", "is required", "name what the predictions are kept as")
+
+    def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
+        params: PredictParams = self.parse_params(algorithm_params)
+        session, party = self.session, self.session.party
+        source = session.sources[MODEL]
+        model = Kept(source.path, source.name, party)
+        training = model.record.get("task")
+        if not isinstance(training, dict):
+            raise ConfigError(
+                f"{source.name} at {party} was kept by a component; predict with its own component, "
+                f"{PREDICTORS[source.kind]}"
+            )
+        if missing := set(training["features"]) - set(session.parties):
+            raise ConfigError(f"{source.name} was trained with {', '.join(sorted(missing))}, who is not here")
+        columns = training["features"].get(party, [])
+        is_receiver = party == params.receiver
+        labels = [params.label] if is_receiver and params.label else []
+        table = read_columns(session.input_path, session.source.name, columns + labels)
+        values = {}
+        names = own_names(training["features"]).get(party, {})
+        for index, column in enumerate(columns):
+            name = names[column]
+            mean, deviation = model.own["scaling"].get(name, (0.0, 1.0))
+            values[name] = (table[:, index] - mean) / deviation
+        kept = read_text(session.input_path, session.source.name, params.keep_columns) if is_receiver else {}
+        return Prepared(params, model, training, values, table[:, -1] if labels else None, kept, len(table))
+
+    def adapted(self, algorithm_params: Prepared, devices: Mapping[str, Any]) -> Mapping[str, Any]:
+        component = components()[PREDICTORS[self.session.sources[MODEL].kind]]
+        return with_spu(devices, spu_settings(component, None, algorithm_params.model))
+
+    def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
+        prepared, params, session = algorithm_params, algorithm_params.params, self.session
+        runner = Runner(session)
+        model = runner.model(MODEL, prepared.model)
+        names = own_names(prepared.training["features"])
+        columns = Columns(features={party: list(found.values()) for party, found in names.items()})
+        table = runner.table("rows", columns, private_table(session, prepared.values, "rows"))
+        session.progress(0.1)
+        predictions = predicted(runner, model, table, params.receiver)
+        session.progress(0.8)
+        result: dict[str, Any] = {"rows": prepared.rows, "model": model.type}
+        if params.label:
+            result["metrics"] = measured(
+                session, params.receiver, prepared.label, predictions, prepared.training["is_classification"]
+            )
+        keep_predictions(session, params.receiver, predictions, prepared.kept)
+        session.progress(1.0)
+        return result

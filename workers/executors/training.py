@@ -1,0 +1,223 @@
+"""Task types that train a model: SecretFlow's components on private copies of the parties' columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from workers.components.definition import Columns, components, flattened
+from workers.components.run import Runner, spu_settings, with_spu
+from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
+from workers.errors import ConfigError
+from workers.executors.base import NUMERIC, Catalogue, Session, Slots, check_column
+from workers.executors.metrics import measured
+from workers.executors.vertical import (
+    PartyColumns,
+    VerticalExecutor,
+    check_outputs,
+    check_party_columns,
+    own_names,
+    private_table,
+)
+from workers.problems import Problem
+from workers.tables import read_columns
+
+#: Role under which a model is kept and read.
+MODEL = "model"
+#: What the label is called where it comes together with the features; no feature's name begins like that.
+LABEL = "_label"
+#: Kind of model to the component that predicts with it.
+PREDICTORS = {
+    "sf.model.ss_sgd": "ml.predict/ss_sgd_predict",
+    "sf.model.ss_glm": "ml.predict/ss_glm_predict",
+    "sf.model.ss_xgb": "ml.predict/ss_xgb_predict",
+    "sf.model.sgb": "ml.predict/sgb_predict",
+}
+
+
+class Label(Document):
+    party: PartyName = Field(description="Who has the label.")
+    column: ColumnName = Field(description="Its column; 0 and 1 where it says yes or no.")
+
+
+class TrainingData(Document):
+    """What every model is trained on."""
+
+    features: PartyColumns = Field(description="For each party its feature columns.")
+    label: Label = Field(description="What the model learns to predict.")
+    standardize: bool = Field(
+        default=True,
+        description="Each party scales its own columns to mean 0 and deviation 1 first, and again for predictions.",
+    )
+
+
+@dataclass(slots=True)
+class Prepared:
+    params: Any
+    #: Own name of a column to its values, float64, (rows,); features first, then the label where it is here.
+    values: dict[str, Any]
+    #: Own name of a feature to mean and deviation, where columns are scaled.
+    scaling: dict[str, tuple[float, float]]
+    rows: int
+    label: Any = None
+
+
+class TrainingExecutor(VerticalExecutor):
+    """Base of the task types that train a model. The model is kept by all parties, each its own part, where
+    ``further_outputs.model`` names it; predictions for the training rows stay with the label's party."""
+
+    preload = ("secretflow.component.core", "sklearn.metrics", "pyarrow.csv")
+    #: SecretFlow's component that trains.
+    component: ClassVar[str]
+    #: What it calls the model.
+    kind: ClassVar[str]
+
+    @classmethod
+    def is_classification(cls, params: Any) -> bool:
+        """Whether the label is 0 and 1."""
+        raise NotImplementedError
+
+    @classmethod
+    def attributes(cls, params: Any, rows: int) -> dict[str, Any]:
+        """The component's attributes: path to value."""
+        return dict(flattened(components()[cls.component].attributes, params.training_params))
+
+    @classmethod
+    def slots(cls, params: Any) -> Slots:
+        return Slots(outputs={MODEL: frozenset({cls.kind})})
+
+    @classmethod
+    def check(cls, params: Any, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Problem]:
+        base = f"algorithm_params.{cls.params_key}"
+        yield from check_party_columns(params.features, task, cluster, catalogue, f"{base}.features")
+        yield from check_label(params.label, params.features, task, cluster, catalogue, base)
+        yield from check_outputs(task, params.label.party, cluster, "the predictions")
+        yield from check_model_named(task, cluster)
+
+    def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
+        import numpy as np
+
+        params = self.parse_params(algorithm_params)
+        session, party = self.session, self.session.party
+        columns = params.features.get(party, [])
+        wanted = columns + ([params.label.column] if params.label.party == party else [])
+        table = read_columns(session.input_path, session.source.name, wanted)
+        values, scaling, names = {}, {}, own_names(params.features).get(party, {})
+        for index, column in enumerate(columns):
+            found, name = table[:, index], names[column]
+            if params.standardize:
+                mean, deviation = float(found.mean()), float(found.std()) or 1.0
+                scaling[name] = (mean, deviation)
+                found = (found - mean) / deviation
+            values[name] = found
+        prepared = Prepared(params, values, scaling, len(table))
+        if len(wanted) > len(columns):
+            prepared.label = values[LABEL] = table[:, -1]
+            if self.is_classification(params):
+                _check_classes(np.unique(prepared.label), params.label)
+        return prepared
+
+    def adapted(self, algorithm_params: Prepared, devices: Mapping[str, Any]) -> Mapping[str, Any]:
+        attributes = getattr(algorithm_params.params, "training_params", None)
+        return with_spu(devices, spu_settings(components()[self.component], attributes, None))
+
+    def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
+        prepared, params, session = algorithm_params, algorithm_params.params, self.session
+        runner, owner = Runner(session), params.label.party
+        features = {party: list(names.values()) for party, names in own_names(params.features).items()}
+        columns = Columns(features=features, labels={owner: [LABEL]})
+        table = runner.table("rows", columns, private_table(session, prepared.values, "rows"))
+        names = {
+            "input/input_ds/feature_selects": [c for found in features.values() for c in found],
+            "input/input_ds/label": [LABEL],
+        }
+        session.progress(0.0)
+        trained = runner.run(
+            components()[self.component],
+            self.attributes(params, prepared.rows) | names,
+            [table],
+            lambda done: session.progress(0.8 * done),
+        )
+        model = trained["output_model"]
+        task = {"features": params.features, "is_classification": self.is_classification(params)}
+        record = runner.record | {"task": task}
+        predictions = predicted(runner, model, table, owner)
+        metrics = measured(session, owner, prepared.label, predictions, self.is_classification(params))
+        keep_predictions(session, owner, predictions)
+        runner.record = record
+        if session.party in session.task.further_outputs.get(MODEL, {}):
+            runner.keep({MODEL: model}, {"scaling": prepared.scaling})
+        session.progress(1.0)
+        return {
+            "rows": prepared.rows,
+            "features": {p: len(named) for p, named in params.features.items()},
+            "metrics": metrics,
+        } | runner.reports(trained)
+
+
+def check_label(
+    label: Label,
+    features: Mapping[str, list[str]],
+    task: TaskConfig,
+    cluster: SFInitConfig,
+    catalogue: Catalogue,
+    base: str,
+) -> Iterator[Problem]:
+    """The label is a column of its party, and no feature; every party brings something."""
+    if label.party not in cluster.parties:
+        known = ", ".join(cluster.parties)
+        yield Problem(f"{base}.label.party", "is not a party of sf_init_config", f"should be one of {known}")
+    else:
+        yield from check_column(catalogue, task, label.party, label.column, f"{base}.label.column", NUMERIC)
+    if label.column in features.get(label.party, []):
+        yield Problem(f"{base}.label.column", "is also a feature", "remove it from the features")
+    for party in cluster.parties:
+        if party not in features and party != label.party:
+            yield Problem(f"{base}.features.{party}", "is required", f"{party} brings neither features nor the label")
+
+
+def check_model_named(task: TaskConfig, cluster: SFInitConfig) -> Iterator[Problem]:
+    """A model is kept by all parties or by none: without one of its parts it is none."""
+    named = task.further_outputs.get(MODEL)
+    for party in cluster.parties if named else ():
+        if party not in (named or {}):
+            yield Problem(f"further_outputs.{MODEL}.{party}", "is required", f"name what {party} keeps its part as")
+
+
+def _check_classes(found: Any, label: Label) -> None:
+    import numpy as np
+
+    if not np.isin(found, (0, 1)).all():
+        raise ConfigError(
+            f"label {label.column!r} at {label.party} has values other than 0 and 1; classification needs those two"
+        )
+    if len(found) < 2:
+        raise ConfigError(f"label {label.column!r} at {label.party} has one class only; needs 0 and 1")
+
+
+def predicted(runner: Runner, model: Any, table: Any, receiver: str) -> Any:
+    """A model's predictions for a table's rows, (rows,), at the receiver; None at every other party."""
+    import pyarrow.orc as orc
+
+    attributes = {"receiver": [receiver], "pred_name": "prediction", "save_ids": False, "save_label": False}
+    attributes |= {"input/input_ds/saved_features": []}
+    found = runner.run(components()[PREDICTORS[model.type]], attributes, [model, table])["output_ds"]
+    if runner.session.party != receiver:
+        return None
+    [part] = found.data_refs
+    return orc.read_table(runner.root / part.uri).column("prediction").to_numpy()
+
+
+def keep_predictions(session: Session, party: str, predictions: Any, more: Mapping[str, Any] | None = None) -> None:
+    """Keep them as the party's output, where it named one, beside ``more`` columns."""
+    if session.party != party or party not in session.task.outputs:
+        return
+    import pyarrow as pa
+    from pyarrow import csv
+
+    target = session.workdir / "predictions.csv"
+    csv.write_csv(pa.table({**(more or {}), "prediction": predictions}), target)
+    session.keep_output(target)

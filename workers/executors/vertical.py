@@ -1,0 +1,85 @@
+"""What task types over columns of several parties have in common: rows line up, columns are spread over the parties."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import chain, count
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from workers.documents import ColumnName, PartyName, SFInitConfig, TaskConfig
+from workers.executors.base import (
+    NUMERIC,
+    BaseTaskExecutor,
+    Catalogue,
+    Session,
+    Source,
+    check_columns,
+    check_parties,
+)
+from workers.problems import Problem
+
+#: For each party some of its columns.
+PartyColumns = Annotated[dict[PartyName, list[ColumnName]], Field(min_length=1)]
+
+
+class VerticalExecutor(BaseTaskExecutor):
+    """Base of task types whose inputs line up row by row."""
+
+    aligned = True
+
+
+def check_party_columns(
+    columns: Mapping[str, list[str]],
+    task: TaskConfig,
+    cluster: SFInitConfig,
+    catalogue: Catalogue,
+    path: str,
+    types: frozenset[str] = NUMERIC,
+) -> Iterator[Problem]:
+    """Parties and columns are there, each column once, of these types; no party is named in vain."""
+    yield from check_parties(columns, cluster, path)
+    for party, named in columns.items():
+        where = f"{path}.{party}"
+        yield from check_columns(catalogue, task, party, named, where, types)
+        if not named:
+            yield Problem(where, "is empty", "name at least one column, or leave the party out")
+        if len(set(named)) != len(named):
+            yield Problem(where, "names a column twice", "name each column once")
+
+
+def check_outputs(task: TaskConfig, party: str, cluster: SFInitConfig, what: str) -> Iterator[Problem]:
+    """Nobody but ``party`` keeps an output."""
+    for other in task.outputs:
+        if other in cluster.parties and other != party:
+            yield Problem(f"outputs.{other}", "gets nothing from this task", f"only {party} can keep {what}")
+
+
+def own_names(columns: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
+    """Party to its columns, each with a name of its own among those of all parties, which may have columns of one name.
+
+    Of letters, digits and _ alone: SecretFlow takes what stands before a dot for the name of a table.
+    """
+    taken: set[str] = set()
+    found: dict[str, dict[str, str]] = {}
+    for party, named in columns.items():
+        found[party] = {}
+        for column in named:
+            plain = re.sub(r"\W", "_", f"{party}_{column}")
+            name = next(n for n in chain([plain], (f"{plain}_{i}" for i in count(2))) if n not in taken)
+            taken.add(name)
+            found[party][column] = name
+    return found
+
+
+def private_table(session: Session, values: Mapping[str, Any], name: str) -> Source:
+    """This party's columns as a table for a component, in the run's private directory. ``values``: by own name."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    path = Path(session.workdir / f"{name}.csv")
+    csv.write_csv(pa.table(dict(values)), path)
+    return Source(name, path, origin=session.source.origin)
