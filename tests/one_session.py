@@ -51,9 +51,7 @@ def begun(host: PartyHost, run: Any, documents: dict[str, Any]) -> Any:
     os.environ["TMPDIR"] = str(temporary)
     os.chdir(running.workdir)
     running._start_cluster(run)
-    executor = run.executor(pipeline.session_of(host, run, running.workdir))
-    running.documents = executor.adapted(executor.validate_params(run.task.algorithm_params), run.devices)
-    for layer, document in running.documents.items():
+    for layer, document in run.devices.items():
         device = DEVICE_REGISTRY[layer]()
         running.devices[device.name] = device
         device.start(document, run.cluster)
@@ -66,7 +64,7 @@ def once(running: Any, host: PartyHost, run: Any, number: int) -> dict[str, Any]
     workdir.mkdir()
     running.kept, running.execution = {}, f"execution{number}"
     session = pipeline.session_of(host, run, workdir)
-    for layer, document in running.documents.items():
+    for layer, document in run.devices.items():
         name = DEVICE_REGISTRY[layer].name
         session.devices[name], session.documents[name] = running.devices[name].device, document
     session.keep_output = partial(running._keep_output, run.task)

@@ -14,6 +14,8 @@ from typing import Any
 import pandas as pd
 
 TIMEOUT = 60.0
+#: What SS-GLM would have the SPU started with; it is enough for all other tasks.
+ENOUGH_FOR_ALL = {"field": "FM128", "fxp_fraction_bits": 40, "fxp_exp_mode": "EXP_TAYLOR", "fxp_exp_iters": 8}
 
 
 class Session:
@@ -30,7 +32,7 @@ class Session:
             },
             "spu_config": {
                 "nodes": [{"party": p, "address": f"127.0.0.1:{ports.pop()}"} for p in parties],
-                "runtime_config": {"protocol": "SEMI2K", "field": "FM64"},
+                "runtime_config": {"protocol": "SEMI2K"} | ENOUGH_FOR_ALL,
             },
             "heu_config": {"enable_heu": False},
         } | layers

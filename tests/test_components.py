@@ -98,7 +98,6 @@ def predictions(parties: Session, kind: str, rows: str = "rows", of: Any = F) ->
     return parties.output("bob", f"{kind}_scores")
 
 
-# The first one decides what the SPU is started with: it asks for more than all others
 def test_ss_glm(parties: Session) -> None:
     train(
         parties,

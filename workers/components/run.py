@@ -62,6 +62,10 @@ def how_it_was_made(record: Mapping[str, Any], model: Any) -> dict[str, Any]:
     }
 
 
+#: A column of zeros, see ``Runner.table``.
+FILLER = "_filler"
+
+
 class Runner:
     """Runs components one after the other; what one leaves the next can read. Every party calls the same, in order."""
 
@@ -74,10 +78,11 @@ class Runner:
         self.record: dict[str, Any] = {}
         self._count = 0
 
-    def table(self, name: str, columns: Columns, source: Source | None) -> Any:
+    def table(self, name: str, columns: Columns, source: Source | None, *, of_two: bool = False) -> Any:
         """An input table (DistData) of some columns, of which each party has its part in a CSV file (None: no part).
 
-        Tells all parties the types of these columns, and that the rows are equally many.
+        Tells all parties the types of these columns, and that the rows are equally many. ``of_two``: where one party
+        alone has columns, another gets a ``FILLER``, for components that want columns of two.
         """
         import secretflow as sf
         from secretflow_spec import VTable, VTableField, VTableFieldKind, VTableParty, VTableSchema
@@ -102,6 +107,13 @@ class Runner:
                 for column, kind in columns.of(party).items()
             ]
             made.append(VTableParty(party, f"{name}.csv", "csv", [""], VTableSchema(fields)))
+        if of_two and len(parties) == 1:
+            other = next(p for p in session.parties if p not in parties)
+            count = sf.reveal(sf.PYU(parties[0])(lambda said: said)(rows))
+            if session.party == other:
+                (self.root / f"{name}.csv").write_text("\n".join([FILLER, *["0.0"] * count, ""]))
+            filler = VTableSchema([VTableField(FILLER, "float64", VTableFieldKind.FEATURE)])
+            made.append(VTableParty(other, f"{name}.csv", "csv", [""], filler))
         return VTable(name, made).to_distdata()
 
     def model(self, role: str, kept: Kept | None) -> Any:
@@ -315,7 +327,9 @@ def report(data: Any) -> list[dict[str, Any]]:
 
     found = Report()
     data.meta.Unpack(found)
-    return [{"name": tab.name or found.name, **dict(_tab(tab))} for tab in found.tabs]
+    # Some of the names are Chinese alone
+    names = [next((n for n in (tab.name, tab.desc, found.name) if n and n.isascii()), "report") for tab in found.tabs]
+    return [{"name": name, **dict(_tab(tab))} for name, tab in zip(names, found.tabs, strict=True)]
 
 
 def _tab(tab: Any) -> Iterator[tuple[str, Any]]:

@@ -19,6 +19,7 @@ from workers.executors.vertical import (
     VerticalExecutor,
     check_outputs,
     check_party_columns,
+    check_whole,
     own_names,
     private_table,
 )
@@ -95,7 +96,7 @@ class TrainingExecutor(VerticalExecutor):
         yield from check_party_columns(params.features, task, cluster, catalogue, f"{base}.features")
         yield from check_label(params.label, params.features, task, cluster, catalogue, base)
         yield from check_outputs(task, params.label.party, cluster, "the predictions")
-        yield from check_model_named(task, cluster)
+        yield from check_whole(task, cluster, MODEL)
 
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
         import numpy as np
@@ -167,6 +168,21 @@ def check_label(
     base: str,
 ) -> Iterator[Problem]:
     """The label is a column of its party, and no feature; every party brings something."""
+    yield from check_label_column(label, features, task, cluster, catalogue, base)
+    for party in cluster.parties:
+        if party not in features and party != label.party:
+            yield Problem(f"{base}.features.{party}", "is required", f"{party} brings neither features nor the label")
+
+
+def check_label_column(
+    label: Label,
+    features: Mapping[str, list[str]],
+    task: TaskConfig,
+    cluster: SFInitConfig,
+    catalogue: Catalogue,
+    base: str,
+) -> Iterator[Problem]:
+    """The label is a column of its party, and not among the others."""
     if label.party not in cluster.parties:
         known = ", ".join(cluster.parties)
         yield Problem(f"{base}.label.party", "is not a party of sf_init_config", f"should be one of {known}")
@@ -174,17 +190,6 @@ def check_label(
         yield from check_column(catalogue, task, label.party, label.column, f"{base}.label.column", NUMERIC)
     if label.column in features.get(label.party, []):
         yield Problem(f"{base}.label.column", "is also a feature", "remove it from the features")
-    for party in cluster.parties:
-        if party not in features and party != label.party:
-            yield Problem(f"{base}.features.{party}", "is required", f"{party} brings neither features nor the label")
-
-
-def check_model_named(task: TaskConfig, cluster: SFInitConfig) -> Iterator[Problem]:
-    """A model is kept by all parties or by none: without one of its parts it is none."""
-    named = task.further_outputs.get(MODEL)
-    for party in cluster.parties if named else ():
-        if party not in (named or {}):
-            yield Problem(f"further_outputs.{MODEL}.{party}", "is required", f"name what {party} keeps its part as")
 
 
 def _check_classes(found: Any, label: Label) -> None:

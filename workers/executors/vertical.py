@@ -58,6 +58,14 @@ def check_outputs(task: TaskConfig, party: str, cluster: SFInitConfig, what: str
             yield Problem(f"outputs.{other}", "gets nothing from this task", f"only {party} can keep {what}")
 
 
+def check_whole(task: TaskConfig, cluster: SFInitConfig, role: str) -> Iterator[Problem]:
+    """A model or a rule is kept by all parties or by none: without one of its parts it is none."""
+    named = task.further_outputs.get(role, {})
+    for party in cluster.parties if named else ():
+        if party not in named:
+            yield Problem(f"further_outputs.{role}.{party}", "is required", f"name what {party} keeps its part as")
+
+
 def own_names(columns: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
     """Party to its columns, each with a name of its own among those of all parties, which may have columns of one name.
 

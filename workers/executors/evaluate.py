@@ -1,0 +1,85 @@
+"""How good predictions were: a label and a prediction that lie at one party."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
+from workers.errors import ConfigError
+from workers.executors.base import NUMERIC, BaseTaskExecutor, Catalogue, Slots, check_column
+from workers.executors.metrics import measured
+from workers.problems import Problem
+from workers.tables import read_columns
+
+
+class EvaluateParams(Document):
+    """Parameters of an evaluation."""
+
+    party: PartyName = Field(description="Who has the predictions, and what came true.")
+    prediction: ColumnName = Field(default="prediction", description="The column of predictions.")
+    label: ColumnName = Field(description="The column that says what came true.")
+    kind: Literal["classification", "regression"] = Field(
+        default="classification",
+        description="classification, for 0 and 1: AUC, KS, accuracy, lift. regression: R squared and errors.",
+    )
+
+
+class EvaluateExecutor(BaseTaskExecutor):
+    """Tells all parties how good predictions were that one of them keeps: AUC, KS and lift, or the errors of a
+    regression. The figures leave that party, its rows do not."""
+
+    title = "Evaluation"
+    params_key = "evaluate_params"
+    Params = EvaluateParams
+    devices = ()
+    preload = ("sklearn.metrics", "pyarrow.csv")
+    example = {
+        "task_type": "evaluate",
+        "data_sources": {"bob": "scored"},
+        "algorithm_params": {"evaluate_params": {"party": "bob", "label": "malignant"}},
+    }
+
+    @classmethod
+    def slots(cls, params: Any) -> Slots:
+        return Slots(is_required=False)
+
+    @classmethod
+    def check(
+        cls, params: EvaluateParams, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue
+    ) -> Iterator[Problem]:
+        base = f"algorithm_params.{cls.params_key}"
+        if params.party not in cluster.parties:
+            known = ", ".join(cluster.parties)
+            yield Problem(f"{base}.party", "is not a party of sf_init_config", f"should be one of {known}")
+            return
+        if params.party not in task.data_sources:
+            yield Problem(f"data_sources.{params.party}", "is required", f"name the table of {params.party}")
+        for name in ("label", "prediction"):
+            yield from check_column(catalogue, task, params.party, getattr(params, name), f"{base}.{name}", NUMERIC)
+        for party in task.outputs:
+            yield Problem(f"outputs.{party}", "gets nothing from this task", "remove it: the figures are the result")
+
+    def validate_params(self, algorithm_params: Mapping[str, Any]) -> Any:
+        import numpy as np
+
+        params: EvaluateParams = self.parse_params(algorithm_params)
+        if params.party != self.session.party:
+            return params, None
+        source = self.session.source
+        values = read_columns(source.path, source.name, [params.label, params.prediction])
+        if params.kind == "classification" and set(np.unique(values[:, 0])) != {0.0, 1.0}:
+            raise ConfigError(
+                f"label {params.label!r} at {params.party} has to have the values 0 and 1, both; "
+                "for numbers say kind: regression"
+            )
+        return params, values
+
+    def execute_algorithm(self, algorithm_params: Any) -> dict[str, Any]:
+        params, values = algorithm_params
+        label, prediction = (values[:, 0], values[:, 1]) if values is not None else (None, None)
+        metrics = measured(self.session, params.party, label, prediction, params.kind == "classification")
+        self.session.progress(1.0)
+        return {"metrics": metrics} | ({"rows": len(values)} if values is not None else {})

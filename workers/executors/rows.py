@@ -1,0 +1,150 @@
+"""Tables as they are, or some of their rows: the parties' rows still line up afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from workers.documents import Document, SFInitConfig, TaskConfig
+from workers.executors.base import TABLE, Catalogue, Slots, check_alignment
+from workers.executors.vertical import PartyColumns, VerticalExecutor, check_party_columns
+from workers.problems import Problem
+from workers.tables import column_types, read_text
+
+TEST = "test"
+
+
+@dataclass(slots=True)
+class Prepared:
+    params: Any
+    #: This party's columns as they are written.
+    table: Any
+
+
+class RowsExecutor(VerticalExecutor):
+    """Base: reads this party's table as it is written."""
+
+    devices = ()
+    preload = ("pyarrow.csv",)
+
+    def columns(self, params: Any) -> list[str]:
+        return list(column_types(self.session.input_path, self.session.source.name))
+
+    def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
+        import pyarrow as pa
+
+        params = self.parse_params(algorithm_params)
+        source = self.session.source
+        return Prepared(params, pa.table(read_text(source.path, source.name, self.columns(params))))
+
+    def keep(self, table: Any, role: str = "") -> None:
+        from pyarrow import csv
+
+        task = self.session.task
+        if self.session.party in (task.further_outputs.get(role, {}) if role else task.outputs):
+            target = Path(self.session.workdir / f"{role or 'output'}.csv")
+            csv.write_csv(table, target)
+            self.session.keep_output(target, role)
+
+
+class SplitParams(Document):
+    """Parameters of a split."""
+
+    test_fraction: float = Field(
+        default=0.3, gt=0, lt=1, description="Share of the rows that go into the test tables, rounded to whole rows."
+    )
+    seed: int = Field(
+        default=42, ge=0, le=2**63 - 1, description="Decides which rows go where: the same seed, the same rows."
+    )
+
+
+class SplitExecutor(RowsExecutor):
+    """Splits the parties' rows into rows to train on (``outputs``) and rows to test with (``further_outputs.test``):
+    the same rows at all parties, in the order they had. Which rows follows from the seed, which is no secret."""
+
+    title = "Train/test split"
+    params_key = "split_params"
+    Params = SplitParams
+    example = {
+        "task_type": "split",
+        "data_sources": {"alice": "in_common", "bob": "in_common"},
+        "outputs": {"alice": "train", "bob": "train"},
+        "further_outputs": {TEST: {"alice": "test", "bob": "test"}},
+        "algorithm_params": {"split_params": {"test_fraction": 0.3}},
+    }
+
+    @classmethod
+    def slots(cls, params: Any) -> Slots:
+        return Slots(outputs={TEST: frozenset({TABLE})})
+
+    @classmethod
+    def check(cls, params: Any, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Problem]:
+        for field, named in (
+            ("outputs", task.outputs),
+            (f"further_outputs.{TEST}", task.further_outputs.get(TEST, {})),
+        ):
+            for party in cluster.parties:
+                if party not in named:
+                    yield Problem(f"{field}.{party}", "is required", f"name what {party} keeps these rows as")
+
+    def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
+        import numpy as np
+
+        table, params = algorithm_params.table, algorithm_params.params
+        check_alignment(self.session, table.num_rows, origin=self.session.source.origin)
+        self.session.progress(0.2)
+        count = min(max(round(table.num_rows * params.test_fraction), 1), table.num_rows - 1)
+        drawn = np.random.Generator(np.random.PCG64(params.seed)).permutation(table.num_rows)
+        self.keep(table.take(np.sort(drawn[count:])))
+        self.keep(table.take(np.sort(drawn[:count])), TEST)
+        self.session.progress(1.0)
+        return {"train_rows": table.num_rows - count, "test_rows": count}
+
+
+class VerticalTableParams(Document):
+    """Parameters of a vertical table."""
+
+    columns: PartyColumns = Field(
+        description="For each party the columns that its table has in the end, in this order."
+    )
+
+
+class VerticalTableExecutor(RowsExecutor):
+    """Makes one table of the parties' tables, each party with the columns that are named: checks that their rows line
+    up, and keeps those columns alone."""
+
+    title = "Vertical table"
+    params_key = "vertical_table_params"
+    Params = VerticalTableParams
+    example = {
+        "task_type": "vertical_table",
+        "data_sources": {"alice": "in_common", "bob": "in_common"},
+        "outputs": {"alice": "chosen", "bob": "chosen"},
+        "algorithm_params": {
+            "vertical_table_params": {"columns": {"alice": ["mean_radius"], "bob": ["worst_area", "malignant"]}}
+        },
+    }
+
+    @classmethod
+    def check(cls, params: Any, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Problem]:
+        path = f"algorithm_params.{cls.params_key}.columns"
+        yield from check_party_columns(params.columns, task, cluster, catalogue, path, frozenset())
+        for party in cluster.parties:
+            if party not in params.columns:
+                yield Problem(f"{path}.{party}", "is required", f"name columns of {party}")
+            if party not in task.outputs:
+                yield Problem(f"outputs.{party}", "is required", f"name what {party} keeps its columns as")
+
+    def columns(self, params: Any) -> list[str]:
+        return list(params.columns[self.session.party])
+
+    def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
+        table = algorithm_params.table
+        check_alignment(self.session, table.num_rows, origin=self.session.source.origin)
+        self.keep(table)
+        self.session.progress(1.0)
+        return {"rows": table.num_rows, "columns": algorithm_params.params.columns}

@@ -1,0 +1,286 @@
+"""Statistics over columns of several parties; all of them are told the figures, and nobody the values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from workers.components.definition import Columns, components
+from workers.components.run import HIGH_PRECISION, Runner, with_spu
+from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
+from workers.executors.base import NUMERIC, TABLE, Catalogue, Slots, check_column
+from workers.executors.vertical import (
+    PartyColumns,
+    VerticalExecutor,
+    check_party_columns,
+    own_names,
+    private_table,
+)
+from workers.problems import Problem
+from workers.tables import read_columns, read_text
+
+TEST = "test"
+
+
+class StatisticsParams(Document):
+    """Parameters of a statistic."""
+
+    columns: PartyColumns = Field(description="For each party the columns that it is about.")
+
+
+@dataclass(slots=True)
+class Prepared:
+    params: Any
+    #: Role of a table ("" or "test") to own name of a column to its values.
+    values: dict[str, dict[str, Any]]
+
+
+class StatisticsExecutor(VerticalExecutor):
+    """Base of the task types that tell figures of columns."""
+
+    params_key = "statistics_params"
+    Params: ClassVar[type[Document]] = StatisticsParams
+    devices: ClassVar[tuple[str, ...]] = ("spu",)
+    preload = ("secretflow.component.core", "pyarrow.csv")
+    component: ClassVar[str]
+    types: ClassVar[frozenset[str]] = NUMERIC
+    #: Settings of the SPU that the component asks for.
+    spu: ClassVar[Mapping[str, Any]] = {}
+
+    @classmethod
+    def check(cls, params: Any, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Problem]:
+        path = f"algorithm_params.{cls.params_key}.columns"
+        yield from check_party_columns(params.columns, task, cluster, catalogue, path, cls.types)
+        for party in task.outputs:
+            yield Problem(f"outputs.{party}", "gets nothing from this task", "remove it: the figures are the result")
+
+    @classmethod
+    def columns(cls, params: Any) -> dict[str, list[str]]:
+        """All columns that it is about, by party."""
+        return dict(params.columns)
+
+    def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
+        params = self.parse_params(algorithm_params)
+        columns = self.columns(params)
+        names, values = own_names(columns).get(self.session.party, {}), {}
+        for role, source in self.session.sources.items():
+            if self.types and names:
+                read_columns(source.path, source.name, list(names))  # says which has no numbers, or empty values
+            found = read_text(source.path, source.name, list(names))
+            values[role] = {names[column]: written for column, written in found.items()}
+        return Prepared(params, values)
+
+    def adapted(self, algorithm_params: Prepared, devices: Mapping[str, Any]) -> Mapping[str, Any]:
+        return with_spu(devices, self.spu)
+
+    def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
+        runner, names = Runner(self.session), own_names(self.columns(algorithm_params.params))
+        self.session.progress(0.1)
+        found = self.compute(runner, algorithm_params, names)
+        self.session.progress(1.0)
+        shown = {own: f"{party}.{column}" for party, mine in names.items() for column, own in mine.items()}
+        result: dict[str, Any] = _in_our_words(runner.reports(found), shown)
+        return result
+
+    def compute(self, runner: Runner, prepared: Prepared, names: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+        """Outputs of the component, by name."""
+        selected = {f"input/input_ds/{self.select}": [n for mine in names.values() for n in mine.values()]}
+        return runner.run(components()[self.component], selected, [self.table(runner, prepared, names)])
+
+    #: What the component calls its columns.
+    select: ClassVar[str] = "feature_selects"
+
+    def table(self, runner: Runner, prepared: Prepared, names: Mapping[str, Mapping[str, str]], role: str = "") -> Any:
+        columns = Columns(features={party: list(mine.values()) for party, mine in names.items()})
+        name = role or "rows"
+        return runner.table(
+            name, columns, private_table(self.session, prepared.values.get(role, {}), name), of_two=True
+        )
+
+
+def _in_our_words(value: Any, shown: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {shown.get(key, key): _in_our_words(entry, shown) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_in_our_words(entry, shown) for entry in value]
+    if isinstance(value, str):
+        prefix, _, name = value.rpartition("/")  # such as feature/alice_age
+        return shown.get(name, value) if prefix in ("", "feature") else value
+    return value
+
+
+def _example(task_type: str) -> dict[str, Any]:
+    columns = {"alice": ["mean_radius", "mean_texture"], "bob": ["worst_area", "worst_smoothness"]}
+    return {
+        "task_type": task_type,
+        "data_sources": {"alice": "in_common", "bob": "in_common"},
+        "algorithm_params": {StatisticsExecutor.params_key: {"columns": columns}},
+    }
+
+
+class TableStatisticsExecutor(StatisticsExecutor):
+    """Tells of each column how many values it has and lacks, its range, mean, deviation, quartiles and moments: each
+    party computes those of its own columns, and all are told."""
+
+    title = "Table statistics"
+    component = "stats/table_statistics"
+    select = "features"
+    devices = ()
+    types = frozenset()
+    example = _example("table_statistics")
+
+
+class CorrelationExecutor(StatisticsExecutor):
+    """Tells how columns go together, across parties: Pearson's correlation of each pair, on secret shares."""
+
+    title = "Pearson correlation"
+    component = "stats/ss_pearsonr"
+    spu = HIGH_PRECISION
+    example = _example("correlation")
+
+
+class VIFExecutor(StatisticsExecutor):
+    """Tells of each column how well the others, those of other parties too, already say the same: its variance
+    inflation factor, on secret shares. Above 10 it is mostly left out of a model."""
+
+    title = "Variance inflation factor"
+    component = "stats/ss_vif"
+    spu = HIGH_PRECISION
+    example = _example("vif")
+
+
+class StabilityParams(StatisticsParams):
+    """Parameters of population stability."""
+
+    bins: int = Field(default=10, ge=2, le=100, description="Into how many bins a column is put.")
+    method: Literal["quantile", "eq_range"] = Field(
+        default="quantile", description="Bins of equally many rows of the base table, or of equal width."
+    )
+
+
+class StabilityExecutor(StatisticsExecutor):
+    """Tells of each column how much its distribution changed between a base table (``data_sources``) and a test table
+    (``further_sources.test``): the population stability index. Below 0.1 little changed, above 0.25 much."""
+
+    title = "Population stability"
+    params_key = "stability_params"
+    Params = StabilityParams
+    component = "stats/stats_psi"
+    devices = ()
+    example = {
+        "task_type": "stability",
+        "data_sources": {"alice": "in_common", "bob": "in_common"},
+        "further_sources": {TEST: {"alice": "in_common", "bob": "in_common"}},
+        "algorithm_params": {"stability_params": {"columns": {"alice": ["mean_radius"], "bob": ["worst_area"]}}},
+    }
+
+    @classmethod
+    def slots(cls, params: Any) -> Slots:
+        return Slots(sources={TEST: frozenset({TABLE})})
+
+    @classmethod
+    def check(cls, params: Any, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Problem]:
+        yield from super().check(params, task, cluster, catalogue)
+        named = task.further_sources.get(TEST, {})
+        for party, columns in params.columns.items():
+            if party in cluster.parties and party not in named:
+                yield Problem(f"further_sources.{TEST}.{party}", "is required", f"name a test table of {party}")
+            for index, column in enumerate(columns):
+                path = f"algorithm_params.{cls.params_key}.columns.{party}.{index}"
+                if party in named:
+                    yield from check_column(catalogue, task, party, column, path, NUMERIC, named[party])
+
+    def compute(self, runner: Runner, prepared: Prepared, names: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+        chosen = [n for mine in names.values() for n in mine.values()]
+        base = self.table(runner, prepared, names)
+        test = self.table(runner, prepared, names, TEST)
+        attributes = {
+            "bin_num": prepared.params.bins,
+            "binning_method": prepared.params.method,
+            "report_rules": False,
+            "input/input_ds/feature_selects": chosen,
+        }
+        rule = runner.run(components()["preprocessing/vert_binning"], attributes, [base])["output_rule"]
+        attributes = {"input/input_base_ds/feature_selects": chosen}
+        return runner.run(components()[self.component], attributes, [base, test, rule])
+
+
+class Aggregate(Document):
+    party: PartyName = Field(description="Who has the column.")
+    column: ColumnName = Field(description="The column that is summed up.")
+    function: Literal["COUNT", "SUM", "MEAN", "MIN", "MAX", "VAR"] = Field(
+        default="MEAN", description="What is told of each group."
+    )
+
+
+class GroupByParams(Document):
+    """Parameters of a grouping."""
+
+    by: PartyColumns = Field(description="For each party the columns whose values make the groups; four in all.")
+    aggregates: list[Aggregate] = Field(min_length=1, max_length=50, description="What is told of each group.")
+    most_groups: int = Field(default=1000, ge=1, le=10000, description="More groups than that are an error.")
+
+
+class GroupByExecutor(StatisticsExecutor):
+    """Tells sums, means and the like of columns for each group of rows, where groups and columns may be at different
+    parties: on secret shares. A group of one row tells its value, so choose groups that are large."""
+
+    title = "Statistics by group"
+    params_key = "group_by_params"
+    Params = GroupByParams
+    component = "stats/groupby_statistics"
+    types = frozenset()
+    example = {
+        "task_type": "group_by",
+        "data_sources": {"alice": "in_common", "bob": "in_common"},
+        "algorithm_params": {
+            "group_by_params": {
+                "by": {"bob": ["malignant"]},
+                "aggregates": [{"party": "alice", "column": "mean_radius", "function": "MEAN"}],
+            }
+        },
+    }
+
+    @classmethod
+    def check(
+        cls, params: GroupByParams, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue
+    ) -> Iterator[Problem]:
+        base = f"algorithm_params.{cls.params_key}"
+        yield from check_party_columns(params.by, task, cluster, catalogue, f"{base}.by", frozenset())
+        if sum(len(columns) for columns in params.by.values()) > 4:
+            yield Problem(f"{base}.by", "names more than four columns", "group by four columns at most")
+        for index, entry in enumerate(params.aggregates):
+            path = f"{base}.aggregates.{index}"
+            if entry.party not in cluster.parties:
+                known = ", ".join(cluster.parties)
+                yield Problem(f"{path}.party", "is not a party of sf_init_config", f"should be one of {known}")
+            elif entry.column in params.by.get(entry.party, []):
+                yield Problem(f"{path}.column", "is what the groups are made by", "name another column")
+            else:
+                yield from check_column(catalogue, task, entry.party, entry.column, f"{path}.column", NUMERIC)
+        for party in task.outputs:
+            yield Problem(f"outputs.{party}", "gets nothing from this task", "remove it: the figures are the result")
+
+    @classmethod
+    def columns(cls, params: GroupByParams) -> dict[str, list[str]]:
+        found = {party: list(columns) for party, columns in params.by.items()}
+        for entry in params.aggregates:
+            mine = found.setdefault(entry.party, [])
+            if entry.column not in mine:
+                mine.append(entry.column)
+        return found
+
+    def compute(self, runner: Runner, prepared: Prepared, names: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+        import json
+
+        params: GroupByParams = prepared.params
+        queries = [{"function": a.function, "column_name": names[a.party][a.column]} for a in params.aggregates]
+        attributes = {
+            "aggregation_config": json.dumps({"column_queries": queries}),
+            "max_group_size": params.most_groups,
+            "input/input_ds/by": [names[party][column] for party, columns in params.by.items() for column in columns],
+        }
+        return runner.run(components()[self.component], attributes, [self.table(runner, prepared, names)])

@@ -1,0 +1,111 @@
+"""PSI of a small and a very large table: SecretFlow's unbalanced PSI (ECDH-OPRF)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import Field
+
+from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
+from workers.errors import AlgorithmError
+from workers.executors.base import BaseTaskExecutor, Catalogue
+from workers.executors.vertical import check_outputs, check_party_columns
+from workers.problems import Problem
+from workers.tables import check_keys, count_rows
+
+
+class UnbalancedPSIParams(Document):
+    """Parameters of an unbalanced PSI."""
+
+    input_keys: dict[PartyName, list[ColumnName]] = Field(
+        min_length=2, max_length=2, description="For each party the columns that say which row it is: as many at both."
+    )
+    client: PartyName = Field(
+        description="Who has the small table: it learns the rows in common. What it is sent grows with the large one."
+    )
+
+
+class UnbalancedPSIExecutor(BaseTaskExecutor):
+    """Finds the rows that a party with a small table has in common with one whose table is many times as large: the
+    small one's work grows with its own table alone. The party with the small table learns which of its rows the other
+    has, and keeps those; the other learns nothing."""
+
+    title = "Unbalanced PSI"
+    params_key = "unbalanced_psi_params"
+    Params = UnbalancedPSIParams
+    example = {
+        "task_type": "unbalanced_psi",
+        "data_sources": {"alice": "breast_cancer", "bob": "breast_cancer"},
+        "outputs": {"alice": "known_to_bob"},
+        "algorithm_params": {
+            "unbalanced_psi_params": {"input_keys": {"alice": ["uid"], "bob": ["uid"]}, "client": "alice"}
+        },
+    }
+
+    @classmethod
+    def check(
+        cls, params: UnbalancedPSIParams, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue
+    ) -> Iterator[Problem]:
+        base = f"algorithm_params.{cls.params_key}"
+        path = f"{base}.input_keys"
+        yield from check_party_columns(params.input_keys, task, cluster, catalogue, path, frozenset())
+        if len(cluster.parties) != 2:
+            yield Problem(base, f"is for two parties, the cluster has {len(cluster.parties)}", "use a psi of three")
+        if len({len(columns) for columns in params.input_keys.values()}) > 1:
+            yield Problem(path, "name different numbers of columns", "name as many at each party")
+        if params.client not in cluster.parties:
+            known = ", ".join(cluster.parties)
+            yield Problem(f"{base}.client", "is not a party of sf_init_config", f"should be one of {known}")
+            return
+        if params.client not in task.outputs:
+            yield Problem(f"outputs.{params.client}", "is required", "name what the rows in common are kept as")
+        yield from check_outputs(task, params.client, cluster, "the rows in common")
+
+    def validate_params(self, algorithm_params: Mapping[str, Any]) -> UnbalancedPSIParams:
+        params: UnbalancedPSIParams = self.parse_params(algorithm_params)
+        source = self.session.source
+        check_keys(source.path, source.name, params.input_keys[self.session.party])
+        return params
+
+    def execute_algorithm(self, algorithm_params: UnbalancedPSIParams) -> dict[str, Any]:
+        params, session = algorithm_params, self.session
+        # A link in the private directory instead of the real place: see psi.py
+        source, target, cache = session.workdir / "input.csv", session.workdir / "output.csv", session.workdir / "cache"
+        source.symlink_to(session.input_path)
+        session.progress(0.0)
+        [server] = [party for party in session.parties if party != params.client]
+        secret = session.workdir / "secret"
+        if session.party == server:
+            secret.write_bytes(os.urandom(32))
+            secret.chmod(0o600)
+        common = {"cache_path": {p: str(cache) for p in session.parties}, "server_secret_key_path": str(secret)}
+        roles = {server: "ROLE_SERVER", params.client: "ROLE_CLIENT"}
+        device = session.devices["spu"]
+        device.ub_psi(
+            mode="MODE_OFFLINE",
+            role=roles,
+            input_path={server: str(source)},
+            keys={server: params.input_keys[server]},
+            **common,
+        )
+        session.progress(0.6)
+        device.ub_psi(
+            mode="MODE_ONLINE",
+            role=roles,
+            input_path={params.client: str(source)},
+            keys={params.client: params.input_keys[params.client]},
+            client_get_result=True,
+            disable_alignment=True,
+            output_path={params.client: str(target)},
+            **common,
+        )
+        result: dict[str, Any] = {}
+        if session.party == params.client:
+            if not target.exists():
+                raise AlgorithmError("PSI ended without an output file")
+            result["output_rows"] = {session.party: count_rows(target, session.task.outputs[session.party])}
+            session.keep_output(target)
+        session.progress(1.0)
+        return result
