@@ -95,16 +95,21 @@ class Keeper:
         with self._lock:
             self.ports = self._kept.ports if self._kept else []
 
-    def look_after(self, *, unwanted: bool) -> None:
-        """End the session if it has waited for too long, its process is gone, or ``unwanted``: its ports are needed."""
+    def look_after(self, *, unwanted: bool) -> bool:
+        """End the session if it has waited for too long, its process is gone, or ``unwanted``: its ports are needed.
+
+        Returns whether it was ended.
+        """
         kept = self._kept
         if kept and (unwanted or time.monotonic() > kept.until or kept.process.process.poll() is not None):
-            self.end(kept)
+            return self.end(kept)
+        return False
 
-    def end(self, only: _Kept | None = None) -> None:
-        """End the session, if there is one; ``only`` that one, if it is still kept."""
+    def end(self, only: _Kept | None = None) -> bool:
+        """End the session, if there is one; ``only`` that one, if it is still kept. Returns whether it was ended."""
         if kept := self._take(only):
             kept.process.close()
+        return kept is not None
 
     def _take(self, only: _Kept | None = None) -> _Kept | None:
         with self._lock:

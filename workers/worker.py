@@ -151,12 +151,13 @@ class PartyWorker(Worker):
                         pipeline.xadd(stream_of(self.host.name), {"ready": self.name})
                     was_there, unread, unwanted, *_ = pipeline.execute()
                 told = standby
-                self._keeper.look_after(unwanted=bool(unwanted))
                 lost = lost or not was_there
                 journal.deliver(connection, self.host.name, everything=lost)
                 if not unread and not lost:
                     journal.forget_applied()
                 lost = False
+                if self._keeper.look_after(unwanted=bool(unwanted)):
+                    continue  # and tell that its ports are free
             except (RedisError, OSError) as error:
                 log.warning("no heartbeat: %s", type(error).__name__)
             until = time.monotonic() + HEARTBEAT_INTERVAL
