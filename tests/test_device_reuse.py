@@ -76,7 +76,7 @@ class Site:
         return found
 
     def ports_held(self) -> list[bytes]:
-        return [self.redis.hget(key, "ports") or b"" for p in TWO for key in self.redis.smembers(f"rq:workers:{p}")]  # type: ignore[misc,union-attr]
+        return [self.redis.hget(key, "ports") or b"" for p in TWO for key in self.redis.smembers(f"rq:workers:{p}")]
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
