@@ -141,7 +141,7 @@ def stages(execution: Execution) -> list[dict[str, Any]]:
         .annotate(at=Min("timestamp"), reused=Max(KT("data__reused_session")))
     )
     first: dict[str, datetime] = {stage: at for stage, at, _ in rows}
-    reused = {stage: str(job_name or "") for stage, _, job_name in rows}
+    reused = {stage: job_name or "" for stage, _, job_name in rows}
     start = execution.dispatched_at or min(first.values(), default=None)
     # a device that is off has no stage: not shown once a later one was reached
     order = devices.stages()
