@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.rules.base import dispatched
+from tests.rules.base import component, dispatched
 from workers.keeper import Keeper
 from workers.party import PartyHost
 from workers.sessions import key_of
@@ -115,6 +115,29 @@ def test_it_does_outlive_other_changes(toml: Path) -> None:
     before = key(toml, documents())
     toml.write_text(toml.read_text() + '[datasets.more]\npath = "more.csv"\n')
     assert key(toml, documents()) == before
+
+
+def running(name: str, **attributes: Any) -> dict[str, Any]:
+    """Of a component instead, which may have settings of its own for the SPU."""
+    more = {"attributes": attributes} if attributes else {}
+    task = component(name, **more)["task_config"]
+    return documents() | {"task_config": task | ({"outputs": {}} if name.startswith("stats/") else {})}
+
+
+def test_tasks_that_need_other_settings_of_the_devices_share_no_session(toml: Path) -> None:
+    plain = {key(toml, documents()), key(toml, running("ml.train/ss_sgd_train", epochs=2))}
+    precise = {key(toml, running("stats/ss_pearsonr")), key(toml, running("stats/ss_vif"))}
+    taylor, pade = (
+        key(
+            toml,
+            running(
+                "ml.train/ss_glm_train", label_dist_type="Bernoulli", link_type="Logit", optimizer="SGD", exp_mode=mode
+            ),
+        )
+        for mode in ("taylor", "pade")
+    )
+    assert (len(plain), len(precise)) == (1, 1)
+    assert len({*plain, *precise, taylor, pade}) == 4
 
 
 # --- the worker's keeper
