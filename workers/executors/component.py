@@ -165,7 +165,7 @@ class ComponentExecutor(BaseTaskExecutor):
         component = components()[params.component]
         if component.id in BY_MODEL:
             return params.model_dump(mode="json")
-        return spu_settings(component, getattr(params, "attributes", None), None)
+        return spu_settings(component, getattr(params, "attributes", None), None) or None
 
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
         params, component, session = algorithm_params.params, algorithm_params.component, self.session
