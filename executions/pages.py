@@ -6,8 +6,10 @@ import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
-from django.db.models import Count, Min
+from django.db.models import Count, Max, Min
+from django.db.models.fields.json import KT
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
@@ -68,6 +70,7 @@ def live(execution: Execution) -> dict[str, Any]:
     for event in events:
         said = {key: value for key, value in event.data.items() if key != "stage"}
         event.said = json.dumps(said, ensure_ascii=False)[:SHOWN_OF_AN_EVENT] if said else ""
+    reached = stages(execution) if runs else []
     return {
         "execution": execution,
         "colour": COLOURS.get(execution.status, "default"),
@@ -75,12 +78,23 @@ def live(execution: Execution) -> dict[str, Any]:
         "percent": percent(execution.progress),
         "duration": duration(execution.created_at, execution.ended_at),
         "runs": runs,
-        "stages": stages(execution) if runs else [],
+        "stages": reached,
+        "devices_of": builder_of(reached),
         "result": list(flat(execution.result)),
         "changes": execution.changes.select_related("by").order_by("at", "pk"),
         "events": events[:SHOWN_EVENTS],
         "more_events": len(events) > SHOWN_EVENTS,
     } | checked(execution.preflights.select_related("requested_by").first())
+
+
+def builder_of(reached: list[dict[str, Any]]) -> Execution | None:
+    """The execution that built the devices on which one ran that went through these stages, if it was another one."""
+    job_name = next((stage["reused"] for stage in reached if stage["reused"]), "")
+    try:
+        builder = UUID(job_name.rpartition("-")[0])
+    except ValueError:  # a party wrote it: anything at all, and mostly nothing
+        return None
+    return Execution.objects.defer("documents", "result").filter(pk=builder).first()
 
 
 def checked(preflight: Preflight | None) -> dict[str, Any]:
@@ -118,13 +132,16 @@ def _facts(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def stages(execution: Execution) -> list[dict[str, Any]]:
-    """Each stage with when the first party was in it, counted from the dispatch."""
-    first: dict[str, datetime] = dict(
+    """Each stage with when the first party was in it, counted from the dispatch, and with the run whose session it
+    went on with."""
+    rows = list(
         ExecutionEvent.objects.filter(execution=execution, attempt=execution.attempt)
         .order_by()
         .values_list("stage")
-        .annotate(Min("timestamp"))
+        .annotate(at=Min("timestamp"), reused=Max(KT("data__reused_session")))
     )
+    first: dict[str, datetime] = {stage: at for stage, at, _ in rows}
+    reused = {stage: job_name or "" for stage, _, job_name in rows}
     start = execution.dispatched_at or min(first.values(), default=None)
     # a device that is off has no stage: not shown once a later one was reached
     order = devices.stages()
@@ -139,7 +156,8 @@ def stages(execution: Execution) -> list[dict[str, Any]]:
         if execution.status == Status.FAILURE and name == execution.error_stage:
             state += " cp-broke"
         after = (first[name] - start).total_seconds() if name in first and start else None
-        found.append({"name": name, "state": state, "after": f"+{max(after, 0):.2f} s" if after is not None else ""})
+        shown_after = f"+{max(after, 0):.2f} s" if after is not None else ""
+        found.append({"name": name, "state": state, "after": shown_after, "reused": reused.get(name, "")})
     return found
 
 

@@ -18,12 +18,15 @@ from controlplane.models import Dataset, Party
 from executions.completion import completed_for, ports_needed
 from executions.connection import drop_foreign, redis_connection
 from executions.models import Execution, PartyCheck, Preflight
-from executions.slots import free_ports
+from executions.slots import find_slots, free_ports
 from workers.errors import ConfigError
 from workers.preflight import WANTED_SECONDS, requests_of, wanted
+from workers.sessions import ports_wanted
 
 #: Requests kept in one party's list.
 REQUESTS_KEPT = 100
+#: Longer than workers take to look, in seconds.
+WANTED_PORTS_SECONDS = 4
 
 
 class CannotCheck(Exception):
@@ -47,11 +50,16 @@ def request(
     needed = ports_needed(documents)
     ports: dict[str, list[int]] = {}
     looked_at = _ports_looked_at(parties.values())
+    slots = find_slots(connection, set(names))
     for party in names:
         free = free_ports(parties[party])
         if len(free) < needed:
             first, last = parties[party].port_first, parties[party].port_last
             raise CannotCheck(f"all ports of {party} ({first}-{last}) are leased")
+        free = [port for port in free if port not in slots[party].held]
+        if len(free) < needed:
+            connection.set(ports_wanted(party), 1, ex=WANTED_PORTS_SECONDS)
+            raise CannotCheck(f"live sessions hold the ports of {party} that nobody has leased; they are being ended")
         # Those that another execution is about to claim are left to it, where there are others
         untouched = [port for port in free if port not in looked_at.get(party, ())]
         # Not the next one in order: a port that something else occupies is then soon passed by

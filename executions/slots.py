@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.db.models import Count, Q
@@ -25,6 +25,8 @@ class Slots:
     #: Runs that have not let go of their worker.
     busy: int = 0
     registered: bool = False
+    #: Ports that its live sessions hold, or may hold when their runs have ended.
+    held: set[int] = field(default_factory=set)
 
     @property
     def free(self) -> int:
@@ -48,17 +50,23 @@ def find_slots(connection: Redis, parties: set[str]) -> dict[str, Slots]:
                 # Alive is what expires unless it is renewed: RQ can write to a key that has just expired, and
                 # what it then makes stays for ever
                 pipeline.pttl(key)
-                pipeline.hget(key, "standby")
+                pipeline.hmget(key, "standby", "ports")
         answers = iter(forgiving(pipeline))
     for slot, found in zip(slots.values(), keys, strict=True):
         for _ in found:
-            lives, standby = next(answers) > 0, next(answers)
+            lives, (standby, ports) = next(answers) > 0, next(answers) or (None, None)
             slot.alive += lives
             slot.ready += lives and standby != b"starting"
+            slot.held |= _ports(ports or b"") if lives else set()
     running = Count("runs", filter=Q(runs__released_at=None))
     for name, busy in Party.objects.filter(name__in=slots).annotate(busy=running).values_list("name", "busy"):
         slots[name].registered, slots[name].busy = True, busy
     return slots
+
+
+def _ports(text: bytes) -> set[int]:
+    """What a party's worker wrote: anything at all."""
+    return {int(word) for word in text.split() if word.isdigit() and len(word) <= len("65535")}
 
 
 def free_ports(party: Party) -> list[int]:

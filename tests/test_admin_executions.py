@@ -155,6 +155,24 @@ def test_its_live_part_is_a_fragment_in_a_fixed_number_of_queries(
     assert "the latest 200" in page
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"), [("{}-1", True), ("{}", False), (None, False), ([1], False), (1, False), ("x-1", False)]
+)
+def test_it_says_whose_devices_it_ran_on(client: Client, said: Any, shown: bool) -> None:
+    first = make_execution(status=Status.SUCCESS, attempt=1)
+    execution = make_execution(status=Status.SUCCESS, attempt=1)
+    party = Party.objects.get(name="alice")
+    PartyRun.objects.create(execution=execution, party=party, attempt=1, job_id="a", status=RunStatus.SUCCESS)
+    data = {"reused_session": said.format(first.pk) if isinstance(said, str) else said}
+    ExecutionEvent.objects.create(
+        execution=execution, party="alice", attempt=1, sequence=2, status="RUNNING", stage="sf_cluster_ready",
+        timestamp=timezone.now(), data=data,
+    )  # fmt: skip
+    page = client.get(page_of(execution)).content.decode()
+    assert ("still up from" in page) == shown
+    assert (f"/{first.pk}/change/" in page) == shown
+
+
 def test_it_shows_results_as_a_table(client: Client) -> None:
     counts = {"intersection_count": {"alice": 8123}}
     result = {**counts, "metrics": {"auc": 0.99418281}, "model": "x", "ok": True, "n": None}

@@ -21,6 +21,7 @@ from executions.states import Status
 from tests.composed import documents, make_task, make_user
 from tests.simulated import add_worker, down, status, submit
 from workers.events import report
+from workers.sessions import ports_wanted
 
 GOOD = {"checks": [{"check": "ports"}, {"check": "data"}], "facts": {"versions": {"secretflow": "1.14", "spu": "0.9"}}}
 
@@ -203,6 +204,30 @@ def test_it_is_checked_again_where_its_ports_were_taken_meanwhile(dispatcher: Di
     assert not dispatcher.step()
     assert (status(execution), Preflight.objects.count()) == (Status.QUEUED, 2)
     assert check.ports[0] not in PartyCheck.objects.filter(party__name="bob").latest("pk").ports
+
+
+def test_it_leaves_the_ports_of_live_sessions_alone_and_asks_for_them_where_there_are_no_others(
+    dispatcher: Dispatcher, parties: dict[str, Party], connection: Redis
+) -> None:
+    alice = parties["alice"]
+    worker = add_worker(connection, "alice")
+    ports = list(range(alice.port_first, alice.port_last + 1))
+    connection.hset(worker, "ports", " ".join(map(str, ports[2:])))
+    execution = submit()
+    dispatcher.step()
+    assert set(PartyCheck.objects.get(party=alice).ports) == set(ports[:2])
+    Preflight.objects.all().delete()
+    for held in (" ".join(map(str, ports[1:])), f"x 1 {' '.join(map(str, ports[1:]))} 999999999999 \xff"):
+        connection.hset(worker, "ports", held)
+        connection.delete(ports_wanted("alice"))
+        dispatcher.step()
+        execution.refresh_from_db()
+        assert (
+            execution.waiting_for
+            == "live sessions hold the ports of alice that nobody has leased; they are being ended"
+        )
+        assert connection.exists(ports_wanted("alice"))
+        assert not connection.exists(ports_wanted("bob"))
 
 
 @pytest.mark.parametrize(

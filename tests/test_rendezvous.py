@@ -56,6 +56,7 @@ class Party(threading.Thread):
         *,
         job: str = "job-1",
         digest: str = "d",
+        offer: str = "",
         timeout: float = 5,
         late: float = 0,
         tls: KeyMaterial | None = None,
@@ -63,7 +64,9 @@ class Party(threading.Thread):
         super().__init__(daemon=True)
         self.party, self.where, self.late = name, where, late
         self.job, self.digest, self.timeout, self.tls = job, digest, timeout, tls
+        self.offer = offer
         self.certificates: dict[str, bytes] = {}
+        self.offers: dict[str, str] = {}
         self.error: Exception | None = None
         self.ended_at = 0.0
         self.start()
@@ -72,12 +75,13 @@ class Party(threading.Thread):
         time.sleep(self.late)
         peers = {p: a for p, a in self.where.items() if p != self.party}
         try:
-            self.certificates = meet(
+            self.certificates, self.offers = meet(
                 self.party,
                 self.where[self.party],
                 peers,
                 job_name=self.job,
                 digest=self.digest,
+                offer=self.offer,
                 tls=self.tls,
                 timeout=self.timeout,
             )
@@ -152,6 +156,15 @@ def test_it_lets_the_parties_go_at_the_same_moment(ports: Ports, names: tuple[st
     assert [p.outcome() for p in parties] == ["met"] * len(names)
     ended = [p.ended_at for p in parties]
     assert max(ended) - min(ended) < 1
+
+
+def test_everybody_is_told_what_the_others_offer(ports: Ports) -> None:
+    where = {name: ports.take() for name in ("alice", "bob", "carol")}
+    parties = [Party(name, where, offer=offer) for name, offer in zip(where, ("one", "two", ""), strict=True)]
+    assert [p.outcome() for p in parties] == ["met"] * 3, "they may differ"
+    assert [p.offers for p in parties] == [
+        {"bob": "two", "carol": ""}, {"alice": "one", "carol": ""}, {"alice": "one", "bob": "two"},
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("names", [("alice", "bob"), ("alice", "bob", "carol")])
@@ -350,7 +363,7 @@ def test_it_does_not_count_a_call_whose_caller_gave_up(ports: Ports) -> None:
         assert alice.is_alive()
         with connect(where["alice"]) as bob:
             bob.sendall(greeting())
-            assert json.loads(bob.recv(2048)) == {"party": "alice", "job": "job-1", "digest": "d"}
+            assert json.loads(bob.recv(2048)) == {"party": "alice", "job": "job-1", "digest": "d", "offer": ""}
             bob.sendall(rendezvous.THANKS)
             assert alice.outcome() == "met"
 

@@ -216,6 +216,13 @@ class TaskConfig(Document):
         description="What else the task keeps, such as a model, for each party by name: see the task type.",
     )
     algorithm_params: dict[str, Any] = Field(description="The task type's own parameters, under its one key.")
+    keep_devices_seconds: int | None = Field(
+        default=None,
+        ge=1,
+        le=3600,
+        description="How long the devices stay up after the task, for the next one of the same parties with equal "
+        "cluster and devices that has this too: it then starts without building them. Off if left out.",
+    )
 
     def reads(self) -> Iterator[tuple[str, PartyName, DatasetName]]:
         """All that the task reads: path within the document, party, name."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from workers.devices import DEVICE_REGISTRY
+from workers.devices.base import Device
 from workers.documents import SFInitConfig
 from workers.executors.base import Catalogue
 from workers.problems import Problem
@@ -38,6 +39,11 @@ def filled_at_dispatch(cluster: SFInitConfig) -> Iterator[Problem]:
             yield Problem(name, "is filled in at dispatch", "leave it out")
 
 
+def filled_in(device: type[Device], document: Any) -> set[str]:
+    """Keys of a device's document that dispatch fills in."""
+    return {path.partition(".")[0] for path, *_ in device.endpoints(document)}
+
+
 def check_left_out(cluster: SFInitConfig, parsed: Mapping[str, Any], catalogue: Catalogue) -> Iterator[Problem]:
     """What dispatch fills in is not taken from the documents where the parties' addresses are registered."""
     if all(catalogue.address(party) is None for party in cluster.parties):
@@ -47,7 +53,7 @@ def check_left_out(cluster: SFInitConfig, parsed: Mapping[str, Any], catalogue: 
     for layer, device in DEVICE_REGISTRY.items():
         document = parsed.get(layer)
         if document is not None:
-            for place in {path.partition(".")[0] for path, *_ in device.endpoints(document)}:
+            for place in filled_in(device, document):
                 yield Problem(f"{layer}.{place}", "is filled in at dispatch", "leave it out")
 
 

@@ -10,6 +10,7 @@ import os
 import signal
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -24,13 +25,14 @@ from workers.devices import DEVICE_REGISTRY
 from workers.devices.base import Device
 from workers.documents import TaskConfig
 from workers.endpoints import endpoints
-from workers.errors import ConfigError, SecretFlowTaskError, classify, contract_name
+from workers.errors import ConfigError, NetworkError, SecretFlowTaskError, classify, contract_name
 from workers.events import FAILURE, RUNNING, SUCCESS, Publisher
 from workers.executors.base import TABLE, Session
 from workers.links import prepare_links
 from workers.party import PartyHost, remove_run_files
 from workers.problems import DocumentsInvalid
 from workers.secrets import masked, with_secrets_opened
+from workers.sessions import MOST_RUNS, LiveSession, key_of, settings_of, settle_down
 from workers.tables import column_types
 from workers.validation import Run, validate
 
@@ -44,6 +46,10 @@ class Runtime:
     host: PartyHost
     connection: Redis
     worker: str
+    #: The process's own private directory, if its sessions may outlive a run.
+    directory: Path | None = None
+    #: What the last run left up.
+    session: LiveSession | None = None
 
     @classmethod
     def from_environment(cls) -> Runtime:
@@ -110,7 +116,7 @@ def check_ports(host: PartyHost, run: Run) -> None:
             rendezvous.check_free(listen or address)
 
 
-def meet_peers(host: PartyHost, run: Run, documents: dict[str, Any], name: str, **options: Any) -> dict[str, bytes]:
+def meet_peers(host: PartyHost, run: Run, documents: dict[str, Any], name: str, **options: Any) -> rendezvous.Met:
     """Return when every party of the run is here. ``name`` keeps meetings apart; the rest is ``rendezvous.meet``'s."""
     places = run.cluster.cluster
     mine = places[host.name]
@@ -132,10 +138,12 @@ class _TaskRun:
     COLLECT_INTERVAL = 5.0
 
     def __init__(self, runtime: Runtime, execution: str, documents: dict[str, Any]) -> None:
-        self.host = runtime.host
+        self.runtime, self.host = runtime, runtime.host
+        #: Up from earlier runs; this one gives it back if it goes well.
+        self.live, runtime.session = runtime.session, None
         self.execution = execution
         self.documents = documents
-        self.job_name, attempt = _job_name(documents, execution)
+        self.job_name, attempt = job_name_of(documents, execution)
         self.workdir = self.host.workdir(execution, attempt)
         self.workdir_lock: IO[str] | None = None
         self.publisher = Publisher(
@@ -189,22 +197,17 @@ class _TaskRun:
 
     def _run(self) -> dict[str, Any]:
         run = accept(self.host, self.documents)
-        cluster = run.cluster
         session = self._session(run)
         executor = run.executor(session)
         params = executor.validate_params(run.task.algorithm_params)
-
-        self._stage("sf_init")
-        self._start_cluster(run)
-        self._stage("sf_cluster_ready", parties_connected=cluster.parties)
-
-        for layer, document in executor.adapted(params, run.devices).items():
-            device = DEVICE_REGISTRY[layer]()
-            self._stage(f"{device.name}_init")
-            self.devices[device.name] = device
-            device.start(document, cluster)
-            session.devices[device.name] = device.device
-            session.documents[device.name] = document
+        documents = executor.adapted(params, run.devices)
+        if self.live:
+            self._reuse(run, documents, self.live)
+        else:
+            self._build(run, documents)
+        for layer, document in documents.items():
+            name = DEVICE_REGISTRY[layer].name
+            session.devices[name], session.documents[name] = self.devices[name].device, document
         self._stage("devices_ready", devices_initialized=list(self.devices))
 
         self._stage("task_execution", computation_progress=0.0, devices_initialized=list(self.devices))
@@ -219,12 +222,35 @@ class _TaskRun:
             session.devices.clear()
         return metadata | ({"outputs": self.kept} if self.kept else {})
 
+    def _build(self, run: Run, documents: Mapping[str, Any]) -> None:
+        self._stage("sf_init")
+        self._start_cluster(run)
+        self._stage("sf_cluster_ready", parties_connected=run.cluster.parties)
+        for layer, document in documents.items():
+            device = DEVICE_REGISTRY[layer]()
+            self._stage(f"{device.name}_init")
+            self.devices[device.name] = device
+            device.start(document, run.cluster)
+        if run.task.keep_devices_seconds is not None and self.runtime.directory:
+            key, idle = key_of(self.host, run), run.task.keep_devices_seconds
+            self.live = LiveSession(key, settings_of(documents), self.job_name, self.job_name, idle, self.devices)
+
+    def _reuse(self, run: Run, documents: Mapping[str, Any], live: LiveSession) -> None:
+        self.devices, self.cluster_is_up = live.devices, True
+        if live.key != key_of(self.host, run) or live.settings != settings_of(documents):
+            raise NetworkError("what the live session rests on was changed in this moment")
+        self._stage("sf_cluster_ready", parties_connected=run.cluster.parties, reused_session=live.built_by)
+        live.last_run, live.runs = self.job_name, live.runs + 1
+        live.idle_seconds = run.task.keep_devices_seconds or 0
+
     def _session(self, run: Run) -> Session:
         session = session_of(self.host, run, self.workdir)
         self.workdir_lock = self.host.claim_workdir(self.workdir)
         temporary = self.workdir / "tmp"
         temporary.mkdir(mode=0o700)
-        os.chdir(self.workdir)  # SPU writes its log into the current directory
+        # SPU writes its log into the current directory, and links over TLS have sockets there
+        keeps = run.task.keep_devices_seconds is not None
+        os.chdir((self.runtime.directory if keeps else None) or self.workdir)
         # SecretFlow's PSI leaves sorted keys and intersection rows under TMPDIR
         os.environ["TMPDIR"] = str(temporary)
         tempfile.tempdir = None
@@ -246,7 +272,7 @@ class _TaskRun:
     def _start_cluster(self, run: Run) -> None:
         cluster = run.cluster
         check_ports(self.host, run)
-        certificates = meet_peers(self.host, run, self.documents, self.job_name)
+        certificates = meet_peers(self.host, run, self.documents, self.job_name).certificates
         import secretflow as sf
 
         prepare_links(self.host.tls_for(cluster), certificates)
@@ -278,6 +304,14 @@ class _TaskRun:
         self.publisher.publish(RUNNING, stage, **data)
 
     def _clean_up(self, failure: SecretFlowTaskError | None) -> None:
+        if failure is None and self.live and self.live.runs < MOST_RUNS and settle_down():
+            self.runtime.session = self.live
+        else:
+            self._end_session(failure)
+            os.chdir("/")
+        remove_run_files(self.workdir, self.started_at)
+
+    def _end_session(self, failure: SecretFlowTaskError | None) -> None:
         for device in reversed(self.devices.values()):
             with suppress(Exception):
                 device.stop()
@@ -291,8 +325,6 @@ class _TaskRun:
         elif self.cluster_is_up and not failure.caused_by_peer:
             # No sf.shutdown after an error: it ends this process (on_error) or hangs
             time.sleep(self.LINGER_SECONDS)
-        os.chdir("/")
-        remove_run_files(self.workdir, self.started_at)
 
 
 #: Fast reconnects while the peers come up; gRPC's own defaults wait for seconds.
@@ -312,7 +344,7 @@ _GRPC_OPTIONS: dict[str, Any] = {
 }
 
 
-def _job_name(documents: dict[str, Any], execution: str) -> tuple[str, int]:
+def job_name_of(documents: dict[str, Any], execution: str) -> tuple[str, int]:
     """The job name, ``<execution>-<attempt>``, and the attempt in it; the first where it says nothing."""
     config = documents["sf_init_config"]
     name = config.get("job_name") if isinstance(config, dict) else None

@@ -23,6 +23,7 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import NamedTuple
 
 from cryptography import x509
 
@@ -46,6 +47,15 @@ THANKS = b"thanks\n"
 _MISHAPS = (OSError, ValueError, RecursionError, asyncio.TimeoutError)
 
 
+class Met(NamedTuple):
+    """What is known of the peers after a meeting, by name."""
+
+    #: The certificate (DER) that each one showed; nothing without TLS.
+    certificates: dict[str, bytes]
+    #: What each one offered.
+    offers: dict[str, str]
+
+
 def meet(
     me: str,
     listen: str,
@@ -53,22 +63,22 @@ def meet(
     *,
     job_name: str,
     digest: str,
+    offer: str = "",
     tls: KeyMaterial | None = None,
     timeout: float = 30,
     given_up: Callable[[], bool] = lambda: False,
-) -> dict[str, bytes]:
+) -> Met:
     """Return when every peer has been met. ``listen`` and the values of ``peers`` are ``host:port``.
 
-    ``given_up`` is asked ten times a second whether the meeting makes no sense any more; it then ends as if the time
-    were over. With ``tls`` the peers are met over mutual TLS, and the certificate (DER) that each one showed is
-    returned.
+    ``offer`` is told to all of them, who may differ in it. ``given_up`` is asked ten times a second whether the meeting
+    makes no sense any more; it then ends as if the time were over. With ``tls`` the peers are met over mutual TLS.
 
     Raises ResourceError if the port is taken, NetworkError if a peer does not come within ``timeout``
     seconds, ConfigError if a peer was sent other documents or has no certificate that proves who it is.
     """
-    meeting = _Meeting(me, listen, peers, job_name, digest, tls)
+    meeting = _Meeting(me, listen, peers, {"job": job_name, "digest": digest, "offer": offer}, tls)
     asyncio.run(meeting.hold(timeout, given_up))
-    return meeting.certificates
+    return Met(meeting.certificates, meeting.offers)
 
 
 def check_free(endpoint: str) -> None:
@@ -114,15 +124,17 @@ def _refusal(error: ssl.SSLError) -> str | None:
 
 class _Meeting:
     def __init__(
-        self, me: str, listen: str, peers: Mapping[str, str], job_name: str, digest: str, tls: KeyMaterial | None
+        self, me: str, listen: str, peers: Mapping[str, str], said: Mapping[str, str], tls: KeyMaterial | None
     ) -> None:
         self.me, self.listen, self.peers = me, listen, peers
         self.server_tls = tls and tls.context(server=True)
         self.client_tls = tls and tls.context(server=False)
         self.certificates: dict[str, bytes] = {}
+        self.offers: dict[str, str] = {}
         #: Peer to what is wrong with the certificates between it and this party.
         self.refused: dict[str, str] = {}
-        self.expected = {"job": job_name, "digest": digest}
+        #: Job and digest, in which a peer has to say the same, and the offer.
+        self.said = said
         self.called_by = {peer: asyncio.Event() for peer in peers}
         self.disagreeing: str | None = None
         self.met: set[str] = set()
@@ -219,7 +231,7 @@ class _Meeting:
             writer.close()
 
     def _greet(self, writer: asyncio.StreamWriter) -> None:
-        writer.write(json.dumps({"party": self.me} | self.expected).encode() + b"\n")
+        writer.write(json.dumps({"party": self.me, **self.said}).encode() + b"\n")
 
     def _is_peer(self, line: bytes) -> str | None:
         """The peer that a greeting is from; None for a stranger or for another run's party."""
@@ -227,9 +239,10 @@ class _Meeting:
         if not isinstance(greeting, dict):
             return None
         peer = greeting.get("party")
-        if not isinstance(peer, str) or peer not in self.peers or greeting.get("job") != self.expected["job"]:
+        if not isinstance(peer, str) or peer not in self.peers or greeting.get("job") != self.said["job"]:
             return None
-        if greeting.get("digest") != self.expected["digest"]:
+        self.offers[peer] = str(greeting.get("offer", ""))
+        if greeting.get("digest") != self.said["digest"]:
             self.disagreeing = peer
             self.deadline = min(self.deadline, asyncio.get_running_loop().time() + DISPUTE_SECONDS)
         return peer

@@ -3,12 +3,14 @@
 Importing SecretFlow takes two seconds, and a process forked after the import is not safe (3-facts.md
 section 2), so each job gets a fresh process that did its importing beforehand. Started by
 :class:`workers.worker.PartyWorker` alone: it reads its worker's name from standard input, says ``ready``
-on standard output, reads one job, becomes RQ's work horse for it, and ends with ``os._exit``.
+on standard output, reads one job, becomes RQ's work horse for it, and ends with ``os._exit``. Where the job's
+session may be used again it says so instead, and reads the next job.
 """
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib
 import json
 import logging
@@ -90,14 +92,20 @@ class Standby:
         except (BrokenPipeError, ValueError):
             return None
 
-    def _speaks(self, wait: float) -> bool:
-        """Whether there is something to read, or the process has ended."""
+    def _speaks(self, wait: float | None) -> bool:
+        """Whether there is something to read, or the process has ended; waits so long for it, without limit if None."""
         assert self.process.stdout
         return bool(select.select([self.process.stdout], [], [], wait)[0])
 
     def take(self, order: dict[str, Any]) -> None:
         """Give it its job. Raises BrokenPipeError if it is gone."""
         self._write(order)
+
+    def outcome(self) -> Any:
+        """Once its job is done: the session that it keeps for another one, as JSON; None if it has ended."""
+        self._speaks(None)
+        assert self.process.stdout
+        return json.loads(self.process.stdout.readline() or b"null")
 
     def close(self) -> None:
         """End it, unless it has a job."""
@@ -128,6 +136,7 @@ def die_with_parent(parent: int) -> None:
 
 def end_when_abandoned(connection: Redis, keys: list[str], patience: float = 3.0) -> None:
     """Watch the keys of the worker and of the job, in a thread, and end this process when one has been gone so long.
+    The list may change meanwhile, as a whole.
 
     A worker that is stopped or hangs cannot end its process, and the coordinator will start the next attempt. It
     takes the worker for dead a second later than this does. While Redis is away nothing can be known, and the
@@ -138,8 +147,9 @@ def end_when_abandoned(connection: Redis, keys: list[str], patience: float = 3.0
         gone_since = None
         while True:
             time.sleep(0.5)
+            watched = list(keys)
             try:
-                there = connection.exists(*keys) == len(keys)
+                there = connection.exists(*watched) == len(watched)
             except (RedisError, OSError):
                 there = True
             now = time.monotonic()
@@ -163,6 +173,8 @@ def preload() -> None:
         for name in executor.preload:
             importlib.import_module(name)
     warm_up()
+    # What was imported stays: the collections of garbage in a run, a tenth of a second each, need not look at it
+    gc.freeze()
 
 
 def warm_up() -> None:
@@ -198,20 +210,27 @@ def main() -> None:
     jobs.install_gate()
     preload()
     connection = connect(hello["redis_url"])
-    pipeline.runtime = pipeline.Runtime(PartyHost.from_message(hello["host"]), connection, hello["worker"])
+    runtime = pipeline.runtime = pipeline.Runtime(
+        PartyHost.from_message(hello["host"]), connection, hello["worker"], Path(os.environ["TMPDIR"])
+    )
     answers.write(READY)
+    #: What this process must not outlive, from its first job on.
+    watched: list[str] = []
     while line := sys.stdin.buffer.readline():
         order = json.loads(line)
-        if "preflight" not in order:
-            answers.close()
-            perform(order, hello)
-        answer = preflight.check(pipeline.runtime.host, order["preflight"], connection)
+        if "preflight" in order:
+            answer = preflight.check(runtime.host, order["preflight"], connection)
+        else:
+            perform(order, hello, watched)
+            if runtime.session is None:
+                break
+            answer = runtime.session.as_message()
         answers.write(json.dumps(answer).encode() + b"\n")
-    os._exit(0)  # the worker is shutting down
+    os._exit(0)  # the job is done, or the worker has no use for this process any more
 
 
-def perform(order: dict[str, Any], hello: dict[str, Any]) -> None:
-    """Run one job as RQ's work horse; does not return."""
+def perform(order: dict[str, Any], hello: dict[str, Any], watched: list[str]) -> None:
+    """Run one job as RQ's work horse."""
     from rq import Queue
     from rq.executions import Execution
     from rq.serializers import JSONSerializer
@@ -245,8 +264,18 @@ def perform(order: dict[str, Any], hello: dict[str, Any]) -> None:
     execution = Execution.fetch(order["execution_id"], job.id, connection=connection)
     execution._job = job
     horse.execution = execution
-    end_when_abandoned(connect(hello["redis_url"]), [horse.key, job.key])
-    horse.main_work_horse(job, queue)
+    is_first = not watched
+    watched[:] = [horse.key, job.key]
+    if is_first:
+        end_when_abandoned(connect(hello["redis_url"]), watched)
+    # Not main_work_horse: it ends the process
+    horse.setup_work_horse_signals()
+    horse._is_horse = True
+    try:
+        horse.perform_job(job, queue, execution)
+    except BaseException:
+        os._exit(1)
+    watched[:] = [horse.key]
 
 
 if __name__ == "__main__":

@@ -34,6 +34,10 @@ class KeyMaterial:
     private_key: Path
     ca: Path
 
+    @property
+    def files(self) -> tuple[Path, Path, Path]:
+        return self.certificate, self.private_key, self.ca
+
     def check(self, party: str) -> None:
         """Raise ConfigError, which says what is wrong and names no path, unless peers will take these for ``party``."""
         with _speaking_of(party):

@@ -21,9 +21,11 @@ from rq.worker import Worker
 from workers.connection import DEFAULT_URL, connect
 from workers.errors import ConfigError
 from workers.events import FAILURE, Journal, Publisher, stream_of
-from workers.jobs import PartyJob, install_gate
+from workers.jobs import STOP_MARK, PartyJob, install_gate
+from workers.keeper import Keeper
 from workers.party import PartyHost, remove_run_files
 from workers.preflight import Desk
+from workers.sessions import ports_wanted
 from workers.standby import ABANDONED, Standby
 
 log = logging.getLogger(__name__)
@@ -70,6 +72,7 @@ class PartyWorker(Worker):
             queue.job_class = PartyJob
         self.log_job_description = False  # it is the call with all its arguments
         self._standby: Standby | None = None
+        self._keeper = Keeper(self.host)
         self._alive = threading.Event()
         self._took_job_at = 0.0
         #: Error and class, where the job's process was killed by this worker and not by the machine.
@@ -110,6 +113,7 @@ class PartyWorker(Worker):
         self._alive.clear()
         if self._standby:
             self._standby.close()
+        self._keeper.end()
         try:
             super().teardown()
         except RedisError as error:
@@ -136,20 +140,24 @@ class PartyWorker(Worker):
                 with connection.pipeline() as pipeline:
                     pipeline.exists(self.key)
                     pipeline.xlen(stream_of(self.host.name))
+                    pipeline.exists(ports_wanted(self.host.name))
                     # All of it each time: Redis may have come back empty
-                    pipeline.hset(self.key, mapping=self.serialize() | {"state": self._state, "standby": standby})
+                    mine = {"state": self._state, "standby": standby} | self._ports()
+                    pipeline.hset(self.key, mapping=self.serialize() | mine)
                     pipeline.expire(self.key, HEARTBEAT_TTL)
                     worker_registration.register(self, pipeline)
                     if standby == "ready" and told != standby:
                         # No event, only a nudge: the coordinator need not find out at its next look
                         pipeline.xadd(stream_of(self.host.name), {"ready": self.name})
-                    was_there, unread, *_ = pipeline.execute()
+                    was_there, unread, unwanted, *_ = pipeline.execute()
                 told = standby
                 lost = lost or not was_there
                 journal.deliver(connection, self.host.name, everything=lost)
                 if not unread and not lost:
                     journal.forget_applied()
                 lost = False
+                if self._keeper.look_after(unwanted=bool(unwanted)):
+                    continue  # and tell that its ports are free
             except (RedisError, OSError) as error:
                 log.warning("no heartbeat: %s", type(error).__name__)
             until = time.monotonic() + HEARTBEAT_INTERVAL
@@ -159,6 +167,10 @@ class PartyWorker(Worker):
                     break
                 if told == "ready" and self._standby is None:
                     told = "starting"  # a job took it; whoever handed it over has said so
+
+    def _ports(self) -> dict[str, str]:
+        """Of a session that outlives its run: nobody has leased them any more."""
+        return {"ports": " ".join(map(str, self._keeper.ports))}
 
     def _standby_state(self) -> str:
         standby = self._standby
@@ -203,6 +215,7 @@ class PartyWorker(Worker):
                 self._report_killed(job)
         finally:
             self._horse_pid = 0
+            self._keeper.run_ended()
             self._next_standby()
             # Of this job, and of other workers here that were killed
             self.host.remove_abandoned_workdirs()
@@ -223,6 +236,27 @@ class PartyWorker(Worker):
         # RQ writes it when the horse begins; until then nobody could tell whose death the job died
         self.connection.hset(job.key, "worker_name", self.name)
         order = {"job_id": job.id, "execution_id": self.execution.id, "queue": queue.name}
+        self._horse = self._take_session(job, order) or self._take_standby(order)
+        self._horse_pid = self._horse.process.pid
+        with suppress(RedisError):
+            self.connection.hset(self.key, mapping={"standby": self._standby_state()} | self._ports())
+
+    def _take_session(self, job: Any, order: dict[str, Any]) -> Standby | None:
+        try:
+            request = job.kwargs
+        except Exception:
+            request = {}  # anything may be in a job; its process says what is wrong
+        process = self._keeper.process_for(request, lambda: self._is_stopped(job))
+        if process is None:
+            return None
+        try:
+            process.take(order)
+        except BrokenPipeError:  # it died in this moment; the peers will miss it, and all try again
+            process.close()
+            return None
+        return process
+
+    def _take_standby(self, order: dict[str, Any]) -> Standby:
         for _ in range(2):
             self._next_standby()
             assert self._standby
@@ -232,12 +266,18 @@ class PartyWorker(Worker):
             except BrokenPipeError:  # it died while it waited
                 self._standby.process.wait()
         assert self._standby, "two standby processes in a row died"
-        self._horse, self._standby = self._standby, None
-        self._horse_pid = self._horse.process.pid
-        with suppress(RedisError):
-            self.connection.hset(self.key, "standby", "starting")
+        taken, self._standby = self._standby, None
+        return taken
+
+    def _is_stopped(self, job: Any) -> bool:
+        try:
+            return bool(self.connection.hexists(job.key, STOP_MARK))
+        except RedisError:
+            return False
 
     def kill_horse(self, *args: Any) -> None:
+        if not self.horse_pid:
+            return  # RQ would kill this process instead; before it begins a job sees for itself that it was stopped
         if self._stopped_because is None and self._stopped_job_id:
             self._stopped_because = ("stopped at the control plane's request", "AlgorithmError")
         elif self._stopped_because is None and self._shutdown_requested_date:
@@ -245,6 +285,9 @@ class PartyWorker(Worker):
         super().kill_horse(*args)
 
     def wait_for_horse(self) -> Any:
+        if session := self._horse.outcome():
+            self._keeper.keep(self._horse, session)
+            return self.horse_pid, os.EX_OK, None
         pid, status, usage = super().wait_for_horse()
         if pid:
             self._horse.process.returncode = status  # it was reaped here, not by its Popen

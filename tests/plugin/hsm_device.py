@@ -9,7 +9,6 @@ secrets, bring-up at every party, stages and events.
 from __future__ import annotations
 
 import hashlib
-import hmac
 import socket
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
@@ -42,15 +41,6 @@ class HSMConfig(Document):
     )
 
 
-class LiveHSM:
-    def __init__(self, config: HSMConfig, listener: socket.socket) -> None:
-        self.config, self.listener = config, listener
-
-    def pseudonym(self, value: str) -> str:
-        found = hmac.new(self.config.token.encode(), value.encode(), self.config.digest)
-        return found.hexdigest()[: self.config.length]
-
-
 class HSM(Device):
     name = "hsm"
     switch = "enable_hsm"
@@ -75,6 +65,8 @@ class HSM(Device):
         if document.pins and document.pins[cluster.self_party] != f"pin of {cluster.self_party}":
             raise ValueError("the PIN that arrived is not the one that was registered")
         [address] = [e.address for e in document.endpoints if e.party == cluster.self_party]
+        from hsm_engine import LiveHSM
+
         self.device = LiveHSM(document, socket.create_server(split(address)))
 
     def stop(self) -> None:

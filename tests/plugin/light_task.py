@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from workers.documents import Document, SFInitConfig, TaskConfig
+from workers.documents import Document, PartyName, SFInitConfig, TaskConfig
 from workers.executors.base import BaseTaskExecutor, Catalogue
 from workers.problems import Problem
 
@@ -16,6 +16,7 @@ class LightParams(Document):
     """Parameters of a task that does next to nothing."""
 
     rounds: int = Field(ge=1, le=100_000, description="How often every party tells all others a number.")
+    breaks_at: PartyName | None = Field(default=None, description="Party at which it fails at the end.")
 
 
 class LightTaskExecutor(BaseTaskExecutor):
@@ -39,6 +40,8 @@ class LightTaskExecutor(BaseTaskExecutor):
             # Every party's own number, revealed to all: the links are busy in both directions
             total += sum(sf.reveal([pyu(lambda n: n + 1)(number) for pyu in parties]))
             self.session.progress((number + 1) / algorithm_params.rounds)
+        if algorithm_params.breaks_at == self.session.party:
+            raise ValueError("it was asked to fail")
         return {"total": total}
 
 

@@ -27,6 +27,8 @@ SETTINGS = ("field", "fxp_fraction_bits", "fxp_exp_mode", "fxp_exp_iters")
 EXP_MODES: dict[Any, str] = {1: "EXP_PADE", 2: "EXP_TAYLOR"}
 HIGH_PRECISION = {"field": "FM128", "fxp_fraction_bits": 40}
 PRECISE = frozenset({"stats/ss_pearsonr", "stats/ss_vif", "ml.eval/ss_pvalue", "io/read_data", "io/write_data"})
+#: What they ask for is in the model that they read.
+BY_MODEL = frozenset({"ml.predict/ss_glm_predict"})
 #: A report's rows that go into the result, at most: it is for people, and shown on a page.
 MOST_ROWS = 1000
 

@@ -49,7 +49,8 @@ class RuntimeConfig(Document):
         description="SEMI2K: two or more parties. ABY3: exactly three. CHEETAH: exactly two. REF2K protects nothing.",
     )
     field: Literal["FM32", "FM64", "FM128"] = Field(
-        default="FM128", description="Ring size. FM128 is precise; FM64 is faster; FM32 loses precision."
+        default="FM128",
+        description="Ring size. FM128 is precise; FM64 is faster; FM32 loses precision and cannot divide.",
     )
     fxp_fraction_bits: int | None = Field(
         default=None, ge=1, le=63, description="Fraction bits of fixed-point numbers; chosen by the field if left out."

@@ -202,6 +202,11 @@ class BaseTaskExecutor(ABC):
         """
         return devices
 
+    @classmethod
+    def shapes_devices(cls, params: Any) -> Any:
+        """What of the typed parameters ``adapted`` goes by, as JSON: runs that differ in it share no devices."""
+        return None
+
     @abstractmethod
     def execute_algorithm(self, algorithm_params: Any) -> dict[str, Any]:
         """Run on the live devices; ``algorithm_params`` is what ``validate_params`` returned.

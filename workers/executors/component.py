@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, create_model
 
 from workers.components.definition import EXPORT, TABLES, Component, check_choices, components, flattened
 from workers.components.files import Kept
-from workers.components.run import Runner, how_it_was_made, spu_settings, with_spu
+from workers.components.run import BY_MODEL, Runner, how_it_was_made, spu_settings, with_spu
 from workers.documents import Document, PartyName, SFInitConfig, TaskConfig
 from workers.executors.base import (
     TABLE,
@@ -159,6 +159,13 @@ class ComponentExecutor(BaseTaskExecutor):
         attributes = getattr(algorithm_params.params, "attributes", None)
         model = next(iter(algorithm_params.models.values()), None)
         return with_spu(devices, spu_settings(algorithm_params.component, attributes, model))
+
+    @classmethod
+    def shapes_devices(cls, params: Any) -> Any:
+        component = components()[params.component]
+        if component.id in BY_MODEL:
+            return params.model_dump(mode="json")
+        return spu_settings(component, getattr(params, "attributes", None), None) or None
 
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
         params, component, session = algorithm_params.params, algorithm_params.component, self.session

@@ -1,0 +1,95 @@
+"""A session that outlives its run: SecretFlow's links and the devices stay up for the next run that they suit.
+
+It lives in a process of its own, which waits for that run; see :mod:`workers.keeper` for how the parties agree on it.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from workers.devices import DEVICE_REGISTRY
+from workers.devices.base import Device
+from workers.endpoints import filled_in, split
+from workers.party import PartyHost
+from workers.validation import Run
+
+#: Each run leaves a megabyte or two behind (3-facts.md section 2): after so many the session ends.
+MOST_RUNS = 100
+#: How long what was sent to the peers may take to reach them, in seconds.
+SEND_LIMIT = 5.0
+
+
+def ports_wanted(party: str) -> str:
+    """The Redis key that is there, for a few seconds, when a run lacks ports that a party's sessions hold."""
+    return f"sessions:ports-wanted:{party}"
+
+
+@dataclass(slots=True)
+class LiveSession:
+    """What is up in this process after a run that went well."""
+
+    #: See :func:`key_of`.
+    key: str
+    #: Of the devices as they were started.
+    settings: dict[str, Any]
+    #: Job names of the run that built it and of the last one: equal at all parties that have the same session.
+    built_by: str
+    last_run: str
+    #: How long it may wait for the next run.
+    idle_seconds: int
+    #: Live devices, by name.
+    devices: dict[str, Device] = field(default_factory=dict)
+    runs: int = 1
+
+    def as_message(self) -> dict[str, Any]:
+        """For the worker process."""
+        return {"key": self.key, "last_run": self.last_run, "idle_seconds": self.idle_seconds}
+
+
+def key_of(host: PartyHost, run: Run) -> str:
+    """A digest of all that a session at this party rests on: equal for runs that may share one.
+
+    The cluster and the devices, but for ports and the run's own name, what the task needs of them, and this host's
+    policy and TLS files as they are now. Raises OSError.
+    """
+    cluster = run.cluster.model_dump(mode="json", exclude={"cluster", "job_name"})
+    cluster["hosts"] = {party: split(place.address)[0] for party, place in run.cluster.cluster.items()}
+    needs = run.executor.shapes_devices(run.executor.parse_params(run.task.algorithm_params))
+    tls = host.tls if run.cluster.uses_tls else None
+    files = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (tls.files if tls else ())]
+    rests_on = [cluster, settings_of(run.devices), needs, host.policy.model_dump(mode="json"), host.listen_host, files]
+    return hashlib.sha256(json.dumps(rests_on, sort_keys=True).encode()).hexdigest()
+
+
+def settings_of(devices: Mapping[str, Any]) -> dict[str, Any]:
+    """The devices' documents, by layer, but for their ports."""
+    return {
+        layer: document.model_dump(mode="json", exclude=filled_in(DEVICE_REGISTRY[layer], document))
+        for layer, document in devices.items()
+    }
+
+
+def settle_down() -> bool:
+    """After a run: whether the session can be kept. Nothing of the run is left here, and its peers have got all of it.
+
+    Otherwise the end of this process could cut off a peer that is still fetching its result.
+    """
+    from secretflow.distributed.fed.global_context import get_global_context
+
+    # SecretFlow's objects submit work when they are deleted: here, and not in the middle of the next run
+    gc.collect()
+    sent = threading.Event()
+
+    def all_sent() -> bool:
+        sent.set()
+        return True
+
+    # Sends are looked after one by one, in order; after one that failed nothing is
+    get_global_context()._clean_queue.put(all_sent)
+    return sent.wait(SEND_LIMIT)
