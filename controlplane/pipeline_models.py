@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -114,6 +114,21 @@ class Schedule(Versioned):
         found = self.task or self.pipeline
         assert found, "the constraint sees to it"
         return found
+
+    @property
+    def in_words(self) -> str:
+        """When it comes; empty where its time zone is no longer known on this host."""
+        try:
+            return str(Cron(self.cron, self.time_zone))
+        except CronInvalid:
+            return ""
+
+    def next_times(self, number: int) -> list[datetime]:
+        """The next times, in its time zone; none where it is switched off."""
+        first = self.next_run_at
+        if not self.enabled or first is None or not self.in_words:
+            return []
+        return list(Cron(self.cron, self.time_zone).times(first - timedelta(seconds=1), number))
 
     def time_after(self, moment: datetime) -> datetime | None:
         """When it comes next; None where it is switched off, or its time zone is no longer known on this host."""

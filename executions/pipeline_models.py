@@ -96,11 +96,14 @@ class PipelineRun(models.Model):
         return (self.ended_at - self.created_at).total_seconds() if self.ended_at else None
 
     def outlook(self) -> list[NodeOutlook]:
-        """Each node as it is now, in their order: one query."""
-        rows = self.nodes.select_related("execution", "task").defer(
-            "documents", "execution__documents", "execution__result"
+        """Each node as it is now, in their order: two queries."""
+        from executions.models import Execution
+
+        rows = self.nodes.select_related("execution").defer(
+            "documents", "options", "execution__documents", "execution__result"
         )
-        return outlook(self.status, rows.order_by("position"))
+        every = models.Prefetch("executions", Execution.objects.only("created_at", "node"))
+        return outlook(self.status, rows.order_by("position").prefetch_related(every))
 
     def cancel(self, by: Any = None) -> None:
         """Stop all of it; harmless to repeat. Raises NotPossible once it has ended.
@@ -189,6 +192,11 @@ class NodeOutlook:
     @property
     def name(self) -> str:
         return self.node.name
+
+    def earlier(self) -> list[uuid.UUID]:
+        """Its executions before the latest retry, oldest first; prefetched by ``PipelineRun.outlook``."""
+        made = sorted(self.node.executions.all(), key=lambda execution: execution.created_at)
+        return [execution.pk for execution in made if execution.pk != self.node.execution_id]
 
     @property
     def is_startable(self) -> bool:

@@ -13,10 +13,8 @@ from django.contrib.auth.models import User
 from controlplane.models import Dataset, Pipeline, Task
 from executions import pipelines
 from executions.models import Execution, PipelineRun
-from executions.pipeline_models import NotPossible
 from executions.states import PipelineStatus, Status, transition
-from tests.composed import PSI, make_parties, make_task
-from workers.problems import DocumentsInvalid
+from tests.composed import PSI, make_task
 
 pytestmark = pytest.mark.django_db
 
