@@ -175,7 +175,7 @@ class ScheduleAdmin(ConfigAdmin):
         kind = "task" if schedule.task_id else "pipeline"
         return f"{kind} {schedule.target}"
 
-    @display(description="Next time", ordering="next_run_at")
+    @display(description="Next time (UTC)", ordering="next_run_at")
     def shown_next(self, schedule: Schedule) -> Any:
         return schedule.next_run_at or "-"
 

@@ -59,6 +59,20 @@ _OPTIONS: dict[str, Any] = {option.name: (int, option.default) for option in Run
 TaskEntry = create_model("TaskEntry", __base__=ComposedEntry, **_OPTIONS)
 
 
+class PipelineEntry(Document):
+    description: str = ""
+    nodes: dict[str, Any]
+
+
+class ScheduleEntry(Document):
+    description: str = ""
+    cron: str
+    time_zone: str = "UTC"
+    task: str | None = None
+    pipeline: str | None = None
+    enabled: bool = True
+
+
 class Profile(Document):
     """An environment, by section and name. The documents inside are the contract's, checked by their own models."""
 
@@ -71,3 +85,5 @@ class Profile(Document):
     heus: dict[str, HEUEntry] = Field(default_factory=dict)
     devices: dict[str, DeviceEntry] = Field(default_factory=dict)
     tasks: dict[str, TaskEntry] = Field(default_factory=dict)
+    pipelines: dict[str, PipelineEntry] = Field(default_factory=dict)
+    schedules: dict[str, ScheduleEntry] = Field(default_factory=dict)

@@ -31,6 +31,7 @@ def live(run: PipelineRun) -> dict[str, Any]:
             "waits_for": ", ".join(node.node.waits_for),
             "why": node.why,
             "execution": execution,
+            "id": str(execution.pk)[:8] if execution else "",
             "url": url,
             "earlier": [
                 (str(pk)[:8], reverse("admin:executions_execution_change", args=[pk])) for pk in node.earlier()

@@ -159,6 +159,47 @@ def test_it_intersects_two_tables_and_trains_a_model_on_the_result(site: Site, j
     assert leftovers(site) == []
 
 
+def test_a_pipeline_goes_on_after_a_retry_without_repeating_what_succeeded(site: Site) -> None:
+    def call(path: str, body: Any = None, method: str = "POST") -> Any:
+        return site.service.call(method, f"/api/v1/{path}", body)
+
+    def wait(run: dict[str, Any], *status: str) -> dict[str, Any]:
+        until = time.monotonic() + TIME_LIMIT
+        while (found := call(f"pipeline-runs/{run['id']}/", method="GET"))["status"] not in status:
+            assert time.monotonic() < until, found
+            time.sleep(0.2)
+        return {"status": found["status"]} | {node["name"]: node for node in found["nodes"]}
+
+    psi = psi_documents(data_sources={"alice": "breast_cancer", "bob": "removed"}, outputs={"alice": "late"})
+    psi["task_config"]["algorithm_params"]["psi_params"]["receivers"] = ["alice"]
+    common = {"cluster": "alice and bob", "spu": "SEMI2K 128 bit", "document": psi["task_config"]}
+    call("tasks/", {"name": "a table that comes later", **common})
+    nodes = {
+        "intersect": {"task": "intersect patients"},
+        "predict": {"task": "predict malignancy"},
+        "late": {"task": "a table that comes later", "after": ["intersect"]},
+    }
+    call("pipelines/", {"name": "with a late table", "nodes": nodes})
+    run = call("pipeline-runs/", {"pipeline": "with a late table"})
+    assert {node["name"]: node["state"] for node in run["nodes"]} == dict.fromkeys(nodes, "WAITING")
+    first = wait(run, "FAILURE", "SUCCESS")
+    assert (first["intersect"]["state"], first["predict"]["state"]) == ("SUCCESS", "SUCCESS"), first
+    assert first["late"]["state"] == "FAILURE"
+    assert "the file of dataset removed is missing" in first["late"]["why"]
+
+    late = site.trial.directory / "removed.csv"
+    late.write_text("uid,x\npatient-0001,1\npatient-0002,2\n")
+    try:
+        call(f"pipeline-runs/{run['id']}/retry/", {})
+        second = wait(run, "FAILURE", "SUCCESS")
+    finally:
+        late.unlink()
+    assert second["status"] == "SUCCESS", second
+    for node in ("intersect", "predict"):
+        assert second[node] == first[node], "it was run again"
+    assert second["late"]["earlier"] == [first["late"]["execution"]]
+
+
 def test_it_gives_the_intersection_to_one_receiver_alone(site: Site) -> None:
     psi = psi_documents(outputs={"bob": "bobs-alone"})
     psi["task_config"]["algorithm_params"]["psi_params"]["receivers"] = ["bob"]

@@ -18,12 +18,12 @@ from django.db import transaction
 
 from controlplane import profiles
 from controlplane.environment import ROOT
-from controlplane.models import ClusterConfig, Dataset, HEUConfig, Party, Site, SPUConfig, Task
+from controlplane.models import ClusterConfig, Dataset, HEUConfig, Party, Pipeline, Schedule, Site, SPUConfig, Task
 from controlplane.profile_yaml import read
 from tests.composed import PROFILE, make_parties, make_task, shipped_profile, small_profile
 
 pytestmark = pytest.mark.django_db
-RECORDED: tuple[Any, ...] = (Site, Party, Dataset, ClusterConfig, SPUConfig, HEUConfig, Task)
+RECORDED: tuple[Any, ...] = (Site, Party, Dataset, ClusterConfig, SPUConfig, HEUConfig, Task, Pipeline, Schedule)
 
 
 def recorded() -> int:
@@ -189,7 +189,7 @@ def test_two_at_once_and_an_edit_between_them_come_out_whole() -> None:
     with ThreadPoolExecutor(6) as pool:
         for done in [pool.submit(apply, raw) for raw in (one, two, one, two)] + [pool.submit(edit, n) for n in (1, 2)]:
             done.result()
-    assert [model.objects.count() for model in RECORDED] == [1, 2, 2, 1, 1, 0, 1]
+    assert [model.objects.count() for model in RECORDED] == [1, 2, 2, 1, 1, 0, 1, 0, 0]
     for model in RECORDED:
         for row in model.objects.all():
             versions = list(row.history.order_by("version").values_list("version", flat=True))
