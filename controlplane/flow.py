@@ -143,12 +143,14 @@ class Flow:
                 parties = found.setdefault(maker, {}).setdefault(name, [])
                 parties += [party] if party not in parties else []
         return {
-            maker: "reads " + ", ".join(f"{name} of {' and '.join(parties)}" for name, parties in things.items())
+            maker: "reads "
+            + ", ".join(f"{name} of {' and '.join(sorted(parties))}" for name, parties in sorted(things.items()))
             for maker, things in found.items()
         }
 
     def _in_order(self, steps: dict[str, Step]) -> list[Step]:
-        graph = {name: set(step.waits_for) for name, step in steps.items()}
+        # no sets: their order differs from process to process
+        graph = {name: sorted(step.waits_for) for name, step in steps.items()}
         while True:
             try:
                 return [steps[name] for name in TopologicalSorter(graph).static_order()]
@@ -163,7 +165,7 @@ class Flow:
                 ]
                 wrong = f"waits for itself: {', '.join(links)}"
                 self.problems.append(Problem(cycle[0], wrong, "take away one of these dependencies"))
-                graph[cycle[1]].discard(cycle[0])
+                graph[cycle[1]].remove(cycle[0])
 
     def check_documents(self, catalogue: DatabaseCatalogue) -> None:
         """Each node's documents, as if those before it had run."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import available_timezones
 
 from django.conf import settings
@@ -16,6 +16,9 @@ from controlplane.field_errors import document_errors
 from controlplane.models import Task
 from controlplane.versions import Versioned
 from workers.problems import DocumentsInvalid
+
+if TYPE_CHECKING:
+    from controlplane.flow import Step
 
 
 class Pipeline(Versioned):
@@ -35,6 +38,17 @@ class Pipeline(Versioned):
 
     def __str__(self) -> str:
         return self.name
+
+    def steps(self) -> list[Step]:
+        """Its nodes in their order, with the documents that would be run now. Raises DocumentsInvalid with every
+        problem of the whole."""
+        from controlplane.catalogue import DatabaseCatalogue
+        from controlplane.flow import examine
+
+        try:
+            return examine(self.nodes, DatabaseCatalogue())
+        except DocumentsInvalid as error:
+            raise DocumentsInvalid([problem.under("nodes") for problem in error.problems]) from None
 
     def clean(self) -> None:
         from controlplane.catalogue import ComposingCatalogue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, create_model
+from pydantic import Field, create_model, model_validator
 
 from controlplane.models import RunOptions
 from workers.documents import DatasetName, Document, PartyName
@@ -71,6 +71,13 @@ class ScheduleEntry(Document):
     task: str | None = None
     pipeline: str | None = None
     enabled: bool = True
+
+    @model_validator(mode="after")
+    def check_target(self) -> ScheduleEntry:
+        # here, for rows are written before the model's own checks
+        if (self.task is None) == (self.pipeline is None):
+            raise ValueError("runs nothing, or two things; name either a task or a pipeline")
+        return self
 
 
 class Profile(Document):

@@ -15,9 +15,7 @@ from django.urls import path, reverse
 from django.utils.html import format_html, format_html_join
 from unfold.decorators import action, display
 
-from controlplane.catalogue import DatabaseCatalogue
 from controlplane.confirm import confirm_page
-from controlplane.flow import examine
 from controlplane.models import Pipeline, Schedule
 from controlplane.pipeline_admin import PipelineAdmin, ScheduleAdmin
 from executions import pages, pipeline_pages
@@ -57,9 +55,9 @@ class RunnablePipelineAdmin(PipelineAdmin):
             raise Http404("There is no such pipeline.")
         page = reverse("admin:controlplane_pipeline_change", args=[pipeline.pk])
         try:
-            steps = examine(pipeline.nodes, DatabaseCatalogue())
             if request.method == "POST":
                 return self._submit(request, pipeline, page)
+            steps = pipeline.steps()
         except DocumentsInvalid as error:
             for problem in error.problems:
                 messages.error(request, str(problem))

@@ -14,9 +14,7 @@ from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
 from controlplane.api import KnownKeysOnly, NameOrId
-from controlplane.catalogue import DatabaseCatalogue
 from controlplane.errors import Conflict, ErrorBody
-from controlplane.flow import examine
 from controlplane.models import Pipeline
 from controlplane.pagination import NewestFirst, Pagination
 from controlplane.permissions import ModelPermissions
@@ -174,10 +172,9 @@ class PipelineRunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, views
     def dry_run(self, request: Request) -> Response:
         """Whether the pipeline could be run now: every problem, or its steps. Nothing is started."""
         try:
-            steps = examine(self._pipeline(request).nodes, DatabaseCatalogue())
+            steps = self._pipeline(request).steps()
         except DocumentsInvalid as error:
-            problems = [problem.under("nodes").as_dict() for problem in error.problems]
-            return Response({"valid": False, "problems": problems, "steps": []})
+            return Response({"valid": False, "problems": [p.as_dict() for p in error.problems], "steps": []})
         return Response({"valid": True, "problems": [], "steps": StepSerializer(steps, many=True).data})
 
     @extend_schema(request=RetrySerializer, responses={202: PipelineRunSerializer, 409: ErrorBody})

@@ -11,12 +11,9 @@ from django.conf import settings
 from django.db import models, transaction
 from django.utils import timezone
 
-from controlplane.catalogue import DatabaseCatalogue
-from controlplane.flow import examine
 from controlplane.models import Pipeline, Schedule, Task
 from executions.states import BLOCKED, ENDED, PIPELINE_ACTIVE, WAITING, PipelineStatus, Status, move
 from executions.wakeup import wake_coordinator
-from workers.problems import DocumentsInvalid
 
 
 class NotPossible(Exception):
@@ -29,10 +26,7 @@ class PipelineRunQuerySet(models.QuerySet["PipelineRun"]):
 
         Needs the database only: the coordinator makes the executions.
         """
-        try:
-            steps = examine(pipeline.nodes, DatabaseCatalogue())
-        except DocumentsInvalid as error:
-            raise DocumentsInvalid([problem.under("nodes") for problem in error.problems]) from None
+        steps = pipeline.steps()
         now = timezone.now()
         with transaction.atomic():
             run = self.create(name=pipeline.name, pipeline=pipeline, submitted_by=by, created_at=now)
