@@ -28,7 +28,8 @@ class PipelineForm(forms.ModelForm):
 
     nodes = DocumentFormField(
         label="",
-        help_text="A node waits by itself for those whose outputs its task reads. Save and continue editing draws it.",
+        help_text="A node waits by itself for those whose outputs its task reads; name only others that it is to come "
+        "after. Save and continue editing draws it.",
     )
 
     class Meta:
@@ -60,11 +61,7 @@ class PipelineForm(forms.ModelForm):
                 "properties": {
                     "name": {"type": "string", "title": "Node", "placeholder": "such as train"},
                     "task": {"type": "string", "title": "Task", "choices": tasks},
-                    "after": {
-                        "type": "string",
-                        "title": "Also after",
-                        "help_text": "Other nodes to wait for, with commas between them.",
-                    },
+                    "after": {"type": "string", "title": "Also after", "placeholder": "such as split, scale"},
                 },
                 "required": ["name", "task"],
             },

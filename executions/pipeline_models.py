@@ -16,6 +16,10 @@ from executions.states import BLOCKED, ENDED, PIPELINE_ACTIVE, WAITING, Pipeline
 from executions.wakeup import wake_coordinator
 
 
+#: Why a node has no execution yet for which there could be one.
+READY = "is ready; a running coordinator starts it within a second"
+
+
 class NotPossible(Exception):
     """The state of the pipeline run does not allow it; the message says why."""
 
@@ -178,6 +182,8 @@ class NodeOutlook:
     state: str
     #: Why it does not get on, or went wrong; empty where there is nothing to say.
     why: str
+    #: All that it waits for has succeeded, and it has no execution yet.
+    is_startable: bool = False
 
     @property
     def execution(self) -> Any:
@@ -191,10 +197,6 @@ class NodeOutlook:
         """Its executions before the latest retry, oldest first; prefetched by ``PipelineRun.outlook``."""
         made = sorted(self.node.executions.all(), key=lambda execution: execution.created_at)
         return [execution.pk for execution in made if execution.pk != self.node.execution_id]
-
-    @property
-    def is_startable(self) -> bool:
-        return self.state == WAITING and not self.why
 
     @property
     def is_settled(self) -> bool:
@@ -213,7 +215,7 @@ def outlook(status: str, nodes: Iterable[NodeRun]) -> list[NodeOutlook]:
     for node in nodes:
         state, why = _state_of(node, status, states)
         states[node.name] = state
-        found.append(NodeOutlook(node, state, why))
+        found.append(NodeOutlook(node, state, why, is_startable=why == READY))
     return found
 
 
@@ -229,7 +231,7 @@ def _state_of(node: NodeRun, status: str, states: dict[str, str]) -> tuple[str, 
         said = ", ".join(f"{name} ({states[name].lower()})" for name in stuck)
         return BLOCKED, f"waits for {said}; retry what failed to go on"
     pending = [name for name in node.waits_for if states.get(name) != Status.SUCCESS]
-    return WAITING, f"waits for {', '.join(pending)}" if pending else ""
+    return WAITING, f"waits for {', '.join(pending)}" if pending else READY
 
 
 class PipelineChange(models.Model):
