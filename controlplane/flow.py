@@ -6,7 +6,7 @@ begin with the node.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
@@ -17,7 +17,6 @@ from pydantic import Field, StringConstraints, ValidationError
 from controlplane.catalogue import DatabaseCatalogue, WithOutputs
 from controlplane.models import Task
 from workers.documents import Document, TaskConfig
-from workers.executors.base import TABLE
 from workers.problems import DocumentsInvalid, Problem, closest, problems_of
 from workers.validation import Run, parse_document, validate
 
@@ -191,13 +190,9 @@ def _kept(config: TaskConfig | None, run: Run | None) -> dict[Thing, str | None]
     if run is None:
         return {(party, name): None for _, party, name in config.keeps()}
     slots = run.executor.slots(run.executor.parse_params(config.algorithm_params))
-    return dict(_kinds(config, slots.outputs))
-
-
-def _kinds(config: TaskConfig, outputs: Mapping[str, frozenset[str]]) -> Iterator[tuple[Thing, str | None]]:
-    for party, name in config.outputs.items():
-        yield (party, name), TABLE
-    for role, named in config.further_outputs.items():
-        kinds = outputs.get(role, frozenset())
-        for party, name in named.items():
-            yield (party, name), next(iter(kinds)) if len(kinds) == 1 else None
+    kinds = {"outputs": slots.kept} | {f"further_outputs.{role}": found for role, found in slots.outputs.items()}
+    found: dict[Thing, str | None] = {}
+    for path, party, name in config.keeps():
+        of = kinds.get(path.removesuffix(f".{party}"), frozenset())
+        found[party, name] = next(iter(of)) if len(of) == 1 else None
+    return found

@@ -15,7 +15,6 @@ from controlplane.models import Pipeline, Schedule, Task
 from executions.states import BLOCKED, ENDED, PIPELINE_ACTIVE, WAITING, PipelineStatus, Status, move
 from executions.wakeup import wake_coordinator
 
-
 #: Why a node has no execution yet for which there could be one.
 READY = "is ready; a running coordinator starts it within a second"
 
