@@ -295,7 +295,7 @@ class ConfigurationViewSet(viewsets.ModelViewSet[Any]):
         return (self.action != "list" and self.detail_serializer_class) or super().get_serializer_class()
 
     def perform_create(self, serializer: serializers.BaseSerializer[Any]) -> None:
-        _save(serializer)
+        save_or_conflict(serializer)
 
     perform_update = perform_create
 
@@ -308,10 +308,10 @@ class ConfigurationViewSet(viewsets.ModelViewSet[Any]):
             raise Conflict(in_use({*error.protected_objects, *named_by(instance)})) from None
 
 
-def _save(serializer: serializers.BaseSerializer[Any]) -> None:
+def save_or_conflict(serializer: serializers.BaseSerializer[Any], **fields: Any) -> None:
     try:
         with transaction.atomic():
-            serializer.save()
+            serializer.save(**fields)
     except IntegrityError:
         # validation found nothing: another request took the name, or removed what this one refers to, in between
         raise Conflict("Another request changed the same things at the same moment; try again.") from None
@@ -375,7 +375,7 @@ class SiteView(generics.RetrieveUpdateAPIView[Site]):
         return Site.current()
 
     def perform_update(self, serializer: serializers.BaseSerializer[Any]) -> None:
-        _save(serializer)
+        save_or_conflict(serializer)
 
 
 router = SimpleRouter()

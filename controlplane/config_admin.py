@@ -6,7 +6,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
@@ -18,7 +18,7 @@ from simple_history.template_utils import HistoricalRecordContextHelper
 from unfold.admin import ModelAdmin
 
 from controlplane.forms import REBUILD
-from controlplane.models import Task
+from controlplane.models import Pipeline, Task
 from controlplane.usage import MOST_CHECKED, effect_on, named_by, tasks_using
 from controlplane.versions import differences
 
@@ -94,6 +94,7 @@ class ConfigAdmin(SimpleHistoryAdmin, ModelAdmin):
                 "number": number,
                 "tasks": shown[:SHOWN_IN_USE] if _may_see_tasks(request) else [],
                 "more": max(number - SHOWN_IN_USE, 0),
+                "pipelines": _pipelines_of(obj) if request.user.has_perm("controlplane.view_pipeline") else [],
             }
         return super().render_change_form(request, context, *args, obj=obj, **kwargs)
 
@@ -115,6 +116,7 @@ class ConfigAdmin(SimpleHistoryAdmin, ModelAdmin):
         super().save_model(request, obj, form, change)
         if stored is None or obj.version != stored.version:
             request.affected_tasks = users
+            request.affected_pipelines = _pipelines_of(obj) if change else []
 
     def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
         response = super().response_change(request, obj)
@@ -122,7 +124,14 @@ class ConfigAdmin(SimpleHistoryAdmin, ModelAdmin):
         return response
 
     def tell_effect(self, request: HttpRequest) -> None:
-        """After a change was saved: which tasks use what was changed, and what is wrong with them now."""
+        """After a change was saved: what uses what was changed, and what is wrong with it now."""
+        for pipeline in getattr(request, "affected_pipelines", ()):
+            try:
+                pipeline.clean()
+            except ValidationError as error:
+                messages.warning(
+                    request, format_html("Pipeline {} is not valid now: {}", link_to(pipeline), error.messages[0])
+                )
         affected = getattr(request, "affected_tasks", None)
         if not affected:
             return
@@ -144,12 +153,13 @@ class ConfigAdmin(SimpleHistoryAdmin, ModelAdmin):
             messages.warning(request, format_html("not valid either: {}", format_html_join(", ", "{}", rest)))
 
 
-def link_to(task: Task) -> SafeString:
-    return format_html('<a href="{}" class="underline">{}</a>', _url(task), task)
+def link_to(row: Task | Pipeline) -> SafeString:
+    page = reverse(f"admin:controlplane_{row._meta.model_name}_change", args=[row.pk])
+    return format_html('<a href="{}" class="underline">{}</a>', page, row)
 
 
-def _url(task: Task) -> str:
-    return reverse("admin:controlplane_task_change", args=[task.pk])
+def _pipelines_of(row: Model) -> list[Pipeline]:
+    return Pipeline.naming(row.name) if isinstance(row, Task) else []
 
 
 def _may_see_tasks(request: HttpRequest) -> bool:

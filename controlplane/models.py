@@ -409,6 +409,10 @@ class Task(Versioned, RunOptions):
         return validate(self.documents(), ComposingCatalogue(self))
 
     def clean(self) -> None:
+        before = Task.objects.filter(pk=self.pk).values_list("name", flat=True).first() if self.pk else None
+        if before and before != self.name and (users := Pipeline.naming(before)):
+            named = ", ".join(str(pipeline) for pipeline in users[:20])
+            raise ValidationError({"name": f"Pipelines name it, so it keeps its name: {named}."})
         if self.cluster_id is None:
             return
         field_of = {"sf_init_config": "cluster", "spu_config": "spu", "heu_config": "heu", "task_config": "document"}
@@ -431,3 +435,7 @@ class Task(Versioned, RunOptions):
 def stored_document(row: Configuration | Task) -> Any:
     """The document of a row as the database has it."""
     return type(row)._base_manager.filter(pk=row.pk).values_list("document", flat=True).first()
+
+
+# Registered with Django by being imported from here; they need what is above
+from controlplane.pipeline_models import Pipeline, Schedule  # noqa: E402, F401

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, create_model
+from pydantic import Field, create_model, model_validator
 
 from controlplane.models import RunOptions
 from workers.documents import DatasetName, Document, PartyName
@@ -59,6 +59,27 @@ _OPTIONS: dict[str, Any] = {option.name: (int, option.default) for option in Run
 TaskEntry = create_model("TaskEntry", __base__=ComposedEntry, **_OPTIONS)
 
 
+class PipelineEntry(Document):
+    description: str = ""
+    nodes: dict[str, Any]
+
+
+class ScheduleEntry(Document):
+    description: str = ""
+    cron: str
+    time_zone: str = "UTC"
+    task: str | None = None
+    pipeline: str | None = None
+    enabled: bool = True
+
+    @model_validator(mode="after")
+    def check_target(self) -> ScheduleEntry:
+        # here, for rows are written before the model's own checks
+        if (self.task is None) == (self.pipeline is None):
+            raise ValueError("runs nothing, or two things; name either a task or a pipeline")
+        return self
+
+
 class Profile(Document):
     """An environment, by section and name. The documents inside are the contract's, checked by their own models."""
 
@@ -71,3 +92,5 @@ class Profile(Document):
     heus: dict[str, HEUEntry] = Field(default_factory=dict)
     devices: dict[str, DeviceEntry] = Field(default_factory=dict)
     tasks: dict[str, TaskEntry] = Field(default_factory=dict)
+    pipelines: dict[str, PipelineEntry] = Field(default_factory=dict)
+    schedules: dict[str, ScheduleEntry] = Field(default_factory=dict)

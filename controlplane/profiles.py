@@ -16,7 +16,18 @@ from django.db import IntegrityError, transaction
 from pydantic import ValidationError as StructureError
 
 from controlplane.field_errors import named_errors
-from controlplane.models import ClusterConfig, Dataset, DeviceConfig, HEUConfig, Party, Site, SPUConfig, Task
+from controlplane.models import (
+    ClusterConfig,
+    Dataset,
+    DeviceConfig,
+    HEUConfig,
+    Party,
+    Pipeline,
+    Schedule,
+    Site,
+    SPUConfig,
+    Task,
+)
 from controlplane.profile_entries import (
     ClusterEntry,
     ComposedEntry,
@@ -24,7 +35,9 @@ from controlplane.profile_entries import (
     DeviceEntry,
     HEUEntry,
     PartyEntry,
+    PipelineEntry,
     Profile,
+    ScheduleEntry,
     SPUEntry,
     TaskEntry,
 )
@@ -47,6 +60,8 @@ MODELS: dict[str, Any] = {
     "heus": HEUConfig,
     "devices": DeviceConfig,
     "tasks": Task,
+    "pipelines": Pipeline,
+    "schedules": Schedule,
 }
 ENTRIES: dict[str, type[Document]] = {
     "parties": PartyEntry,
@@ -56,9 +71,12 @@ ENTRIES: dict[str, type[Document]] = {
     "heus": HEUEntry,
     "devices": DeviceEntry,
     "tasks": TaskEntry,
+    "pipelines": PipelineEntry,
+    "schedules": ScheduleEntry,
 }
 #: A field that names an entry of another section.
 REFERENCES = {"party": "parties", "cluster": "clusters", "spu": "spus", "heu": "heus"}
+REFERENCES |= {"task": "tasks", "pipeline": "pipelines"}
 
 #: Section and name; of a dataset section, party and name.
 Key = tuple[str, ...]
@@ -73,7 +91,7 @@ class Outcome:
     unchanged: int = 0
     #: In the database and not in the profile.
     left_alone: list[str] = field(default_factory=list)
-    #: Tasks among those that are not valid with what the profile says, with what is wrong first.
+    #: Tasks and pipelines among those that are not valid with what the profile says, with what is wrong first.
     broken: list[Problem] = field(default_factory=list)
     #: Tasks among them that were too many to be looked at.
     unchecked: int = 0
@@ -175,7 +193,16 @@ class _Application:
             effect = effect_on(others)
             outcome.unchecked = effect.unchecked
             outcome.broken = [problems[0].under(f"tasks.{task.name}") for task, problems in effect.invalid]
+            outcome.broken += [problem for key in left if key[0] == "pipelines" for problem in self._first_problem(key)]
         return outcome
+
+    def _first_problem(self, key: Key) -> list[Problem]:
+        """Of a row that the profile does not name."""
+        try:
+            self.stored[key].clean()
+        except ValidationError as error:
+            return list(_problems(key, error))[:1]
+        return []
 
     def _write_site(self, profile: Profile) -> None:
         site = Site.objects.select_for_update(no_key=True).first() or Site()
@@ -310,6 +337,9 @@ def _needs(key: Key, entry: Document) -> Iterator[Key]:
         ):
             yield from (("datasets", p, str(n)) for p, n in (sources.items() if isinstance(sources, dict) else ()))
         yield from (("devices", name) for name in entry.devices.values())
+    elif isinstance(entry, PipelineEntry):
+        nodes = (node.get("task") for node in entry.nodes.values() if isinstance(node, dict))
+        yield from (("tasks", str(task)) for task in nodes)
 
 
 def _stored(*, lock: bool = False) -> Iterator[tuple[Key, Any]]:

@@ -150,6 +150,7 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "ExecutionStatus": "executions.states.Status",
         "PartyRunStatus": "executions.states.RunStatus",
+        "PipelineRunStatus": "executions.states.PipelineStatus",
     },
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
@@ -169,14 +170,15 @@ def _static(name: str) -> Callable[[object], str]:
     return lambda request: static(f"controlplane/{name}")
 
 
-def _page(title: str, icon: str, model: str) -> dict[str, object]:
-    """A sidebar entry: a model's list, for those who may see it."""
+def _page(title: str, icon: str, model: str, seen_as: str = "") -> dict[str, object]:
+    """A sidebar entry: a model's list, for those who may see it; or what it is ``seen_as``."""
     app, _, name = model.partition(".")
+    permission = f"{app}.view_{seen_as or name}"
     return {
         "title": title,
         "icon": icon,
         "link": reverse_lazy(f"admin:{app}_{name}_changelist"),
-        "permission": lambda request: request.user.has_perm(f"{app}.view_{name}"),
+        "permission": lambda request: request.user.has_perm(permission),
     }
 
 
@@ -200,12 +202,17 @@ UNFOLD = {
             },
             {
                 "title": "Runs",
-                "items": [_page("Executions", "play_circle", "executions.execution")],
+                "items": [
+                    _page("Executions", "play_circle", "executions.execution"),
+                    _page("Pipeline runs", "account_tree", "executions.pipelinerun", seen_as="execution"),
+                ],
             },
             {
                 "title": "Compose",
                 "items": [
                     _page("Tasks", "task", "controlplane.task"),
+                    _page("Pipelines", "schema", "controlplane.pipeline"),
+                    _page("Schedules", "schedule", "controlplane.schedule"),
                     _page("Parties", "groups", "controlplane.party"),
                     _page("Datasets", "table_chart", "controlplane.dataset"),
                     _page("Clusters", "hub", "controlplane.clusterconfig"),

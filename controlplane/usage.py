@@ -10,7 +10,7 @@ from django.db.models import Model, ProtectedError, QuerySet
 from django.db.models.signals import pre_delete
 from django.dispatch import receiver
 
-from controlplane.models import ClusterConfig, Configuration, Dataset, DeviceConfig, Party, Site, Task
+from controlplane.models import ClusterConfig, Configuration, Dataset, DeviceConfig, Party, Pipeline, Site, Task
 from workers.problems import DocumentsInvalid, Problem
 
 #: Tasks that are validated after a change, at most: each takes a few queries.
@@ -50,6 +50,8 @@ def named_by(row: Model) -> list[Any]:
     """What names a row in a document, where no foreign key would keep it from being deleted."""
     if isinstance(row, Party):
         return list(_clusters_of(row))
+    if isinstance(row, Task):
+        return list(Pipeline.naming(row.name))
     return list(tasks_using(row)) if isinstance(row, Dataset | DeviceConfig) else []
 
 
@@ -57,6 +59,7 @@ def named_by(row: Model) -> list[Any]:
 @receiver(pre_delete, sender=Party)
 @receiver(pre_delete, sender=Dataset)
 @receiver(pre_delete, sender=DeviceConfig)
+@receiver(pre_delete, sender=Task)
 def protect(instance: Model, **_: Any) -> None:
     if users := named_by(instance):
         raise ProtectedError(f"{instance} is named by {', '.join(map(str, users))}", set(users))

@@ -13,18 +13,17 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from redis.exceptions import RedisError
-from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
-from unfold.paginator import InfinitePaginator
 
 from controlplane.admin import TaskAdmin
 from controlplane.confirm import confirm_page
 from controlplane.models import Task
-from executions import pages
+from executions import pages, pipeline_admin  # noqa: F401  Django finds this module alone
 from executions import preflight as preflights
 from executions.connection import redis_connection
 from executions.models import Execution, NotCancellable, Preflight
 from executions.outlook import REDIS_AWAY, Outlook, look_ahead
+from executions.read_only import ReadOnlyAdmin
 from executions.rerun import RerunForm
 from executions.states import Status
 from workers.errors import ConfigError
@@ -50,36 +49,13 @@ class TaskTypeFilter(admin.SimpleListFilter):
 
 
 @admin.register(Execution)
-class ExecutionAdmin(ModelAdmin):
-    """Read-only: what ran is what ran."""
-
+class ExecutionAdmin(ReadOnlyAdmin):
     list_display = ("title", "shown_status", "task_type", "shown_parties", "stage", "shown_progress", "created", "took")
     list_filter = ("status", TaskTypeFilter)
-    list_filter_sheet = False
-    list_per_page = 50
-    list_select_related = False
     search_fields = ("name",)
     search_help_text = "Name, or the whole id"
     sortable_by = ("created",)
     ordering = ("-created_at",)
-    # No COUNT(*) of all that ever ran, for no page
-    show_full_result_count = False
-    paginator = InfinitePaginator
-    show_facets = admin.ShowFacets.NEVER
-    actions = None
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Execution | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Execution | None = None) -> bool:
-        return False
-
-    def may_cancel(self, request: HttpRequest) -> bool:
-        user: Any = request.user
-        return bool(user.has_perm("executions.change_execution"))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Execution]:
         return super().get_queryset(request).defer("documents", "result")
@@ -131,7 +107,9 @@ class ExecutionAdmin(ModelAdmin):
             raise PermissionDenied
         try:
             # the documents are large, do not change, and are not part of what is fetched every second
-            rows = Execution.objects.select_related("task", "submitted_by").defer("documents")
+            rows = Execution.objects.select_related("task", "submitted_by", "node__run").defer(
+                "documents", "node__documents", "node__options"
+            )
             return rows.get(pk=UUID(unquote(object_id)))
         except (ValueError, Execution.DoesNotExist):
             raise Http404("There is no such execution.") from None

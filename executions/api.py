@@ -127,6 +127,10 @@ class ExecutionSerializer(ExecutionRowSerializer):
     events_url = serializers.HyperlinkedIdentityField(view_name="execution-events")
     cancel_url = serializers.HyperlinkedIdentityField(view_name="execution-cancel")
     documents = serializers.SerializerMethodField(help_text="As submitted, by layer; secrets are masked.")
+    pipeline_run = serializers.UUIDField(
+        source="node.run_id", read_only=True, allow_null=True, help_text="The run of a pipeline that it belongs to."
+    )
+    node = serializers.CharField(source="node.name", read_only=True, allow_null=True, help_text="Its name there.")
     preflight = serializers.SerializerMethodField(help_text="The latest checks by the parties' hosts, if any.")
     admin_url = serializers.SerializerMethodField()
 
@@ -136,6 +140,8 @@ class ExecutionSerializer(ExecutionRowSerializer):
             *ROW,
             "due_at",
             "submitted_by",
+            "pipeline_run",
+            "node",
             "retries",
             "result",
             "preflight",
@@ -294,7 +300,11 @@ class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewset
 
 
 def _with_details(rows: QuerySet[Execution]) -> QuerySet[Execution]:
-    return rows.select_related("task", "submitted_by").prefetch_related(
-        Prefetch("runs", PartyRun.objects.select_related("party").order_by("attempt", "pk")),
-        Prefetch("changes", StateChange.objects.select_related("by").order_by("at", "pk")),
+    return (
+        rows.select_related("task", "submitted_by", "node")
+        .defer("node__documents", "node__options")
+        .prefetch_related(
+            Prefetch("runs", PartyRun.objects.select_related("party").order_by("attempt", "pk")),
+            Prefetch("changes", StateChange.objects.select_related("by").order_by("at", "pk")),
+        )
     )

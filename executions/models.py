@@ -38,10 +38,11 @@ class ExecutionQuerySet(models.QuerySet["Execution"]):
         name: str = "",
         options: Mapping[str, int] | None = None,
         before: Mapping[str, Any] | None = None,
+        node: NodeRun | None = None,
     ) -> Execution:
         """Validate the documents, freeze them, and queue an execution of them; ``options`` by RunOptions' names.
 
-        A secret that is masked is the one in the documents ``before``.
+        A secret that is masked is the one in the documents ``before``; ``node``: the pipeline's that it is run for.
         Raises workers.problems.DocumentsInvalid with every problem. Needs the database only: the coordinator
         dispatches when Redis and the parties' workers are there.
         """
@@ -58,6 +59,7 @@ class ExecutionQuerySet(models.QuerySet["Execution"]):
                 parties=run.cluster.parties,
                 documents=kept,
                 submitted_by=by,
+                node=node,
                 **(options or {}),
                 created_at=now,
                 queued_at=now,
@@ -78,6 +80,14 @@ class Execution(RunOptions):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(max_length=100, blank=True)
     task = models.ForeignKey(Task, on_delete=models.SET_NULL, null=True, blank=True, related_name="executions")
+    node = models.ForeignKey(
+        "executions.NodeRun",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="executions",
+        help_text="The pipeline's node that it was run for, the first time or again.",
+    )
     task_type = models.CharField(max_length=64)
     parties = models.JSONField(default=list, help_text="Names, in the cluster's order.")
     documents = models.JSONField(default=dict, help_text="The documents as submitted, by layer.")
@@ -404,3 +414,7 @@ class StateChange(models.Model):
 
     def __str__(self) -> str:
         return f"{self.from_status} to {self.to_status}"
+
+
+# Registered with Django by being imported from here
+from executions.pipeline_models import NodeRun, PipelineChange, PipelineRun, Tick  # noqa: E402, F401

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 if TYPE_CHECKING:
     from executions.models import Execution
+    from executions.pipeline_models import PipelineRun
 
 
 class Status(models.TextChoices):
@@ -34,10 +35,25 @@ class RunStatus(models.TextChoices):
     LOST = "LOST", "lost"
 
 
+class PipelineStatus(models.TextChoices):
+    """Of a run of a pipeline."""
+
+    RUNNING = "RUNNING", "running"
+    CANCELLING = "CANCELLING", "cancelling"
+    SUCCESS = "SUCCESS", "success"
+    FAILURE = "FAILURE", "failure"
+    CANCELLED = "CANCELLED", "cancelled"
+
+
+#: Of a pipeline's node that has no execution yet: it will get one, or it will not unless something is retried.
+WAITING, BLOCKED = "WAITING", "BLOCKED"
+
 ENDED = frozenset({Status.SUCCESS, Status.FAILURE, Status.CANCELLED})
 #: Parties may be computing.
 ACTIVE = frozenset({Status.DISPATCHED, Status.RUNNING, Status.CANCELLING})
 RUN_ENDED = frozenset({RunStatus.SUCCESS, RunStatus.FAILURE, RunStatus.STOPPED, RunStatus.LOST})
+
+PIPELINE_ACTIVE = frozenset({PipelineStatus.RUNNING, PipelineStatus.CANCELLING})
 
 TRANSITIONS: dict[Status, frozenset[Status]] = {
     Status.AWAITING_APPROVAL: frozenset({Status.QUEUED, Status.CANCELLED}),
@@ -51,6 +67,17 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
     Status.SUCCESS: frozenset(),
     Status.FAILURE: frozenset(),
     Status.CANCELLED: frozenset(),
+}
+
+PIPELINE_TRANSITIONS: dict[PipelineStatus, frozenset[PipelineStatus]] = {
+    PipelineStatus.RUNNING: frozenset(
+        {PipelineStatus.SUCCESS, PipelineStatus.FAILURE, PipelineStatus.CANCELLING, PipelineStatus.CANCELLED}
+    ),
+    PipelineStatus.CANCELLING: frozenset({PipelineStatus.CANCELLED}),
+    PipelineStatus.SUCCESS: frozenset(),
+    # A node that failed or was cancelled is retried
+    PipelineStatus.FAILURE: frozenset({PipelineStatus.RUNNING}),
+    PipelineStatus.CANCELLED: frozenset({PipelineStatus.RUNNING}),
 }
 
 
@@ -83,4 +110,22 @@ def transition(execution: Execution, to: Status, *, why: str = "", by: Any = Non
         if not hasattr(value, "resolve_expression"):
             setattr(execution, name, value)
     execution.status = to
+    return True
+
+
+def move(run: PipelineRun, to: PipelineStatus, *, why: str = "", by: Any = None, **fields: Any) -> bool:
+    """The same as ``transition``, of a pipeline run."""
+    from executions.pipeline_models import PipelineChange, PipelineRun
+
+    source = PipelineStatus(run.status)
+    if to not in PIPELINE_TRANSITIONS[source]:
+        raise ValueError(f"a pipeline run cannot go from {source} to {to}")
+    now = timezone.now()
+    if to not in PIPELINE_ACTIVE:
+        fields.setdefault("ended_at", now)
+    with transaction.atomic():
+        if not PipelineRun.objects.filter(pk=run.pk, status=source).update(status=to, **fields):
+            return False
+        PipelineChange.objects.create(run_id=run.pk, from_status=source, to_status=to, at=now, why=why[:1000], by=by)
+    run.status = to
     return True

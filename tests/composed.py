@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib.auth.models import Permission, User
 
 from controlplane.environment import ROOT
-from controlplane.models import ClusterConfig, Dataset, Party, SPUConfig, Task
+from controlplane.models import ClusterConfig, Dataset, Party, Pipeline, SPUConfig, Task
 from executions.models import Execution
 
 PSI: dict[str, Any] = {
@@ -43,6 +43,40 @@ def make_task(name: str = "customers-psi", **fields: Any) -> Task:
     task.full_clean()
     task.save()
     return task
+
+
+def copy_of_task(task: Task, name: str, **document: Any) -> Task:
+    """Another task of the same cluster."""
+    new = Task(name=name, cluster=task.cluster, spu=task.spu, document=PSI | document)
+    new.full_clean()
+    new.save()
+    return new
+
+
+def make_chain() -> dict[str, Task]:
+    """An intersection, another one, and two regressions on what the first keeps: for pipelines."""
+    psi = make_task("intersect")
+    features = {"features": {"alice": ["age"]}, "label": {"party": "bob", "column": "income"}}
+    lr = {
+        "task_type": "lr",
+        "data_sources": {"alice": "common", "bob": "common"},
+        "algorithm_params": {"ml_params": features | {"model_type": "linear_regression"}},
+    }
+    return {
+        "intersect": psi,
+        "again": copy_of_task(psi, "again", outputs={"alice": "common_2", "bob": "common_2"}),
+        "train": copy_of_task(psi, "train", **lr, outputs={"bob": "predicted"}),
+        "more": copy_of_task(psi, "more", **lr, outputs={"bob": "predicted_too"}),
+    }
+
+
+def make_pipeline(name: str = "patients", **nodes: Any) -> Pipeline:
+    """By node: the task's name, or the whole node."""
+    named = {node: {"task": said} if isinstance(said, str) else said for node, said in nodes.items()}
+    pipeline = Pipeline(name=name, nodes=named)
+    pipeline.full_clean()
+    pipeline.save()
+    return pipeline
 
 
 def documents() -> dict[str, Any]:

@@ -11,11 +11,13 @@ from django.utils import timezone
 from redis import Redis
 from rq.serializers import JSONSerializer
 
+from controlplane.models import Dataset, Party
+from executions import pipelines
 from executions.dispatch import Dispatcher
-from executions.models import Execution, PartyCheck, PartyRun, PortLease
+from executions.models import Execution, PartyCheck, PartyRun, PipelineRun, PortLease
 from executions.recovery import Recovery
 from executions.settle import settle
-from executions.states import RunStatus, Status
+from executions.states import RunStatus, Status, transition
 from tests.composed import documents
 from workers.events import RUNNING, SUCCESS, Publisher
 from workers.jobs import PartyJob
@@ -88,6 +90,30 @@ def settle_down(recovery: Recovery, condition: Callable[[], bool]) -> None:
             return
         time.sleep(0.05)
     raise AssertionError("did not get there in 40 steps")
+
+
+def settle_pipelines() -> None:
+    """Until there is nothing to do for pipelines and schedules."""
+    for _ in range(20):
+        if not pipelines.step():
+            return
+    raise AssertionError("always something to do")
+
+
+def end_node(
+    run: PipelineRun, node: str, status: Status = Status.SUCCESS, columns: dict[str, str] | None = None
+) -> Execution:
+    """A node's execution ends; of one that succeeds the outputs are there, with these columns."""
+    execution = run.nodes.get(name=node).execution
+    assert execution, node
+    transition(execution, Status.DISPATCHED, attempt=1)
+    transition(execution, Status.CANCELLING if status == Status.CANCELLED else Status.RUNNING)
+    transition(execution, status, error="no" if status == Status.FAILURE else "")
+    for party, name in execution.documents["task_config"]["outputs"].items() if status == Status.SUCCESS else ():
+        found = {"columns": columns or {"age": "int", "income": "float"}, "produced_by": execution.pk}
+        Dataset.objects.update_or_create(party=Party.objects.get(name=party), name=name, defaults=found)
+    settle_pipelines()
+    return execution
 
 
 def publisher(execution: Execution, party: str, connection: Redis, tmp_path: Path, **options: Any) -> Publisher:

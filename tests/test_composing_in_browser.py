@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.pipeline, needs_chromium]
 
 LIMIT = 30.0
 #: Whatever is protected by what uses it comes after it.
-REGISTERED = ("tasks", "spu-configs", "heu-configs", "cluster-configs", "datasets", "parties")
+REGISTERED = ("schedules", "pipelines", "tasks", "spu-configs", "heu-configs", "cluster-configs", "datasets", "parties")
 #: What the form makes of the choices in the story, with the values that it fills in beforehand.
 DOCUMENT = {
     "data_sources": {"alice": "breast_cancer", "bob": "breast_cancer"},

@@ -12,10 +12,11 @@ from django.utils import timezone
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from controlplane.models import ClusterConfig, Dataset, Party, SPUConfig, Task
-from executions.models import Execution, PartyRun, StateChange
+from executions.models import Execution, PartyRun, PipelineRun, StateChange
 from executions.states import Status, transition
 from tests.browser import group, needs_chromium, row, save, started_chromium, watched_page
-from tests.composed import make_parties, make_task
+from tests.composed import make_chain, make_parties, make_task
+from tests.simulated import end_node, settle_pipelines
 
 pytestmark = [
     pytest.mark.browser,
@@ -42,20 +43,23 @@ def page(chromium: Browser, live_server: Any) -> Iterator[Page]:
         yield page
 
 
-#: A text's contrast, and how light its ground is.
+#: A text's contrast, and how light its ground is; of a text in a picture that of the box around it.
 RATIO = """element => {
     const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
     const rgb = colour => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
         return canvas.getImageData(0, 0, 1, 1).data; };
     const layers = [];
     for (let e = element; e; e = e.parentElement) layers.unshift(getComputedStyle(e).backgroundColor);
+    const drawn = element.ownerSVGElement;
+    if (drawn) layers.push(getComputedStyle(element.parentElement.querySelector("rect")).fill);
     canvas.fillStyle = "#fff"; let ground = [255, 255, 255];
     for (const layer of layers) { const c = rgb(layer), a = c[3] / 255;
         ground = ground.map((v, i) => v * (1 - a) + c[i] * a); }
     const light = c => { const [r, g, b] = Array.from(c).slice(0, 3).map(v => { v /= 255;
         return v <= .03928 ? v / 12.92 : Math.pow((v + .055) / 1.055, 2.4); });
         return .2126*r + .7152*g + .0722*b; };
-    const [a, b] = [light(rgb(getComputedStyle(element).color)), light(ground)].sort((x, y) => y - x);
+    const text = rgb(getComputedStyle(element)[drawn ? "fill" : "color"]);
+    const [a, b] = [light(text), light(ground)].sort((x, y) => y - x);
     return [(a + .05) / (b + .05), light(ground)];
 }"""
 
@@ -239,3 +243,59 @@ def test_the_tier_is_seen_in_both_modes(page: Page, scheme: Any) -> None:
     expect(page.locator(".cp-tier")).to_be_visible()
     expect(page.get_by_text("dev trial")).to_be_visible()
     assert contrast_of(page.locator(".cp-tier")) >= 4.5
+
+
+def test_a_pipeline_is_composed_drawn_and_followed(page: Page, connection: Any) -> None:
+    make_chain()
+    page.goto("/admin/controlplane/pipeline/add/")
+    page.fill("[name=name]", "patients")
+    nodes = page.locator(".rjf-form-group-inner")
+    for index, (node, task, after) in enumerate((("lr", "train", "psy"), ("psi", "intersect", ""))):
+        if index:
+            page.click("button:has-text('Add item')")
+        row(nodes.nth(index), "Node").locator("input").fill(node)
+        row(nodes.nth(index), "Task").locator("select").select_option(task)
+        row(nodes.nth(index), "Also after").locator("input").fill(after)
+    save(page)
+    wrong = "there is no node of this name; did you mean 'psi'?"
+    expect(row(nodes.nth(0), "Also after").locator(".rjf-error-text")).to_contain_text(wrong)
+    expect(page.locator(".cp-graph [data-node]")).to_have_count(2)
+    row(nodes.nth(0), "Also after").locator("input").fill("")
+    with page.expect_navigation():
+        page.click("button[name=_continue]")
+    lr, psi = (page.locator(f".cp-graph [data-node={name}]") for name in ("lr", "psi"))
+    left, right = psi.bounding_box(), lr.bounding_box()
+    assert left
+    assert right
+    assert left["x"] + left["width"] < right["x"]
+    expect(page.locator(".cp-graph [data-from=psi][data-to=lr]")).to_have_count(1)
+
+    page.click("a:has-text('Run now')")
+    with page.expect_navigation():
+        page.click("button:has-text('Run now')")
+    expect(psi).to_contain_text("waiting")
+    settle_pipelines()
+    expect(psi).to_contain_text("queued")
+    run = PipelineRun.objects.get()
+    failed = end_node(run, "psi", Status.FAILURE)
+    expect(psi).to_contain_text("failure")
+    expect(psi).to_have_class("cp-node cp-node-danger")
+    expect(lr).to_contain_text("blocked")
+    schemes: tuple[Any, ...] = ("dark", "light")
+    for scheme in schemes:
+        page.emulate_media(color_scheme=scheme)
+        page.reload()
+        expect(page.locator("html.dark")).to_have_count(1 if scheme == "dark" else 0)
+        for text in page.locator(".cp-graph text").all():
+            contrast, ground = text.evaluate(RATIO)
+            assert contrast >= 4
+            assert (ground < 0.2) == (scheme == "dark")
+    with page.expect_navigation():
+        page.click("[data-row=psi] button:has-text('Retry')")
+    expect(psi).to_contain_text("waiting")
+    settle_pipelines()
+    end_node(run, "psi")
+    expect(lr).to_contain_text("queued")
+    page.click(".cp-graph [data-node=psi]")
+    expect(page.locator(".cp-head .cp-badge")).to_have_text("success")
+    assert str(failed.pk) not in page.url

@@ -159,6 +159,45 @@ def test_it_intersects_two_tables_and_trains_a_model_on_the_result(site: Site, j
     assert leftovers(site) == []
 
 
+def test_a_pipeline_goes_from_tables_to_an_evaluated_model_and_repeats_nothing_in_a_retry(site: Site) -> None:
+    call = site.service.call
+
+    def ended(run: dict[str, Any]) -> dict[str, Any]:
+        """Its nodes by name, once it has ended."""
+        until = time.monotonic() + TIME_LIMIT
+        while (found := call("GET", f"/api/v1/pipeline-runs/{run['id']}/"))["status"] == "RUNNING":
+            assert time.monotonic() < until, found
+            time.sleep(0.2)
+        return {"status": found["status"]} | {node["name"]: node for node in found["nodes"]}
+
+    # beside the demo's own nodes one whose table comes too late
+    psi = psi_documents(data_sources={"alice": "breast_cancer", "bob": "removed"}, outputs={"alice": "late"})
+    psi["task_config"]["algorithm_params"]["psi_params"]["receivers"] = ["alice"]
+    late = {"name": "late", "cluster": "alice and bob", "spu": "SEMI2K 128 bit", "document": psi["task_config"]}
+    call("POST", "/api/v1/tasks/", late)
+    [demo] = call("GET", "/api/v1/pipelines/")["results"]
+    nodes = demo["nodes"] | {"late": {"task": "late", "after": ["intersect"]}}
+    call("POST", "/api/v1/pipelines/", {"name": "with a late table", "nodes": nodes})
+    run = call("POST", "/api/v1/pipeline-runs/", {"pipeline": "with a late table"})
+    first = ended(run)
+    assert first["status"] == "FAILURE"
+    assert "the file of dataset removed is missing" in first["late"]["why"]
+    assert {node: first[node]["state"] for node in demo["nodes"]} == dict.fromkeys(demo["nodes"], "SUCCESS"), first
+    [report] = call("GET", first["evaluate"]["execution_url"])["result"]["reports"]["report"][:1]
+    assert report["values"]["auc"] > 0.9
+
+    table = site.trial.directory / "removed.csv"
+    table.write_text("uid,x\npatient-0001,1\npatient-0002,2\n")
+    try:
+        call("POST", f"/api/v1/pipeline-runs/{run['id']}/retry/", {})
+        second = ended(run)
+    finally:
+        table.unlink()
+    assert second["status"] == "SUCCESS", second
+    assert [second[node] for node in demo["nodes"]] == [first[node] for node in demo["nodes"]], "something was repeated"
+    assert second["late"]["earlier"] == [first["late"]["execution"]]
+
+
 def test_it_gives_the_intersection_to_one_receiver_alone(site: Site) -> None:
     psi = psi_documents(outputs={"bob": "bobs-alone"})
     psi["task_config"]["algorithm_params"]["psi_params"]["receivers"] = ["bob"]

@@ -103,7 +103,8 @@ def test_it_says_what_is_wrong_where(old: str, new: str, path: str, words: str) 
 def test_it_wants_named_sections(raw: bytes) -> None:
     assert problems(raw) == {
         "": "holds no profile; should be named sections: "
-        "environment, security, parties, datasets, clusters, spus, heus, devices, tasks"
+        "environment, security, parties, datasets, clusters, spus, heus, devices, tasks, "
+        "pipelines, schedules"
     }
 
 
@@ -149,4 +150,26 @@ def test_it_belongs_to_one_environment() -> None:
     assert problems(small_profile(("environment: test", "environment: prod"))) == {
         "environment": "this is the environment 'test'; apply that one's profile, or rename this environment first, in "
         "the admin under Environment"
+    }
+
+
+def test_a_pipeline_and_a_schedule_are_checked_with_the_rest() -> None:
+    raw = small_profile() + (
+        b"pipelines:\n"
+        b"  one: {nodes: {psi: {task: intersct}, b: {task: intersect, after: [c]}}}\n"
+        b"  two: {nodes: {psi: {task: intersect}}, nods: {}}\n"
+        b"schedules:\n"
+        b"  a: {cron: 61 * * * *, pipeline: one}\n"
+        b"  b: {cron: 1 * * * *, pipeline: two}\n"
+        b"  c: {cron: 61 * * * *, task: intersect}\n"
+        b"  d: {cron: 1 * * * *}\n"
+        b"  e: {cron: 1 * * * *, pipeline: three}\n"
+    )
+    assert problems(raw) == {
+        "pipelines.one.nodes.b.after.0": "there is no node of this name; known: psi",
+        "pipelines.one.nodes.psi.task": "there is no task of this name; did you mean 'intersect'?",
+        "pipelines.two.nods": "unknown key; did you mean 'nodes'?",
+        "schedules.c.cron": "The minute is wrong; it may be 0 to 59.",
+        "schedules.d": "runs nothing, or two things; name either a task or a pipeline",
+        "schedules.e.pipeline": "there is no pipeline of this name; known: one",
     }

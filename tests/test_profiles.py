@@ -18,12 +18,12 @@ from django.db import transaction
 
 from controlplane import profiles
 from controlplane.environment import ROOT
-from controlplane.models import ClusterConfig, Dataset, HEUConfig, Party, Site, SPUConfig, Task
+from controlplane.models import ClusterConfig, Dataset, HEUConfig, Party, Pipeline, Schedule, Site, SPUConfig, Task
 from controlplane.profile_yaml import read
-from tests.composed import PROFILE, make_parties, make_task, shipped_profile, small_profile
+from tests.composed import PROFILE, make_chain, make_parties, make_pipeline, make_task, shipped_profile, small_profile
 
 pytestmark = pytest.mark.django_db
-RECORDED: tuple[Any, ...] = (Site, Party, Dataset, ClusterConfig, SPUConfig, HEUConfig, Task)
+RECORDED: tuple[Any, ...] = (Site, Party, Dataset, ClusterConfig, SPUConfig, HEUConfig, Task, Pipeline, Schedule)
 
 
 def recorded() -> int:
@@ -61,7 +61,8 @@ def test_a_shipped_profile_is_right_and_is_what_it_says(name: str) -> None:
 def test_a_part_of_the_demo_is_what_it_was() -> None:
     profiles.apply(shipped_profile("dev.yaml"), "")
     assert Site.current().security == "trial"
-    assert list(Task.objects.values_list("name", "run_limit_seconds")) == [
+    tasks = Task.objects.filter(document__task_type__in=["psi", "lr"])
+    assert list(tasks.values_list("name", "run_limit_seconds")) == [
         ("intersect patients", 600),
         ("predict malignancy", 600),
     ]
@@ -189,7 +190,7 @@ def test_two_at_once_and_an_edit_between_them_come_out_whole() -> None:
     with ThreadPoolExecutor(6) as pool:
         for done in [pool.submit(apply, raw) for raw in (one, two, one, two)] + [pool.submit(edit, n) for n in (1, 2)]:
             done.result()
-    assert [model.objects.count() for model in RECORDED] == [1, 2, 2, 1, 1, 0, 1]
+    assert [model.objects.count() for model in RECORDED] == [1, 2, 2, 1, 1, 0, 1, 0, 0]
     for model in RECORDED:
         for row in model.objects.all():
             versions = list(row.history.order_by("version").values_list("version", flat=True))
@@ -259,8 +260,48 @@ def test_it_ends_with_a_status_and_never_with_a_trace(tmp_path: Path) -> None:
     status, said = manage("profile", "check", "config/dev.yaml")
     assert (status, "is not migrated" in said) == (1, True)
     assert manage("migrate", "-v0")[0] == 0
-    assert manage("profile", "check", "config/dev.yaml") == (0, "config/dev.yaml is right: 9 entries.\n")
+    assert manage("profile", "check", "config/dev.yaml") == (0, "config/dev.yaml is right: 17 entries.\n")
     (tmp_path / "wrong.yaml").write_text("parties:\n  alice: {}\n")
     status, said = manage("profile", "apply", str(tmp_path / "wrong.yaml"))
     assert status == 1
     assert "wrong.yaml has 3 problems:\nline 2: parties.alice.address: is required; add it\n" in said
+
+
+# Pipelines and schedules
+
+
+PIPELINE = b"""
+pipelines:
+  patients: {nodes: {psi: {task: intersect}}}
+schedules:
+  nightly: {cron: 30 2 * * *, time_zone: Europe/Berlin, pipeline: patients}
+"""
+
+
+def test_it_holds_pipelines_and_schedules() -> None:
+    raw = small_profile() + PIPELINE
+    assert profiles.apply(raw, "").added[-2:] == ["pipelines.patients", "schedules.nightly"]
+    schedule = Schedule.objects.get()
+    assert (schedule.pipeline, schedule.owner) == (Pipeline.objects.get(), None)
+    assert schedule.next_run_at
+    assert profiles.plan(profiles.export().encode()).nothing
+    changed = profiles.apply(raw.replace(b"30 2", b"45 3"), "").changed
+    assert [str(change) for change in changed["schedules.nightly"]] == ["cron: 30 2 * * * -> 45 3 * * *"]
+
+
+def test_it_says_which_pipeline_a_profile_breaks_that_it_does_not_name() -> None:
+    make_chain()
+    make_pipeline(a="intersect", b="again")
+    again = """  again:
+    cluster: both
+    spu: semi2k
+    task_config:
+      task_type: psi
+      data_sources: {alice: customers, bob: clients}
+      outputs: {alice: common}
+      algorithm_params: {psi_params: {input_keys: {alice: [uid], bob: [user_id]}, receivers: [alice]}}
+"""
+    assert [str(problem) for problem in profiles.plan(small_profile() + again.encode()).broken] == [
+        "pipelines.patients.nodes.b.task_config.outputs.alice: node a keeps common at alice, too; have one of the two "
+        "tasks keep it under another name"
+    ]

@@ -64,6 +64,8 @@ class Slots:
     outputs: Mapping[str, frozenset[str]] = field(default_factory=dict)
     #: Kinds that ``data_sources`` may be of.
     main: frozenset[str] = frozenset({TABLE})
+    #: Kinds that ``outputs`` may be of.
+    kept: frozenset[str] = frozenset({TABLE})
     #: Each party has to be in ``data_sources``.
     is_required: bool = True
 

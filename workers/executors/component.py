@@ -105,6 +105,7 @@ class ComponentExecutor(BaseTaskExecutor):
             sources=kinds,
             outputs={slot["name"]: _kinds(slot) for slot in component.kept[1:]},
             main=frozenset().union(*kinds.values()),
+            kept=_kinds(component.kept[0]) if component.kept else frozenset(),
             is_required=False,
         )
 

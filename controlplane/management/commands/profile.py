@@ -12,9 +12,9 @@ from controlplane.profile_yaml import LARGEST, ProfileInvalid
 
 class Command(BaseCommand):
     help = (
-        "An environment's parties, datasets, configurations and tasks in one YAML file. check: is it right? diff: what "
-        "would apply change? apply: make it so, wholly or not at all; what the file does not name is left alone. "
-        "export: write what is registered, to FILE or the terminal."
+        "An environment in one YAML file: parties, datasets, configurations, tasks, pipelines, schedules. check: is it "
+        "right? diff: what would apply change? apply: make it so, wholly or not at all; what the file does not name is "
+        "left alone. export: write what is registered, to FILE or the terminal."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -1,4 +1,4 @@
-"""The one long-running command of the control plane: listens, dispatches, recovers."""
+"""The one long-running command of the control plane: listens, goes on with pipelines, dispatches, recovers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand
 from django.db import DatabaseError, InterfaceError, close_old_connections
 from redis.exceptions import RedisError
 
+from executions import pipelines
 from executions.connection import redis_connection
 from executions.dispatch import Dispatcher
 from executions.listener import Listener
@@ -43,6 +44,7 @@ class Coordinator:
         if time.monotonic() >= self._recover_at:
             did |= self.recovery.step()
             self._recover_at = time.monotonic() + self.RECOVERY_INTERVAL
+        did |= pipelines.step()
         did |= self.dispatcher.step()
         if self._redis_was_away:
             Execution.objects.active().exclude(waiting_for="").update(waiting_for="")
@@ -59,7 +61,10 @@ class Coordinator:
 
 
 class Command(BaseCommand):
-    help = "Listen to the parties, dispatch executions, recover what is lost. Run one or more, under a supervisor."
+    help = (
+        "Listen to the parties, dispatch executions, go on with pipelines and schedules, recover what is lost. "
+        "Run one or more, under a supervisor."
+    )
 
     def handle(self, *args: Any, **options: Any) -> None:
         stopping: list[int] = []

@@ -1,0 +1,57 @@
+"""Cron expressions: whether one is right, what it says in words, and when it comes next."""
+
+from __future__ import annotations
+
+import zoneinfo
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from itertools import islice
+
+from cronsim import CronSim, CronSimError
+
+FIELDS = ("minute", "hour", "day of month", "month", "day of week")
+_ALLOWED = {
+    "minute": "0 to 59",
+    "hour": "0 to 23",
+    "day-of-month": "1 to 31, or L for the last, a day that one of the months has",
+    "month": "1 to 12, or JAN to DEC",
+    "day-of-week": "0 (Sunday) to 6, or SUN to SAT; MON#1 for the first Monday of the month",
+}
+_EXAMPLE = "such as 30 2 * * MON-FRI"
+
+
+class CronInvalid(ValueError):
+    """The message says what is wrong and what would be right."""
+
+
+class Cron:
+    """A cron expression of five fields in a time zone. Where clocks are put forward or back, it is as Debian's cron:
+    what is skipped comes right after, what comes twice is run once, unless it is for each hour. Raises CronInvalid."""
+
+    def __init__(self, expression: str, zone: str) -> None:
+        if zone not in zoneinfo.available_timezones():
+            raise CronInvalid("There is no such time zone; name one such as Europe/Berlin, or UTC.")
+        if len(expression.split()) != len(FIELDS):
+            raise CronInvalid(f"Give five fields ({', '.join(FIELDS)}), {_EXAMPLE}.")
+        self.expression, self.zone = expression, zoneinfo.ZoneInfo(zone)
+        try:
+            self._from(datetime.now(timezone.utc))
+        except CronSimError as error:
+            name = str(error).removeprefix("Bad ").lower()
+            raise CronInvalid(
+                f"The {name.replace('-', ' ')} is wrong; it may be {_ALLOWED.get(name, _EXAMPLE)}."
+            ) from None
+
+    def __str__(self) -> str:
+        return f"{self._from(datetime.now(timezone.utc)).explain()}, {self.zone.key} time"
+
+    def after(self, moment: datetime) -> datetime:
+        """The first time after a moment, in UTC."""
+        return next(self.times(moment)).astimezone(timezone.utc)
+
+    def times(self, moment: datetime, number: int = 1) -> Iterator[datetime]:
+        """The first times after a moment, in its time zone."""
+        return islice(self._from(moment), number)
+
+    def _from(self, moment: datetime) -> CronSim:
+        return CronSim(self.expression, moment.astimezone(self.zone))

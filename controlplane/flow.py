@@ -1,0 +1,198 @@
+"""What a pipeline's nodes are, what each waits for, and whether all of it can be run: checked as a whole.
+
+A node waits for those whose outputs its task reads, by itself, and for those that it names. Problems have paths that
+begin with the node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints, ValidationError
+
+from controlplane.catalogue import DatabaseCatalogue, WithOutputs
+from controlplane.models import Task
+from workers.documents import Document, TaskConfig
+from workers.problems import DocumentsInvalid, Problem, closest, problems_of
+from workers.validation import Run, parse_document, validate
+
+NodeName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
+MOST_NODES = 100
+
+#: Party and name of something that a task reads or keeps.
+Thing = tuple[str, str]
+
+
+class Node(Document):
+    """A place in a pipeline at which a task is run."""
+
+    task: str = Field(min_length=1, max_length=100, description="Name of the task that it runs.")
+    after: list[NodeName] = Field(
+        default_factory=list,
+        max_length=MOST_NODES,
+        description="Nodes that it waits for, beside those whose outputs its task reads.",
+    )
+
+
+class Nodes(Document):
+    nodes: dict[NodeName, Node] = Field(
+        min_length=1, max_length=MOST_NODES, description="Name to the node, such as train."
+    )
+
+
+@dataclass(slots=True)
+class Step:
+    """A node with its task, and the nodes that it waits for, each with the reason."""
+
+    name: str
+    task: Task
+    waits_for: dict[str, str] = field(default_factory=dict)
+    documents: dict[str, Any] = field(default_factory=dict)
+    config: TaskConfig | None = None
+
+
+def examine(nodes: Any, catalogue: DatabaseCatalogue) -> list[Step]:
+    """The steps in an order in which each comes after what it waits for. Raises DocumentsInvalid with all problems.
+
+    ``catalogue``: what there is before the pipeline runs.
+    """
+    flow = Flow(nodes)
+    flow.check_documents(catalogue)
+    if flow.problems:
+        raise DocumentsInvalid(flow.problems)
+    return flow.steps
+
+
+class Flow:
+    """The nodes as far as they make sense, with the problems of the rest: so a wrong pipeline can be drawn, too."""
+
+    def __init__(self, nodes: Any) -> None:
+        self.problems: list[Problem] = []
+        parsed, broken = self._parse(nodes)
+        wanted = {node.task for node in parsed.values()}
+        rows = Task.objects.filter(name__in=wanted).select_related("cluster", "spu", "heu")
+        tasks = {task.name: task for task in rows}
+        steps: dict[str, Step] = {}
+        # sorted: no database but SQLite keeps the order of keys
+        for name, node in sorted(parsed.items()):
+            if task := tasks.get(node.task):
+                steps[name] = self._step(name, task)
+            else:
+                known = Task.objects.order_by("name").values_list("name", flat=True)[:500]
+                self.problems.append(
+                    Problem(f"{name}.task", "there is no task of this name", closest(node.task, known))
+                )
+        makers = self._makers(steps)
+        for name, step in steps.items():
+            step.waits_for = self._reads_of(step, makers)
+            for index, other in enumerate(parsed[name].after):
+                if other == name:
+                    self.problems.append(Problem(f"{name}.after.{index}", "is the node itself", "leave it out"))
+                elif other in steps:
+                    step.waits_for.setdefault(other, "is to come after it")
+                elif other not in parsed and other not in broken:
+                    at, others = f"{name}.after.{index}", [known for known in (*parsed, *broken) if known != name]
+                    self.problems.append(Problem(at, "there is no node of this name", closest(other, others)))
+        self.steps: list[Step] = self._in_order(steps)
+
+    def _parse(self, nodes: Any) -> tuple[dict[str, Node], set[str]]:
+        """The nodes whose structure is right, and the names of the others."""
+        try:
+            return Nodes.model_validate({"nodes": nodes}).nodes, set()
+        except ValidationError as error:
+            self.problems += [
+                Problem(problem.path.removeprefix("nodes").removeprefix("."), problem.wrong, problem.right)
+                for problem in problems_of(error, Nodes)
+            ]
+            broken = {str(entry["loc"][1]) for entry in error.errors(include_url=False) if len(entry["loc"]) > 1}
+        rest = {name: node for name, node in nodes.items() if name not in broken} if isinstance(nodes, dict) else {}
+        return {name: Node.model_validate(node) for name, node in [*rest.items()][:MOST_NODES]}, broken
+
+    def _step(self, name: str, task: Task) -> Step:
+        try:
+            documents = task.documents()
+        except DocumentsInvalid as error:
+            self.problems += [problem.under(name) for problem in error.problems]
+            documents = {}
+        return Step(name, task, documents=documents, config=parse_document("task_config", task.document)[0])
+
+    def _makers(self, steps: Mapping[str, Step]) -> dict[Thing, str]:
+        """Who makes what. Two that keep the same would overwrite each other."""
+        makers: dict[Thing, str] = {}
+        for name, step in steps.items():
+            for path, party, kept in step.config.keeps() if step.config else ():
+                other = makers.setdefault((party, kept), name)
+                if other != name:
+                    at = f"{name}.task_config.{path}"
+                    remedy = "have one of the two tasks keep it under another name"
+                    self.problems.append(Problem(at, f"node {other} keeps {kept} at {party}, too", remedy))
+        return makers
+
+    @staticmethod
+    def _reads_of(step: Step, makers: Mapping[Thing, str]) -> dict[str, str]:
+        """The nodes whose outputs it reads, with what it reads of them."""
+        found: dict[str, dict[str, list[str]]] = {}
+        for _, party, name in step.config.reads() if step.config else ():
+            maker = makers.get((party, name), step.name)
+            if maker != step.name:
+                parties = found.setdefault(maker, {}).setdefault(name, [])
+                parties += [party] if party not in parties else []
+        return {
+            maker: "reads "
+            + ", ".join(f"{name} of {' and '.join(sorted(parties))}" for name, parties in sorted(things.items()))
+            for maker, things in found.items()
+        }
+
+    def _in_order(self, steps: dict[str, Step]) -> list[Step]:
+        # no sets: their order differs from process to process
+        graph = {name: sorted(step.waits_for) for name, step in steps.items()}
+        while True:
+            try:
+                return [steps[name] for name in TopologicalSorter(graph).static_order()]
+            except CycleError as error:
+                # each one in the list is waited for by the next, the first is the last
+                cycle = error.args[1][:-1]
+                start = cycle.index(min(cycle))
+                cycle = [*cycle[start:], *cycle[:start], cycle[start]]
+                links = [
+                    f"{later} waits for {earlier} ({steps[later].waits_for[earlier]})"
+                    for earlier, later in pairwise(cycle)
+                ]
+                wrong = f"waits for itself: {', '.join(links)}"
+                self.problems.append(Problem(cycle[0], wrong, "take away one of these dependencies"))
+                graph[cycle[1]].remove(cycle[0])
+
+    def check_documents(self, catalogue: DatabaseCatalogue) -> None:
+        """Each node's documents, as if those before it had run."""
+        before: dict[str, dict[Thing, str | None]] = {}
+        for step in self.steps:
+            made: dict[Thing, str | None] = {}
+            for other in step.waits_for:
+                made |= before.get(other, {})
+            before[step.name] = made | _kept(step.config, None)
+            if not step.documents:
+                continue
+            try:
+                run = validate(step.documents, WithOutputs(catalogue, made))
+                before[step.name] |= _kept(run.task, run)
+            except DocumentsInvalid as error:
+                self.problems += [problem.under(step.name) for problem in error.problems]
+
+
+def _kept(config: TaskConfig | None, run: Run | None) -> dict[Thing, str | None]:
+    """What a task keeps, each with its kind as far as that is known."""
+    if config is None:
+        return {}
+    if run is None:
+        return {(party, name): None for _, party, name in config.keeps()}
+    slots = run.executor.slots(run.executor.parse_params(config.algorithm_params))
+    kinds = {"outputs": slots.kept} | {f"further_outputs.{role}": found for role, found in slots.outputs.items()}
+    found: dict[Thing, str | None] = {}
+    for path, party, name in config.keeps():
+        of = kinds.get(path.removesuffix(f".{party}"), frozenset())
+        found[party, name] = next(iter(of)) if len(of) == 1 else None
+    return found

@@ -1,0 +1,190 @@
+"""The admin of pipelines and schedules, as they are registered."""
+
+from __future__ import annotations
+
+from typing import Any
+from zoneinfo import available_timezones
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django_jsonform.constants import JOIN_SYMBOL
+from unfold.decorators import display
+from unfold.widgets import UnfoldAdminSelectWidget
+
+from controlplane.config_admin import ConfigAdmin
+from controlplane.drawing import Drawing, draw
+from controlplane.flow import Flow
+from controlplane.form_schema import Schema
+from controlplane.forms import DocumentFormField
+from controlplane.models import Pipeline, Schedule, Task
+
+NEXT_TIMES = 5
+
+
+class PipelineForm(forms.ModelForm):
+    """The nodes as rows of name, task and what it comes after."""
+
+    nodes = DocumentFormField(
+        label="",
+        help_text="A node waits by itself for those whose outputs its task reads; name only others that it is to come "
+        "after. Save and continue editing draws it.",
+    )
+
+    class Meta:
+        model = Pipeline
+        fields = ["name", "description", "nodes"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._rows: list[str] = []
+        if "nodes" in self.fields:
+            field: Any = self.fields["nodes"]
+            field.widget.schema = self._schema()
+            nodes = self.instance.nodes
+            # in the order in which they run: PostgreSQL keeps no order of keys
+            order = dict.fromkeys([*(step.name for step in Flow(nodes).steps), *nodes]) if nodes else {}
+            self.initial["nodes"] = [
+                {"name": name, "task": nodes[name]["task"], "after": ", ".join(nodes[name].get("after", ()))}
+                for name in order
+            ]
+
+    @staticmethod
+    def _schema() -> Schema:
+        tasks = list(Task.objects.order_by("name").values_list("name", flat=True))
+        return {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "properties": {
+                    "name": {"type": "string", "title": "Node", "placeholder": "such as train"},
+                    "task": {"type": "string", "title": "Task", "choices": tasks},
+                    "after": {"type": "string", "title": "Also after", "placeholder": "such as split, scale"},
+                },
+                "required": ["name", "task"],
+            },
+        }
+
+    def clean_nodes(self) -> dict[str, Any]:
+        rows = self.cleaned_data["nodes"]
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise ValidationError("Give a list of nodes, each with its name and task.")
+        names = [row.get("name") for row in rows]
+        if not rows or not all(isinstance(name, str) for name in names):
+            raise ValidationError("Each node needs a name and a task; remove the rows that are left over.")
+        if twice := sorted({str(name) for name in names if names.count(name) > 1}):
+            raise ValidationError(f"{', '.join(twice)}: named twice; name each node once.")
+        self._rows = [row["name"] for row in rows]
+        nodes = {}
+        for row in rows:
+            after = [name for name in str(row.get("after", "")).replace(",", " ").split() if name]
+            nodes[row["name"]] = {"task": row.get("task", "")} | ({"after": after} if after else {})
+        return nodes
+
+    def _post_clean(self) -> None:
+        # the model's own validation would complain about the old nodes
+        if "nodes" not in self.errors:
+            super()._post_clean()  # type: ignore[misc]
+
+    def _update_errors(self, errors: ValidationError) -> None:
+        """The model's errors; those of a node are shown in its row, too."""
+        places: dict[str, list[str]] = {}
+        for entry in errors.error_dict.get("nodes", []):
+            node, _, rest = (entry.params or {}).get("path", "").partition(".")
+            if node in self._rows:
+                column = "after" if rest.startswith("after") else "task"
+                message = entry.messages[0].removeprefix(f"{node}.")
+                places.setdefault(JOIN_SYMBOL.join((str(self._rows.index(node)), column)), []).append(message)
+        if places:
+            field: Any = self.fields["nodes"]
+            field.widget.add_error(places)
+        super()._update_errors(errors)  # type: ignore[misc]
+
+    def drawing(self) -> Drawing:
+        """Of the nodes as posted, however wrong, otherwise as stored."""
+        nodes = getattr(self, "cleaned_data", {}).get("nodes") or self.instance.nodes
+        return drawing_of(nodes)
+
+
+def drawing_of(nodes: Any) -> Drawing:
+    """Of a pipeline that is not run; what is wrong in it is left out."""
+    steps = Flow(nodes).steps
+    drawing = draw({step.name: step.waits_for for step in steps})
+    for step in steps:
+        box = drawing.boxes[step.name]
+        box.text = step.task.name
+        box.title = f"{step.name}: {step.task.name}"
+    return drawing
+
+
+class PipelineAdmin(ConfigAdmin):
+    form = PipelineForm
+    list_display: Any = ("name", "node_names", "description", "version", "updated_at")
+    fieldsets: Any = ((None, {"fields": ("name", "description")}), ("Nodes", {"fields": ("nodes",)}))
+    change_form_outer_before_template = "admin/pipeline_graph.html"
+
+    @display(description="Nodes")
+    def node_names(self, pipeline: Pipeline) -> str:
+        names = sorted(pipeline.nodes)
+        return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Any = None, **kwargs: Any
+    ) -> HttpResponse:
+        form = context["adminform"].form
+        drawn = form.drawing() if isinstance(form, PipelineForm) else drawing_of(obj.nodes)
+        context["drawing"] = drawn if drawn.boxes else None
+        return super().render_change_form(request, context, *args, obj=obj, **kwargs)
+
+
+class ScheduleForm(forms.ModelForm):
+    time_zone = forms.ChoiceField(
+        choices=lambda: [(name, name) for name in sorted(available_timezones())],
+        initial="UTC",
+        widget=UnfoldAdminSelectWidget,
+        help_text="In which the expression is meant.",
+    )
+
+    class Meta:
+        model = Schedule
+        fields = ["name", "description", "cron", "time_zone", "task", "pipeline", "enabled"]
+
+
+class ScheduleAdmin(ConfigAdmin):
+    form = ScheduleForm
+    list_display: Any = ("name", "shown_target", "cron", "shown_next", "enabled", "description")
+    list_filter = ("enabled",)
+    list_select_related = ("task", "pipeline")
+    readonly_fields: Any = ("shown_times", "owner")
+    fieldsets: Any = (
+        (None, {"fields": ("name", "description", "enabled")}),
+        ("When", {"fields": ("cron", "time_zone", "shown_times")}),
+        ("What", {"fields": ("task", "pipeline", "owner")}),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Schedule]:
+        return super().get_queryset(request).order_by("name")
+
+    @display(description="Runs")
+    def shown_target(self, schedule: Schedule) -> str:
+        kind = "task" if schedule.task_id else "pipeline"
+        return f"{kind} {schedule.target}"
+
+    @display(description="Next time (UTC)", ordering="next_run_at")
+    def shown_next(self, schedule: Schedule) -> Any:
+        return schedule.next_run_at or "-"
+
+    @display(description="Next times")
+    def shown_times(self, schedule: Schedule) -> str:
+        if not schedule.pk:
+            return "shown once it is saved"
+        if not schedule.enabled:
+            return "none: it is switched off"
+        times = ", ".join(f"{moment:%a %Y-%m-%d %H:%M}" for moment in schedule.next_times(NEXT_TIMES))
+        return f"{schedule.in_words}: {times}"
+
+    def save_model(self, request: Any, obj: Any, form: Any, change: bool) -> None:
+        obj.owner = request.user
+        super().save_model(request, obj, form, change)

@@ -1,0 +1,97 @@
+"""The REST API of pipelines and schedules, as they are registered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from controlplane.api import ConfigurationViewSet, ModelCleaned, NameOrId, save_or_conflict
+from controlplane.flow import MOST_NODES, Flow, Node
+from controlplane.models import Pipeline, Schedule, Task
+
+NEXT_TIMES = 5
+
+
+@extend_schema_field(
+    {
+        "type": "object",
+        "additionalProperties": Node.model_json_schema(),
+        "minProperties": 1,
+        "maxProperties": MOST_NODES,
+        "description": "Name to the node.",
+    }
+)
+class NodesField(serializers.JSONField):
+    pass
+
+
+class StepSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField(help_text="Of the node.")
+    task = serializers.CharField()
+    waits_for = serializers.DictField(child=serializers.CharField(), help_text="Node to the reason.")
+
+
+class PipelineSerializer(ModelCleaned):
+    nodes = NodesField()
+
+    class Meta:
+        model = Pipeline
+        fields = ["id", "name", "description", "nodes", "version", "updated_at"]
+
+
+class PipelineDetailSerializer(PipelineSerializer):
+    """A pipeline by itself, with what follows from its tasks' documents."""
+
+    steps = serializers.SerializerMethodField(help_text="In an order in which each comes after what it waits for.")
+
+    class Meta(PipelineSerializer.Meta):
+        fields = [*PipelineSerializer.Meta.fields, "steps"]
+
+    @extend_schema_field(StepSerializer(many=True))
+    def get_steps(self, pipeline: Pipeline) -> Iterable[Any]:
+        return StepSerializer(Flow(pipeline.nodes).steps, many=True).data
+
+
+class ScheduleSerializer(ModelCleaned):
+    task = NameOrId(queryset=Task.objects.all(), allow_null=True, required=False)
+    pipeline = NameOrId(queryset=Pipeline.objects.all(), allow_null=True, required=False)
+    owner = serializers.SlugRelatedField[Any](
+        "username", read_only=True, help_text="Who saved it last: it submits in this user's name."
+    )
+    in_words = serializers.SerializerMethodField()
+    next_times = serializers.SerializerMethodField(help_text=f"The next {NEXT_TIMES}, if it is switched on.")
+
+    class Meta:
+        model = Schedule
+        fields = [
+            *("id", "name", "description", "cron", "time_zone", "task", "pipeline", "enabled"),
+            *("owner", "in_words", "next_run_at", "next_times", "version"),
+        ]
+        read_only_fields = ["next_run_at"]
+
+    def get_in_words(self, schedule: Schedule) -> str:
+        return schedule.in_words
+
+    @extend_schema_field(serializers.ListField(child=serializers.DateTimeField()))
+    def get_next_times(self, schedule: Schedule) -> list[Any]:
+        return schedule.next_times(NEXT_TIMES)
+
+
+class PipelineViewSet(ConfigurationViewSet):
+    queryset = Pipeline.objects.all()
+    serializer_class = PipelineSerializer
+    detail_serializer_class = PipelineDetailSerializer
+
+
+class ScheduleViewSet(ConfigurationViewSet):
+    queryset = Schedule.objects.select_related("task", "pipeline", "owner")
+    serializer_class = ScheduleSerializer
+    filterset_fields = ["name", "enabled", "task__name", "pipeline__name"]
+
+    def perform_create(self, serializer: serializers.BaseSerializer[Any]) -> None:
+        save_or_conflict(serializer, owner=self.request.user)
+
+    perform_update = perform_create

@@ -1,0 +1,170 @@
+"""What runs more than one task, or runs at set times: pipelines and schedules. Registered by controlplane.models."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from zoneinfo import available_timezones
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import models, transaction
+from django.utils import timezone
+
+from controlplane.cron import Cron, CronInvalid
+from controlplane.field_errors import document_errors
+from controlplane.models import Task
+from controlplane.versions import Versioned
+from workers.problems import DocumentsInvalid
+
+if TYPE_CHECKING:
+    from controlplane.flow import Step
+
+
+class Pipeline(Versioned):
+    """Tasks that are run in an order: a node for each, all in one document, so that a version is all of it."""
+
+    name = models.CharField(max_length=100, unique=True)
+    description = models.CharField(max_length=200, blank=True)
+    nodes = models.JSONField(
+        default=dict,
+        help_text='Name to task and, where its data does not say so, what it comes after, such as {"train": '
+        '{"task": "train a model", "after": ["scale"]}}.',
+    )
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def steps(self) -> list[Step]:
+        """Its nodes in their order, with the documents that would be run now. Raises DocumentsInvalid with every
+        problem of the whole."""
+        from controlplane.catalogue import DatabaseCatalogue
+        from controlplane.flow import examine
+
+        try:
+            return examine(self.nodes, DatabaseCatalogue())
+        except DocumentsInvalid as error:
+            raise DocumentsInvalid([problem.under("nodes") for problem in error.problems]) from None
+
+    def clean(self) -> None:
+        from controlplane.catalogue import ComposingCatalogue
+        from controlplane.flow import examine
+
+        try:
+            examine(self.nodes, ComposingCatalogue())
+        except DocumentsInvalid as error:
+            raise document_errors({"nodes": error.problems}) from None
+
+    @classmethod
+    def naming(cls, task: str) -> list[Pipeline]:
+        """The pipelines that have a node for the task of this name."""
+        # here and not in the query: no database looks into every value of a JSON object alike, and pipelines are few
+        return [pipeline for pipeline in cls.objects.all() if task in pipeline.task_names()]
+
+    def task_names(self) -> set[str]:
+        return {str(node.get("task")) for node in self.nodes.values()}
+
+
+def check_time_zone(value: str) -> None:
+    """Raises ValidationError."""
+    if value not in available_timezones():
+        raise ValidationError("There is no such time zone; name one such as Europe/Berlin, or UTC.")
+
+
+class Schedule(Versioned):
+    """Runs a task or a pipeline at set times. The coordinator does so, on behalf of who saved it last."""
+
+    #: By these it comes: a change of one sets the next time anew.
+    TIMING = ("cron", "time_zone", "enabled")
+
+    name = models.CharField(max_length=100, unique=True)
+    description = models.CharField(max_length=200, blank=True)
+    cron = models.CharField(
+        "cron expression",
+        max_length=100,
+        help_text="Minute, hour, day of month, month, day of week, such as 30 2 * * MON-FRI: at half past two on "
+        "weekdays.",
+    )
+    time_zone = models.CharField(
+        max_length=64, default="UTC", validators=[check_time_zone], help_text="Such as Europe/Berlin."
+    )
+    task = models.ForeignKey(
+        Task, on_delete=models.PROTECT, null=True, blank=True, related_name="schedules", help_text="Either a task..."
+    )
+    pipeline = models.ForeignKey(
+        Pipeline, on_delete=models.PROTECT, null=True, blank=True, related_name="schedules", help_text="or a pipeline."
+    )
+    enabled = models.BooleanField(default=True)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        editable=False,
+        related_name="+",
+        help_text="Who saved it last: it submits in this user's name, as long as that one may run things.",
+    )
+    next_run_at = models.DateTimeField(null=True, blank=True, editable=False, db_index=True)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(task__isnull=True) ^ models.Q(pipeline__isnull=True),
+                name="a_schedule_has_one_target",
+                violation_error_message="Choose either a task or a pipeline.",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def target(self) -> Task | Pipeline:
+        found = self.task or self.pipeline
+        assert found, "the constraint sees to it"
+        return found
+
+    @property
+    def in_words(self) -> str:
+        """When it comes; empty where its time zone is no longer known on this host."""
+        try:
+            return str(Cron(self.cron, self.time_zone))
+        except CronInvalid:
+            return ""
+
+    def next_times(self, number: int) -> list[datetime]:
+        """The next times, in its time zone; none where it is switched off."""
+        first = self.next_run_at
+        if not self.enabled or first is None or not self.in_words:
+            return []
+        return list(Cron(self.cron, self.time_zone).times(first - timedelta(seconds=1), number))
+
+    def time_after(self, moment: datetime) -> datetime | None:
+        """When it comes next; None where it is switched off, or its time zone is no longer known on this host."""
+        try:
+            return Cron(self.cron, self.time_zone).after(moment) if self.enabled else None
+        except CronInvalid:
+            return None
+
+    def clean(self) -> None:
+        if not (self.cron and self.time_zone):  # said already
+            return
+        try:
+            Cron(self.cron, self.time_zone)
+        except CronInvalid as error:
+            raise ValidationError({"cron": str(error)}) from None
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        with transaction.atomic():
+            # locked, and what is stored counts: the coordinator may have moved it on since this was read
+            stored = Schedule.objects.select_for_update(no_key=True).filter(pk=self.pk).first()
+            if stored and all(getattr(stored, name) == getattr(self, name) for name in self.TIMING):
+                self.next_run_at = stored.next_run_at
+            else:
+                self.next_run_at = self.time_after(timezone.now())
+            super().save(*args, **kwargs)

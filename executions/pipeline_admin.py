@@ -1,0 +1,219 @@
+"""The admin of pipelines that can be run, of their runs, and of schedules with what came of them."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.db.models import OuterRef, Prefetch, QuerySet, Subquery
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+from django.utils.html import format_html, format_html_join
+from unfold.decorators import action, display
+
+from controlplane.confirm import confirm_page
+from controlplane.models import Pipeline, Schedule
+from controlplane.pipeline_admin import PipelineAdmin, ScheduleAdmin
+from executions import pages, pipeline_pages
+from executions.models import PipelineRun, Tick
+from executions.pipeline_models import NotPossible
+from executions.read_only import ReadOnlyAdmin
+from executions.states import PipelineStatus
+from workers.problems import DocumentsInvalid
+
+SHOWN_TICKS = 10
+
+
+@admin.register(Pipeline)
+class RunnablePipelineAdmin(PipelineAdmin):
+    """The pipelines' admin, with a way to run one."""
+
+    list_display = ("name", "node_names", "shown_latest", "description", "version", "updated_at")
+    actions_detail = ("run_now",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Pipeline]:
+        latest = PipelineRun.objects.filter(pipeline=OuterRef("pk")).order_by("-created_at").values("status")[:1]
+        return super().get_queryset(request).annotate(latest=Subquery(latest))
+
+    @display(description="Latest run", label={s.value: pages.COLOURS[s] for s in PipelineStatus})
+    def shown_latest(self, pipeline: Any) -> str:
+        return pipeline.latest or ""
+
+    def has_run_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        user: Any = request.user
+        return bool(user.has_perm("executions.add_execution"))
+
+    # unfold's actions are links: this one leads to a form, and only posting that form starts anything
+    @action(description="Run now", icon="play_arrow", permissions=("run",), url_path="run")
+    def run_now(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        pipeline = self.get_object(request, unquote(object_id))
+        if pipeline is None or not self.has_view_or_change_permission(request, pipeline):
+            raise Http404("There is no such pipeline.")
+        page = reverse("admin:controlplane_pipeline_change", args=[pipeline.pk])
+        try:
+            if request.method == "POST":
+                return self._submit(request, pipeline, page)
+            steps = pipeline.steps()
+        except DocumentsInvalid as error:
+            for problem in error.problems:
+                messages.error(request, str(problem))
+            return HttpResponseRedirect(page)
+        facts = [(step.name, self._fact(step)) for step in steps]
+        return confirm_page(self, request, f"Run {pipeline} now?", "Run now", page, facts=facts)
+
+    @staticmethod
+    def _fact(step: Any) -> str:
+        return f"{step.task}, after {', '.join(step.waits_for)}" if step.waits_for else str(step.task)
+
+    def _submit(self, request: HttpRequest, pipeline: Pipeline, page: str) -> HttpResponse:
+        run = PipelineRun.objects.submit(pipeline, by=request.user)
+        user: Any = request.user
+        if not user.has_perm("executions.view_execution"):
+            messages.success(request, f"{run} was submitted.")
+            return HttpResponseRedirect(page)
+        return HttpResponseRedirect(reverse("admin:executions_pipelinerun_change", args=[run.pk]))
+
+
+@admin.register(PipelineRun)
+class PipelineRunAdmin(ReadOnlyAdmin):
+    list_display = ("title", "shown_status", "shown_nodes", "submitted_by", "created", "took")
+    list_filter = ("status",)
+    list_select_related = ("submitted_by",)
+    search_fields = ("name",)
+    sortable_by = ("created",)
+    ordering = ("-created_at",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[PipelineRun]:
+        return super().get_queryset(request).prefetch_related(Prefetch("nodes", pipeline_pages.progress_rows()))
+
+    @display(description="Run", header=True)
+    def title(self, run: PipelineRun) -> list[str]:
+        return [run.name, str(run.pk)[:8]]
+
+    @display(description="Status", label={s.label: pages.COLOURS[s] for s in PipelineStatus})
+    def shown_status(self, run: PipelineRun) -> str:
+        return str(run.get_status_display())
+
+    @display(description="Nodes done")
+    def shown_nodes(self, run: PipelineRun) -> str:
+        return pipeline_pages.progress(run)
+
+    @display(description="Created", ordering="created_at")
+    def created(self, run: PipelineRun) -> Any:
+        return run.created_at
+
+    @display(description="Duration")
+    def took(self, run: PipelineRun) -> str:
+        return pages.duration(run.created_at, run.ended_at)
+
+    def get_urls(self) -> list[Any]:
+        cancel, retry = self.admin_site.admin_view(self.cancel_view), self.admin_site.admin_view(self.retry_view)
+        return [
+            path("<path:object_id>/cancel/", cancel, name="executions_pipelinerun_cancel"),
+            path("<path:object_id>/retry/", retry, name="executions_pipelinerun_retry"),
+            *super().get_urls(),
+        ]
+
+    def _get(self, request: HttpRequest, object_id: str) -> PipelineRun:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        try:
+            return PipelineRun.objects.select_related("pipeline", "submitted_by").get(pk=UUID(unquote(object_id)))
+        except (ValueError, PipelineRun.DoesNotExist):
+            raise Http404("There is no such pipeline run.") from None
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """The page of a run; with ``?fragment=1`` the part of it that changes."""
+        run = self._get(request, object_id)
+        user: Any = request.user
+        context = pipeline_pages.live(run) | {
+            "may_cancel": self.may_cancel(request) and not run.has_ended,
+            "may_retry": self.may_run(request),
+            "may_see_pipeline": user.has_perm("controlplane.view_pipeline"),
+            "cancel_url": reverse("admin:executions_pipelinerun_cancel", args=[run.pk]),
+            "retry_url": reverse("admin:executions_pipelinerun_retry", args=[run.pk]),
+        }
+        if "fragment" in request.GET:
+            headers = {"X-Fragment": "1", "Cache-Control": "no-store"}
+            return TemplateResponse(request, "executions/pipeline_live.html", context, headers=headers)
+        context |= self.admin_site.each_context(request) | {"title": str(run), "opts": self.opts, "original": run}
+        return TemplateResponse(request, "executions/pipeline_detail.html", context | (extra_context or {}))
+
+    def cancel_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        run = self._get(request, object_id)
+        if not self.may_cancel(request):
+            raise PermissionDenied
+        page = reverse("admin:executions_pipelinerun_change", args=[run.pk])
+        if request.method != "POST":
+            return confirm_page(self, request, f"Stop {run} and its executions?", "Stop it", page, "cp-button-danger")
+        try:
+            run.cancel(by=request.user)
+        except NotPossible as error:
+            messages.error(request, str(error))
+        else:
+            messages.success(request, f"{run} is being stopped.")
+        return HttpResponseRedirect(page)
+
+    def retry_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Of the node that is posted, or of all that failed."""
+        run = self._get(request, object_id)
+        if not self.may_run(request):
+            raise PermissionDenied
+        page = reverse("admin:executions_pipelinerun_change", args=[run.pk])
+        if request.method != "POST":
+            return confirm_page(self, request, f"Run again what failed in {run}, and go on?", "Retry", page)
+        try:
+            names = run.retry(request.POST.getlist("node"), by=request.user)
+        except NotPossible as error:
+            messages.error(request, str(error))
+        else:
+            messages.success(request, f"{', '.join(names) or run} runs again; what succeeded is not repeated.")
+        return HttpResponseRedirect(page)
+
+
+@admin.register(Schedule)
+class RunningScheduleAdmin(ScheduleAdmin):
+    """The schedules' admin, with what came of them."""
+
+    list_display = ("name", "shown_target", "cron", "shown_next", "shown_latest", "enabled")
+    readonly_fields = (*ScheduleAdmin.readonly_fields, "shown_ticks")
+    fieldsets = (*ScheduleAdmin.fieldsets, ("What came of it", {"fields": ("shown_ticks",)}))
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Schedule]:
+        latest = Tick.objects.filter(schedule=OuterRef("pk")).order_by("-due_at")[:1]
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(latest_at=Subquery(latest.values("due_at")), latest_skipped=Subquery(latest.values("skipped")))
+        )
+
+    @display(description="Last time", label={"ran": "success", "skipped": "warning"})
+    def shown_latest(self, schedule: Any) -> str:
+        if schedule.latest_at is None:
+            return ""
+        return "skipped" if schedule.latest_skipped else "ran"
+
+    @display(description="Last times")
+    def shown_ticks(self, schedule: Schedule) -> str:
+        ticks = schedule.ticks.select_related("execution", "pipeline_run").defer(
+            "execution__documents", "execution__result"
+        )
+        rows = [(tick.due_at.strftime("%Y-%m-%d %H:%M UTC"), _outcome(tick)) for tick in ticks[:SHOWN_TICKS]]
+        return format_html_join("", "<div>{}: {}</div>", rows) if rows else "none yet"
+
+
+def _outcome(tick: Tick) -> str:
+    if tick.skipped:
+        return f"skipped: {tick.skipped}"
+    if not tick.started:
+        return "was started, and is no longer kept"
+    url = reverse(f"admin:executions_{tick.started._meta.model_name}_change", args=[tick.started.pk])
+    return format_html(
+        '<a href="{}" class="underline">{}</a>, {}', url, tick.started, tick.started.get_status_display()
+    )

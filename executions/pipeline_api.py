@@ -1,0 +1,225 @@
+"""The REST API of pipelines as they are run, and of what came of schedules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django_filters
+from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema, extend_schema_field
+from rest_framework import mixins, serializers, status, viewsets
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+
+from controlplane.api import KnownKeysOnly, NameOrId
+from controlplane.errors import Conflict, ErrorBody
+from controlplane.models import Pipeline
+from controlplane.pagination import NewestFirst, Pagination
+from controlplane.permissions import ModelPermissions
+from controlplane.pipeline_api import ScheduleViewSet, StepSerializer
+from executions.api import ProblemSerializer
+from executions.models import PipelineChange, PipelineRun, Tick
+from executions.pipeline_models import NotPossible
+from executions.preflight_api import RunPermission
+from executions.states import BLOCKED, WAITING, PipelineStatus, Status
+from executions.submissions import invalid
+from workers.problems import DocumentsInvalid, closest
+
+
+class CancelPermission(ModelPermissions):
+    """Who may cancel executions may cancel pipeline runs."""
+
+    perms_map = RunPermission.perms_map | {"POST": ["executions.change_execution"]}
+
+
+class NodeSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    task = serializers.CharField(source="node.task_name")
+    state = serializers.ChoiceField(
+        choices=[WAITING, BLOCKED, *Status.values],
+        help_text="Of its execution. WAITING: it gets one once what it waits for has succeeded; BLOCKED: that failed.",
+    )
+    why = serializers.CharField(help_text="Why it does not get on, or went wrong.")
+    waits_for = serializers.DictField(child=serializers.CharField(), source="node.waits_for", help_text="With reasons.")
+    execution = serializers.UUIDField(source="node.execution_id", allow_null=True)
+    execution_url = serializers.SerializerMethodField()
+    earlier = serializers.SerializerMethodField(help_text="Its executions before the latest retry, oldest first.")
+
+    @extend_schema_field(serializers.URLField(allow_null=True))
+    def get_execution_url(self, found: Any) -> str | None:
+        execution = found.node.execution_id
+        return reverse("execution-detail", args=[execution], request=self.context.get("request")) if execution else None
+
+    @extend_schema_field(serializers.ListField(child=serializers.UUIDField()))
+    def get_earlier(self, found: Any) -> list[Any]:
+        return found.earlier()
+
+
+class PipelineChangeSerializer(serializers.ModelSerializer[PipelineChange]):
+    by = serializers.SlugRelatedField[Any]("username", read_only=True)
+
+    class Meta:
+        model = PipelineChange
+        fields = ["at", "from_status", "to_status", "why", "by"]
+
+
+class PipelineRunRowSerializer(serializers.ModelSerializer[PipelineRun]):
+    """A run of a pipeline as a list shows it."""
+
+    url = serializers.HyperlinkedIdentityField(view_name="pipelinerun-detail")
+    pipeline = serializers.SlugRelatedField[Any]("name", read_only=True)
+    submitted_by = serializers.SlugRelatedField[Any]("username", read_only=True)
+    seconds = serializers.FloatField(allow_null=True, help_text="From submission to the end.")
+
+    class Meta:
+        model = PipelineRun
+        fields = ["id", "url", "name", "pipeline", "status", "submitted_by", "created_at", "ended_at", "seconds"]
+
+
+class PipelineRunSerializer(PipelineRunRowSerializer):
+    nodes = NodeSerializer(source="outlook", many=True, help_text="In their order.")
+    changes = PipelineChangeSerializer(many=True, help_text="Every change of state, oldest first.")
+    cancel_url = serializers.HyperlinkedIdentityField(view_name="pipelinerun-cancel")
+    retry_url = serializers.HyperlinkedIdentityField(view_name="pipelinerun-retry")
+    admin_url = serializers.SerializerMethodField()
+
+    class Meta(PipelineRunRowSerializer.Meta):
+        fields = [*PipelineRunRowSerializer.Meta.fields, "nodes", "changes", "cancel_url", "retry_url", "admin_url"]
+
+    @extend_schema_field(serializers.URLField())
+    def get_admin_url(self, run: PipelineRun) -> str:
+        return reverse("admin:executions_pipelinerun_change", args=[run.pk], request=self.context.get("request"))
+
+
+class PipelineSubmissionSerializer(KnownKeysOnly):
+    pipeline = NameOrId(queryset=Pipeline.objects.all())
+
+
+class PipelineOutlookSerializer(serializers.Serializer[Any]):
+    valid = serializers.BooleanField()
+    problems = ProblemSerializer(many=True)
+    steps = StepSerializer(many=True)
+
+
+class RetrySerializer(KnownKeysOnly):
+    nodes = serializers.ListField(
+        child=serializers.CharField(),
+        required=False,
+        allow_empty=False,
+        help_text="Names of nodes that failed or were cancelled; all of them if left out.",
+    )
+
+    def validate_nodes(self, names: list[str]) -> list[str]:
+        known = list(self.context["run"].nodes.values_list("name", flat=True))
+        if wrong := {
+            index: [f"there is no node of this name; {closest(name, known)}"]
+            for index, name in enumerate(names)
+            if name not in known
+        }:
+            raise serializers.ValidationError(wrong)  # type: ignore[arg-type]
+        return names
+
+
+class PipelineRunFilter(django_filters.FilterSet):
+    status = django_filters.MultipleChoiceFilter(choices=PipelineStatus.choices)
+    pipeline = django_filters.CharFilter("pipeline__name", help_text="Name of the pipeline.")
+    created_after = django_filters.IsoDateTimeFilter("created_at", lookup_expr="gte")
+    created_before = django_filters.IsoDateTimeFilter("created_at", lookup_expr="lt")
+
+    class Meta:
+        model = PipelineRun
+        fields: list[str] = []
+
+
+class PipelineRunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[PipelineRun]):
+    queryset = PipelineRun.objects.select_related("pipeline", "submitted_by")
+    serializer_class = PipelineRunSerializer
+    filterset_class = PipelineRunFilter
+    pagination_class = NewestFirst
+    permission_classes = [RunPermission]
+
+    def get_queryset(self) -> QuerySet[PipelineRun]:
+        rows = super().get_queryset()
+        return rows.prefetch_related("changes__by") if self.action == "retrieve" else rows
+
+    def get_serializer_class(self) -> type[Any]:
+        return PipelineRunRowSerializer if self.action == "list" else PipelineRunSerializer
+
+    def _detail(self, run: PipelineRun) -> dict[str, Any]:
+        fresh = self.queryset.prefetch_related("changes__by").get(pk=run.pk)
+        return dict(PipelineRunSerializer(fresh, context=self.get_serializer_context()).data)
+
+    def _pipeline(self, request: Request) -> Pipeline:
+        submission = PipelineSubmissionSerializer(data=request.data)
+        submission.is_valid(raise_exception=True)
+        pipeline: Pipeline = submission.validated_data["pipeline"]
+        return pipeline
+
+    @extend_schema(request=PipelineSubmissionSerializer, responses={201: PipelineRunSerializer})
+    def create(self, request: Request) -> Response:
+        """Run a pipeline. It is checked as a whole before anything starts."""
+        try:
+            run = PipelineRun.objects.submit(self._pipeline(request), by=request.user)
+        except DocumentsInvalid as error:
+            raise invalid(error) from None
+        detail = self._detail(run)
+        return Response(detail, status.HTTP_201_CREATED, headers={"Location": detail["url"]})
+
+    @extend_schema(request=PipelineSubmissionSerializer, responses=PipelineOutlookSerializer)
+    @action(methods=["post"], detail=False, url_path="dry-run")
+    def dry_run(self, request: Request) -> Response:
+        """Whether the pipeline could be run now: every problem, or its steps. Nothing is started."""
+        try:
+            steps = self._pipeline(request).steps()
+        except DocumentsInvalid as error:
+            return Response({"valid": False, "problems": [p.as_dict() for p in error.problems], "steps": []})
+        return Response({"valid": True, "problems": [], "steps": StepSerializer(steps, many=True).data})
+
+    @extend_schema(request=RetrySerializer, responses={202: PipelineRunSerializer, 409: ErrorBody})
+    @action(methods=["post"], detail=True)
+    def retry(self, request: Request, pk: str) -> Response:
+        """Run again what failed or was cancelled, and go on from there; what succeeded is not repeated. 409: there is
+        nothing to retry."""
+        run = self.get_object()
+        asked = RetrySerializer(data=request.data, context={"run": run})
+        asked.is_valid(raise_exception=True)
+        try:
+            run.retry(asked.validated_data.get("nodes", ()), by=request.user)
+        except NotPossible as error:
+            raise Conflict(str(error)) from None
+        return Response(self._detail(run), status.HTTP_202_ACCEPTED)
+
+    @extend_schema(request=None, responses={202: PipelineRunSerializer, 409: ErrorBody})
+    @action(methods=["post"], detail=True, permission_classes=[CancelPermission])
+    def cancel(self, request: Request, pk: str) -> Response:
+        """Stop it with all its executions; harmless to repeat. 202: it stops within moments, or was cancelled before.
+        409: it had already ended."""
+        run = self.get_object()
+        try:
+            run.cancel(by=request.user)
+        except NotPossible as error:
+            raise Conflict(str(error)) from None
+        return Response(self._detail(run), status.HTTP_202_ACCEPTED)
+
+
+class TickSerializer(serializers.ModelSerializer[Tick]):
+    class Meta:
+        model = Tick
+        fields = ["due_at", "at", "execution", "pipeline_run", "skipped"]
+
+
+class NewestDue(Pagination):
+    ordering = "-due_at"
+
+
+class RunningScheduleViewSet(ScheduleViewSet):
+    """Schedules with what came of them. Here and not there: what is registered knows nothing of runs."""
+
+    @extend_schema(responses=TickSerializer(many=True))
+    @action(detail=True, pagination_class=NewestDue, filter_backends=[])
+    def ticks(self, request: Request, pk: str) -> Response:
+        """The times at which it was due, newest first: what was started, or why nothing was."""
+        page: Any = self.paginate_queryset(self.get_object().ticks.all())
+        return self.get_paginated_response(TickSerializer(page, many=True).data)

@@ -1,0 +1,67 @@
+"""What the pages of pipeline runs show, made ready for their templates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.urls import reverse
+
+from controlplane.drawing import draw
+from executions import pages
+from executions.models import NodeRun, PipelineRun
+from executions.states import BLOCKED, WAITING, Status
+
+WORDS = {WAITING: "waiting", BLOCKED: "blocked"}
+
+
+def live(run: PipelineRun) -> dict[str, Any]:
+    """All that changes while it runs: three queries, whatever its size."""
+    nodes = []
+    found = run.outlook()
+    drawing = draw({node.name: node.node.waits_for for node in found})
+    for node in found:
+        execution = node.execution
+        url = reverse("admin:executions_execution_change", args=[execution.pk]) if execution else ""
+        shown = {
+            "name": node.name,
+            "task": node.node.task_name,
+            "status": WORDS.get(node.state) or str(Status(node.state).label),
+            "colour": pages.COLOURS.get(node.state, "default"),
+            "waits_for": ", ".join(node.node.waits_for),
+            "why": node.why,
+            "execution": execution,
+            "id": str(execution.pk)[:8] if execution else "",
+            "url": url,
+            "earlier": [
+                (str(pk)[:8], reverse("admin:executions_execution_change", args=[pk])) for pk in node.earlier()
+            ],
+            "percent": pages.percent(execution.progress) if execution else 0,
+            "duration": pages.duration(execution.created_at, execution.ended_at) if execution else "-",
+            "can_be_retried": node.can_be_retried,
+        }
+        nodes.append(shown)
+        box = drawing.boxes[node.name]
+        box.text, box.colour, box.url = shown["status"], shown["colour"], url
+        box.title = f"{node.name}: {node.node.task_name}, {shown['status']}"
+    return {
+        "run": run,
+        "colour": pages.COLOURS.get(run.status, "default"),
+        "duration": pages.duration(run.created_at, run.ended_at),
+        "nodes": nodes,
+        "drawing": drawing,
+        "failed": [node["name"] for node in nodes if node["can_be_retried"]],
+        "changes": run.changes.select_related("by").order_by("at", "pk"),
+    }
+
+
+def progress_rows() -> QuerySet[NodeRun]:
+    """The nodes of a list's runs, with what ``progress`` reads: two queries for all of them."""
+    return NodeRun.objects.select_related("execution").only("run", "name", "execution__status")
+
+
+def progress(run: PipelineRun) -> str:
+    """How many of its nodes have succeeded."""
+    nodes = list(run.nodes.all())
+    done = sum(node.execution is not None and node.execution.status == Status.SUCCESS for node in nodes)
+    return f"{done} of {len(nodes)}"
