@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +46,8 @@ def row(within: Page | Locator, label: str) -> Locator:
 def group(within: Page | Locator, title: str) -> Locator:
     """The innermost group with this title."""
     page = within.page if isinstance(within, Locator) else within
-    heading = page.locator(f'.rjf-form-group-title:has-text("{title}")')
+    # beginning with it: there are outputs, and further outputs
+    heading = page.locator(".rjf-form-group-title", has_text=re.compile(rf"^\s*{title}"))
     return within.locator(".rjf-form-group-inner", has=heading).last
 
 
