@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
@@ -272,10 +273,13 @@ def test_one_that_was_cancelled_before_it_began_goes_on(connection: Any) -> None
     assert states(run) == {"psi": "QUEUED"}
 
 
-def test_what_has_ended_is_not_cancelled(connection: Any) -> None:
+def test_what_has_ended_is_not_cancelled_nor_gone_on_with(connection: Any) -> None:
     make_chain()
     run = submitted(psi="intersect")
     end_node(run, "psi")
+    # as by a coordinator that had looked before another one ended it, or where it was deleted meanwhile
+    assert not pipelines.advance(run.pk)
+    assert not pipelines.advance(uuid4())
     with pytest.raises(NotPossible, match="already ended with SUCCESS"):
         run.cancel()
 

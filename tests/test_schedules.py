@@ -190,6 +190,8 @@ def test_an_edit_brings_no_time_back_that_was_fired_meanwhile(connection: Any) -
     settle_pipelines()
     read.description = "edited by somebody who had read it before"
     read.save()
+    assert read.next_run_at
+    assert read.next_run_at > clock.now()
     Execution.objects.update(status=Status.SUCCESS)
     settle_pipelines()
     assert Execution.objects.count() == 1
