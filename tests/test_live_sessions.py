@@ -126,7 +126,14 @@ def running(name: str, **attributes: Any) -> dict[str, Any]:
 
 def test_tasks_that_need_other_settings_of_the_devices_share_no_session(toml: Path) -> None:
     plain = {key(toml, documents()), key(toml, running("ml.train/ss_sgd_train", epochs=2))}
-    precise = {key(toml, running("stats/ss_pearsonr")), key(toml, running("stats/ss_vif"))}
+    correlation = {
+        "task_type": "correlation",
+        "outputs": {},
+        "algorithm_params": {"statistics_params": {"columns": {"alice": ["age"], "bob": ["number"]}}},
+    }
+    found = documents()
+    found["task_config"] |= correlation
+    precise = {key(toml, found), key(toml, running("stats/ss_pearsonr")), key(toml, running("stats/ss_vif"))}
     taylor, pade = (
         key(
             toml,

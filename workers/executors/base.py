@@ -206,8 +206,13 @@ class BaseTaskExecutor(ABC):
 
     @classmethod
     def shapes_devices(cls, params: Any) -> Any:
-        """What of the typed parameters ``adapted`` goes by, as JSON: runs that differ in it share no devices."""
-        return None
+        """What of the typed parameters ``adapted`` goes by, as JSON: runs that differ in it share no devices.
+
+        Where it goes by anything, that is all of them unless the executor says less.
+        """
+        if cls.adapted is BaseTaskExecutor.adapted:
+            return None
+        return {cls.params_key: params.model_dump(mode="json")}
 
     @abstractmethod
     def execute_algorithm(self, algorithm_params: Any) -> dict[str, Any]:

@@ -165,7 +165,7 @@ class ComponentExecutor(BaseTaskExecutor):
     def shapes_devices(cls, params: Any) -> Any:
         component = components()[params.component]
         if component.id in BY_MODEL:
-            return params.model_dump(mode="json")
+            return super().shapes_devices(params)
         return spu_settings(component, getattr(params, "attributes", None), None) or None
 
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:

@@ -76,6 +76,10 @@ class StatisticsExecutor(VerticalExecutor):
     def adapted(self, algorithm_params: Prepared, devices: Mapping[str, Any]) -> Mapping[str, Any]:
         return with_spu(devices, self.spu)
 
+    @classmethod
+    def shapes_devices(cls, params: Any) -> Any:
+        return dict(cls.spu) or None
+
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
         runner, names = Runner(self.session), own_names(self.columns(algorithm_params.params))
         self.session.progress(0.1)

@@ -122,8 +122,15 @@ class TrainingExecutor(VerticalExecutor):
         return prepared
 
     def adapted(self, algorithm_params: Prepared, devices: Mapping[str, Any]) -> Mapping[str, Any]:
-        attributes = getattr(algorithm_params.params, "training_params", None)
-        return with_spu(devices, spu_settings(components()[self.component], attributes, None))
+        return with_spu(devices, self._spu_settings(algorithm_params.params))
+
+    @classmethod
+    def shapes_devices(cls, params: Any) -> Any:
+        return cls._spu_settings(params) or None
+
+    @classmethod
+    def _spu_settings(cls, params: Any) -> dict[str, Any]:
+        return spu_settings(components()[cls.component], getattr(params, "training_params", None), None)
 
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
         prepared, params, session = algorithm_params, algorithm_params.params, self.session
