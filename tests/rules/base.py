@@ -14,7 +14,7 @@ from workers.validation import validate
 
 COLUMNS = {"uid": "str", "number": "int", "age": "float", "label": "int", "note": "str"}
 #: What is there that is no table.
-KINDS = {"model": "sf.model.ss_sgd"}
+KINDS = {"model": "sf.model.ss_sgd", "rule": "sf.rule.preprocessing"}
 Documents = dict[str, Any]
 
 

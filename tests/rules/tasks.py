@@ -118,7 +118,7 @@ RULES = [
         f"{ML_PATH}.training_params.sig_type", "is for logistic regression, a linear one would ignore it",
     ),
     Rule(lr, "task_config/outputs", {"bob": "p"}, {"alice": "p"}, "task_config.outputs.alice",
-         "only the label's party can keep the predictions"),
+         "only bob can keep the predictions"),
     # encrypted sums
     Rule(he_sum, "heu_config/enable_heu", True, False, "heu_config.enable_heu", "he_sum needs this device"),
     Rule(he_sum, f"{SUM}/bob", "number", ..., f"{SUM_PATH}.bob", "is required; name a column of bob"),

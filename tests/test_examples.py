@@ -1,0 +1,65 @@
+"""Each task type's example, and so each task type, run by two real parties on the demo's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+import pytest
+
+from fixtures.tables import write_tables
+from tests.sessions import Session, started
+from workers.executors import TASK_EXECUTOR_REGISTRY
+
+#: In an order in which each comes after those whose outputs it reads; these are tests' own.
+OF_TESTS = {"pseudonymise", "light", "arithmetic"}
+LAST = ("apply_rule", "predict", "evaluate")
+NAMES = ["psi", *(n for n in TASK_EXECUTOR_REGISTRY if n not in {"psi", *LAST, *OF_TESTS}), *LAST]
+
+
+@pytest.fixture(scope="module")
+def parties(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    directory = tmp_path_factory.mktemp("examples")
+    write_tables(directory)
+    heu = {"he_parameters": {"schema": "ou", "key_pair": {"generate": {"bit_size": 1024}}}}
+    with started(Session(directory, ["alice", "bob"], heu_config=heu)) as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def clear(parties: Session) -> pd.DataFrame:
+    """What the parties have in common, in the clear."""
+    alice, bob = (pd.read_csv(parties.directory / p / "breast_cancer.csv") for p in ("alice", "bob"))
+    return alice.merge(bob, on="uid")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_example_runs(parties: Session, name: str) -> None:
+    example = TASK_EXECUTOR_REGISTRY[name].example
+    answers = parties.run(example)
+    for party, output in example.get("outputs", {}).items():
+        assert output in answers[party]["outputs"]
+    for named in example.get("further_outputs", {}).values():
+        for party, output in named.items():
+            assert output in answers[party]["outputs"]
+    metrics = answers["bob"].get("metrics", {})
+    assert metrics.get("auc", 1) > 0.85, metrics
+
+
+def test_the_tables_are_those_of_the_clear_computation(parties: Session, clear: pd.DataFrame) -> None:
+    common = parties.output("alice", "in_common").merge(parties.output("bob", "in_common"), on="uid")
+    pd.testing.assert_frame_equal(
+        common.sort_values("uid", ignore_index=True), clear[common.columns].sort_values("uid", ignore_index=True)
+    )
+    train, test = parties.output("alice", "train"), parties.output("alice", "test")
+    assert sorted([*train.uid, *test.uid]) == sorted(common.uid)
+    assert list(train.uid) == list(parties.output("bob", "train").uid)
+    scaled, plain = parties.output("alice", "scaled"), parties.output("alice", "in_common")
+    expected = (plain.mean_radius - plain.mean_radius.mean()) / plain.mean_radius.std()
+    assert (scaled.mean_radius - expected).abs().max() < 0.01
+    assert list(scaled.uid) == list(plain.uid)
+    pd.testing.assert_frame_equal(parties.output("alice", "binned"), parties.output("alice", "binned_too"))
+    encoded = parties.output("bob", "encoded")
+    malignant = parties.output("bob", "in_common").malignant  # the new columns are numbered, by no rule of theirs
+    assert any(list(encoded[column]) == list(malignant) for column in ("malignant_0", "malignant_1"))
+    assert (encoded.malignant_0 + encoded.malignant_1 == 1).all()
