@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 from django import forms
@@ -11,7 +14,7 @@ from django.utils.html import format_html
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from controlplane.catalogue import ComposingCatalogue
-from controlplane.form_schema import Offer, Schema, form_schema, label
+from controlplane.form_schema import ROLES, Offer, Schema, form_schema, label
 from controlplane.forms import DocumentForm, DocumentFormField
 from controlplane.models import (
     COLUMN_TYPES,
@@ -115,6 +118,28 @@ class DatasetForm(forms.ModelForm):
             super()._post_clean()  # type: ignore[misc]
 
 
+#: Between a task type and one of its variants, in the form's choice.
+VARIANT = ":"
+
+
+def _choices() -> Iterator[tuple[str, Any]]:
+    for name, executor in TASK_EXECUTOR_REGISTRY.items():
+        if variants := executor.variants():
+            yield executor.title, [(f"{name}{VARIANT}{variant}", variant) for variant in variants]
+        else:
+            yield name, executor.title
+
+
+def _chosen_in(document: Any) -> str | None:
+    """The form's choice that a stored document makes."""
+    name = document.get("task_type") if isinstance(document, dict) else None
+    if not isinstance(name, str) or name not in TASK_EXECUTOR_REGISTRY or not TASK_EXECUTOR_REGISTRY[name].variants():
+        return name
+    params = document.get("algorithm_params")
+    inner = params.get(TASK_EXECUTOR_REGISTRY[name].params_key) if isinstance(params, dict) else None
+    return f"{name}{VARIANT}{inner.get('component', '') if isinstance(inner, dict) else ''}"
+
+
 class TaskForm(DocumentForm):
     """The document's form is made for the task type and the parties of the cluster."""
 
@@ -148,9 +173,8 @@ class TaskForm(DocumentForm):
                 'What to compute; the form below changes with it. <a href="{}" class="underline">All task types</a>',
                 reverse("admin:controlplane_task_types"),
             )
-            field.choices = [(name, executor.title) for name, executor in TASK_EXECUTOR_REGISTRY.items()]
-            stored = self.initial.get("document") or {}
-            self.initial.setdefault("task_type", stored.get("task_type") if isinstance(stored, dict) else None)
+            field.choices = list(_choices())
+            self.initial.setdefault("task_type", _chosen_in(self.initial.get("document")))
         if "cluster" in self.fields:
             widget: Any = self.fields["cluster"].widget
             getattr(widget, "widget", widget).attrs["data-rebuild"] = ""  # the admin wraps it for its add button
@@ -159,17 +183,23 @@ class TaskForm(DocumentForm):
                 self.initial["cluster"] = only[0] if len(only) == 1 else None
 
     @property
-    def executor(self) -> Any:
+    def executor(self) -> tuple[Any, str]:
+        """Of the chosen task type, and the variant of it that is chosen, if it has some."""
         chosen: Any = self["task_type"].value() if "task_type" in self.fields else None
-        if chosen not in TASK_EXECUTOR_REGISTRY:
-            chosen = next(iter(TASK_EXECUTOR_REGISTRY))
-        return TASK_EXECUTOR_REGISTRY[chosen]
+        name, _, variant = str(chosen or "").partition(VARIANT)
+        if name not in TASK_EXECUTOR_REGISTRY:
+            name = next(iter(TASK_EXECUTOR_REGISTRY))
+        executor = TASK_EXECUTOR_REGISTRY[name]
+        variants = executor.variants()
+        return executor, variant if variant in variants else next(iter(variants), "")
 
     def make_schema(self) -> Schema:
-        offer = self._offer()
-        schema = form_schema(TaskConfig, offer, hidden=("task_type",))
-        executor = self.executor
-        params = form_schema(executor.Params, offer)
+        executor, variant = self.executor
+        slots = executor.slots(SimpleNamespace(component=variant))
+        offer = replace(self._offer(), roles={"further_sources": [*slots.sources], "further_outputs": [*slots.outputs]})
+        idle = [field for field in ROLES if not offer.roles[field]]
+        schema = form_schema(TaskConfig, offer, hidden=("task_type", *idle))
+        params = form_schema(executor.params_model(variant), offer, hidden=("component",) if variant else ())
         params["title"] = label(executor.params_key)
         schema["properties"]["algorithm_params"] = {
             "type": "object",
@@ -208,7 +238,14 @@ class TaskForm(DocumentForm):
     def clean_document(self) -> Any:
         document = self.cleaned_data["document"]
         if isinstance(document, dict) and "task_type" in self.cleaned_data:
-            return {"task_type": self.cleaned_data["task_type"], **document}
+            name, _, variant = self.cleaned_data["task_type"].partition(VARIANT)
+            document = {"task_type": name, **document}
+            params = document.get("algorithm_params")
+            if variant and isinstance(params, dict):
+                key = TASK_EXECUTOR_REGISTRY[name].params_key
+                inner = params.get(key, {})
+                if isinstance(inner, dict):
+                    document["algorithm_params"] = params | {key: {"component": variant} | inner}
         return document
 
 

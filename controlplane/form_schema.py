@@ -19,6 +19,8 @@ Schema = dict[str, Any]
 
 DEVICES = {layer.removesuffix("_config") for layer in DEVICE_REGISTRY}
 ACRONYMS = {"tls", "fxp", "psi", "ecdh", "http", "sf", "ml", "he", "sk", "msb", "brpc", *DEVICES}
+#: Fields whose entries have a task type's own names.
+ROLES = ("further_sources", "further_outputs")
 DEFAULT = {"title": "(default)", "value": ""}
 
 
@@ -31,6 +33,8 @@ class Offer:
     datasets: Mapping[str, Sequence[str]] = field(default_factory=dict)
     #: party to the columns of all its datasets
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    #: further_sources and further_outputs to the roles that the task type has there
+    roles: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def form_schema(model: type[BaseModel], offer: Offer, *, hidden: Sequence[str] = ()) -> Schema:
@@ -87,6 +91,13 @@ class _Builder:
             made["required"] = [name for name in schema.get("required", []) if name in shown]
             return made
         values = next(iter(schema.get("patternProperties", {}).values()), None) or schema.get("additionalProperties")
+        if key in ROLES:
+            inner: Schema = values if isinstance(values, dict) else {}
+            of = "data_sources" if key == "further_sources" else "outputs"
+            made["properties"] = {
+                role: self.convert(inner, key=of) | {"title": label(role)} for role in self.offer.roles.get(key, ())
+            }
+            return made
         made["properties"] = {
             name: self.convert(values if isinstance(values, dict) else {"type": "string"}, key="", party=name)
             | {"title": name}

@@ -32,9 +32,9 @@ class Parameter:
     help: str
 
 
-def parameters(executor: type[BaseTaskExecutor]) -> list[Parameter]:
-    """All of a task type's parameters, those of groups after their group's name."""
-    schema = executor.Params.model_json_schema()
+def parameters(executor: type[BaseTaskExecutor], variant: str = "") -> list[Parameter]:
+    """All of a task type's parameters, or of one variant of it; those of groups after their group's name."""
+    schema = (executor.params_model(variant) if variant else executor.Params).model_json_schema()
     return list(_parameters(schema, schema.get("$defs", {}), executor.params_key))
 
 
@@ -80,6 +80,13 @@ def _kind(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
             return " ".join(filter(None, (name, bounds_of(schema))))
 
 
+class VariantSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    description = serializers.CharField()
+    cannot_run = serializers.CharField(help_text="Why it cannot run here; empty where it can.")
+    params_schema = serializers.DictField(help_text="JSON Schema of what lies under params_key for this one.")
+
+
 class TaskTypeSerializer(serializers.Serializer[Any]):
     name = serializers.CharField(help_text="As task_config.task_type has it.")
     title = serializers.CharField()
@@ -88,6 +95,7 @@ class TaskTypeSerializer(serializers.Serializer[Any]):
     params_key = serializers.CharField(help_text="The one key of algorithm_params.")
     params_schema = serializers.DictField(help_text="JSON Schema of what lies under that key.")
     example = serializers.DictField(help_text="A task_config for the demo's parties alice and bob.")
+    variants = VariantSerializer(many=True, help_text="Where parameters have several shapes, such as components.")
 
 
 def described() -> list[dict[str, Any]]:
@@ -101,6 +109,15 @@ def described() -> list[dict[str, Any]]:
             "params_key": executor.params_key,
             "params_schema": executor.Params.model_json_schema(),
             "example": executor.example,
+            "variants": [
+                {
+                    "name": variant,
+                    "description": text,
+                    "cannot_run": executor.not_here(variant),
+                    "params_schema": executor.params_model(variant).model_json_schema(),
+                }
+                for variant, text in executor.variants().items()
+            ],
         }
         for name, executor in TASK_EXECUTOR_REGISTRY.items()
     ]

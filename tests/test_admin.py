@@ -221,6 +221,31 @@ def test_it_makes_the_task_form_for_the_type_and_the_cluster(client: Client) -> 
     assert task.document == PSI
 
 
+def test_it_makes_the_form_of_a_component_and_keeps_its_name(client: Client) -> None:
+    task = make_task()
+    url, chosen = f"/admin/controlplane/task/{task.pk}/change/", "component:ml.predict/ss_sgd_predict"
+    response = client.post(url, task_fields(task, task_type=chosen, _rebuild="1"))
+    properties = response.context["adminform"].form.fields["document"].widget.schema["properties"]
+    params = properties["algorithm_params"]["properties"]["component_params"]["properties"]
+    assert list(params) == ["columns", "attributes"]
+    assert params["attributes"]["properties"]["receiver"]["choices"] == ["alice", "bob"]
+    assert list(params["columns"]["properties"]["input_ds"]["properties"]["features"]["properties"]) == ["alice", "bob"]
+    assert list(properties["further_sources"]["properties"]) == ["input_model", "input_ds"]
+    columns = {"input_ds": {"features": {"alice": ["age"], "bob": ["income"]}}}
+    document = {
+        "data_sources": {"alice": "customers", "bob": "clients"},
+        "algorithm_params": {"component_params": {"columns": columns}},
+    }
+    fields = task_fields(task, task_type="component:stats/table_statistics", document=document)
+    assert client.post(url, fields).status_code == 302
+    task.refresh_from_db()
+    assert task.document["task_type"] == "component"
+    found = task.document["algorithm_params"]["component_params"]
+    assert found["component"] == "stats/table_statistics"
+    form = client.get(url).context["adminform"].form
+    assert form["task_type"].value() == "component:stats/table_statistics"
+
+
 def test_it_puts_the_problems_of_a_task_on_their_fields_with_path_and_remedy(client: Client) -> None:
     task = make_task()
     document = json.loads(json.dumps(PSI))

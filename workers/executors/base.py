@@ -181,6 +181,11 @@ class BaseTaskExecutor(ABC):
         return {}
 
     @classmethod
+    def not_here(cls, variant: str) -> str:
+        """Why a variant cannot run; empty where it can."""
+        return ""
+
+    @classmethod
     def params_model(cls, variant: str) -> type[Document]:
         """The typed parameters of one variant."""
         return cls.Params

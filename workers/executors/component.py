@@ -79,6 +79,10 @@ class ComponentExecutor(BaseTaskExecutor):
         return {name: found.description for name, found in components().items()}
 
     @classmethod
+    def not_here(cls, variant: str) -> str:
+        return components()[variant].not_here
+
+    @classmethod
     def params_model(cls, variant: str) -> type[Document]:
         return components()[variant].params
 
