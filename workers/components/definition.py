@@ -117,7 +117,11 @@ class Component:
 
 
 def _described(entry: Mapping[str, Any], default: Any) -> Any:
-    return Field(default, description=entry["description"] or entry["name"])
+    return Field(default, description=_sentence(entry["description"] or entry["name"]))
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith(".") else f"{text}."
 
 
 def _group(name: str, entries: list[dict[str, Any]]) -> type[Document]:
@@ -131,7 +135,7 @@ def _has_required(entries: list[dict[str, Any]]) -> bool:
 
 def _field(entry: dict[str, Any]) -> tuple[Any, Any]:
     """Type and field of an attribute, or of a message's field."""
-    kind, text = entry["kind"], entry.get("description") or entry["name"]
+    kind, text = entry["kind"], _sentence(entry.get("description") or entry["name"])
     if kind == "group":
         return _group_field("Group", entry["fields"], text)
     if kind == "choice":
