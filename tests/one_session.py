@@ -11,6 +11,7 @@ import gc
 import json
 import os
 import sys
+import time
 import traceback
 from functools import partial
 from typing import Any
@@ -19,7 +20,7 @@ from unittest.mock import Mock
 from workers import pipeline
 from workers.devices import DEVICE_REGISTRY
 from workers.errors import classify
-from workers.party import PartyHost
+from workers.party import PartyHost, remove_run_files
 
 
 def main() -> None:
@@ -60,7 +61,7 @@ def begun(host: PartyHost, run: Any, documents: dict[str, Any]) -> Any:
 
 
 def once(running: Any, host: PartyHost, run: Any, number: int) -> dict[str, Any]:
-    workdir = running.workdir / str(number)
+    started, workdir = time.time(), running.workdir / str(number)
     workdir.mkdir()
     running.kept, running.execution = {}, f"execution{number}"
     session = pipeline.session_of(host, run, workdir)
@@ -71,6 +72,7 @@ def once(running: Any, host: PartyHost, run: Any, number: int) -> dict[str, Any]
     executor = run.executor(session)
     result: dict[str, Any] = executor.execute_algorithm(executor.validate_params(run.task.algorithm_params))
     gc.collect()
+    remove_run_files(workdir, started)  # PSI's traces too, outside of it
     return result | {"outputs": running.kept}
 
 
