@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.auth.models import Permission, User
+from rest_framework.test import APIClient
 
 from controlplane.environment import ROOT
 from controlplane.models import ClusterConfig, Dataset, Party, Pipeline, SPUConfig, Task
@@ -103,6 +104,13 @@ def make_user(name: str, *permissions: str) -> User:
     user = User.objects.create_user(name, password="a long password", is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     return user
+
+
+def api_client(user: User) -> APIClient:
+    """The REST API as this user has it; an error in it is a response."""
+    client = APIClient(raise_request_exception=False)
+    client.force_authenticate(user)
+    return client
 
 
 def errors_of(response: Any) -> dict[str | None, str]:

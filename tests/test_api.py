@@ -14,7 +14,7 @@ from rest_framework.test import APIClient
 from controlplane.models import Dataset, Party
 from executions.models import Execution, ExecutionEvent, PartyCheck, PartyRun, Preflight, StateChange
 from executions.states import RunStatus, Status
-from tests.composed import PSI, documents, errors_of, make_execution, make_parties, make_task
+from tests.composed import PSI, api_client, documents, errors_of, make_execution, make_parties, make_task
 
 pytestmark = pytest.mark.django_db
 API = "/api/v1"
@@ -22,9 +22,7 @@ API = "/api/v1"
 
 @pytest.fixture
 def client() -> APIClient:
-    client = APIClient(raise_request_exception=False)
-    client.force_authenticate(User.objects.create_superuser("root"))
-    return client
+    return api_client(User.objects.create_superuser("root"))
 
 
 # Submitting

@@ -14,7 +14,7 @@ from rest_framework.test import APIClient
 
 from controlplane.models import ClusterConfig, Party
 from executions.states import Status
-from tests.composed import PSI, errors_of, make_execution, make_parties, make_task, make_user
+from tests.composed import PSI, api_client, errors_of, make_execution, make_parties, make_task, make_user
 
 pytestmark = pytest.mark.django_db
 API = "/api/v1"
@@ -22,15 +22,11 @@ API = "/api/v1"
 
 @pytest.fixture
 def client() -> APIClient:
-    client = APIClient(raise_request_exception=False)
-    client.force_authenticate(User.objects.create_superuser("root"))
-    return client
+    return api_client(User.objects.create_superuser("root"))
 
 
 def client_of(name: str, *permissions: str) -> APIClient:
-    client = APIClient(raise_request_exception=False)
-    client.force_authenticate(make_user(name, *permissions))
-    return client
+    return api_client(make_user(name, *permissions))
 
 
 # Configuration

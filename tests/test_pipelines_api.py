@@ -12,7 +12,7 @@ from rest_framework.test import APIClient
 from controlplane.models import Dataset, Pipeline, Schedule, Task
 from executions.models import Execution, PipelineRun
 from executions.states import Status
-from tests.composed import errors_of, make_chain, make_pipeline, make_task, make_user
+from tests.composed import api_client, errors_of, make_chain, make_pipeline, make_task, make_user
 from tests.simulated import end_node, settle_pipelines
 
 pytestmark = pytest.mark.django_db
@@ -21,15 +21,11 @@ API = "/api/v1"
 
 @pytest.fixture
 def client() -> APIClient:
-    client = APIClient(raise_request_exception=False)
-    client.force_authenticate(User.objects.create_superuser("root"))
-    return client
+    return api_client(User.objects.create_superuser("root"))
 
 
 def client_of(name: str, *permissions: str) -> APIClient:
-    client = APIClient(raise_request_exception=False)
-    client.force_authenticate(make_user(name, *permissions))
-    return client
+    return api_client(make_user(name, *permissions))
 
 
 def post(client: APIClient, path: str, body: Any, status: int = 201) -> Any:

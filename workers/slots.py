@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from workers.documents import SFInitConfig, TaskConfig
-from workers.executors.base import Catalogue, Slots, check_parties
+from workers.executors.base import Catalogue, Slots, check_each_party, check_parties
 from workers.problems import Problem, closest
 
 
@@ -32,9 +32,8 @@ def check_names(task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -
 
 def check_slots(task: TaskConfig, cluster: SFInitConfig, slots: Slots, catalogue: Catalogue) -> Iterator[Problem]:
     """The task type has a use for each further input and output, and what is read is of a kind that it can read."""
-    for party in cluster.parties if slots.is_required else ():
-        if party not in task.data_sources:
-            yield Problem(f"data_sources.{party}", "is required", f"name a dataset of {party}")
+    if slots.is_required:
+        yield from check_each_party(task.data_sources, cluster, "data_sources", "name a dataset of {party}")
     for field, given, offered in (
         ("further_sources", task.further_sources, slots.sources),
         ("further_outputs", task.further_outputs, slots.outputs),

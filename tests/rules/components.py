@@ -17,6 +17,7 @@ INPUT, INPUT_PATH = f"{COMP}/columns/input_ds", f"{PATH}.columns.input_ds"
 SOURCES = {"alice": "people", "bob": "people"}
 
 RULES = [
+    Rule(component, f"{COMP}/component", "ml.train/ss_xgb_train", [], f"{PATH}.component", "should be"),
     Rule(component, f"{COMP}/component", "ml.train/ss_xgb_train", "ml.train/ss_xgb", f"{PATH}.component", "should be"),
     Rule(
         component,

@@ -137,11 +137,20 @@ class Runner:
             return DistData(type="sf.null")
         return kept.unpack(self.root, f"in_{role}")
 
-    def keep(self, outputs: Mapping[str, Any], own: Mapping[str, Any] | None = None) -> None:
+    def keep(
+        self,
+        outputs: Mapping[str, Any],
+        *,
+        own: Mapping[str, Any] | None = None,
+        task: Mapping[str, Any] | None = None,
+        record: Mapping[str, Any] | None = None,
+    ) -> None:
         """Keep what this party named an output for; ``outputs``: role to DistData. Raises AlgorithmError.
 
-        ``own``: what this party alone knows of a model.
+        Of a model: ``own``, what this party alone knows of it; ``task``, what a later task needs to know, the same at
+        all; ``record``, how it was made, if not by the last component.
         """
+        record = {**(record or self.record), **({"task": task} if task else {})}
         session = self.session
         named = {"": session.task.outputs} | session.task.further_outputs
         parts = {(role, part.party): part for role, data in outputs.items() for part in data.data_refs}
@@ -160,7 +169,7 @@ class Runner:
                 as_csv(self.root / part.uri, target, part.format)
                 session.keep_output(target, role, TABLE)
             else:
-                packed(target, data, session.party, self.root, own or {}, self.record)
+                packed(target, data, session.party, self.root, own or {}, record)
                 session.keep_output(target, role, data.type)
 
     @staticmethod

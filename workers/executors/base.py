@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -147,10 +147,11 @@ class BaseTaskExecutor(ABC):
         if cls.params_key not in algorithm_params:
             problems.append(Problem(cls.params_key, "is required", "add it"))
             raise DocumentsInvalid(problems)
+        model = cls.model_for(algorithm_params[cls.params_key])
         try:
-            params = cls.Params.model_validate(algorithm_params[cls.params_key])
+            params = model.model_validate(algorithm_params[cls.params_key])
         except ValidationError as error:
-            problems += [p.under(cls.params_key) for p in problems_of(error, cls.Params)]
+            problems += [p.under(cls.params_key) for p in problems_of(error, model)]
         if problems:
             raise DocumentsInvalid(problems)
         return params
@@ -184,6 +185,11 @@ class BaseTaskExecutor(ABC):
     def not_here(cls, variant: str) -> str:
         """Why a variant cannot run; empty where it can."""
         return ""
+
+    @classmethod
+    def model_for(cls, given: Any) -> type[Document]:
+        """The model by which these parameters are judged, whatever they are."""
+        return cls.Params
 
     @classmethod
     def params_model(cls, variant: str) -> type[Document]:
@@ -291,6 +297,16 @@ def check_parties(named: Mapping[str, Any], cluster: SFInitConfig, path: str) ->
     """Every key of ``named`` is a party of the cluster."""
     for party in named:
         if party not in cluster.parties:
-            yield Problem(
-                f"{path}.{party}", "is not a party of sf_init_config", f"should be one of {', '.join(cluster.parties)}"
-            )
+            yield not_a_party(f"{path}.{party}", cluster.parties)
+
+
+def check_each_party(named: Container[str], cluster: SFInitConfig, path: str, remedy: str) -> Iterator[Problem]:
+    """Every party of the cluster is in ``named``. ``remedy``: with ``{party}`` for the one that is not."""
+    for party in cluster.parties:
+        if party not in named:
+            yield Problem(f"{path}.{party}", "is required", remedy.format(party=party))
+
+
+def not_a_party(path: str, parties: Sequence[str]) -> Problem:
+    """Of a name that is none of the cluster's parties."""
+    return Problem(path, "is not a party of sf_init_config", f"should be one of {', '.join(parties)}")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, create_model
+from pydantic import Field, create_model
 
 from workers.components.definition import EXPORT, TABLES, Component, check_choices, components, flattened
 from workers.components.files import Kept
@@ -19,8 +19,9 @@ from workers.executors.base import (
     Slots,
     check_column,
     check_parties,
+    not_a_party,
 )
-from workers.problems import DocumentsInvalid, Problem, closest, problems_of
+from workers.problems import Problem, closest
 from workers.tables import types_of
 
 
@@ -87,19 +88,9 @@ class ComponentExecutor(BaseTaskExecutor):
         return components()[variant].params
 
     @classmethod
-    def parse_params(cls, algorithm_params: Mapping[str, Any]) -> Any:
-        given = algorithm_params.get(cls.params_key)
+    def model_for(cls, given: Any) -> type[Document]:
         name = given.get("component") if isinstance(given, Mapping) else None
-        if name not in components():
-            params = super().parse_params(algorithm_params)  # says what is wrong
-            raise AssertionError(f"{params} names no component")
-        if len(algorithm_params) > 1:
-            super().parse_params({**algorithm_params, cls.params_key: {"component": name}})  # says what is wrong
-        model = components()[name].params
-        try:
-            return model.model_validate(given)
-        except ValidationError as error:
-            raise DocumentsInvalid([p.under(cls.params_key) for p in problems_of(error, model)]) from None
+        return components()[name].params if isinstance(name, str) and name in components() else cls.Params
 
     @classmethod
     def slots(cls, params: Any) -> Slots:
@@ -128,10 +119,7 @@ class ComponentExecutor(BaseTaskExecutor):
                 return
             for path, party in _parties(component.attributes, params.attributes):
                 if party not in cluster.parties:
-                    known = ", ".join(cluster.parties)
-                    yield Problem(
-                        f"{base}.attributes.{path}", "is not a party of sf_init_config", f"should be one of {known}"
-                    )
+                    yield not_a_party(f"{base}.attributes.{path}", cluster.parties)
         for slot in component.models:
             for party in cluster.parties:
                 if _source(task, slot["name"], party) is None and "sf.null" not in slot["kinds"]:

@@ -9,8 +9,9 @@ from pydantic import Field
 
 from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
 from workers.errors import ConfigError
-from workers.executors.base import NUMERIC, BaseTaskExecutor, Catalogue, Slots, check_column
+from workers.executors.base import NUMERIC, BaseTaskExecutor, Catalogue, Slots, check_column, not_a_party
 from workers.executors.metrics import measured
+from workers.executors.vertical import check_no_outputs
 from workers.problems import Problem
 from workers.tables import read_columns
 
@@ -52,15 +53,13 @@ class EvaluateExecutor(BaseTaskExecutor):
     ) -> Iterator[Problem]:
         base = f"algorithm_params.{cls.params_key}"
         if params.party not in cluster.parties:
-            known = ", ".join(cluster.parties)
-            yield Problem(f"{base}.party", "is not a party of sf_init_config", f"should be one of {known}")
+            yield not_a_party(f"{base}.party", cluster.parties)
             return
         if params.party not in task.data_sources:
             yield Problem(f"data_sources.{params.party}", "is required", f"name the table of {params.party}")
         for name in ("label", "prediction"):
             yield from check_column(catalogue, task, params.party, getattr(params, name), f"{base}.{name}", NUMERIC)
-        for party in task.outputs:
-            yield Problem(f"outputs.{party}", "gets nothing from this task", "remove it: the figures are the result")
+        yield from check_no_outputs(task)
 
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> Any:
         import numpy as np

@@ -13,10 +13,10 @@ from workers.components.files import Kept
 from workers.components.run import Runner, spu_settings, with_spu
 from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
 from workers.errors import ConfigError
-from workers.executors.base import Catalogue, Slots, check_columns
+from workers.executors.base import Catalogue, Slots, check_columns, check_each_party, not_a_party
 from workers.executors.metrics import measured
 from workers.executors.training import MODEL, PREDICTORS, keep_predictions, predicted
-from workers.executors.vertical import VerticalExecutor, check_outputs, own_names, private_table
+from workers.executors.vertical import VerticalExecutor, check_outputs, listed, own_names, private_table
 from workers.problems import Problem
 from workers.tables import read_columns, read_text
 
@@ -78,12 +78,9 @@ class PredictExecutor(VerticalExecutor):
     ) -> Iterator[Problem]:
         base = f"algorithm_params.{cls.params_key}"
         named = task.further_sources.get(MODEL, {})
-        for party in cluster.parties:
-            if party not in named:
-                yield Problem(f"further_sources.{MODEL}.{party}", "is required", f"name {party}'s part of the model")
+        yield from check_each_party(named, cluster, f"further_sources.{MODEL}", "name {party}'s part of the model")
         if params.receiver not in cluster.parties:
-            known = ", ".join(cluster.parties)
-            yield Problem(f"{base}.receiver", "is not a party of sf_init_config", f"should be one of {known}")
+            yield not_a_party(f"{base}.receiver", cluster.parties)
             return
         yield from check_columns(catalogue, task, params.receiver, params.keep_columns, f"{base}.keep_columns")
         if params.label:
@@ -131,7 +128,7 @@ class PredictExecutor(VerticalExecutor):
         runner = Runner(session)
         model = runner.model(MODEL, prepared.model)
         names = own_names(prepared.training["features"])
-        columns = Columns(features={party: list(found.values()) for party, found in names.items()})
+        columns = Columns(features=listed(names))
         table = runner.table("rows", columns, private_table(session, prepared.values, "rows"))
         session.progress(0.1)
         predictions = predicted(runner, model, table, params.receiver)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -14,13 +13,15 @@ from workers.components.files import Kept
 from workers.components.run import FILLER, Runner
 from workers.documents import Document, SFInitConfig, TaskConfig
 from workers.errors import ConfigError
-from workers.executors.base import NUMERIC, Catalogue, Session, Slots
+from workers.executors.base import NUMERIC, Catalogue, Session, Slots, check_each_party
 from workers.executors.training import LABEL, Label, check_label_column
 from workers.executors.vertical import (
     PartyColumns,
     VerticalExecutor,
     check_party_columns,
     check_whole,
+    keep_columns,
+    listed,
     own_names,
     private_table,
 )
@@ -80,7 +81,7 @@ class PreprocessingExecutor(VerticalExecutor):
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
         prepared, session = algorithm_params, self.session
         runner, names = Runner(session), own_names(prepared.columns)
-        features = {party: list(found.values()) for party, found in names.items()}
+        features = listed(names)
         label = self.label(prepared)
         table = runner.table(
             "rows",
@@ -95,9 +96,7 @@ class PreprocessingExecutor(VerticalExecutor):
         outputs = runner.run(components()[self.component], self.attributes(prepared.params) | chosen, [table])
         session.progress(0.8)
         made = keep_table(runner, outputs["output_ds"], prepared, names)
-        runner.record |= {"task": {"columns": prepared.columns}}
-        rule = next(data for name, data in outputs.items() if name == "output_rule")
-        runner.keep({RULE: rule})
+        runner.keep({RULE: outputs["output_rule"]}, task={"columns": prepared.columns})
         session.progress(1.0)
         return {"columns": made} | runner.reports(outputs)
 
@@ -116,9 +115,8 @@ def keep_table(
     runner: Runner, made: Any, prepared: Prepared, names: Mapping[str, Mapping[str, str]]
 ) -> dict[str, list[str]]:
     """Keep this party's table with what a component made of some columns in their place. Party to its new columns."""
-    import pyarrow as pa
     import secretflow as sf
-    from pyarrow import csv, orc
+    from pyarrow import orc
 
     session = runner.session
     mine = names.get(session.party, {})
@@ -132,9 +130,7 @@ def keep_table(
         kept = {column: values for column, values in prepared.table.items() if column not in mine}
         if twice := sorted(set(kept) & set(found)):
             raise ConfigError(f"the table of {session.party} has a column {', '.join(twice)} already; rename it")
-        target = Path(session.workdir / "prepared.csv")
-        csv.write_csv(pa.table({**kept, **found}), target)
-        session.keep_output(target)
+        keep_columns(session, {**kept, **found})
     told = sf.reveal([sf.PYU(party)(lambda said: said)(list(found)) for party in names])
     return dict(zip(names, told, strict=True))
 
@@ -306,9 +302,8 @@ class ApplyRuleExecutor(VerticalExecutor):
 
     @classmethod
     def check(cls, params: Any, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Problem]:
-        for party in cluster.parties:
-            if party not in task.further_sources.get(RULE, {}):
-                yield Problem(f"further_sources.{RULE}.{party}", "is required", f"name {party}'s part of the rule")
+        named = task.further_sources.get(RULE, {})
+        yield from check_each_party(named, cluster, f"further_sources.{RULE}", "name {party}'s part of the rule")
 
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
         params, session = self.parse_params(algorithm_params), self.session
@@ -327,9 +322,8 @@ class ApplyRuleExecutor(VerticalExecutor):
         prepared, session = algorithm_params, self.session
         runner, names = Runner(session), own_names(prepared.columns)
         rule = runner.model(RULE, prepared.rule)
-        features = {party: list(found.values()) for party, found in names.items()}
         own = private_table(session, prepared.values, "rows")
-        table = runner.table("rows", Columns(features=features), own, of_two=True)
+        table = runner.table("rows", Columns(features=listed(names)), own, of_two=True)
         session.progress(0.1)
         outputs = runner.run(components()["preprocessing/substitution"], {}, [table, rule])
         made = keep_table(runner, outputs["output_ds"], prepared, names)

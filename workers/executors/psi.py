@@ -10,7 +10,14 @@ from pydantic import Field, field_validator
 
 from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
 from workers.errors import AlgorithmError, ConfigError
-from workers.executors.base import BaseTaskExecutor, Catalogue, check_columns, check_parties
+from workers.executors.base import (
+    BaseTaskExecutor,
+    Catalogue,
+    check_columns,
+    check_each_party,
+    check_parties,
+    not_a_party,
+)
 from workers.problems import Problem, closest
 from workers.tables import check_keys, column_types, count_rows
 
@@ -107,19 +114,13 @@ class PSITaskExecutor(BaseTaskExecutor):
         base = f"algorithm_params.{cls.params_key}"
         parties = cluster.parties
         yield from check_parties(params.input_keys, cluster, f"{base}.input_keys")
-        for party in parties:
-            if party not in params.input_keys:
-                yield Problem(f"{base}.input_keys.{party}", "is required", f"name {party}'s key columns")
+        yield from check_each_party(params.input_keys, cluster, f"{base}.input_keys", "name {party}'s key columns")
         for party, columns in params.input_keys.items():
             yield from check_columns(catalogue, task, party, columns, f"{base}.input_keys.{party}")
         yield from cls._check_key_types(params, task, catalogue, base)
         for index, party in enumerate(params.receivers):
             if party not in parties:
-                yield Problem(
-                    f"{base}.receivers.{index}",
-                    "is not a party of sf_init_config",
-                    f"should be one of {', '.join(parties)}",
-                )
+                yield not_a_party(f"{base}.receivers.{index}", parties)
             elif party not in task.outputs:
                 yield Problem(
                     f"outputs.{party}", "is required", f"{party} is a receiver: name what it keeps the rows as"
@@ -154,7 +155,7 @@ class PSITaskExecutor(BaseTaskExecutor):
         named |= {f"{base}.duplicate_keys.{index}": party for index, party in enumerate(params.duplicate_keys)}
         for path, party in named.items():
             if party not in parties:
-                yield Problem(path, "is not a party of sf_init_config", f"should be one of {', '.join(parties)}")
+                yield not_a_party(path, parties)
         if params.protocol not in JOINING:
             able = ", ".join(JOINING)
             if params.join_type != "inner_join":

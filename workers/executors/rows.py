@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from workers.documents import Document, SFInitConfig, TaskConfig
-from workers.executors.base import TABLE, Catalogue, Slots, check_alignment
-from workers.executors.vertical import PartyColumns, VerticalExecutor, check_party_columns
+from workers.executors.base import TABLE, Catalogue, Slots, check_alignment, check_each_party
+from workers.executors.vertical import PartyColumns, VerticalExecutor, check_party_columns, keep_columns
 from workers.problems import Problem
 from workers.tables import column_types, read_text
 
@@ -21,8 +20,12 @@ TEST = "test"
 @dataclass(slots=True)
 class Prepared:
     params: Any
-    #: This party's columns as they are written.
-    table: Any
+    #: This party's columns as they are written, by name.
+    table: dict[str, Any]
+
+    @property
+    def rows(self) -> int:
+        return len(next(iter(self.table.values())))
 
 
 class RowsExecutor(VerticalExecutor):
@@ -35,20 +38,9 @@ class RowsExecutor(VerticalExecutor):
         return list(column_types(self.session.input_path, self.session.source.name))
 
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
-        import pyarrow as pa
-
         params = self.parse_params(algorithm_params)
         source = self.session.source
-        return Prepared(params, pa.table(read_text(source.path, source.name, self.columns(params))))
-
-    def keep(self, table: Any, role: str = "") -> None:
-        from pyarrow import csv
-
-        task = self.session.task
-        if self.session.party in (task.further_outputs.get(role, {}) if role else task.outputs):
-            target = Path(self.session.workdir / f"{role or 'output'}.csv")
-            csv.write_csv(table, target)
-            self.session.keep_output(target, role)
+        return Prepared(params, read_text(source.path, source.name, self.columns(params)))
 
 
 class SplitParams(Document):
@@ -87,22 +79,21 @@ class SplitExecutor(RowsExecutor):
             ("outputs", task.outputs),
             (f"further_outputs.{TEST}", task.further_outputs.get(TEST, {})),
         ):
-            for party in cluster.parties:
-                if party not in named:
-                    yield Problem(f"{field}.{party}", "is required", f"name what {party} keeps these rows as")
+            yield from check_each_party(named, cluster, field, "name what {party} keeps these rows as")
 
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
         import numpy as np
 
-        table, params = algorithm_params.table, algorithm_params.params
-        check_alignment(self.session, table.num_rows, origin=self.session.source.origin)
+        params, rows = algorithm_params.params, algorithm_params.rows
+        check_alignment(self.session, rows, origin=self.session.source.origin)
         self.session.progress(0.2)
-        count = min(max(round(table.num_rows * params.test_fraction), 1), table.num_rows - 1)
-        drawn = np.random.Generator(np.random.PCG64(params.seed)).permutation(table.num_rows)
-        self.keep(table.take(np.sort(drawn[count:])))
-        self.keep(table.take(np.sort(drawn[:count])), TEST)
+        count = min(max(round(rows * params.test_fraction), 1), rows - 1)
+        drawn = np.random.Generator(np.random.PCG64(params.seed)).permutation(rows)
+        for role, chosen in (("", np.sort(drawn[count:])), (TEST, np.sort(drawn[:count]))):
+            part = {column: values.take(chosen) for column, values in algorithm_params.table.items()}
+            keep_columns(self.session, part, role)
         self.session.progress(1.0)
-        return {"train_rows": table.num_rows - count, "test_rows": count}
+        return {"train_rows": rows - count, "test_rows": count}
 
 
 class VerticalTableParams(Document):
@@ -133,18 +124,15 @@ class VerticalTableExecutor(RowsExecutor):
     def check(cls, params: Any, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Problem]:
         path = f"algorithm_params.{cls.params_key}.columns"
         yield from check_party_columns(params.columns, task, cluster, catalogue, path, frozenset())
-        for party in cluster.parties:
-            if party not in params.columns:
-                yield Problem(f"{path}.{party}", "is required", f"name columns of {party}")
-            if party not in task.outputs:
-                yield Problem(f"outputs.{party}", "is required", f"name what {party} keeps its columns as")
+        yield from check_each_party(params.columns, cluster, path, "name columns of {party}")
+        yield from check_each_party(task.outputs, cluster, "outputs", "name what {party} keeps its columns as")
 
     def columns(self, params: Any) -> list[str]:
         return list(params.columns[self.session.party])
 
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
-        table = algorithm_params.table
-        check_alignment(self.session, table.num_rows, origin=self.session.source.origin)
-        self.keep(table)
+        rows = algorithm_params.rows
+        check_alignment(self.session, rows, origin=self.session.source.origin)
+        keep_columns(self.session, algorithm_params.table)
         self.session.progress(1.0)
-        return {"rows": table.num_rows, "columns": algorithm_params.params.columns}
+        return {"rows": rows, "columns": algorithm_params.params.columns}

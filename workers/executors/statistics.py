@@ -11,11 +11,13 @@ from pydantic import Field
 from workers.components.definition import Columns, components
 from workers.components.run import HIGH_PRECISION, Runner, with_spu
 from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
-from workers.executors.base import NUMERIC, TABLE, Catalogue, Slots, check_column
+from workers.executors.base import NUMERIC, TABLE, Catalogue, Slots, check_column, not_a_party
 from workers.executors.vertical import (
     PartyColumns,
     VerticalExecutor,
+    check_no_outputs,
     check_party_columns,
+    listed,
     own_names,
     private_table,
 )
@@ -54,8 +56,7 @@ class StatisticsExecutor(VerticalExecutor):
     def check(cls, params: Any, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Problem]:
         path = f"algorithm_params.{cls.params_key}.columns"
         yield from check_party_columns(params.columns, task, cluster, catalogue, path, cls.types)
-        for party in task.outputs:
-            yield Problem(f"outputs.{party}", "gets nothing from this task", "remove it: the figures are the result")
+        yield from check_no_outputs(task)
 
     @classmethod
     def columns(cls, params: Any) -> dict[str, list[str]]:
@@ -98,7 +99,7 @@ class StatisticsExecutor(VerticalExecutor):
     select: ClassVar[str] = "feature_selects"
 
     def table(self, runner: Runner, prepared: Prepared, names: Mapping[str, Mapping[str, str]], role: str = "") -> Any:
-        columns = Columns(features={party: list(mine.values()) for party, mine in names.items()})
+        columns = Columns(features=listed(names))
         name = role or "rows"
         return runner.table(
             name, columns, private_table(self.session, prepared.values.get(role, {}), name), of_two=True
@@ -259,14 +260,12 @@ class GroupByExecutor(StatisticsExecutor):
         for index, entry in enumerate(params.aggregates):
             path = f"{base}.aggregates.{index}"
             if entry.party not in cluster.parties:
-                known = ", ".join(cluster.parties)
-                yield Problem(f"{path}.party", "is not a party of sf_init_config", f"should be one of {known}")
+                yield not_a_party(f"{path}.party", cluster.parties)
             elif entry.column in params.by.get(entry.party, []):
                 yield Problem(f"{path}.column", "is what the groups are made by", "name another column")
             else:
                 yield from check_column(catalogue, task, entry.party, entry.column, f"{path}.column", NUMERIC)
-        for party in task.outputs:
-            yield Problem(f"outputs.{party}", "gets nothing from this task", "remove it: the figures are the result")
+        yield from check_no_outputs(task)
 
     @classmethod
     def columns(cls, params: GroupByParams) -> dict[str, list[str]]:

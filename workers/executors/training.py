@@ -12,7 +12,7 @@ from workers.components.definition import Columns, components, flattened
 from workers.components.run import Runner, spu_settings, with_spu
 from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
 from workers.errors import ConfigError
-from workers.executors.base import NUMERIC, Catalogue, Session, Slots, check_column
+from workers.executors.base import NUMERIC, Catalogue, Session, Slots, check_column, not_a_party
 from workers.executors.metrics import measured
 from workers.executors.vertical import (
     PartyColumns,
@@ -20,6 +20,8 @@ from workers.executors.vertical import (
     check_outputs,
     check_party_columns,
     check_whole,
+    keep_columns,
+    listed,
     own_names,
     private_table,
 )
@@ -135,7 +137,7 @@ class TrainingExecutor(VerticalExecutor):
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
         prepared, params, session = algorithm_params, algorithm_params.params, self.session
         runner, owner = Runner(session), params.label.party
-        features = {party: list(names.values()) for party, names in own_names(params.features).items()}
+        features = listed(own_names(params.features))
         columns = Columns(features=features, labels={owner: [LABEL]})
         table = runner.table("rows", columns, private_table(session, prepared.values, "rows"))
         names = {
@@ -151,13 +153,11 @@ class TrainingExecutor(VerticalExecutor):
         )
         model = trained["output_model"]
         task = {"features": params.features, "is_classification": self.is_classification(params)}
-        record = runner.record | {"task": task}
+        record = runner.record  # the prediction makes another
         predictions = predicted(runner, model, table, owner)
         metrics = measured(session, owner, prepared.label, predictions, self.is_classification(params))
         keep_predictions(session, owner, predictions)
-        runner.record = record
-        if session.party in session.task.further_outputs.get(MODEL, {}):
-            runner.keep({MODEL: model}, {"scaling": prepared.scaling})
+        runner.keep({MODEL: model}, own={"scaling": prepared.scaling}, task=task, record=record)
         session.progress(1.0)
         return {
             "rows": prepared.rows,
@@ -191,8 +191,7 @@ def check_label_column(
 ) -> Iterator[Problem]:
     """The label is a column of its party, and not among the others."""
     if label.party not in cluster.parties:
-        known = ", ".join(cluster.parties)
-        yield Problem(f"{base}.label.party", "is not a party of sf_init_config", f"should be one of {known}")
+        yield not_a_party(f"{base}.label.party", cluster.parties)
     else:
         yield from check_column(catalogue, task, label.party, label.column, f"{base}.label.column", NUMERIC)
     if label.column in features.get(label.party, []):
@@ -225,11 +224,5 @@ def predicted(runner: Runner, model: Any, table: Any, receiver: str) -> Any:
 
 def keep_predictions(session: Session, party: str, predictions: Any, more: Mapping[str, Any] | None = None) -> None:
     """Keep them as the party's output, where it named one, beside ``more`` columns."""
-    if session.party != party or party not in session.task.outputs:
-        return
-    import pyarrow as pa
-    from pyarrow import csv
-
-    target = session.workdir / "predictions.csv"
-    csv.write_csv(pa.table({**(more or {}), "prediction": predictions}), target)
-    session.keep_output(target)
+    if session.party == party:
+        keep_columns(session, {**(more or {}), "prediction": predictions})

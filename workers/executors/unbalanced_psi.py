@@ -10,7 +10,7 @@ from pydantic import Field
 
 from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
 from workers.errors import AlgorithmError
-from workers.executors.base import BaseTaskExecutor, Catalogue
+from workers.executors.base import BaseTaskExecutor, Catalogue, not_a_party
 from workers.executors.vertical import check_outputs, check_party_columns
 from workers.problems import Problem
 from workers.tables import check_keys, count_rows
@@ -56,8 +56,7 @@ class UnbalancedPSIExecutor(BaseTaskExecutor):
         if len({len(columns) for columns in params.input_keys.values()}) > 1:
             yield Problem(path, "name different numbers of columns", "name as many at each party")
         if params.client not in cluster.parties:
-            known = ", ".join(cluster.parties)
-            yield Problem(f"{base}.client", "is not a party of sf_init_config", f"should be one of {known}")
+            yield not_a_party(f"{base}.client", cluster.parties)
             return
         if params.client not in task.outputs:
             yield Problem(f"outputs.{params.client}", "is required", "name what the rows in common are kept as")

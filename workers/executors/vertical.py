@@ -18,6 +18,7 @@ from workers.executors.base import (
     Session,
     Source,
     check_columns,
+    check_each_party,
     check_parties,
 )
 from workers.problems import Problem
@@ -61,9 +62,14 @@ def check_outputs(task: TaskConfig, party: str, cluster: SFInitConfig, what: str
 def check_whole(task: TaskConfig, cluster: SFInitConfig, role: str) -> Iterator[Problem]:
     """A model or a rule is kept by all parties or by none: without one of its parts it is none."""
     named = task.further_outputs.get(role, {})
-    for party in cluster.parties if named else ():
-        if party not in named:
-            yield Problem(f"further_outputs.{role}.{party}", "is required", f"name what {party} keeps its part as")
+    if named:
+        yield from check_each_party(named, cluster, f"further_outputs.{role}", "name what {party} keeps its part as")
+
+
+def check_no_outputs(task: TaskConfig) -> Iterator[Problem]:
+    """Of a task type that tells figures, and leaves nothing else."""
+    for party in task.outputs:
+        yield Problem(f"outputs.{party}", "gets nothing from this task", "remove it: the figures are the result")
 
 
 def own_names(columns: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
@@ -83,11 +89,27 @@ def own_names(columns: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
     return found
 
 
+def listed(names: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
+    """Party to its columns' own names."""
+    return {party: list(mine.values()) for party, mine in names.items()}
+
+
 def private_table(session: Session, values: Mapping[str, Any], name: str) -> Source:
     """This party's columns as a table for a component, in the run's private directory. ``values``: by own name."""
+    return Source(name, _written(session, values, name), origin=session.source.origin)
+
+
+def keep_columns(session: Session, columns: Mapping[str, Any], role: str = "") -> None:
+    """Keep them, by name, as this party's output of that role, where it named one."""
+    task = session.task
+    if session.party in (task.further_outputs.get(role, {}) if role else task.outputs):
+        session.keep_output(_written(session, columns, f"output_{role}"), role)
+
+
+def _written(session: Session, columns: Mapping[str, Any], name: str) -> Path:
     import pyarrow as pa
     from pyarrow import csv
 
     path = Path(session.workdir / f"{name}.csv")
-    csv.write_csv(pa.table(dict(values)), path)
-    return Source(name, path, origin=session.source.origin)
+    csv.write_csv(pa.table(dict(columns)), path)
+    return path
