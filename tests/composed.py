@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.auth.models import Permission, User
+from django.test import Client
 from rest_framework.test import APIClient
 
 from controlplane.environment import ROOT
@@ -104,6 +105,13 @@ def make_user(name: str, *permissions: str) -> User:
     user = User.objects.create_user(name, password="a long password", is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     return user
+
+
+def admin_client(user: User) -> Client:
+    """The admin as this user has it; an error in it is a response."""
+    client = Client(raise_request_exception=False)
+    client.force_login(user)
+    return client
 
 
 def api_client(user: User) -> APIClient:

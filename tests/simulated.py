@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from django.db import connection as database
 from django.utils import timezone
 from redis import Redis
 from rq.serializers import JSONSerializer
@@ -140,3 +142,18 @@ def publish_success(execution: Execution, party: str, connection: Redis, tmp_pat
 
 def down() -> Redis:
     return Redis.from_url("unix:///nowhere/valkey.sock")
+
+
+def go_on_with_pipelines_at_once(steps: int) -> None:
+    """What three coordinators do at the same time, each this many steps of pipelines and schedules."""
+
+    def coordinate() -> None:
+        try:
+            for _ in range(steps):
+                pipelines.step()
+        finally:
+            database.close()
+
+    with ThreadPoolExecutor(3) as pool:
+        for done in [pool.submit(coordinate) for _ in range(3)]:
+            done.result(timeout=60)

@@ -13,22 +13,18 @@ from django.test import Client
 from controlplane.form_schema import fitted, pruned
 from controlplane.models import ClusterConfig, Dataset, HEUConfig, Party, SPUConfig, Task
 from executions.models import Execution
-from tests.composed import PSI, make_parties, make_task, make_user
+from tests.composed import PSI, admin_client, make_parties, make_task, make_user
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
 def client() -> Client:
-    client = Client(raise_request_exception=False)
-    client.force_login(User.objects.create_superuser("root"))
-    return client
+    return admin_client(User.objects.create_superuser("root"))
 
 
 def client_of(name: str, *permissions: str) -> Client:
-    client = Client(raise_request_exception=False)
-    client.force_login(make_user(name, *permissions))
-    return client
+    return admin_client(make_user(name, *permissions))
 
 
 def add(client: Client, model: str, **fields: Any) -> Any:

@@ -15,22 +15,18 @@ from controlplane.models import HEUConfig, Party
 from executions.models import Execution, ExecutionEvent, PartyCheck, PartyRun, Preflight, StateChange
 from executions.pages import duration
 from executions.states import RunStatus, Status
-from tests.composed import make_execution, make_task, make_user
+from tests.composed import admin_client, make_execution, make_task, make_user
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
 def client() -> Client:
-    client = Client(raise_request_exception=False)
-    client.force_login(User.objects.create_superuser("root"))
-    return client
+    return admin_client(User.objects.create_superuser("root"))
 
 
 def client_of(name: str, *permissions: str) -> Client:
-    client = Client(raise_request_exception=False)
-    client.force_login(make_user(name, *permissions))
-    return client
+    return admin_client(make_user(name, *permissions))
 
 
 def page_of(execution: Execution) -> str:

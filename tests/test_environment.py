@@ -12,7 +12,7 @@ from rest_framework.test import APIClient
 
 from controlplane.catalogue import DatabaseCatalogue
 from controlplane.models import Site
-from tests.composed import errors_of, make_parties, make_user
+from tests.composed import admin_client, errors_of, make_parties, make_user
 
 pytestmark = pytest.mark.django_db
 BANNER = "checks of security that hold in production are off"
@@ -20,9 +20,7 @@ BANNER = "checks of security that hold in production are off"
 
 @pytest.fixture
 def admin() -> Client:
-    client = Client(raise_request_exception=False)
-    client.force_login(User.objects.create_superuser("root"))
-    return client
+    return admin_client(User.objects.create_superuser("root"))
 
 
 def test_it_is_production_until_somebody_says_otherwise(django_assert_num_queries: Any) -> None:

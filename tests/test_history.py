@@ -18,7 +18,7 @@ from rest_framework.test import APIClient
 
 from controlplane.models import ClusterConfig, Dataset, Party, SPUConfig, Task
 from controlplane.versions import ABSENT, Change, differences
-from tests.composed import make_parties, make_task, make_user
+from tests.composed import admin_client, make_parties, make_task, make_user
 
 pytestmark = pytest.mark.django_db
 API = "/api/v1"
@@ -26,9 +26,7 @@ API = "/api/v1"
 
 @pytest.fixture
 def client() -> Client:
-    client = Client(raise_request_exception=False)
-    client.force_login(User.objects.create_superuser("root"))
-    return client
+    return admin_client(User.objects.create_superuser("root"))
 
 
 def change_spu(client: Client, spu: SPUConfig, **runtime: Any) -> None:

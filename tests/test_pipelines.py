@@ -6,14 +6,12 @@ The coordinator's steps, the database and Redis are real; of the parties there i
 from __future__ import annotations
 
 import re
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
-from django.db import connection as database
 from django.db.models import ProtectedError
 
 from controlplane.catalogue import DatabaseCatalogue
@@ -25,7 +23,7 @@ from executions.models import Execution, NodeRun, PipelineRun
 from executions.pipeline_models import NotPossible
 from executions.states import PIPELINE_TRANSITIONS, PipelineStatus, Status, move, transition
 from tests.composed import make_chain, make_pipeline, make_task
-from tests.simulated import end_node, settle_pipelines
+from tests.simulated import end_node, go_on_with_pipelines_at_once, settle_pipelines
 from workers.problems import DocumentsInvalid
 
 pytestmark = pytest.mark.django_db
@@ -360,16 +358,7 @@ def test_two_coordinators_make_one_execution_of_each_node(connection: Any) -> No
     pipeline = make_pipeline(psi="intersect", apart="again")
     runs = [PipelineRun.objects.submit(pipeline) for _ in range(3)]
 
-    def coordinate() -> None:
-        try:
-            for _ in range(4):
-                pipelines.step()
-        finally:
-            database.close()
-
-    with ThreadPoolExecutor(3) as pool:
-        for done in [pool.submit(coordinate) for _ in range(3)]:
-            done.result(timeout=60)
+    go_on_with_pipelines_at_once(4)
     assert Execution.objects.count() == 6
     assert NodeRun.objects.filter(execution=None).count() == 0
     for run in runs:

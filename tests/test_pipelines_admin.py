@@ -12,7 +12,7 @@ from django.test import Client
 from controlplane.models import Dataset, Pipeline, Schedule, Task
 from executions.models import Execution, PipelineRun
 from executions.states import PipelineStatus, Status
-from tests.composed import make_chain, make_pipeline, make_task, make_user
+from tests.composed import admin_client, make_chain, make_pipeline, make_task, make_user
 from tests.simulated import end_node, settle_pipelines
 
 pytestmark = pytest.mark.django_db
@@ -22,15 +22,11 @@ RUNS = "/admin/executions/pipelinerun/"
 
 @pytest.fixture
 def client() -> Client:
-    client = Client(raise_request_exception=False)
-    client.force_login(User.objects.create_superuser("root"))
-    return client
+    return admin_client(User.objects.create_superuser("root"))
 
 
 def client_of(name: str, *permissions: str) -> Client:
-    client = Client(raise_request_exception=False)
-    client.force_login(make_user(name, *permissions))
-    return client
+    return admin_client(make_user(name, *permissions))
 
 
 def said(response: Any) -> list[str]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.db import connection as database
 from django.utils import timezone as clock
 
 from controlplane.cron import Cron
@@ -17,7 +15,7 @@ from executions import pipelines
 from executions.models import Execution, PipelineRun, Tick
 from executions.states import Status
 from tests.composed import make_chain, make_pipeline, make_task, make_user
-from tests.simulated import end_node, settle_pipelines
+from tests.simulated import end_node, go_on_with_pipelines_at_once, settle_pipelines
 
 pytestmark = pytest.mark.django_db
 
@@ -232,14 +230,5 @@ def test_a_coordinator_that_is_killed_while_it_fires_leaves_it_due(
 def test_two_coordinators_fire_it_once(connection: Any) -> None:
     make_due(make_schedule(task=make_task()))
 
-    def coordinate() -> None:
-        try:
-            for _ in range(3):
-                pipelines.step()
-        finally:
-            database.close()
-
-    with ThreadPoolExecutor(3) as pool:
-        for done in [pool.submit(coordinate) for _ in range(3)]:
-            done.result(timeout=60)
+    go_on_with_pipelines_at_once(3)
     assert Execution.objects.count() == Tick.objects.count() == 1

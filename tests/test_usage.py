@@ -14,7 +14,7 @@ from rest_framework.test import APIClient
 
 from controlplane import usage
 from controlplane.models import ClusterConfig, Dataset, HEUConfig, Party, Site, SPUConfig, Task
-from tests.composed import PSI, make_parties, make_task, make_user
+from tests.composed import PSI, admin_client, make_parties, make_task, make_user
 
 pytestmark = pytest.mark.django_db
 API = "/api/v1"
@@ -22,9 +22,7 @@ API = "/api/v1"
 
 @pytest.fixture
 def admin() -> Client:
-    client = Client(raise_request_exception=False)
-    client.force_login(User.objects.create_superuser("root"))
-    return client
+    return admin_client(User.objects.create_superuser("root"))
 
 
 @pytest.fixture
