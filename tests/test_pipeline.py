@@ -123,9 +123,19 @@ def is_a_waiting_process(directory: Path) -> bool:
 def leftovers(site: Site) -> list[str]:
     """Private directories of runs and trace files: they hold intersection rows."""
     work = [p for party in site.trial.parties for p in (site.trial.party_dir(party) / "outputs/.work").glob("*-*")]
-    return [str(p) for p in work if not is_a_waiting_process(p)] + [
-        str(p) for p in Path("/tmp").glob("psi_*.trace") if p.stat().st_mtime > site.trial.directory.stat().st_ctime
-    ]
+    traces = [p for p in Path("/tmp").glob("psi_*.trace") if is_newer(p, site.trial.directory)]
+    # Of a run beside this one, of another test: it removes its own when it ends. What is left stays for good.
+    end = time.monotonic() + 20
+    while (traces := [p for p in traces if p.exists()]) and time.monotonic() < end:
+        time.sleep(0.1)
+    return [str(p) for p in work if not is_a_waiting_process(p)] + [str(p) for p in traces]
+
+
+def is_newer(path: Path, directory: Path) -> bool:
+    try:
+        return path.stat().st_mtime > directory.stat().st_ctime
+    except FileNotFoundError:  # removed in this moment
+        return False
 
 
 def test_it_intersects_two_tables_and_trains_a_model_on_the_result(site: Site, joined: dict[str, Any]) -> None:

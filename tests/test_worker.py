@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -28,7 +29,7 @@ from rq.serializers import DefaultSerializer, JSONSerializer
 
 from controlplane.environment import environment
 from workers.errors import ERRORS, ConfigError
-from workers.events import stream_of
+from workers.events import Journal, stream_of
 from workers.jobs import TASK_FUNCTION, JobRefused, PartyJob
 from workers.party import PartyHost
 from workers.standby import ABANDONED, Standby
@@ -154,6 +155,35 @@ def test_it_closes_the_gate(connection: Redis, party_toml: Path, monkeypatch: py
 def test_it_prepares_its_directories(connection: Redis, party_toml: Path) -> None:
     worker(connection, ["alice"])
     assert sorted(p.name for p in (party_toml.parent / "outputs").iterdir()) == [".journal", ".work"]
+
+
+def test_it_notices_a_redis_that_came_back_empty_though_another_wrote_to_it_first(
+    connection: Redis, party_toml: Path
+) -> None:
+    made = worker(connection, ["alice"])
+    Journal(made.host.journal_dir).append("0b5e-3.jsonl", ['{"sequence":1}'])
+    made.register_birth()
+    made._alive.set()
+    beating = threading.Thread(target=made._beat)
+    beating.start()
+
+    def wait_for_the_event() -> None:
+        end = time.monotonic() + 15
+        while not any(b"event" in (fields or {}) for _, fields in connection.xrange(stream_of("alice"))):
+            assert time.monotonic() < end, "it was not delivered again"
+            time.sleep(0.05)
+
+    try:
+        wait_for_the_event()
+        with connection.pipeline(transaction=True) as pipeline:
+            pipeline.delete(stream_of("alice"), made.key)
+            # RQ's own heartbeat, or a job that notes something of its worker
+            pipeline.hset(made.key, "last_heartbeat", "now")
+            pipeline.execute()
+        wait_for_the_event()
+    finally:
+        made._alive.clear()
+        beating.join(10)
 
 
 def job_of(connection: Redis, **kwargs: Any) -> PartyJob:

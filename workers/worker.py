@@ -138,7 +138,9 @@ class PartyWorker(Worker):
             standby = self._standby_state()
             try:
                 with connection.pipeline() as pipeline:
-                    pipeline.exists(self.key)
+                    # Not whether the key is there: RQ's heartbeat and the job note things in it, and after Redis came
+                    # back empty they may be the first. The birth is in what is written here alone.
+                    pipeline.hget(self.key, "birth")
                     pipeline.xlen(stream_of(self.host.name))
                     pipeline.exists(ports_wanted(self.host.name))
                     # All of it each time: Redis may have come back empty
@@ -271,7 +273,7 @@ class PartyWorker(Worker):
 
     def _is_stopped(self, job: Any) -> bool:
         try:
-            return bool(self.connection.hexists(job.key, STOP_MARK))
+            return self.connection.hget(job.key, STOP_MARK) is not None
         except RedisError:
             return False
 
