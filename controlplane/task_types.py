@@ -67,8 +67,9 @@ def _kind(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
         case "array":
             return f"list: {_kind(_plain(schema['items'], definitions), definitions)}"
         case "object":
-            values = next(iter(schema.get("patternProperties", {}).values()), None) or {}
-            return f"for each party: {_kind(_plain(values, definitions), definitions)}"
+            values = next(iter(schema.get("patternProperties", {}).values()), None)
+            # Without a shape of its own: what lies there depends on the variant
+            return f"for each party: {_kind(_plain(values, definitions), definitions)}" if values else "object"
         case "string" if schema.get("pattern") == PARTY_NAME:
             return "party"
         case "string":

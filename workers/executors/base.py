@@ -133,8 +133,8 @@ class BaseTaskExecutor(ABC):
 
     @classmethod
     def description(cls) -> str:
-        """What it does, for people: the class's docstring."""
-        return " ".join((cls.__doc__ or cls.title).split())
+        """What it does, for people: the class's docstring, without its marks of code."""
+        return " ".join((cls.__doc__ or cls.title).replace("``", "").split())
 
     @classmethod
     def parse_params(cls, algorithm_params: Mapping[str, Any]) -> Any:
