@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from redis import Redis
@@ -10,6 +11,19 @@ from executions.connection import redis_connection
 from executions.models import Execution, PartyRun, PortLease
 from executions.states import Status
 from tests.composed import documents, make_parties
+
+if TYPE_CHECKING:
+    from tests.parties import Processes
+
+#: Files that take longest, in this order: two run at a time, and one that began last would run on alone.
+LONGEST = (
+    "test_pipeline", "test_chaos", "test_tls_links", "test_device_reuse", "test_components", "test_third_device",
+    "test_accuracy", "test_composing_in_browser", "test_examples", "test_devices", "test_worker", "test_party_host",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 @pytest.fixture
@@ -39,3 +53,13 @@ def execution(db: None, connection: Redis) -> Execution:
         PortLease.objects.create(party=party, port=party.port_first + index, run=run)
     execution.refresh_from_db()
     return execution
+
+
+@pytest.fixture(scope="session")
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    """Of the parties of tests.parties, started when they are needed, for all files that a pytest process runs."""
+    from tests.parties import Processes  # pandas, which most files do without
+
+    made = Processes(tmp_path_factory.mktemp("processes"))
+    yield made
+    made.end()

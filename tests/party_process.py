@@ -1,9 +1,13 @@
 """A party that runs what it is told, one run after the other in one process: ``python -m tests.party_process``.
 
-Reads from standard input, a line of JSON each: first ``party_toml`` and ``redis_url``, then for each run the keyword
-arguments of ``execute_secretflow_task``. Says ``ready`` on standard output, then for each run its result, what was
-brought up on the way, as SecretFlow's own constructors were called, and the engines of other packages' devices that are
-imported by then. Its other words go to standard error.
+Reads from standard input, a line of JSON each: first ``redis_url`` and ``directory``, its own; then for each run
+``party_toml`` and the keyword arguments of ``execute_secretflow_task`` as ``run``. As with a worker's process, a live
+session stays for the next run that asks for it and that it suits; any other run ends it, and so does an empty order,
+to which the answer is ``ended``.
+
+Says ``ready`` on standard output, then for each run its result, what was brought up on the way, as SecretFlow's own
+constructors were called, and the engines of other packages' devices that are imported by then. A failed run ends it.
+Its other words go to standard error.
 """
 
 from __future__ import annotations
@@ -30,15 +34,55 @@ def main() -> None:
 
     standby.preload()
     watch()
-    host = PartyHost.load(hello["party_toml"])
-    pipeline.runtime = pipeline.Runtime(host, connect(hello["redis_url"]), "by-hand")
+    connection, directory = connect(hello["redis_url"]), Path(hello["directory"])
+    at = ""
     print("ready", file=said)
     while line := sys.stdin.readline():
+        order = json.loads(line)
         brought_up.clear()
-        result = pipeline.execute_secretflow_task(**json.loads(line))
+        if not order:
+            end_session(pipeline.runtime)
+            print("ended", file=said)
+            continue
+        if pipeline.runtime and (at != order["party_toml"] or not suits(pipeline.runtime, order["run"])):
+            end_session(pipeline.runtime)
+        if at != order["party_toml"]:
+            at = order["party_toml"]
+            pipeline.runtime = pipeline.Runtime(PartyHost.load(at), connection, "by-hand", directory)
+        result = pipeline.execute_secretflow_task(**order["run"])
         engines = [name for name in ("hsm_engine",) if name in sys.modules]
         print(json.dumps(result | {"brought_up": brought_up, "engines": engines}), file=said)
+        if result["status"] != "success":
+            break  # as a worker's process: broken links are what tells the peers
     os._exit(0)
+
+
+def suits(runtime: Any, run: dict[str, Any]) -> bool:
+    """Whether the run may find the session that is up, if one is: what a worker asks before it gives a process a job.
+
+    The parties need not agree on it: they have had the same runs.
+    """
+    from workers import pipeline
+    from workers.sessions import key_of
+
+    if runtime.session is None:
+        return True
+    documents = {name: document for name, document in run.items() if name != "task_request_id"}
+    host = runtime.host.reload()
+    accepted = pipeline.accept(host, documents)
+    keeps = accepted.task.keep_devices_seconds is not None
+    return keeps and bool(runtime.session.key == key_of(host, accepted))
+
+
+def end_session(runtime: Any) -> None:
+    """Where a worker would end the process: another import of SecretFlow would take longer than the run."""
+    import secretflow as sf
+
+    if runtime.session:
+        for device in reversed(runtime.session.devices.values()):
+            device.stop()
+        runtime.session = None
+        sf.shutdown()
 
 
 def watch() -> None:

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
-from tests.sessions import Session, started
+from tests.parties import SMALL_KEYS, Parties, Processes
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "lr": ("ml_params", {"epochs": 5, "learning_rate": 0.3, "batch_size": 64}),
@@ -31,35 +31,34 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 
 # The fewer the rows, the more epochs a linear model needs for as many steps
 @pytest.mark.parametrize(("load", "epochs"), [(load_breast_cancer, 5), (load_wine, 30)])
-def test_auc_is_within_two_hundredths(tmp_path: Any, load: Any, epochs: int) -> None:
+def test_auc_is_within_two_hundredths(processes: Processes, tmp_path: Any, load: Any, epochs: int) -> None:
     data = load(as_frame=True).frame
     data["target"] = (data["target"] == 0).astype(int)
     data.columns = [name.replace(" ", "_").replace("/", "_") for name in data.columns]
     features = list(data.columns[:-1])
     half = len(features) // 2
     columns = {"alice": features[:half], "bob": features[half:]}
-    heu = {"he_parameters": {"schema": "ou", "key_pair": {"generate": {"bit_size": 1024}}}}
-    session = Session(tmp_path, ["alice", "bob"], heu_config=heu)
-    session.table("alice", "rows", data[columns["alice"]])
-    session.table("bob", "rows", data[[*columns["bob"], "target"]])
+    parties = Parties(processes, tmp_path, ("alice", "bob"), spu_config={}, heu_config=SMALL_KEYS)
+    parties.table("alice", "rows", data[columns["alice"]])
+    parties.table("bob", "rows", data[[*columns["bob"], "target"]])
     clear = _clear(data[features], data["target"])
-    with started(session):
-        for name, (key, params) in MODELS.items():
-            params = params | ({"epochs": epochs} if "epochs" in params else {})
-            answers = session.run(
-                {
-                    "task_type": name,
-                    "data_sources": {"alice": "rows", "bob": "rows"},
-                    "outputs": {"bob": name},
-                    "algorithm_params": {
-                        key: {"features": columns, "label": {"party": "bob", "column": "target"},
-                              "training_params": params}
-                    },
-                }
-            )  # fmt: skip
-            found = roc_auc_score(data["target"], session.output("bob", name)["prediction"])
-            assert found == pytest.approx(clear[name], abs=0.02), name
-            assert answers["alice"]["metrics"]["auc"] == pytest.approx(found, abs=1e-6)
+    for name, (key, params) in MODELS.items():
+        params = params | ({"epochs": epochs} if "epochs" in params else {})
+        answers = parties.run(
+            {
+                "task_type": name,
+                "data_sources": {"alice": "rows", "bob": "rows"},
+                "outputs": {"bob": name},
+                "algorithm_params": {
+                    key: {"features": columns, "label": {"party": "bob", "column": "target"},
+                          "training_params": params}
+                },
+            }
+        )  # fmt: skip
+        found = roc_auc_score(data["target"], parties.output("bob", name)["prediction"])
+        assert found == pytest.approx(clear[name], abs=0.02), name
+        assert answers["alice"]["metrics"]["auc"] == pytest.approx(found, abs=1e-6)
+    parties.close()
 
 
 def _clear(x: pd.DataFrame, y: pd.Series[int]) -> dict[str, float]:

@@ -12,7 +12,7 @@ import pytest
 from sklearn.datasets import load_breast_cancer
 from sklearn.metrics import roc_auc_score
 
-from tests.sessions import Session, started
+from tests.parties import SMALL_KEYS, Parties, Processes
 from workers.components.definition import components
 
 frame = load_breast_cancer(as_frame=True).frame
@@ -37,16 +37,15 @@ RAN: set[str] = set()
 
 
 @pytest.fixture(scope="module")
-def parties(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
-    heu = {"he_parameters": {"schema": "ou", "key_pair": {"generate": {"bit_size": 1024}}}}
-    session = Session(tmp_path_factory.mktemp("two"), list(BOTH), heu_config=heu)
+def parties(processes: Processes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parties]:
+    found = Parties(processes, tmp_path_factory.mktemp("two"), BOTH, spu_config={}, heu_config=SMALL_KEYS)
     for name, rows in PARTS.items():
-        session.table("alice", name, ALICE.iloc[rows])
-        session.table("bob", name, BOB.iloc[rows])
-    session.table("alice", "small", SMALL)
-    session.table("bob", "small", BOB[["user_id", B[0]]].iloc[120:200])
-    with started(session):
-        yield session
+        found.table("alice", name, ALICE.iloc[rows])
+        found.table("bob", name, BOB.iloc[rows])
+    found.table("alice", "small", SMALL)
+    found.table("bob", "small", BOB[["user_id", B[0]]].iloc[120:200])
+    yield found
+    found.close()
 
 
 def task(name: str, columns: Any = None, attributes: Any = None, **more: Any) -> dict[str, Any]:
@@ -84,12 +83,12 @@ def values(answers: dict[str, Any], tab: int = 0) -> dict[str, Any]:
     return found
 
 
-def train(parties: Session, kind: str, attributes: dict[str, Any], rows: str = "rows", of: Any = F) -> None:
+def train(parties: Parties, kind: str, attributes: dict[str, Any], rows: str = "rows", of: Any = F) -> None:
     columns = {"input_ds": {"features": of} | ({} if kind == "kmeans" else {"labels": LABEL})}
     parties.run(task(f"ml.train/{kind}_train", columns, attributes, outputs=kind, data_sources=rows))
 
 
-def predictions(parties: Session, kind: str, rows: str = "rows", of: Any = F) -> pd.DataFrame:
+def predictions(parties: Parties, kind: str, rows: str = "rows", of: Any = F) -> pd.DataFrame:
     """Of the model that was kept under that name."""
     columns = {"input_ds": {"features": of, "ids": IDS} | ({} if kind == "kmeans" else {"labels": LABEL})}
     attributes = {"receiver": "bob"} | ({} if kind == "kmeans" else {"save_label": True})
@@ -98,7 +97,7 @@ def predictions(parties: Session, kind: str, rows: str = "rows", of: Any = F) ->
     return parties.output("bob", f"{kind}_scores")
 
 
-def test_ss_glm(parties: Session) -> None:
+def test_ss_glm(parties: Parties) -> None:
     train(
         parties,
         "ss_glm",
@@ -124,7 +123,7 @@ def test_ss_glm(parties: Session) -> None:
         ("sgb", {"num_boost_round": 3, "max_depth": 3}, 0.95),
     ],
 )  # fmt: skip
-def test_training_and_prediction(parties: Session, kind: str, attributes: dict[str, Any], least: float) -> None:
+def test_training_and_prediction(parties: Parties, kind: str, attributes: dict[str, Any], least: float) -> None:
     train(parties, kind, attributes)
     assert roc_auc_score(BOB.y, predictions(parties, kind)["pred"]) > least
 
@@ -137,7 +136,7 @@ def test_training_and_prediction(parties: Session, kind: str, attributes: dict[s
         ("gpc", "tiny", {"n_classes": 2, "max_iter_predict": 3}),
     ],
 )
-def test_prediction_of_classes(parties: Session, kind: str, rows: str, attributes: dict[str, Any]) -> None:
+def test_prediction_of_classes(parties: Parties, kind: str, rows: str, attributes: dict[str, Any]) -> None:
     of = F if kind == "gnb" else {"alice": A[:1], "bob": B[:1]}
     train(parties, kind, attributes, rows, of)
     found = predictions(parties, kind, rows, of)
@@ -145,7 +144,7 @@ def test_prediction_of_classes(parties: Session, kind: str, rows: str, attribute
     assert (found["pred"] == found["y"]).mean() > 0.8
 
 
-def test_kmeans_puts_rows_into_groups_that_are_apart(parties: Session) -> None:
+def test_kmeans_puts_rows_into_groups_that_are_apart(parties: Parties) -> None:
     train(parties, "kmeans", {"n_clusters": 2, "max_iter": 5})
     groups = predictions(parties, "kmeans")["pred"]
     assert set(groups) == {0, 1}
@@ -153,14 +152,14 @@ def test_kmeans_puts_rows_into_groups_that_are_apart(parties: Session) -> None:
     assert abs(ALICE[A[0]][groups == 0].mean() - ALICE[A[0]][groups == 1].mean()) > 1
 
 
-def test_pvalues(parties: Session) -> None:
+def test_pvalues(parties: Parties) -> None:
     columns = {"input_ds": {"features": F, "labels": LABEL}}
     found = values(parties.run(task("ml.eval/ss_pvalue", columns, further_sources={"input_model": "ss_sgd"})))
     assert len(found) == len(A) + len(B) + 1
     assert all(0 <= p <= 1 for p in found.values())
 
 
-def test_a_copy_of_a_model_predicts_as_the_model(parties: Session) -> None:
+def test_a_copy_of_a_model_predicts_as_the_model(parties: Parties) -> None:
     parties.run(task("io/identity", data_sources="ss_sgd", outputs="copy"))
     columns = {"input_ds": {"features": F, "labels": LABEL, "ids": IDS}}
     more: dict[str, Any] = {"further_sources": {"input_model": "copy"}, "outputs": {"bob": "again"}}
@@ -169,12 +168,12 @@ def test_a_copy_of_a_model_predicts_as_the_model(parties: Session) -> None:
     assert difference.abs().max() < 1e-3
 
 
-def test_a_model_is_packed_for_serving(parties: Session) -> None:
+def test_a_model_is_packed_for_serving(parties: Parties) -> None:
     answers = parties.run(task("model/model_export", None, {"model_name": "lr"}, data_sources="sgb", outputs="packed"))
     assert answers["bob"]["outputs"] == {"packed": {"kind": "sf.serving.model"}}
 
 
-def test_rows_are_filtered(parties: Session) -> None:
+def test_rows_are_filtered(parties: Parties) -> None:
     columns = {"input_ds": {"features": F, "select": {"feature": A[0]}}}
     attributes = {"comparator": ">", "bound_value": "0"}
     more: dict[str, Any] = {"outputs": "above", "further_outputs": {"output_ds_else": "below"}}
@@ -188,16 +187,7 @@ def test_rows_are_filtered(parties: Session) -> None:
     assert_equal(parties.output("alice", "above"), ALICE[(BOB[B[0]] > 0) & (BOB[B[1]] < 1)][A])
 
 
-def test_an_expression_sees_no_file(tmp_path: Any) -> None:
-    session = Session(tmp_path, list(BOTH))
-    session.table("alice", "rows", ALICE)
-    session.table("bob", "rows", BOB)
-    expression = f"{B[0]} > 0 and (select count(*) from read_text('/etc/passwd')) > 0"
-    with started(session), pytest.raises(AssertionError, match="PermissionException"):
-        session.run(task("data_filter/expr_condition_filter", {"input_ds": {"features": F}}, {"expr": expression}))
-
-
-def test_columns_are_dropped(parties: Session) -> None:
+def test_columns_are_dropped(parties: Parties) -> None:
     columns = {"input_ds": {"features": F, "select": {"drop_features": [A[0], B[1]]}}}
     parties.run(task("data_filter/feature_filter", columns, outputs="fewer"))
     assert_equal(parties.output("alice", "fewer"), ALICE[A[1:]])
@@ -216,7 +206,7 @@ def test_columns_are_dropped(parties: Session) -> None:
         ),
     ],
 )  # fmt: skip
-def test_samples_are_the_same_rows_at_both_parties(parties: Session, attributes: dict[str, Any], rows: int) -> None:
+def test_samples_are_the_same_rows_at_both_parties(parties: Parties, attributes: dict[str, Any], rows: int) -> None:
     parties.run(
         task("data_filter/sample", {"input_ds": {"features": F}}, {"sample_algorithm": attributes}, outputs="some")
     )
@@ -225,7 +215,7 @@ def test_samples_are_the_same_rows_at_both_parties(parties: Session, attributes:
     assert len(found.merge(ALL, on=A + B)) == rows
 
 
-def test_train_test_split(parties: Session) -> None:
+def test_train_test_split(parties: Parties) -> None:
     columns = {"input_ds": {"features": F, "labels": LABEL}}
     more: dict[str, Any] = {"outputs": "train", "further_outputs": {"test_ds": "test"}}
     parties.run(task("data_prep/train_test_split", columns, {"train_size": 0.7, "test_size": 0.3}, **more))
@@ -235,7 +225,7 @@ def test_train_test_split(parties: Session) -> None:
     assert len(pd.concat(parts).drop_duplicates().merge(ALL, on=[*A, *B, "y"])) == len(ALL)
 
 
-def test_psi(parties: Session) -> None:
+def test_psi(parties: Parties) -> None:
     columns = {
         "input_ds1": {"ids": {"alice": ["uid"]}, "features": {"alice": [A[0]]}},
         "input_ds2": {"ids": {"bob": ["user_id"]}, "features": {"bob": [B[0]]}},
@@ -248,7 +238,7 @@ def test_psi(parties: Session) -> None:
     assert list(parties.output("bob", "common")["user_id"]) == list(found.uid)
 
 
-def test_unbalanced_psi_with_a_cache(parties: Session) -> None:
+def test_unbalanced_psi_with_a_cache(parties: Parties) -> None:
     columns = {"input_ds": {"ids": {"alice": ["uid"]}, "features": {"alice": [A[0]]}}}
     parties.run(task("data_prep/unbalance_psi_cache", columns, {"client": "bob"}, outputs="cache"))
     columns = {"client_ds": {"ids": {"bob": ["user_id"]}, "features": {"bob": [B[0]]}}}
@@ -258,13 +248,13 @@ def test_unbalanced_psi_with_a_cache(parties: Session) -> None:
     assert sorted(parties.output("bob", "found")["user_id"]) == sorted(BOB.user_id[120:200])
 
 
-def test_union(parties: Session) -> None:
+def test_union(parties: Parties) -> None:
     columns = {"input_ds1": {"features": F}, "input_ds2": {"features": F}}
     parties.run(task("data_prep/union", columns, further_sources={"input_ds2": "half"}, outputs="both"))
     assert_equal(parties.output("bob", "both"), pd.concat([BOB[B], BOB[B][::2]]))
 
 
-def test_evaluations(parties: Session) -> None:
+def test_evaluations(parties: Parties) -> None:
     scores = {"labels": {"bob": ["y", "pred"]}, "select": {"label": "y", "prediction": "pred"}}
     more: dict[str, Any] = {"data_sources": {"bob": "ss_sgd_scores"}}
     scored = parties.output("bob", "ss_sgd_scores")
@@ -284,7 +274,7 @@ def test_evaluations(parties: Session) -> None:
     assert values(found)["mean_squared_errors"] == pytest.approx(((scored.y - scored.pred) ** 2).mean(), rel=0.01)
 
 
-def test_score_card(parties: Session) -> None:
+def test_score_card(parties: Parties) -> None:
     columns = {"input_ds": {"labels": {"bob": ["pred"]}, "select": {"predict_name": "pred"}}}
     attributes = {"positive": 1, "predict_score_name": "score", "scaled_value": 600, "odd_base": 20, "pdo": 20}
     more: dict[str, Any] = {"data_sources": {"bob": "ss_sgd_scores"}, "outputs": {"bob": "card"}}
@@ -294,7 +284,7 @@ def test_score_card(parties: Session) -> None:
     assert found["score"].nunique() > 10
 
 
-def test_columns_are_computed(parties: Session) -> None:
+def test_columns_are_computed(parties: Parties) -> None:
     rule = {"output_rule": "rule"}
     select = {"input_ds": {"features": F, "select": {"f1": A[0], "f2": A[1]}}}
     attributes: dict[str, Any] = {"binary_op": "+", "new_feature_name": "plus"}
@@ -324,7 +314,7 @@ def test_columns_are_computed(parties: Session) -> None:
     assert list(parties.output("bob", "made")["y"]) == list(BOB.y)
 
 
-def test_empty_values_are_filled(parties: Session) -> None:
+def test_empty_values_are_filled(parties: Parties) -> None:
     columns = {"input_ds": {"features": {"alice": A, "bob": ["gap"]}, "select": {"fill_na_features": ["gap"]}}}
     attributes = {"float_fill_strategy": "constant", "fill_value_float": 7.5}
     more: dict[str, Any] = {"outputs": "filled", "further_outputs": {"output_rule": "rule"}}
@@ -332,7 +322,7 @@ def test_empty_values_are_filled(parties: Session) -> None:
     assert_equal(parties.output("bob", "filled"), BOB[["gap"]].fillna(7.5))
 
 
-def test_one_hot_and_its_rule_on_other_rows(parties: Session) -> None:
+def test_one_hot_and_its_rule_on_other_rows(parties: Parties) -> None:
     columns = {"input_ds": {"features": {"alice": ["group"], "bob": B}, "select": {"features": ["group"]}}}
     more: dict[str, Any] = {"outputs": "hot", "further_outputs": {"output_rule": "hot_rule"}}
     parties.run(task("preprocessing/onehot_encode", columns, None, **more))
@@ -344,7 +334,7 @@ def test_one_hot_and_its_rule_on_other_rows(parties: Session) -> None:
     assert_equal(parties.output("alice", "hot_half"), found[::2])
 
 
-def test_binning_and_stability(parties: Session) -> None:
+def test_binning_and_stability(parties: Parties) -> None:
     more: dict[str, Any] = {"outputs": "bins", "further_outputs": {"output_rule": "bin_rule"}}
     parties.run(task("preprocessing/vert_binning", {"input_ds": {"features": F}}, {"bin_num": 4}, **more))
     assert (parties.output("alice", "bins").nunique() == 4).all()
@@ -355,7 +345,7 @@ def test_binning_and_stability(parties: Session) -> None:
 
 
 @pytest.mark.parametrize("device", ["spu", "heu"])
-def test_woe_binning(parties: Session, device: str) -> None:
+def test_woe_binning(parties: Parties, device: str) -> None:
     columns = {"input_ds": {"features": F, "labels": LABEL}}
     attributes = {"bin_num": 4, "secure_device_type": device, "positive_label": "1"}
     more: dict[str, Any] = {"outputs": "woe", "further_outputs": {"output_rule": "woe_rule"}}
@@ -367,7 +357,7 @@ def test_woe_binning(parties: Session, device: str) -> None:
     assert np.corrcoef(found, bins.map(expected))[0, 1] > 0.98
 
 
-def test_a_rule_is_read_changed_and_written_back(parties: Session) -> None:
+def test_a_rule_is_read_changed_and_written_back(parties: Parties) -> None:
     answers = parties.run(task("io/read_data", data_sources="bin_rule"))
     read = answers["alice"]["read"]["output_data"]
     assert [found["featureName"] for found in read["variableBins"]] == A + B
@@ -380,7 +370,7 @@ def test_a_rule_is_read_changed_and_written_back(parties: Session) -> None:
     assert_equal(parties.output("bob", "by_bin_rule"), parties.output("bob", "by_written"))
 
 
-def test_statistics(parties: Session) -> None:
+def test_statistics(parties: Parties) -> None:
     columns = {"input_ds": {"features": F}}
     found = report(parties.run(task("stats/table_statistics", columns)))
     assert found["mean"].astype(float).tolist() == pytest.approx(ALL[A + B].mean().tolist(), abs=1e-6)
@@ -396,17 +386,24 @@ def test_statistics(parties: Session) -> None:
     assert found[B[0]].astype(float).tolist() == pytest.approx(ALL.groupby("group")[B[0]].mean().tolist(), abs=0.001)
 
 
-def test_psi_of_three(tmp_path: Any) -> None:
+def test_psi_of_three(processes: Processes, tmp_path: Any) -> None:
     three = ["alice", "bob", "carol"]
-    session = Session(tmp_path, three)
+    parties = Parties(processes, tmp_path, three, spu_config={})
     for index, party in enumerate(three):
-        session.table(party, "rows", SMALL.iloc[index * 10 :])
+        parties.table(party, "rows", SMALL.iloc[index * 10 :])
     columns = {f"input_ds{i + 1}": {"ids": {p: ["uid"]}, "features": {p: [A[0]]}} for i, p in enumerate(three)}
     named = dict.fromkeys(three, "rows")
-    with started(session):
-        session.run(task("data_prep/psi_tp", columns, data_sources=named, outputs=dict.fromkeys(three, "common")))
+    parties.run(task("data_prep/psi_tp", columns, data_sources=named, outputs=dict.fromkeys(three, "common")))
     for party in three:
-        assert sorted(session.output(party, "common")["uid"]) == sorted(SMALL.uid[20:])
+        assert sorted(parties.output(party, "common")["uid"]) == sorted(SMALL.uid[20:])
+    parties.close()
+
+
+def test_an_expression_sees_no_file(parties: Parties) -> None:
+    """After the others: it costs the parties their processes."""
+    expression = f"{B[0]} > 0 and (select count(*) from read_text('/etc/passwd')) > 0"
+    with pytest.raises(AssertionError, match="PermissionException"):
+        parties.run(task("data_filter/expr_condition_filter", {"input_ds": {"features": F}}, {"expr": expression}))
 
 
 def test_every_component_is_tried_or_said_not_to_run_here() -> None:

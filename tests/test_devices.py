@@ -5,27 +5,17 @@ The pipeline, the meeting, the links and the devices are the real ones; only wor
 
 from __future__ import annotations
 
-import json
-import os
-import select
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from executions.trial import ROOT
-from tests.test_rendezvous import Ports
-from tests.test_rendezvous import ports as ports  # the fixture
+from tests.parties import Parties, Processes
 
 pytestmark = pytest.mark.pipeline
 
-LIMIT = 60.0
 THREE = ("alice", "bob", "carol")
 TWO = THREE[:2]
 NUMBERS = {
@@ -36,77 +26,17 @@ NUMBERS = {
 WHOLE = {"alice": [1, -3, 40, 7, 0], "bob": [2, 1, -4, 5, 1], "carol": [5, -2, 11, 3, 4]}
 
 
-class Parties:
-    def __init__(self, directory: Path, ports: Ports) -> None:
-        self.directory, self.ports = directory, ports
-        self.processes: dict[str, subprocess.Popen[str]] = {}
-        self.spent = False
-        for name in THREE:
-            home = directory / name
-            home.mkdir()
-            pd.DataFrame({"x": NUMBERS[name], "n": WHOLE[name]}).to_csv(home / "numbers.csv", index=False)
-            (home / "party.toml").write_text(
-                f'party = "{name}"\n[policy]\ntask_types = ["*"]\npeers = ["*"]\nsecurity = "trial"\n'
-                '[datasets.numbers]\npath = "numbers.csv"\n'
-            )
-            with (home / "log").open("w") as log:
-                self.processes[name] = subprocess.Popen(
-                    [sys.executable, "-m", "tests.party_process"],
-                    cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
-                )  # fmt: skip
-            self._tell(name, {"party_toml": str(home / "party.toml"), "redis_url": os.environ["REDIS_URL"]})
-        assert [self._hear(name) for name in THREE] == ["ready"] * 3
-
-    def run(self, names: tuple[str, ...], task: dict[str, Any], **devices: Any) -> dict[str, Any]:
-        """Each party's answer. A device that is not named is off."""
-        assert not self.spent, "an earlier run failed, after which processes are of no more use"
-        self.spent = True
-        execution = str(uuid4())
-        documents: dict[str, Any] = {
-            "spu_config": {"enable_spu": False},
-            "heu_config": {"enable_heu": False},
-            "task_config": {"data_sources": dict.fromkeys(names, "numbers")} | task,
-        } | devices
-        if "spu_config" in devices:
-            nodes = [{"party": name, "address": self.ports.take()} for name in names]
-            documents["spu_config"] = devices["spu_config"] | {"nodes": nodes}
-        cluster = {name: {"address": self.ports.take()} for name in names}
-        for name in names:
-            mine = {"parties": names, "self_party": name, "cluster": cluster, "job_name": f"{execution}-1"}
-            self._tell(name, {"task_request_id": execution, "sf_init_config": mine} | documents)
-        answers = {name: json.loads(self._hear(name)) for name in names}
-        assert {a["status"] for a in answers.values()} == {"success"}, answers
-        self.spent = False
-        return answers
-
-    def _tell(self, name: str, message: dict[str, Any]) -> None:
-        stdin = self.processes[name].stdin
-        assert stdin
-        stdin.write(json.dumps(message) + "\n")
-        stdin.flush()
-
-    def _hear(self, name: str) -> str:
-        stdout = self.processes[name].stdout
-        assert stdout
-        assert select.select([stdout], [], [], LIMIT)[0], f"{name} says nothing"
-        line = stdout.readline().rstrip()
-        assert line, (self.directory / name / "log").read_text()[-3000:]
-        return line
-
-    def stop(self) -> None:
-        for process in self.processes.values():
-            process.kill()
-            process.communicate(timeout=30)
-
-
 @pytest.fixture(scope="module")
-def parties(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parties]:
-    held = Ports()
-    made = Parties(tmp_path_factory.mktemp("devices"), held)
-    yield made
-    made.stop()
-    for one in held.sockets:
-        one.close()
+def parties(processes: Processes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parties]:
+    found = Parties(processes, tmp_path_factory.mktemp("devices"), THREE)
+    for name in THREE:
+        found.table(name, "numbers", pd.DataFrame({"x": NUMBERS[name], "n": WHOLE[name]}))
+    yield found
+    found.close()
+
+
+def run(parties: Parties, names: tuple[str, ...], task: dict[str, Any], **layers: Any) -> dict[str, Any]:
+    return parties.answers({"data_sources": dict.fromkeys(names, "numbers")} | task, names, **layers)
 
 
 def spu(protocol: str, field: str, **runtime: Any) -> dict[str, Any]:
@@ -136,7 +66,7 @@ def test_an_spu_computes_as_precisely_as_its_document_says(
 ) -> None:
     divides = document["runtime_config"]["field"] != "FM32"  # a ring too small for a division
     task = {"task_type": "arithmetic", "algorithm_params": {"arithmetic_params": {"column": "x", "divide": divides}}}
-    answers = parties.run(names, task, spu_config=document)
+    answers = run(parties, names, task, spu_config=document)
     columns = np.array([NUMBERS[name] for name in names])
     clear = {
         "total": columns.sum(0), "product": columns.prod(0), "largest": columns.max(0), "sorted": np.sort(columns[0]),
@@ -168,7 +98,7 @@ def test_an_heu_makes_the_keys_that_its_document_says(parties: Parties, schema: 
         document["encoding"] = {"cleartext_type": "DT_I32", "encoder": "BigintEncoder"}
     columns = {"he_sum_params": {"columns": dict.fromkeys(TWO, "n")}}
     task = {"task_type": "he_sum", "outputs": {"bob": "sums"}, "algorithm_params": columns}
-    answers = parties.run(TWO, task, heu_config=document)
+    answers = run(parties, TWO, task, heu_config=document)
     sums = pd.read_csv(parties.directory / "bob/outputs/sums.csv")["sum"].tolist()
     assert sums == pytest.approx([a + b for a, b in zip(WHOLE["alice"], WHOLE["bob"], strict=True)], abs=1e-4)
     assert answers["bob"]["brought_up"] == ["HEU", [schema, bits]], "the SPU is off"
@@ -178,7 +108,7 @@ def test_an_heu_makes_the_keys_that_its_document_says(parties: Parties, schema: 
 def test_of_a_device_that_is_off_nothing_is_imported_or_started(parties: Parties) -> None:
     """SecretFlow's own package imports all of its devices as a whole; another package's engine is its own affair."""
     task = {"task_type": "light", "algorithm_params": {"light_params": {"rounds": 1}}}
-    answers = parties.run(TWO, task, hsm_config={"enable_hsm": False, "token": "t"})
+    answers = run(parties, TWO, task, hsm_config={"enable_hsm": False, "token": "t"})
     for answer in answers.values():
         assert answer["result_metadata"] == {"total": 2}
         assert (answer["brought_up"], answer["engines"]) == ([], [])

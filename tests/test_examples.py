@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from fixtures.tables import write_tables
-from tests.sessions import Session, started
+from tests.parties import SMALL_KEYS, Parties, Processes
 from workers.executors import TASK_EXECUTOR_REGISTRY
 
 #: In an order in which each comes after those whose outputs it reads; these are tests' own.
@@ -18,23 +18,23 @@ NAMES = ["psi", *(n for n in TASK_EXECUTOR_REGISTRY if n not in {"psi", *LAST, *
 
 
 @pytest.fixture(scope="module")
-def parties(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+def parties(processes: Processes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parties]:
     directory = tmp_path_factory.mktemp("examples")
     write_tables(directory)
-    heu = {"he_parameters": {"schema": "ou", "key_pair": {"generate": {"bit_size": 1024}}}}
-    with started(Session(directory, ["alice", "bob"], heu_config=heu)) as session:
-        yield session
+    found = Parties(processes, directory, ("alice", "bob"), spu_config={}, heu_config=SMALL_KEYS)
+    yield found
+    found.close()
 
 
 @pytest.fixture(scope="module")
-def clear(parties: Session) -> pd.DataFrame:
+def clear(parties: Parties) -> pd.DataFrame:
     """What the parties have in common, in the clear."""
     alice, bob = (pd.read_csv(parties.directory / p / "breast_cancer.csv") for p in ("alice", "bob"))
     return alice.merge(bob, on="uid")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_its_example_runs(parties: Session, name: str) -> None:
+def test_its_example_runs(parties: Parties, name: str) -> None:
     example = TASK_EXECUTOR_REGISTRY[name].example
     answers = parties.run(example)
     for party, output in example.get("outputs", {}).items():
@@ -46,7 +46,7 @@ def test_its_example_runs(parties: Session, name: str) -> None:
     assert metrics.get("auc", 1) > 0.85, metrics
 
 
-def test_the_tables_are_those_of_the_clear_computation(parties: Session, clear: pd.DataFrame) -> None:
+def test_the_tables_are_those_of_the_clear_computation(parties: Parties, clear: pd.DataFrame) -> None:
     common = parties.output("alice", "in_common").merge(parties.output("bob", "in_common"), on="uid")
     pd.testing.assert_frame_equal(
         common.sort_values("uid", ignore_index=True), clear[common.columns].sort_values("uid", ignore_index=True)

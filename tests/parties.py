@@ -1,0 +1,185 @@
+"""Parties that run tasks together without worker and control plane: the rest is as in production.
+
+Each is a process (:mod:`tests.party_process`) that calls ``execute_secretflow_task``, run after run. The processes are
+shared by all tests of a pytest process, as importing SecretFlow takes longer than most of their runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pandas as pd
+
+from executions.trial import ROOT
+from tests.test_rendezvous import Ports
+
+#: No run of these tests takes longer, in seconds.
+LIMIT = 60.0
+#: What the others have once one has failed, in seconds.
+GRACE = 3.0
+#: Of an HEU whose keys are made soon.
+SMALL_KEYS = {"he_parameters": {"schema": "ou", "key_pair": {"generate": {"bit_size": 1024}}}}
+
+
+class Processes:
+    """One for each name of a party. After a failed run a process is spent: the next run gets a fresh one."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._processes: dict[str, subprocess.Popen[str]] = {}
+        #: Those of the last run: a session that it left is up at all of them.
+        self._together: set[str] = set()
+
+    def run(self, orders: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Each party's answer to its order."""
+        if self._together != set(orders):
+            self._end_session()
+        self._start([name for name in orders if name not in self._processes])
+        self._together = set(orders)
+        answers: dict[str, dict[str, Any]] = {}
+        try:
+            for name, order in orders.items():
+                self._tell(name, order)
+            answers = self._hear_all(orders, LIMIT)
+        finally:
+            if any(failed(answers.get(name)) for name in orders):
+                self.end(orders)
+        return answers
+
+    def _end_session(self) -> None:
+        """At all its parties at once: SecretFlow's shutdown waits for the peers."""
+        names = [name for name in self._together if name in self._processes]
+        for name in names:
+            self._tell(name, {})
+        assert [self._hear(name) for name in names] == ["ended"] * len(names)
+
+    def _hear_all(self, names: Iterable[str], limit: float) -> dict[str, dict[str, Any]]:
+        """After a failure the others have a few seconds: one that waits for its peer would do so for a day."""
+        waiting = {stdout: name for name in names if (stdout := self._processes[name].stdout)}
+        answers: dict[str, dict[str, Any]] = {}
+        while waiting:
+            said = select.select(list(waiting), [], [], limit)[0]
+            for stdout in said:
+                name = waiting.pop(stdout)
+                line = stdout.readline() or json.dumps(failure(f"ended: {self._log(name)}"))
+                answers[name] = json.loads(line)
+                limit = GRACE if failed(answers[name]) else limit
+            if not said:
+                return answers | {name: failure("says nothing") for name in waiting.values()}
+        return answers
+
+    def end(self, names: Iterable[str] | None = None) -> None:
+        for name in list(self._processes if names is None else names):
+            process = self._processes.pop(name)
+            process.kill()
+            process.communicate(timeout=LIMIT)
+
+    def _start(self, names: list[str]) -> None:
+        for name in names:
+            home = self.directory / name
+            home.mkdir(exist_ok=True)
+            with (home / "log").open("a") as log:
+                self._processes[name] = subprocess.Popen(
+                    [sys.executable, "-m", "tests.party_process"],
+                    cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+                )  # fmt: skip
+            self._tell(name, {"redis_url": os.environ["REDIS_URL"], "directory": str(home)})
+        assert [self._hear(name) for name in names] == ["ready"] * len(names)
+
+    def _tell(self, name: str, message: Mapping[str, Any]) -> None:
+        stdin = self._processes[name].stdin
+        assert stdin
+        stdin.write(json.dumps(message) + "\n")
+        stdin.flush()
+
+    def _hear(self, name: str) -> str:
+        stdout = self._processes[name].stdout
+        assert stdout
+        assert select.select([stdout], [], [], LIMIT)[0], f"{name} says nothing"
+        line = stdout.readline().rstrip()
+        assert line, self._log(name)
+        return line
+
+    def _log(self, name: str) -> str:
+        return (self.directory / name / "log").read_text()[-3000:]
+
+
+def failed(answer: Mapping[str, Any] | None) -> bool:
+    return answer is None or answer["status"] != "success"
+
+
+def failure(error: str) -> dict[str, Any]:
+    """As the answer of a process that gives none."""
+    return {"status": "failure", "result_metadata": {"error": error}}
+
+
+class Parties:
+    """Parties with tables of their own, and tasks over them.
+
+    ``layers``: documents of devices for all runs that name no others; a device of which there is none is off.
+    """
+
+    def __init__(self, processes: Processes, directory: Path, names: Sequence[str], **layers: Any) -> None:
+        self.directory, self.names = directory, list(names)
+        self._processes, self._layers, self._ports = processes, layers, Ports()
+        for name in names:
+            (directory / name).mkdir(exist_ok=True)
+
+    def table(self, party: str, name: str, frame: pd.DataFrame) -> None:
+        frame.to_csv(self.directory / party / f"{name}.csv", index=False)
+
+    def run(self, task: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """What the task returned at each party; on the live session of the run before, where that suits.
+
+        Raises AssertionError with the parties' errors.
+        """
+        answers = self.answers({"keep_devices_seconds": 3600, **task})
+        return {name: answer["result_metadata"] for name, answer in answers.items()}
+
+    def answers(
+        self, task: Mapping[str, Any], names: Sequence[str] | None = None, **layers: Any
+    ) -> dict[str, dict[str, Any]]:
+        """What each party's process says of a run: of all parties, if no names are given."""
+        names, layers, execution = list(names or self.names), layers or self._layers, str(uuid4())
+        documents: dict[str, Any] = {
+            "spu_config": {"enable_spu": False},
+            "heu_config": {"enable_heu": False},
+            "task_config": dict(task),
+        } | layers
+        if "spu_config" in layers:
+            nodes = [{"party": name, "address": self._ports.take()} for name in names]
+            documents["spu_config"] = layers["spu_config"] | {"nodes": nodes}
+        cluster = {name: {"address": self._ports.take()} for name in names}
+        orders = {}
+        for name in names:
+            mine = {"parties": names, "self_party": name, "cluster": cluster, "job_name": f"{execution}-1"}
+            run = {"task_request_id": execution, "sf_init_config": mine} | documents
+            orders[name] = {"party_toml": str(self._write_toml(name)), "run": run}
+        answers = self._processes.run(orders)
+        errors = {n: answer["result_metadata"] for n, answer in answers.items() if failed(answer)}
+        assert not errors, errors
+        return answers
+
+    def output(self, party: str, name: str) -> pd.DataFrame:
+        return pd.read_csv(self.directory / party / "outputs" / f"{name}.csv")
+
+    def close(self) -> None:
+        for held in self._ports.sockets:
+            held.close()
+
+    def _write_toml(self, party: str) -> Path:
+        """With the tables that are there by now."""
+        home = self.directory / party
+        tables = "".join(f'[datasets.{f.stem}]\npath = "{f.name}"\n' for f in sorted(home.glob("*.csv")))
+        policy = '[policy]\ntask_types = ["*"]\npeers = ["*"]\nsecurity = "trial"\n'
+        path = home / "party.toml"
+        path.write_text(f'party = "{party}"\n{policy}{tables}')
+        return path
