@@ -246,7 +246,7 @@ class Preflight(models.Model):
         told: dict[str, Any] = {part.party.name: part.facts.get("dataset") for part in self.parties}
         rows = {party: found.get("rows") for party, found in told.items() if isinstance(found, dict)}
         rows = {party: number for party, number in rows.items() if isinstance(number, int)}
-        if all(part.facts.get("aligned") is True for part in self.parties) and len({*rows.values()}) > 1:
+        if all(part.facts.get("rows_line_up") is True for part in self.parties) and len({*rows.values()}) > 1:
             said = ", ".join(f"{party} has {number}" for party, number in rows.items())
             error = f"the parties' rows do not line up: {said}; intersect the tables with a PSI first"
             yield CheckProblem(next(iter(rows)), "rows", error, "ConfigError")

@@ -1,20 +1,28 @@
-"""Models trained by two real parties are as good as those of the same kind in the clear, on two public tables."""
+"""Models trained by two real parties are as good as those of the same kind in the clear, on public tables."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
-from sklearn.datasets import load_breast_cancer, load_wine
-from sklearn.ensemble import GradientBoostingClassifier
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
+from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
+from sklearn.linear_model import (
+    GammaRegressor,
+    LinearRegression,
+    LogisticRegression,
+    PoissonRegressor,
+    TweedieRegressor,
+)
+from sklearn.metrics import r2_score, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from tests.parties import SMALL_KEYS, Parties, Processes
 
-MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+CLASSIFIERS: dict[str, tuple[str, dict[str, Any]]] = {
     "lr": ("ml_params", {"epochs": 5, "learning_rate": 0.3, "batch_size": 64}),
     "ss_glm": (
         "glm_params",
@@ -42,7 +50,7 @@ def test_auc_is_within_two_hundredths(processes: Processes, tmp_path: Any, load:
     parties.table("alice", "rows", data[columns["alice"]])
     parties.table("bob", "rows", data[[*columns["bob"], "target"]])
     clear = _clear(data[features], data["target"])
-    for name, (key, params) in MODELS.items():
+    for name, (key, params) in CLASSIFIERS.items():
         params = params | ({"epochs": epochs} if "epochs" in params else {})
         answers = parties.run(
             {
@@ -67,3 +75,115 @@ def _clear(x: pd.DataFrame, y: pd.Series[int]) -> dict[str, float]:
     regression = roc_auc_score(y, linear.predict_proba(scaled)[:, 1])
     boosting = roc_auc_score(y, trees.predict_proba(x)[:, 1])
     return {"lr": regression, "ss_glm": regression, "ss_xgb": boosting, "sgb": boosting}
+
+
+GLM = {"epochs": 20, "learning_rate": 0.1, "batch_size": 64, "link_type": "Log", "optimizer": "SGD"}
+TREES = {"max_depth": 3, "learning_rate": 0.3, "objective": "linear", "num_boost_round": 8}
+BOOSTING = GradientBoostingRegressor(n_estimators=8, max_depth=3, learning_rate=0.3, random_state=0, init="zero")
+
+
+@pytest.mark.parametrize(
+    ("task_type", "key", "params", "training_params", "clear"),
+    [
+        ("lr", "ml_params", {"model_type": "linear_regression"},
+         {"epochs": 20, "learning_rate": 0.1, "batch_size": 64}, LinearRegression()),
+        ("ss_glm", "glm_params", {}, GLM | {"label_dist_type": "Poisson"}, PoissonRegressor(alpha=0)),
+        ("ss_glm", "glm_params", {}, GLM | {"label_dist_type": "Gamma", "optimizer": "IRLS", "learning_rate": 1.0},
+         GammaRegressor(alpha=0)),
+        ("ss_glm", "glm_params", {}, GLM | {"label_dist_type": "Tweedie", "tweedie_power": 1.5},
+         TweedieRegressor(power=1.5, alpha=0, link="log")),
+        ("ss_xgb", "xgb_params", {}, TREES | {"subsample": 1.0, "colsample_by_tree": 1.0}, BOOSTING),
+        ("sgb", "sgb_params", {}, TREES, BOOSTING),
+    ],
+)  # fmt: skip
+def test_r_squared_is_within_two_hundredths(
+    diabetes: Parties, task_type: str, key: str, params: Any, training_params: Any, clear: Any
+) -> None:
+    data = _diabetes()
+    scaled = StandardScaler().fit_transform(data[FEATURES])
+    fitted = clear.fit(scaled, data.target)
+    answers = diabetes.run(_training(task_type, key, COLUMNS, training_params, **params))
+    predictions = diabetes.output("bob", task_type)["prediction"]
+    found = r2_score(data.target, predictions)
+    assert found == pytest.approx(r2_score(data.target, fitted.predict(scaled)), abs=0.02)
+    assert answers["alice"]["metrics"]["r2"] == pytest.approx(found, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("task_type", "key", "training_params"),
+    [
+        ("lr", "ml_params", {"epochs": 20, "learning_rate": 0.1, "batch_size": 64}),
+        ("ss_glm", "glm_params", GLM | {"label_dist_type": "Poisson"}),
+        ("ss_xgb", "xgb_params", TREES | {"num_boost_round": 2}),
+        ("sgb", "sgb_params", TREES),
+    ],
+)
+def test_a_party_may_bring_the_label_alone(diabetes: Parties, task_type: str, key: str, training_params: Any) -> None:
+    more = {"model_type": "linear_regression"} if task_type == "lr" else {}
+    model = {"alice": "alone", "bob": "alone"}
+    task = _training(task_type, key, {"alice": FEATURES[:5]}, training_params, **more)
+    trained = diabetes.run(task | {"further_outputs": {"model": model}})
+    assert trained["bob"]["metrics"]["r2"] > 0.2
+    diabetes.run(
+        {
+            "task_type": "predict",
+            "data_sources": {"alice": "rows", "bob": "rows"},
+            "further_sources": {"model": model},
+            "outputs": {"bob": "again"},
+            "algorithm_params": {"predict_params": {"receiver": "bob"}},
+        }
+    )
+    before, after = (diabetes.output("bob", name)["prediction"] for name in (task_type, "again"))
+    assert after.to_numpy() == pytest.approx(before.to_numpy(), abs=1e-4)
+
+
+def test_correlation_and_vif_are_those_of_pandas(diabetes: Parties) -> None:
+    columns = {"alice": FEATURES[:3], "bob": FEATURES[5:7]}
+    names = [f"{party}.{column}" for party, mine in columns.items() for column in mine]
+    clear = _diabetes()[[column for mine in columns.values() for column in mine]].corr().to_numpy()
+
+    def told(task_type: str) -> Any:
+        [report] = diabetes.run(
+            {
+                "task_type": task_type,
+                "data_sources": {"alice": "rows", "bob": "rows"},
+                "algorithm_params": {"statistics_params": {"columns": columns}},
+            }
+        )["alice"]["reports"]["report"]
+        return report
+
+    [table] = told("correlation")["tables"]
+    found = pd.DataFrame(table["rows"], columns=table["columns"])[names].astype(float).to_numpy()
+    assert found == pytest.approx(clear, abs=1e-4)
+    values = told("vif")["values"]
+    assert [values[name] for name in names] == pytest.approx(np.linalg.inv(clear).diagonal(), rel=1e-3)
+
+
+FEATURES = list(load_diabetes().feature_names)
+COLUMNS = {"alice": FEATURES[:5], "bob": FEATURES[5:]}
+
+
+def _diabetes() -> pd.DataFrame:
+    data: pd.DataFrame = load_diabetes(as_frame=True).frame
+    data["target"] /= 100
+    return data
+
+
+@pytest.fixture
+def diabetes(processes: Processes, tmp_path: Any) -> Iterator[Parties]:
+    parties = Parties(processes, tmp_path, ("alice", "bob"), spu_config={}, heu_config=SMALL_KEYS)
+    data = _diabetes()
+    parties.table("alice", "rows", data[COLUMNS["alice"]])
+    parties.table("bob", "rows", data[[*COLUMNS["bob"], "target"]])
+    yield parties
+    parties.close()
+
+
+def _training(task_type: str, key: str, features: Any, training_params: Any, **params: Any) -> dict[str, Any]:
+    params |= {"features": features, "label": {"party": "bob", "column": "target"}, "training_params": training_params}
+    return {
+        "task_type": task_type,
+        "data_sources": {"alice": "rows", "bob": "rows"},
+        "outputs": {"bob": task_type},
+        "algorithm_params": {key: params},
+    }

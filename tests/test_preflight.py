@@ -143,7 +143,7 @@ def test_parties_whose_rows_do_not_line_up_do_not_start(dispatcher: Dispatcher, 
     dispatcher.step()
 
     def has(rows: int) -> dict[str, Any]:
-        return {"checks": [], "facts": {"aligned": True, "dataset": {"name": "x", "rows": rows}}}
+        return {"checks": [], "facts": {"rows_line_up": True, "dataset": {"name": "x", "rows": rows}}}
 
     answer(alice=has(2000), bob=has(1500))
     dispatcher.step()

@@ -220,7 +220,8 @@ class _TaskRun:
         finally:
             gc.enable()
             session.devices.clear()
-        return metadata | ({"outputs": self.kept} if self.kept else {})
+        told = {"warnings": [*dict.fromkeys(session.warnings)]} if session.warnings else {}
+        return metadata | told | ({"outputs": self.kept} if self.kept else {})
 
     def _build(self, run: Run, documents: Mapping[str, Any]) -> None:
         self._stage("sf_init")

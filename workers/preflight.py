@@ -110,9 +110,10 @@ class _Checks:
                 if not role:
                     self.facts["dataset"] |= host.published(found)
                     self._compare(source.name, found["columns"])
-            self.facts["aligned"] = run.executor.aligned
+            self.facts["rows_line_up"] = run.executor.aligned
         with self._check("data", vital=False):
-            run.executor(session).validate_params(run.task.algorithm_params)
+            executor = run.executor(session)
+            executor.adapted(executor.validate_params(run.task.algorithm_params), run.devices)
         size = sum(source.path.stat().st_size for source in session.sources.values())
         with self._check("memory", vital=False):
             self._afford("memory", free_memory(), MEMORY_BASE + MEMORY_PER_ROW * rows + 2 * size)

@@ -51,7 +51,8 @@ def closest(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     if near:
         return f"did you mean {near[0]!r}?"
-    return f"known: {', '.join(known[:20]) or 'none'}"
+    more = f" and {len(known) - 20} more" if len(known) > 20 else ""
+    return f"known: {', '.join(known[:20]) or 'none'}{more}"
 
 
 def problems_of(error: ValidationError, model: type[BaseModel]) -> list[Problem]:

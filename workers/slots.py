@@ -54,4 +54,5 @@ def _kinds(
     for party, name in named:
         kind = catalogue.kind(party, name)
         if kind is not None and kind not in kinds:
-            yield Problem(f"{path}.{party}", f"{name} is a {kind}", f"should be a {' or '.join(sorted(kinds))}")
+            remedy = f"should be a {' or '.join(sorted(kinds))}" if kinds else "nothing is read here; remove it"
+            yield Problem(f"{path}.{party}", f"{name} is a {kind}", remedy)

@@ -74,12 +74,16 @@ def read_columns(path: Path, dataset: str, columns: list[str]) -> Any:
     import pyarrow as pa
 
     known = types_of(path, dataset, columns)
+    if not columns:
+        if not (rows := count_rows(path, dataset)):
+            raise ConfigError(f"dataset {dataset} has no rows")
+        return np.empty((rows, 0))
     for column in columns:
         if known[column] == "str" and _has_rows(path, dataset):
             raise ConfigError(f"column {column!r} of dataset {dataset} is not numeric")
     # Not inferred a second time: that goes by the whole file, whose last line may be no number
     kinds = {column: "bool" if known[column] == "bool" else "float64" for column in columns}
-    table = _read(path, dataset, columns, kinds)
+    table = _read(path, dataset, list(dict.fromkeys(columns)), kinds)
     if table.num_rows == 0:
         raise ConfigError(f"dataset {dataset} has no rows")
     arrays = []
@@ -101,20 +105,28 @@ def read_text(path: Path, dataset: str, columns: list[str]) -> dict[str, Any]:
     return {column: table.column(column) for column in columns}
 
 
-def check_keys(path: Path, dataset: str, keys: list[str], *, may_repeat: bool = False) -> None:
+def check_keys(
+    path: Path, dataset: str, keys: list[str], *, may_repeat: bool = False, remedy: str = "remove them"
+) -> None:
     """Raise ConfigError unless each row has keys, of its own: PSI takes that for given and does not always notice.
 
-    ``may_repeat``: several rows may have the same keys.
+    ``may_repeat``: several rows may have the same keys. ``remedy``: what to do where they may not, and do.
     """
-    types_of(path, dataset, keys)
+    for column in types_of(path, dataset, keys):
+        if '"' in column:  # PSI would write it into the output's heading as it is
+            raise ConfigError(f"dataset {dataset} has a column {column!r}; PSI cannot write its name, so rename it")
     found = path.stat()
     _check_keys(
-        path, dataset, tuple(keys), may_repeat, (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        path,
+        dataset,
+        tuple(keys),
+        None if may_repeat else remedy,
+        (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns),
     )
 
 
 @lru_cache(maxsize=8)  # of what passed: the process that did the pre-flight checks mostly runs the job, too
-def _check_keys(path: Path, dataset: str, keys: tuple[str, ...], may_repeat: bool, state: tuple[int, ...]) -> None:
+def _check_keys(path: Path, dataset: str, keys: tuple[str, ...], remedy: str | None, state: tuple[int, ...]) -> None:
     import pyarrow.compute as pc
 
     # As text, as PSI compares them: 1 and 1.0 are different keys
@@ -134,7 +146,7 @@ def _check_keys(path: Path, dataset: str, keys: tuple[str, ...], may_repeat: boo
             raise ConfigError(
                 f"column {key!r} of dataset {dataset} has {empty} empty values; PSI needs a key in each row"
             )
-    if may_repeat:
+    if remedy is None:
         return
     # Renamed: group_by takes a name that begins with a dot or a bracket for a path into nested columns
     names = [f"key_{index}" for index in range(len(keys))]
@@ -142,7 +154,7 @@ def _check_keys(path: Path, dataset: str, keys: tuple[str, ...], may_repeat: boo
     if distinct < table.num_rows:
         raise ConfigError(
             f"dataset {dataset} has {table.num_rows - distinct} rows that repeat the {', '.join(keys)} of another row; "
-            "remove them, or say in the task's duplicate_keys that this party's keys may repeat"
+            + remedy
         )
 
 

@@ -85,6 +85,8 @@ RULES = [
          "should be one of alice, bob"),
     Rule(psi_of_left_join, f"{PSI}/protocol", "PROTOCOL_ECDH", "PROTOCOL_ECDH_NPC", f"{PSI_PATH}.join_type",
          "PROTOCOL_ECDH_NPC does inner joins alone; use one of PROTOCOL_RR22"),
+    Rule(psi, f"{PSI}/duplicate_keys", ["bob"], ["alice", "bob"], f"{PSI_PATH}.duplicate_keys",
+         "names more than one party"),
     Rule(psi_of_three, f"{PSI}/duplicate_keys", [], ["bob"], f"{PSI_PATH}.duplicate_keys",
          "PROTOCOL_ECDH_NPC takes unique keys alone"),
     Rule(

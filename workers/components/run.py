@@ -29,6 +29,8 @@ HIGH_PRECISION = {"field": "FM128", "fxp_fraction_bits": 40}
 PRECISE = frozenset({"stats/ss_pearsonr", "stats/ss_vif", "ml.eval/ss_pvalue", "io/read_data", "io/write_data"})
 #: What they ask for is in the model that they read.
 BY_MODEL = frozenset({"ml.predict/ss_glm_predict"})
+#: Kinds of which each party keeps a share.
+SHARED = frozenset({"sf.model.ss_sgd", "sf.model.ss_glm", "sf.model.ss_xgb"})
 #: A report's rows that go into the result, at most: it is for people, and shown on a page.
 MOST_ROWS = 1000
 
@@ -50,6 +52,23 @@ def with_spu(devices: Mapping[str, Any], settings: Mapping[str, Any]) -> Mapping
     document = devices["spu_config"]
     runtime = document.runtime_config.model_copy(update=dict(settings))
     return {**devices, "spu_config": document.model_copy(update={"runtime_config": runtime})}
+
+
+def check_shares(model: Kept, name: str, kind: str, devices: Mapping[str, Any]) -> None:
+    """Raise ConfigError where a model's shares mean nothing to the SPU that these documents start."""
+    made = model.record.get("spu")
+    if kind not in SHARED or not isinstance(made, dict) or "spu_config" not in devices:
+        return
+    found = _shares_of(devices["spu_config"])
+    if found != made:
+        raise ConfigError(
+            f"{name} was made with {' on '.join(made.values())}, this task's SPU has {' on '.join(found.values())}: "
+            "set spu_config.runtime_config.protocol and field to those of the model"
+        )
+
+
+def _shares_of(document: Any) -> dict[str, str]:
+    return {"protocol": document.runtime_config.protocol, "field": document.runtime_config.field}
 
 
 def how_it_was_made(record: Mapping[str, Any], model: Any) -> dict[str, Any]:
@@ -152,6 +171,8 @@ class Runner:
         """
         record = {**(record or self.record), **({"task": task} if task else {})}
         session = self.session
+        if "spu" in session.documents:
+            record["spu"] = _shares_of(session.documents["spu"])
         named = {"": session.task.outputs} | session.task.further_outputs
         parts = {(role, part.party): part for role, data in outputs.items() for part in data.data_refs}
         for role, data in outputs.items():
@@ -323,11 +344,16 @@ def own_words(error: BaseException) -> str:
         frames = traceback.extract_tb(cause.__traceback__)
         if type(cause).__name__ == "FedRemoteError":
             return ""
+        if type(cause).__module__.startswith("sqlglot"):  # it parses what the task says, and sees no row
+            return re.sub(r"\x1b\[\d*m", "", " ".join(str(cause).split()))[:300]
         if not frames or "/secretflow" not in frames[-1].filename:
             continue
         line = frames[-1].line or ""
         if line.startswith(("raise", "assert")):
-            words = " ".join(str(getattr(cause, "message", cause)).split())
+            said = getattr(cause, "message", cause)
+            if said is cause and isinstance(cause.args[0] if cause.args else None, tuple):
+                said = " ".join(map(str, cause.args[0]))  # of what was asserted with two texts
+            words = " ".join(str(said).split())
             return re.sub(r"/[\w./-]+/", "", words)[:300] or f"its check failed: {line}"
     return ""
 

@@ -24,6 +24,8 @@ PROTOCOL_PARTIES: dict[str, tuple[int, int | None]] = {
 
 #: Ring to the most fraction bits at which a product still has room for a whole digit; with more, 0 comes out.
 MOST_FRACTION_BITS = {"FM32": 15, "FM64": 31, "FM128": 63}
+#: What the field has if nothing is said.
+FRACTION_BITS = {"FM32": 8, "FM64": 18, "FM128": 26}
 #: No radix or quick sort there: SPU would fall back to SORT_NETWORK.
 SORT_NETWORK_ALONE = ("REF2K", "SECURENN")
 
@@ -102,6 +104,13 @@ class RuntimeConfig(Document):
     max_concurrency: int | None = Field(
         default=None, ge=1, le=1024, description="Threads at each party; all processors if left out."
     )
+
+    @property
+    def limit(self) -> float:
+        """Numbers below it are computed with rightly: a product has room for its fraction bits twice before it is
+        cut, and what has no room wraps around without a word."""
+        bits = self.fxp_fraction_bits or FRACTION_BITS[self.field]
+        return float(2.0 ** (int(self.field.removeprefix("FM")) - 1 - 2 * bits))
 
 
 class LinkDesc(BrpcLinkOptions):

@@ -93,6 +93,8 @@ class Session:
     devices: dict[str, Any] = field(default_factory=dict)
     #: Their documents.
     documents: dict[str, Any] = field(default_factory=dict)
+    #: What people should know who read the result.
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def source(self) -> Source:
@@ -233,6 +235,12 @@ class BaseTaskExecutor(ABC):
         """
 
 
+UNKNOWN_ORDER = (
+    "the parties' rows were taken to line up as they are, which nothing vouches for but their number: "
+    "only the outputs of one execution are known to line up"
+)
+
+
 def check_alignment(
     session: Session, rows: int, parties: Sequence[str] | None = None, origin: str | None = None
 ) -> None:
@@ -250,7 +258,10 @@ def check_alignment(
     if len(set(found.values())) > 1:
         counts = ", ".join(f"{party} has {n}" for party, n in found.items())
         raise ConfigError(f"the parties' rows do not line up: {counts}; intersect the tables with a PSI first")
-    if len({origin for _, origin in told if origin}) > 1:
+    origins = {origin for _, origin in told}
+    if None in origins:
+        session.warnings.append(UNKNOWN_ORDER)
+    if len(origins - {None}) > 1:
         raise ConfigError(
             "the parties' inputs are outputs of different executions, so their rows do not line up; "
             "run the PSI again at all parties"

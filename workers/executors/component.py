@@ -10,7 +10,7 @@ from pydantic import Field, create_model
 
 from workers.components.definition import EXPORT, TABLES, Component, check_choices, components, flattened
 from workers.components.files import Kept
-from workers.components.run import BY_MODEL, Runner, how_it_was_made, spu_settings, with_spu
+from workers.components.run import BY_MODEL, Runner, check_shares, how_it_was_made, spu_settings, with_spu
 from workers.documents import Document, PartyName, SFInitConfig, TaskConfig
 from workers.executors.base import (
     TABLE,
@@ -21,7 +21,7 @@ from workers.executors.base import (
     check_parties,
     not_a_party,
 )
-from workers.problems import Problem, closest
+from workers.problems import DocumentsInvalid, Problem, closest
 from workers.tables import types_of
 
 
@@ -93,6 +93,15 @@ class ComponentExecutor(BaseTaskExecutor):
         return components()[name].params if isinstance(name, str) and name in components() else cls.Params
 
     @classmethod
+    def parse_params(cls, algorithm_params: Mapping[str, Any]) -> Any:
+        given = algorithm_params.get(cls.params_key)
+        name = given.get("component") if isinstance(given, Mapping) else None
+        if isinstance(name, str) and (found := components().get(name)) and found.not_here:
+            # Before anything is said of its attributes, which would be in vain
+            raise DocumentsInvalid([Problem(f"{cls.params_key}.component", "cannot run here", found.not_here)])
+        return super().parse_params(algorithm_params)
+
+    @classmethod
     def slots(cls, params: Any) -> Slots:
         component = components()[params.component]
         kinds = {slot["name"]: _kinds(slot) for slot in component.inputs}
@@ -108,8 +117,6 @@ class ComponentExecutor(BaseTaskExecutor):
     def check(cls, params: Any, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Problem]:
         component = components()[params.component]
         base = f"algorithm_params.{cls.params_key}"
-        if component.not_here:
-            yield Problem(f"{base}.component", "cannot run here", component.not_here)
         for problem in _check_tables(component, params, task, cluster, catalogue):
             yield problem.under(f"{base}.columns")
         if component.attributes:
@@ -151,7 +158,11 @@ class ComponentExecutor(BaseTaskExecutor):
     def adapted(self, algorithm_params: Prepared, devices: Mapping[str, Any]) -> Mapping[str, Any]:
         attributes = getattr(algorithm_params.params, "attributes", None)
         model = next(iter(algorithm_params.models.values()), None)
-        return with_spu(devices, spu_settings(algorithm_params.component, attributes, model))
+        found = with_spu(devices, spu_settings(algorithm_params.component, attributes, model))
+        for role, kept in algorithm_params.models.items():
+            if source := self.session.source_of(role):
+                check_shares(kept, source.name, source.kind, found)
+        return found
 
     @classmethod
     def shapes_devices(cls, params: Any) -> Any:

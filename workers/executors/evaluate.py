@@ -8,9 +8,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
-from workers.errors import ConfigError
 from workers.executors.base import NUMERIC, BaseTaskExecutor, Catalogue, Slots, check_column, not_a_party
 from workers.executors.metrics import measured
+from workers.executors.training import check_classes
 from workers.executors.vertical import check_no_outputs
 from workers.problems import Problem
 from workers.tables import read_columns
@@ -69,11 +69,9 @@ class EvaluateExecutor(BaseTaskExecutor):
             return params, None
         source = self.session.source
         values = read_columns(source.path, source.name, [params.label, params.prediction])
-        if params.kind == "classification" and set(np.unique(values[:, 0])) != {0.0, 1.0}:
-            raise ConfigError(
-                f"label {params.label!r} at {params.party} has to have the values 0 and 1, both; "
-                "for numbers say kind: regression"
-            )
+        if params.kind == "classification":
+            remedy = "for numbers say kind: regression"
+            check_classes(np.unique(values[:, 0]), params.label, params.party, remedy)
         return params, values
 
     def execute_algorithm(self, algorithm_params: Any) -> dict[str, Any]:

@@ -60,6 +60,7 @@ class LogisticRegressionExecutor(TrainingExecutor):
     Params = MLParams
     component = "ml.train/ss_sgd_train"
     kind = "sf.model.ss_sgd"
+    is_linear = True
     example = {
         "task_type": "lr",
         "data_sources": {"alice": "in_common", "bob": "in_common"},

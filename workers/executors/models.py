@@ -48,6 +48,7 @@ class SSGLMExecutor(TrainingExecutor):
     params_key = "glm_params"
     component = "ml.train/ss_glm_train"
     kind = "sf.model.ss_glm"
+    is_linear = True
     Params = _params(component, "Parameters of a generalised linear model.")
     example = _example(
         "ss_glm",
@@ -62,10 +63,20 @@ class SSGLMExecutor(TrainingExecutor):
         if params.training_params.exp_mode == "prime":
             path = f"algorithm_params.{cls.params_key}.training_params.exp_mode"
             yield Problem(path, "prime is not offered by the SPU as it is set up here", "use taylor or pade")
+        owner = params.label.party
+        if params.training_params.optimizer == "IRLS" and not params.features.get(owner):
+            path = f"algorithm_params.{cls.params_key}.features.{owner}"
+            yield Problem(path, "is required with the optimizer IRLS", f"name a feature of {owner}, or use SGD")
 
     @classmethod
     def is_classification(cls, params: Any) -> bool:
         return bool(params.training_params.label_dist_type == "Bernoulli")
+
+    @classmethod
+    def label_rule(cls, params: Any) -> tuple[float, bool, str] | None:
+        distribution = params.training_params.label_dist_type
+        rule = {"Poisson": (0.0, True), "Gamma": (0.0, False), "Tweedie": (0.0, True)}.get(distribution)
+        return (*rule, f"a {distribution} distribution") if rule else None
 
 
 class SSXGBExecutor(TrainingExecutor):

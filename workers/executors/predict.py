@@ -10,15 +10,18 @@ from pydantic import Field
 
 from workers.components.definition import Columns, components
 from workers.components.files import Kept
-from workers.components.run import Runner, spu_settings, with_spu
+from workers.components.run import Runner, check_shares, spu_settings, with_spu
 from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
 from workers.errors import ConfigError
 from workers.executors.base import Catalogue, Slots, check_columns, check_each_party, not_a_party
 from workers.executors.metrics import measured
-from workers.executors.training import MODEL, PREDICTORS, keep_predictions, predicted
-from workers.executors.vertical import VerticalExecutor, check_outputs, listed, own_names, private_table
+from workers.executors.training import MODEL, PREDICTORS, feature_names, fillers, keep_predictions, predicted
+from workers.executors.vertical import VerticalExecutor, check_outputs, check_range, listed, private_table
 from workers.problems import Problem
 from workers.tables import read_columns, read_text
+
+#: Models of which the SPU computes with the features, and not only with their order.
+LINEAR = ("sf.model.ss_sgd", "sf.model.ss_glm")
 
 
 class PredictParams(Document):
@@ -104,30 +107,36 @@ class PredictExecutor(VerticalExecutor):
                 f"{source.name} at {party} was kept by a component; predict with its own component, "
                 f"{PREDICTORS[source.kind]}"
             )
-        if missing := set(training["features"]) - set(session.parties):
+        names = feature_names(training["features"], training.get("label_party"))
+        if missing := set(names) - set(session.parties):
             raise ConfigError(f"{source.name} was trained with {', '.join(sorted(missing))}, who is not here")
         columns = training["features"].get(party, [])
         is_receiver = party == params.receiver
         labels = [params.label] if is_receiver and params.label else []
         table = read_columns(session.input_path, session.source.name, columns + labels)
         values = {}
-        names = own_names(training["features"]).get(party, {})
+        mine = names.get(party, {})
         for index, column in enumerate(columns):
-            name = names[column]
+            name = mine[column]
             mean, deviation = model.own["scaling"].get(name, (0.0, 1.0))
             values[name] = (table[:, index] - mean) / deviation
+        values |= fillers(mine, len(table))
         kept = read_text(session.input_path, session.source.name, params.keep_columns) if is_receiver else {}
         return Prepared(params, model, training, values, table[:, -1] if labels else None, kept, len(table))
 
     def adapted(self, algorithm_params: Prepared, devices: Mapping[str, Any]) -> Mapping[str, Any]:
-        component = components()[PREDICTORS[self.session.sources[MODEL].kind]]
-        return with_spu(devices, spu_settings(component, None, algorithm_params.model))
+        source = self.session.sources[MODEL]
+        found = with_spu(devices, spu_settings(components()[PREDICTORS[source.kind]], None, algorithm_params.model))
+        check_shares(algorithm_params.model, source.name, source.kind, found)
+        return found
 
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
         prepared, params, session = algorithm_params, algorithm_params.params, self.session
         runner = Runner(session)
         model = runner.model(MODEL, prepared.model)
-        names = own_names(prepared.training["features"])
+        names = feature_names(prepared.training["features"], prepared.training.get("label_party"))
+        for column, own in names.get(session.party, {}).items() if model.type in LINEAR else ():
+            check_range(session, prepared.values[own], column)
         columns = Columns(features=listed(names))
         table = runner.table("rows", columns, private_table(session, prepared.values, "rows"))
         session.progress(0.1)

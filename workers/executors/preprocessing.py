@@ -14,7 +14,7 @@ from workers.components.run import FILLER, Runner
 from workers.documents import Document, SFInitConfig, TaskConfig
 from workers.errors import ConfigError
 from workers.executors.base import NUMERIC, Catalogue, Session, Slots, check_each_party
-from workers.executors.training import LABEL, Label, check_label_column
+from workers.executors.training import LABEL, Label, check_classes, check_label_column
 from workers.executors.vertical import (
     PartyColumns,
     VerticalExecutor,
@@ -50,6 +50,8 @@ class PreprocessingExecutor(VerticalExecutor):
     preload = ("secretflow.component.core", "pyarrow.csv", "pyarrow.orc")
     component: ClassVar[str]
     kind: ClassVar[str] = KINDS["preprocessing"]
+    #: A column of one value alone is an error.
+    wants_variety: ClassVar[bool] = False
     #: What columns may be of; any where it is empty.
     types: ClassVar[frozenset[str]] = NUMERIC
 
@@ -75,7 +77,10 @@ class PreprocessingExecutor(VerticalExecutor):
         params = self.parse_params(algorithm_params)
         mine = params.columns.get(self.session.party, [])
         if self.types and mine:
-            read_columns(self.session.input_path, self.session.source.name, mine)
+            name = self.session.source.name
+            for column, values in zip(mine, read_columns(self.session.input_path, name, mine).T, strict=True):
+                if self.wants_variety and values.min() == values.max():
+                    raise ConfigError(f"column {column!r} of dataset {name} has one value in all rows; leave it out")
         return prepared_of(self.session, params, params.columns)
 
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
@@ -174,6 +179,10 @@ class ScaleExecutor(PreprocessingExecutor):
         return {"rules": f'{{"op": "{operation}"}}'}
 
 
+#: SecretFlow refuses a column with as many different values.
+MOST_VALUES = 100
+
+
 class OneHotParams(Document):
     """Parameters of one-hot encoding."""
 
@@ -187,8 +196,10 @@ class OneHotParams(Document):
 
 
 class OneHotExecutor(PreprocessingExecutor):
-    """Replaces each column by columns of 0 and 1, one for each of its values: each party its own. What was done can be
-    kept as ``further_outputs.rule`` and done to other rows by the task type apply_rule."""
+    """Replaces each column by columns of 0 and 1, one for each of its values: each party its own. The new columns are
+    numbered in the order in which values first occur in the table, or by how often where drop is mode; values of too
+    small a share have the last one together. What was done can be kept as ``further_outputs.rule`` and done to other
+    rows by the task type apply_rule."""
 
     title = "One-hot encoding"
     params_key = "one_hot_params"
@@ -201,6 +212,16 @@ class OneHotExecutor(PreprocessingExecutor):
         "outputs": {"alice": "encoded", "bob": "encoded"},
         "algorithm_params": {"one_hot_params": {"columns": {"bob": ["malignant"]}}},
     }
+
+    def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
+        prepared, session = super().validate_params(algorithm_params), self.session
+        for column in prepared.columns.get(session.party, []):
+            if (count := len(prepared.table[column].unique())) >= MOST_VALUES:
+                raise ConfigError(
+                    f"column {column!r} of dataset {session.source.name} has {count} different values; "
+                    f"one-hot encoding takes fewer than {MOST_VALUES}"
+                )
+        return prepared
 
     def attributes(self, params: OneHotParams) -> dict[str, Any]:
         return {"drop": params.drop, "min_frequency": params.min_frequency, "report_rules": False}
@@ -227,6 +248,7 @@ class WOEBinningExecutor(PreprocessingExecutor):
     Params = WOEParams
     component = "preprocessing/vert_woe_binning"
     kind = KINDS["binning"]
+    wants_variety = True
     devices = ("heu",)
     example = {
         "task_type": "woe_binning",
@@ -269,8 +291,7 @@ class WOEBinningExecutor(PreprocessingExecutor):
             import numpy as np
 
             values = read_columns(session.input_path, session.source.name, [label.column])[:, 0]
-            if not np.isin(values, (0, 1)).all() or len(np.unique(values)) < 2:
-                raise ConfigError(f"label {label.column!r} at {label.party} has to have the values 0 and 1, both")
+            check_classes(np.unique(values), label.column, label.party, "bins are weighed by those two")
             prepared.values[LABEL] = values.astype("int64")
         return prepared
 

@@ -65,7 +65,7 @@ class PSIParams(Document):
     )
     duplicate_keys: list[PartyName] = Field(
         default_factory=list,
-        description="Parties whose tables may have a key in several rows: each is joined with every match, as in a "
+        description="The party whose table may have a key in several rows: each is joined with its match, as in a "
         "database. Everywhere else a key that occurs twice is an error. For two parties.",
     )
     receivers: list[PartyName] = Field(min_length=1, description="Who learns the intersection: one party, or all.")
@@ -156,6 +156,13 @@ class PSITaskExecutor(BaseTaskExecutor):
         for path, party in named.items():
             if party not in parties:
                 yield not_a_party(path, parties)
+        if len(set(params.duplicate_keys)) > 1 and params.join_type != "difference":
+            # Of two rows here and three there SecretFlow gives each party its own six, but not six pairs
+            yield Problem(
+                f"{base}.duplicate_keys",
+                "names more than one party, and SecretFlow would pair rows wrongly where a key repeats at both",
+                "name one party; the other's table needs each key once",
+            )
         if params.protocol not in JOINING:
             able = ", ".join(JOINING)
             if params.join_type != "inner_join":
@@ -201,6 +208,7 @@ class PSITaskExecutor(BaseTaskExecutor):
             session.source.name,
             params.input_keys[session.party],
             may_repeat=session.party in params.duplicate_keys,
+            remedy="remove them, or say in the task's duplicate_keys that this party's keys may repeat",
         )
         return params
 

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from workers.documents import Document, SFInitConfig, TaskConfig
+from workers.errors import ConfigError
 from workers.executors.base import TABLE, Catalogue, Slots, check_alignment, check_each_party
 from workers.executors.vertical import PartyColumns, VerticalExecutor, check_party_columns, keep_columns
 from workers.problems import Problem
@@ -85,6 +86,8 @@ class SplitExecutor(RowsExecutor):
         import numpy as np
 
         params, rows = algorithm_params.params, algorithm_params.rows
+        if rows < 2:
+            raise ConfigError(f"dataset {self.session.source.name} has {rows} rows; a split takes two or more")
         check_alignment(self.session, rows, origin=self.session.source.origin)
         self.session.progress(0.2)
         count = min(max(round(rows * params.test_fraction), 1), rows - 1)

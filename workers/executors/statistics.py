@@ -11,12 +11,14 @@ from pydantic import Field
 from workers.components.definition import Columns, components
 from workers.components.run import HIGH_PRECISION, Runner, with_spu
 from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
+from workers.errors import AlgorithmError, ConfigError
 from workers.executors.base import NUMERIC, TABLE, Catalogue, Slots, check_column, not_a_party
 from workers.executors.vertical import (
     PartyColumns,
     VerticalExecutor,
     check_no_outputs,
     check_party_columns,
+    check_range,
     listed,
     own_names,
     private_table,
@@ -38,6 +40,8 @@ class Prepared:
     params: Any
     #: Role of a table ("" or "test") to own name of a column to its values.
     values: dict[str, dict[str, Any]]
+    #: Column to its numbers, (rows,), where they have to be numbers; of data_sources.
+    numbers: dict[str, Any]
 
 
 class StatisticsExecutor(VerticalExecutor):
@@ -67,12 +71,24 @@ class StatisticsExecutor(VerticalExecutor):
         params = self.parse_params(algorithm_params)
         columns = self.columns(params)
         names, values = own_names(columns).get(self.session.party, {}), {}
+        numeric, numbers = self.numeric(params, self.session.party), {}
         for role, source in self.session.sources.items():
-            if self.types and names:
-                read_columns(source.path, source.name, list(names))  # says which has no numbers, or empty values
+            if numeric:
+                found = read_columns(source.path, source.name, numeric)  # says which has no numbers, or empty values
+                if not role:
+                    numbers = dict(zip(numeric, found.T, strict=True))
+                    self.check_numbers(params, numbers)
             found = read_text(source.path, source.name, list(names))
             values[role] = {names[column]: written for column, written in found.items()}
-        return Prepared(params, values)
+        return Prepared(params, values, numbers)
+
+    @classmethod
+    def numeric(cls, params: Any, party: str) -> list[str]:
+        """The party's columns that have to be numbers, all of them."""
+        return cls.columns(params).get(party, []) if cls.types else []
+
+    def check_numbers(self, params: Any, numbers: Mapping[str, Any]) -> None:
+        """Raise ConfigError where the figure means nothing for such a table. ``numbers``: column to (rows,)."""
 
     def adapted(self, algorithm_params: Prepared, devices: Mapping[str, Any]) -> Mapping[str, Any]:
         return with_spu(devices, self.spu)
@@ -88,12 +104,16 @@ class StatisticsExecutor(VerticalExecutor):
         self.session.progress(1.0)
         shown = {own: f"{party}.{column}" for party, mine in names.items() for column, own in mine.items()}
         result: dict[str, Any] = _in_our_words(runner.reports(found), shown)
-        return result
+        return self.corrected(result, algorithm_params)
 
     def compute(self, runner: Runner, prepared: Prepared, names: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
         """Outputs of the component, by name."""
         selected = {f"input/input_ds/{self.select}": [n for mine in names.values() for n in mine.values()]}
         return runner.run(components()[self.component], selected, [self.table(runner, prepared, names)])
+
+    def corrected(self, result: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
+        """What the component says, put right."""
+        return result
 
     #: What the component calls its columns.
     select: ClassVar[str] = "feature_selects"
@@ -138,23 +158,92 @@ class TableStatisticsExecutor(StatisticsExecutor):
     example = _example("table_statistics")
 
 
-class CorrelationExecutor(StatisticsExecutor):
+class _MomentsExecutor(StatisticsExecutor):
+    """SecretFlow scales columns by n and divides their products by n - 1, so that a column's correlation with itself
+    is n / (n - 1): what it says of n rows is put right here."""
+
+    spu = HIGH_PRECISION
+
+    def check_numbers(self, params: Any, numbers: Mapping[str, Any]) -> None:
+        rows = len(next(iter(numbers.values())))
+        least = 1 + self.unknowns(params)
+        if rows < least:
+            raise ConfigError(f"dataset {self.session.source.name} has {rows} rows; this takes {least} or more")
+        for column, values in numbers.items():
+            if values.min() == values.max():
+                raise ConfigError(
+                    f"column {column!r} of dataset {self.session.source.name} has the same value in each row; leave it "
+                    "out: it varies with no other"
+                )
+
+    @staticmethod
+    def unknowns(params: StatisticsParams) -> int:
+        return 1
+
+    @staticmethod
+    def factor(rows: int) -> float:
+        """What each figure is multiplied by."""
+        raise NotImplementedError
+
+    def corrected(self, result: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
+        import secretflow as sf
+
+        owner = next(iter(prepared.params.columns))  # who has columns, and so numbers
+        mine = len(next(iter(prepared.numbers.values()), ()))
+        rows = sf.reveal(sf.PYU(owner)(lambda count: count)(mine))
+        found: dict[str, Any] = _times(result, self.factor(rows))
+        return found
+
+
+def _times(value: Any, factor: float) -> Any:
+    if isinstance(value, dict):
+        return {key: _times(entry, factor) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_times(entry, factor) for entry in value]
+    return value * factor if isinstance(value, float) else value
+
+
+class CorrelationExecutor(_MomentsExecutor):
     """Tells how columns go together, across parties: Pearson's correlation of each pair, on secret shares."""
 
     title = "Pearson correlation"
     component = "stats/ss_pearsonr"
-    spu = HIGH_PRECISION
     example = _example("correlation")
 
+    @staticmethod
+    def factor(rows: int) -> float:
+        return (rows - 1) / rows
 
-class VIFExecutor(StatisticsExecutor):
+
+class VIFExecutor(_MomentsExecutor):
     """Tells of each column how well the others, those of other parties too, already say the same: its variance
     inflation factor, on secret shares. Above 10 it is mostly left out of a model."""
 
     title = "Variance inflation factor"
     component = "stats/ss_vif"
-    spu = HIGH_PRECISION
     example = _example("vif")
+
+    @staticmethod
+    def unknowns(params: StatisticsParams) -> int:
+        return sum(len(columns) for columns in params.columns.values())
+
+    @staticmethod
+    def factor(rows: int) -> float:
+        return rows / (rows - 1)
+
+    def corrected(self, result: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
+        found = super().corrected(result, prepared)
+        # Of columns that depend on each other exactly the inverse is none, and what comes instead is any number
+        if any(value < 0.999 for value in _floats(found)):
+            raise AlgorithmError("some columns follow from others exactly, or nearly so; leave one of them out")
+        return found
+
+
+def _floats(value: Any) -> list[float]:
+    if isinstance(value, dict | list):
+        entries = value.values() if isinstance(value, dict) else value
+        return [number for entry in entries for number in _floats(entry)]
+    return [value] if isinstance(value, float) else []
 
 
 class StabilityParams(StatisticsParams):
@@ -268,6 +357,11 @@ class GroupByExecutor(StatisticsExecutor):
         yield from check_no_outputs(task)
 
     @classmethod
+    def numeric(cls, params: GroupByParams, party: str) -> list[str]:
+        named = [a.column for a in params.aggregates if a.party == party and a.function != "COUNT"]
+        return list(dict.fromkeys(named))
+
+    @classmethod
     def columns(cls, params: GroupByParams) -> dict[str, list[str]]:
         found = {party: list(columns) for party, columns in params.by.items()}
         for entry in params.aggregates:
@@ -280,6 +374,10 @@ class GroupByExecutor(StatisticsExecutor):
         import json
 
         params: GroupByParams = prepared.params
+        for column, numbers in prepared.numbers.items():
+            functions = {a.function for a in params.aggregates if (a.party, a.column) == (self.session.party, column)}
+            values = numbers**2 if "VAR" in functions else numbers
+            check_range(self.session, values, column, times=len(values) if functions - {"MIN", "MAX"} else 1)
         queries = [{"function": a.function, "column_name": names[a.party][a.column]} for a in params.aggregates]
         attributes = {
             "aggregation_config": json.dumps({"column_queries": queries}),

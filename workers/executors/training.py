@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from workers.components.definition import Columns, components, flattened
-from workers.components.run import Runner, spu_settings, with_spu
+from workers.components.run import FILLER, Runner, spu_settings, with_spu
 from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
 from workers.errors import ConfigError
 from workers.executors.base import NUMERIC, Catalogue, Session, Slots, check_column, not_a_party
@@ -19,6 +19,7 @@ from workers.executors.vertical import (
     VerticalExecutor,
     check_outputs,
     check_party_columns,
+    check_range,
     check_whole,
     keep_columns,
     listed,
@@ -77,11 +78,18 @@ class TrainingExecutor(VerticalExecutor):
     component: ClassVar[str]
     #: What it calls the model.
     kind: ClassVar[str]
+    #: Whether the SPU computes with the features, and not only with their order.
+    is_linear: ClassVar[bool] = False
 
     @classmethod
     def is_classification(cls, params: Any) -> bool:
         """Whether the label is 0 and 1."""
         raise NotImplementedError
+
+    @classmethod
+    def label_rule(cls, params: Any) -> tuple[float, bool, str] | None:
+        """Of a label that is a number: what it has to be above, whether that value itself will do, and who says so."""
+        return None
 
     @classmethod
     def attributes(cls, params: Any, rows: int) -> dict[str, Any]:
@@ -108,7 +116,7 @@ class TrainingExecutor(VerticalExecutor):
         columns = params.features.get(party, [])
         wanted = columns + ([params.label.column] if params.label.party == party else [])
         table = read_columns(session.input_path, session.source.name, wanted)
-        values, scaling, names = {}, {}, own_names(params.features).get(party, {})
+        values, scaling, names = {}, {}, feature_names(params.features, params.label.party).get(party, {})
         for index, column in enumerate(columns):
             found, name = table[:, index], names[column]
             if params.standardize:
@@ -116,11 +124,14 @@ class TrainingExecutor(VerticalExecutor):
                 scaling[name] = (mean, deviation)
                 found = (found - mean) / deviation
             values[name] = found
+        values |= fillers(names, len(table))
         prepared = Prepared(params, values, scaling, len(table))
         if len(wanted) > len(columns):
             prepared.label = values[LABEL] = table[:, -1]
             if self.is_classification(params):
-                _check_classes(np.unique(prepared.label), params.label)
+                check_classes(np.unique(prepared.label), params.label.column, party)
+            elif rule := self.label_rule(params):
+                _check_label(prepared.label, params.label, *rule)
         return prepared
 
     def adapted(self, algorithm_params: Prepared, devices: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -137,22 +148,28 @@ class TrainingExecutor(VerticalExecutor):
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
         prepared, params, session = algorithm_params, algorithm_params.params, self.session
         runner, owner = Runner(session), params.label.party
-        features = listed(own_names(params.features))
+        names = feature_names(params.features, owner)
+        self._check_range(prepared, names)
+        features = listed(names)
         columns = Columns(features=features, labels={owner: [LABEL]})
         table = runner.table("rows", columns, private_table(session, prepared.values, "rows"))
-        names = {
+        chosen = {
             "input/input_ds/feature_selects": [c for found in features.values() for c in found],
             "input/input_ds/label": [LABEL],
         }
         session.progress(0.0)
         trained = runner.run(
             components()[self.component],
-            self.attributes(params, prepared.rows) | names,
+            self.attributes(params, prepared.rows) | chosen,
             [table],
             lambda done: session.progress(0.8 * done),
         )
         model = trained["output_model"]
-        task = {"features": params.features, "is_classification": self.is_classification(params)}
+        task = {
+            "features": params.features,
+            "label_party": owner,
+            "is_classification": self.is_classification(params),
+        }
         record = runner.record  # the prediction makes another
         predictions = predicted(runner, model, table, owner)
         metrics = measured(session, owner, prepared.label, predictions, self.is_classification(params))
@@ -164,6 +181,26 @@ class TrainingExecutor(VerticalExecutor):
             "features": {p: len(named) for p, named in params.features.items()},
             "metrics": metrics,
         } | runner.reports(trained)
+
+    def _check_range(self, prepared: Prepared, names: Mapping[str, Mapping[str, str]]) -> None:
+        for column, own in names.get(self.session.party, {}).items() if self.is_linear else ():
+            check_range(self.session, prepared.values[own], column)
+        if prepared.label is not None and "spu" in self.session.documents:
+            check_range(self.session, prepared.label, prepared.params.label.column)
+
+
+def feature_names(features: Mapping[str, list[str]], owner: str | None) -> dict[str, dict[str, str]]:
+    """Party to its features' own names. ``owner`` of the label has one of zeros where it brings none: SecretFlow's
+    models want a part of each party, and learn nothing from that one."""
+    names = own_names(features)
+    return names if owner is None or names.get(owner) else {**names, owner: {FILLER: FILLER}}
+
+
+def fillers(names: Mapping[str, str], rows: int) -> dict[str, Any]:
+    """The values of such a feature, if it is among a party's ``names``."""
+    import numpy as np
+
+    return {FILLER: np.zeros(rows)} if FILLER in names else {}
 
 
 def check_label(
@@ -198,15 +235,20 @@ def check_label_column(
         yield Problem(f"{base}.label.column", "is also a feature", "remove it from the features")
 
 
-def _check_classes(found: Any, label: Label) -> None:
+def check_classes(found: Any, column: str, party: str, remedy: str = "classification needs those two") -> None:
+    """Raise ConfigError unless a label's distinct values are 0 and 1, both."""
     import numpy as np
 
     if not np.isin(found, (0, 1)).all():
-        raise ConfigError(
-            f"label {label.column!r} at {label.party} has values other than 0 and 1; classification needs those two"
-        )
+        raise ConfigError(f"label {column!r} at {party} has values other than 0 and 1; {remedy}")
     if len(found) < 2:
-        raise ConfigError(f"label {label.column!r} at {label.party} has one class only; needs 0 and 1")
+        raise ConfigError(f"label {column!r} at {party} has one class only; needs 0 and 1")
+
+
+def _check_label(values: Any, label: Label, least: float, or_equal: bool, reason: str) -> None:
+    if (values < least).any() or (not or_equal and (values == least).any()):
+        bound = f"{'' if or_equal else 'above '}{least:g}{' or more' if or_equal else ''}"
+        raise ConfigError(f"label {label.column!r} at {label.party} has values too small for {reason}: use {bound}")
 
 
 def predicted(runner: Runner, model: Any, table: Any, receiver: str) -> Any:

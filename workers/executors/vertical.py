@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from workers.documents import ColumnName, PartyName, SFInitConfig, TaskConfig
+from workers.errors import ConfigError
 from workers.executors.base import (
     NUMERIC,
     BaseTaskExecutor,
@@ -92,6 +93,19 @@ def own_names(columns: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
 def listed(names: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
     """Party to its columns' own names."""
     return {party: list(mine.values()) for party, mine in names.items()}
+
+
+def check_range(session: Session, values: Any, column: str, *, times: int = 1) -> None:
+    """Raise ConfigError unless the SPU can compute with that many of these values (rows,) together."""
+    import numpy as np
+
+    runtime = session.documents["spu"].runtime_config
+    if len(values) and float(np.abs(values).max()) * times >= runtime.limit:
+        raise ConfigError(
+            f"column {column!r} of dataset {session.source.name} has values too large for this SPU, which computes "
+            f"with numbers below {runtime.limit / times:.2g} here: scale the column, or set a larger "
+            "spu_config.runtime_config.field or fewer fxp_fraction_bits"
+        )
 
 
 def private_table(session: Session, values: Mapping[str, Any], name: str) -> Source:
