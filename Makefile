@@ -40,8 +40,8 @@ lint: $(INSTALLED)
 	$(PY) manage.py makemigrations --check --dry-run
 	$(PY) manage.py check
 
-# Two at a time, a file each: real SecretFlow waits more than it computes. Every process has servers of its own
-PYTEST := $(PY) -m pytest -n 2 --dist loadfile
+# Two at a time, a file each, the longest first (tests/conftest.py). Every process has servers of its own
+PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 unit: $(INSTALLED)
 	$(PYTEST) $(ARGS)

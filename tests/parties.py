@@ -24,7 +24,7 @@ from tests.test_rendezvous import Ports
 #: No run of these tests takes longer, in seconds.
 LIMIT = 60.0
 #: What the others have once one has failed, in seconds.
-GRACE = 3.0
+GRACE = 20.0
 #: Of an HEU whose keys are made soon.
 SMALL_KEYS = {"he_parameters": {"schema": "ou", "key_pair": {"generate": {"bit_size": 1024}}}}
 
