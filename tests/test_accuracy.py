@@ -78,7 +78,7 @@ def _clear(x: pd.DataFrame, y: pd.Series[int]) -> dict[str, float]:
 
 
 GLM = {"epochs": 20, "learning_rate": 0.1, "batch_size": 64, "link_type": "Log", "optimizer": "SGD"}
-TREES = {"max_depth": 3, "learning_rate": 0.3, "objective": "linear", "num_boost_round": 8}
+TREES = {"max_depth": 3, "learning_rate": 0.3, "objective": "linear", "num_boost_round": 8, "sketch_eps": 0.02}
 BOOSTING = GradientBoostingRegressor(n_estimators=8, max_depth=3, learning_rate=0.3, random_state=0, init="zero")
 
 
@@ -93,7 +93,7 @@ BOOSTING = GradientBoostingRegressor(n_estimators=8, max_depth=3, learning_rate=
         ("ss_glm", "glm_params", {}, GLM | {"label_dist_type": "Tweedie", "tweedie_power": 1.5},
          TweedieRegressor(power=1.5, alpha=0, link="log")),
         ("ss_xgb", "xgb_params", {}, TREES | {"subsample": 1.0, "colsample_by_tree": 1.0}, BOOSTING),
-        ("sgb", "sgb_params", {}, TREES, BOOSTING),
+        ("sgb", "sgb_params", {}, TREES | {"gamma": 0.0}, BOOSTING),
     ],
 )  # fmt: skip
 def test_r_squared_is_within_two_hundredths(
@@ -114,7 +114,7 @@ def test_r_squared_is_within_two_hundredths(
     [
         ("lr", "ml_params", {"epochs": 20, "learning_rate": 0.1, "batch_size": 64}),
         ("ss_glm", "glm_params", GLM | {"label_dist_type": "Poisson"}),
-        ("ss_xgb", "xgb_params", TREES | {"num_boost_round": 2}),
+        ("ss_xgb", "xgb_params", TREES | {"max_depth": 2, "subsample": 1.0, "colsample_by_tree": 1.0}),
         ("sgb", "sgb_params", TREES),
     ],
 )

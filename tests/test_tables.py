@@ -233,10 +233,20 @@ def test_it_compares_keys_as_text(table: Table, content: str, keys: list[str]) -
 )
 def test_it_counts_rows_with_keys_of_another_row(table: Table, content: str, keys: list[str], count: int) -> None:
     text = refusal(check_keys, table(content), keys)
-    assert text == (
-        f"dataset patients has {count} rows that repeat the {', '.join(keys)} of another row; "
-        "remove them, or say in the task's duplicate_keys that this party's keys may repeat"
-    )
+    assert text == (f"dataset patients has {count} rows that repeat the {', '.join(keys)} of another row; remove them")
+
+
+def test_it_refuses_what_psi_would_write_wrongly(table: Table) -> None:
+    assert "has a column 'a\"b'; PSI cannot write its name" in refusal(check_keys, table('uid,"a""b"\nx,1\n'), ["uid"])
+
+
+def test_it_reads_a_column_once_that_is_named_twice(table: Table) -> None:
+    assert read_columns(table("a,b\n1,2\n"), "patients", ["a", "b", "a"]).tolist() == [[1.0, 2.0, 1.0]]
+
+
+def test_of_no_columns_it_says_how_many_rows(table: Table) -> None:
+    assert read_columns(table("a\n1\n2\n"), "patients", []).shape == (2, 0)
+    assert "has no rows" in refusal(read_columns, table("a\n"), [])
 
 
 key = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from workers.documents import SFInitConfig, TaskConfig
-from workers.executors.base import Catalogue, Slots, check_each_party, check_parties
+from workers.executors.base import TABLE, Catalogue, Slots, check_each_party, check_parties
 from workers.problems import Problem, closest
 
 
@@ -43,6 +43,10 @@ def check_slots(task: TaskConfig, cluster: SFInitConfig, slots: Slots, catalogue
                 remedy = f"this task type has {', '.join(offered)} there" if offered else "remove it"
                 yield Problem(f"{field}.{role}", "is nothing that this task type knows", remedy)
     yield from _kinds("data_sources", task.data_sources.items(), slots.main, catalogue)
+    yield from _replaced("outputs", task.outputs.items(), slots.kept, catalogue)
+    for role, named in task.further_outputs.items():
+        if role in slots.outputs:
+            yield from _replaced(f"further_outputs.{role}", named.items(), slots.outputs[role], catalogue)
     for role, named in task.further_sources.items():
         if role in slots.sources:
             yield from _kinds(f"further_sources.{role}", named.items(), slots.sources[role], catalogue)
@@ -56,3 +60,15 @@ def _kinds(
         if kind is not None and kind not in kinds:
             remedy = f"should be a {' or '.join(sorted(kinds))}" if kinds else "nothing is read here; remove it"
             yield Problem(f"{path}.{party}", f"{name} is a {kind}", remedy)
+
+
+def _replaced(
+    path: str, named: Iterable[tuple[str, str]], kinds: frozenset[str], catalogue: Catalogue
+) -> Iterator[Problem]:
+    """A table takes the place of an earlier table alone, and a model that of a model."""
+    for party, name in named:
+        kind = catalogue.kind(party, name)
+        if kind is not None and kinds and (kind == TABLE) != (TABLE in kinds):
+            yield Problem(
+                f"{path}.{party}", f"would replace {name}, a {kind}, by something else", "choose another name"
+            )

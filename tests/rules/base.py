@@ -36,8 +36,8 @@ class Known:
     def kept_names(self, party: str) -> set[str]:
         return {"people"}
 
-    def kind(self, party: str, name: str) -> str:
-        return KINDS.get(name, TABLE)
+    def kind(self, party: str, name: str) -> str | None:
+        return TABLE if name in ("people", "earlier") else KINDS.get(name)
 
 
 TRIAL = Known(security="trial")

@@ -26,6 +26,10 @@ def task(task_type: str, key: str, params: Any, base: Any = psi, **more: Any) ->
 
 GLM = {"link_type": "Logit", "label_dist_type": "Bernoulli", "optimizer": "SGD"}
 glm = partial(task, "ss_glm", "glm_params", {"features": COLUMNS, "label": LABEL, "training_params": GLM})
+glm_of_a_label = partial(
+    task, "ss_glm", "glm_params", {"features": {"alice": ["age"]}, "label": LABEL, "training_params": GLM}
+)
+sgb = partial(task, "sgb", "sgb_params", {"features": COLUMNS, "label": LABEL})
 predict = partial(
     task, "predict", "predict_params", {"receiver": "bob"},
     outputs={"bob": "scores"}, further_sources={"model": {"alice": "model", "bob": "model"}},
@@ -67,6 +71,14 @@ NOTHING = "gets nothing from this task; remove it: the figures are the result"
 RULES = [
     Rule(glm, params("glm_params", "training_params"), GLM, GLM | {"exp_mode": "prime"},
          f"{PATH}.glm_params.training_params.exp_mode", "prime is not offered"),
+    Rule(glm_of_a_label, params("glm_params", "training_params"), GLM, GLM | {"optimizer": "IRLS"},
+         f"{PATH}.glm_params.features.bob", "is required with the optimizer IRLS"),
+    Rule(sgb, params("sgb_params", "training_params"), {"reg_lambda": 0.1}, {"reg_lambda": 0},
+         f"{PATH}.sgb_params.training_params.reg_lambda", "divides by zero where a bin is empty"),
+    Rule(glm, f"{TASK}/outputs", {"bob": "earlier"}, {"bob": "model"}, f"{TASK}.outputs.bob",
+         "would replace model, a sf.model.ss_sgd, by something else; choose another name"),
+    Rule(glm, f"{TASK}/further_outputs", {"model": MADE}, {"model": {"alice": "earlier", "bob": "model"}},
+         f"{TASK}.further_outputs.model.alice", "would replace earlier, a table"),
     Rule(glm, f"{TASK}/further_outputs", {"model": MADE}, {"model": {"alice": "m"}},
          f"{TASK}.further_outputs.model.bob", "is required; name what bob keeps its part as"),
     Rule(predict, f"{TASK}/further_sources/model", {"alice": "model", "bob": "model"}, {"alice": "model"},

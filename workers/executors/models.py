@@ -110,5 +110,12 @@ class SGBExecutor(TrainingExecutor):
     example = _example("sgb", params_key, {"num_boost_round": 3, "max_depth": 3})
 
     @classmethod
+    def check(cls, params: Any, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Problem]:
+        yield from super().check(params, task, cluster, catalogue)
+        if params.training_params.reg_lambda == 0:
+            path = f"algorithm_params.{cls.params_key}.training_params.reg_lambda"
+            yield Problem(path, "is zero, and SecureBoost divides by zero where a bin is empty", "use 0.01 or so")
+
+    @classmethod
     def is_classification(cls, params: Any) -> bool:
         return bool(params.training_params.objective == "logistic")
