@@ -54,6 +54,9 @@ class Processes:
                 self.end(orders)
         return answers
 
+    def pids(self) -> list[int]:
+        return [process.pid for process in self._processes.values()]
+
     def _end_session(self) -> None:
         """At all its parties at once: SecretFlow's shutdown waits for the peers."""
         names = [name for name in self._together if name in self._processes]

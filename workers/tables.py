@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,23 @@ def read_text(path: Path, dataset: str, columns: list[str]) -> dict[str, Any]:
     types_of(path, dataset, columns)
     table = _read(path, dataset, columns, dict.fromkeys(columns, "string"))
     return {column: table.column(column) for column in columns}
+
+
+def text_blocks(path: Path, dataset: str, columns: list[str]) -> Iterator[Any]:
+    """The columns as they are written, in blocks of rows (arrow record batches of strings), whatever the size of all.
+
+    Raises ConfigError where one is missing, or a line does not fit.
+    """
+    import pyarrow as pa
+    from pyarrow import csv
+
+    types_of(path, dataset, columns)
+    options = csv.ConvertOptions(include_columns=columns, column_types=dict.fromkeys(columns, "string"))
+    try:
+        with csv.open_csv(path, convert_options=options) as reader:
+            yield from reader
+    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
+        raise _unreadable(error, _MISFIT.format(dataset)) from None
 
 
 def check_keys(

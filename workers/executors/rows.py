@@ -11,9 +11,9 @@ from pydantic import Field
 from workers.documents import Document, SFInitConfig, TaskConfig
 from workers.errors import ConfigError
 from workers.executors.base import TABLE, Catalogue, Slots, check_alignment, check_each_party
-from workers.executors.vertical import PartyColumns, VerticalExecutor, check_party_columns, keep_columns
+from workers.executors.vertical import PartyColumns, VerticalExecutor, check_party_columns
 from workers.problems import Problem
-from workers.tables import column_types, read_text
+from workers.tables import column_types, count_rows, text_blocks, types_of
 
 TEST = "test"
 
@@ -21,16 +21,11 @@ TEST = "test"
 @dataclass(slots=True)
 class Prepared:
     params: Any
-    #: This party's columns as they are written, by name.
-    table: dict[str, Any]
-
-    @property
-    def rows(self) -> int:
-        return len(next(iter(self.table.values())))
+    rows: int
 
 
 class RowsExecutor(VerticalExecutor):
-    """Base: reads this party's table as it is written."""
+    """Base: this party's table goes through block by block, as it is written, and is never in memory as a whole."""
 
     devices = ()
     preload = ("pyarrow.csv",)
@@ -41,7 +36,29 @@ class RowsExecutor(VerticalExecutor):
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
         params = self.parse_params(algorithm_params)
         source = self.session.source
-        return Prepared(params, read_text(source.path, source.name, self.columns(params)))
+        types_of(source.path, source.name, self.columns(params))
+        if not (rows := count_rows(source.path, source.name)):
+            raise ConfigError(f"dataset {source.name} has no rows")
+        return Prepared(params, rows)
+
+    def keep(self, params: Any, role: str = "", chosen: Any = None) -> None:
+        """Keep this party's rows, those of which ``chosen`` (rows,) is true, where it named an output of that role."""
+        import pyarrow as pa
+        from pyarrow import csv
+
+        session, source = self.session, self.session.source
+        task = session.task
+        if session.party not in (task.further_outputs.get(role, {}) if role else task.outputs):
+            return
+        target, writer, done = session.workdir / f"output_{role}.csv", None, 0
+        for block in text_blocks(source.path, source.name, self.columns(params)):
+            writer = writer or csv.CSVWriter(target, block.schema)
+            count = block.num_rows
+            writer.write_batch(block if chosen is None else block.filter(pa.array(chosen[done : done + count])))
+            done += count
+        assert writer  # there are rows
+        writer.close()
+        session.keep_output(target, role)
 
 
 class SplitParams(Document):
@@ -91,10 +108,10 @@ class SplitExecutor(RowsExecutor):
         check_alignment(self.session, rows, origin=self.session.source.origin)
         self.session.progress(0.2)
         count = min(max(round(rows * params.test_fraction), 1), rows - 1)
-        drawn = np.random.Generator(np.random.PCG64(params.seed)).permutation(rows)
-        for role, chosen in (("", np.sort(drawn[count:])), (TEST, np.sort(drawn[:count]))):
-            part = {column: values.take(chosen) for column, values in algorithm_params.table.items()}
-            keep_columns(self.session, part, role)
+        is_test = np.zeros(rows, bool)
+        is_test[np.random.Generator(np.random.PCG64(params.seed)).permutation(rows)[:count]] = True
+        self.keep(params, "", ~is_test)
+        self.keep(params, TEST, is_test)
         self.session.progress(1.0)
         return {"train_rows": rows - count, "test_rows": count}
 
@@ -136,6 +153,6 @@ class VerticalTableExecutor(RowsExecutor):
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
         rows = algorithm_params.rows
         check_alignment(self.session, rows, origin=self.session.source.origin)
-        keep_columns(self.session, algorithm_params.table)
+        self.keep(algorithm_params.params)
         self.session.progress(1.0)
         return {"rows": rows, "columns": algorithm_params.params.columns}
