@@ -20,13 +20,15 @@ from workers.executors.vertical import (
     VerticalExecutor,
     check_party_columns,
     check_whole,
+    is_kept,
+    keep_blocks,
     keep_columns,
     listed,
     own_names,
     private_table,
 )
 from workers.problems import Problem
-from workers.tables import column_types, read_columns, read_text
+from workers.tables import column_types, read_columns, read_text, text_blocks
 
 RULE = "rule"
 KINDS = {"preprocessing": "sf.rule.preprocessing", "binning": "sf.rule.binning"}
@@ -38,8 +40,6 @@ class Prepared:
     columns: dict[str, list[str]]
     #: By the names that columns have for the component.
     values: dict[str, Any]
-    #: This party's table as it is written, by column.
-    table: dict[str, Any]
     rule: Kept | None = None
 
 
@@ -107,13 +107,14 @@ class PreprocessingExecutor(VerticalExecutor):
 
 
 def prepared_of(session: Session, params: Any, columns: dict[str, list[str]], rule: Kept | None = None) -> Prepared:
-    """This party's table, and what of it a component is to see."""
+    """What of this party's table a component is to see."""
     name = session.source.name
-    table = read_text(session.input_path, name, list(column_types(session.input_path, name)))
     names = own_names(columns).get(session.party, {})
-    if missing := [column for column in names if column not in table]:
+    known = column_types(session.input_path, name)
+    if missing := [column for column in names if column not in known]:
         raise ConfigError(f"dataset {name} at {session.party} has no column {', '.join(missing)}")
-    return Prepared(params, columns, {names[column]: table[column] for column in names}, table, rule)
+    table = read_text(session.input_path, name, list(names)) if names else {}
+    return Prepared(params, columns, {names[column]: values for column, values in table.items()}, rule)
 
 
 def keep_table(
@@ -131,13 +132,27 @@ def keep_table(
             new = orc.read_table(runner.root / part.uri)
             ours = [name for name in new.column_names if name not in (LABEL, FILLER)]
             found = {_in_our_words(name, mine): new.column(name) for name in ours}
-    if session.party in session.task.outputs:
-        kept = {column: values for column, values in prepared.table.items() if column not in mine}
-        if twice := sorted(set(kept) & set(found)):
+    if is_kept(session):
+        others = [column for column in column_types(session.input_path, session.source.name) if column not in mine]
+        if twice := sorted(set(others) & set(found)):
             raise ConfigError(f"the table of {session.party} has a column {', '.join(twice)} already; rename it")
-        keep_columns(session, {**kept, **found})
+        if others:
+            keep_blocks(session, _side_by_side(session, others, found))
+        else:
+            keep_columns(session, found)
     told = sf.reveal([sf.PYU(party)(lambda said: said)(list(found)) for party in names])
     return dict(zip(names, told, strict=True))
+
+
+def _side_by_side(session: Session, others: list[str], found: Mapping[str, Any]) -> Iterator[Any]:
+    """Blocks of the table's other columns, as they are written, with what was made beside them."""
+    import pyarrow as pa
+
+    done = 0
+    for block in text_blocks(session.input_path, session.source.name, others):
+        made = [values.slice(done, block.num_rows).combine_chunks() for values in found.values()]
+        yield pa.RecordBatch.from_arrays([*block.columns, *made], names=[*others, *found])
+        done += block.num_rows
 
 
 def _in_our_words(name: str, names: Mapping[str, str]) -> str:
@@ -216,7 +231,8 @@ class OneHotExecutor(PreprocessingExecutor):
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
         prepared, session = super().validate_params(algorithm_params), self.session
         for column in prepared.columns.get(session.party, []):
-            if (count := len(prepared.table[column].unique())) >= MOST_VALUES:
+            values = prepared.values[own_names(prepared.columns)[session.party][column]]
+            if (count := len(values.unique())) >= MOST_VALUES:
                 raise ConfigError(
                     f"column {column!r} of dataset {session.source.name} has {count} different values; "
                     f"one-hot encoding takes fewer than {MOST_VALUES}"

@@ -11,7 +11,7 @@ from pydantic import Field
 from workers.documents import Document, SFInitConfig, TaskConfig
 from workers.errors import ConfigError
 from workers.executors.base import TABLE, Catalogue, Slots, check_alignment, check_each_party
-from workers.executors.vertical import PartyColumns, VerticalExecutor, check_party_columns
+from workers.executors.vertical import PartyColumns, VerticalExecutor, check_party_columns, is_kept, keep_blocks
 from workers.problems import Problem
 from workers.tables import column_types, count_rows, text_blocks, types_of
 
@@ -44,21 +44,18 @@ class RowsExecutor(VerticalExecutor):
     def keep(self, params: Any, role: str = "", chosen: Any = None) -> None:
         """Keep this party's rows, those of which ``chosen`` (rows,) is true, where it named an output of that role."""
         import pyarrow as pa
-        from pyarrow import csv
 
-        session, source = self.session, self.session.source
-        task = session.task
-        if session.party not in (task.further_outputs.get(role, {}) if role else task.outputs):
+        source = self.session.source
+        if not is_kept(self.session, role):
             return
-        target, writer, done = session.workdir / f"output_{role}.csv", None, 0
-        for block in text_blocks(source.path, source.name, self.columns(params)):
-            writer = writer or csv.CSVWriter(target, block.schema)
-            count = block.num_rows
-            writer.write_batch(block if chosen is None else block.filter(pa.array(chosen[done : done + count])))
-            done += count
-        assert writer  # there are rows
-        writer.close()
-        session.keep_output(target, role)
+
+        def blocks() -> Iterator[Any]:
+            done = 0
+            for block in text_blocks(source.path, source.name, self.columns(params)):
+                yield block if chosen is None else block.filter(pa.array(chosen[done : done + block.num_rows]))
+                done += block.num_rows
+
+        keep_blocks(self.session, blocks(), role)
 
 
 class SplitParams(Document):

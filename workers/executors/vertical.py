@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, count
 from pathlib import Path
 from typing import Annotated, Any
@@ -115,9 +115,25 @@ def private_table(session: Session, values: Mapping[str, Any], name: str) -> Sou
 
 def keep_columns(session: Session, columns: Mapping[str, Any], role: str = "") -> None:
     """Keep them, by name, as this party's output of that role, where it named one."""
-    task = session.task
-    if session.party in (task.further_outputs.get(role, {}) if role else task.outputs):
+    if is_kept(session, role):
         session.keep_output(_written(session, columns, f"output_{role}"), role)
+
+
+def keep_blocks(session: Session, blocks: Iterable[Any], role: str = "") -> None:
+    """Keep blocks of rows (arrow record batches, one at least), one after the other, as this party's output."""
+    from pyarrow import csv
+
+    blocks = iter(blocks)
+    first, target = next(blocks), session.workdir / f"output_{role}.csv"
+    with csv.CSVWriter(target, first.schema) as writer:
+        for block in chain([first], blocks):
+            writer.write_batch(block)
+    session.keep_output(target, role)
+
+
+def is_kept(session: Session, role: str = "") -> bool:
+    """Whether this party named an output of that role."""
+    return session.party in (session.task.further_outputs.get(role, {}) if role else session.task.outputs)
 
 
 def _written(session: Session, columns: Mapping[str, Any], name: str) -> Path:
