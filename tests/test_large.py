@@ -60,8 +60,10 @@ def test_psi_and_split_of_a_million_rows(
     parties.run(_task("psi", "few_common", "few", psi))  # starts the processes
     before, _ = peak(_task("split", "few_train", "few", split, **test))
     splitting, _ = peak(_task("split", "train", "rows", split, **test))
+    scale: dict[str, Any] = {"scale_params": {"columns": {"alice": ["x"], "bob": ["y"]}}}
+    scaling, _ = peak(_task("scale", "scaled", "train", scale))
     intersecting, result = peak(_task("psi", "common", "rows", psi))
-    print(f"peak of a party in MB: {before:.0f} after few rows, split {splitting:.0f}, psi {intersecting:.0f}")
+    print(f"peak of a party in MB: {before:.0f} after few rows, split {splitting:.0f}, scale {scaling:.0f}, psi {intersecting:.0f}")
     assert splitting - before < 150
     assert intersecting - before < 700  # what SecretFlow's PSI takes by itself
 
@@ -69,6 +71,10 @@ def test_psi_and_split_of_a_million_rows(
         parts = pd.concat([parties.output(party, name) for name in ("train", "test")])
         assert len(parties.output(party, "test")) == ROWS // 4
         pd.testing.assert_frame_equal(_sorted(parts), _sorted(table))
+        column = table.columns[-1]
+        train, scaled = (parties.output(party, name) for name in ("train", "scaled"))
+        train[column] = (train[column] - train[column].mean()) / train[column].std(ddof=0)
+        pd.testing.assert_frame_equal(scaled[train.columns], train, atol=1e-4)
     common = tables["alice"].merge(tables["bob"], on=["id", "day"])
     assert result["intersection_count"] == {"alice": len(common), "bob": len(common)}
     alice, bob = (parties.output(party, "common") for party in ("alice", "bob"))
