@@ -44,6 +44,8 @@ class Line:
 class Drawing:
     boxes: dict[str, Box] = field(default_factory=dict)
     lines: list[Line] = field(default_factory=list)
+    #: What people should know, in sentences.
+    notes: list[str] = field(default_factory=list)
 
     @property
     def width(self) -> int:

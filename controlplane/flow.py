@@ -6,7 +6,7 @@ begin with the node.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints, ValidationError
 
 from controlplane.catalogue import DatabaseCatalogue, WithOutputs
-from controlplane.models import Task
+from controlplane.models import Dataset, Task
 from workers.documents import Document, TaskConfig
 from workers.problems import DocumentsInvalid, Problem, closest, problems_of
 from workers.validation import Run, parse_document, validate
@@ -53,6 +53,8 @@ class Step:
     waits_for: dict[str, str] = field(default_factory=dict)
     documents: dict[str, Any] = field(default_factory=dict)
     config: TaskConfig | None = None
+    #: What it reads that no node makes, but an execution did before: as it is meant to be, or a name was changed.
+    earlier: list[str] = field(default_factory=list)
 
 
 def examine(nodes: Any, catalogue: DatabaseCatalogue) -> list[Step]:
@@ -88,7 +90,7 @@ class Flow:
                 )
         makers = self._makers(steps)
         for name, step in steps.items():
-            step.waits_for = self._reads_of(step, makers)
+            step.waits_for = _told(self._made_by(step, makers), step.name)
             for index, other in enumerate(parsed[name].after):
                 if other == name:
                     self.problems.append(Problem(f"{name}.after.{index}", "is the node itself", "leave it out"))
@@ -97,6 +99,7 @@ class Flow:
                 elif other not in parsed and other not in broken:
                     at, others = f"{name}.after.{index}", [known for known in (*parsed, *broken) if known != name]
                     self.problems.append(Problem(at, "there is no node of this name", closest(other, others)))
+        self._note_earlier(steps, makers)
         self.steps: list[Step] = self._in_order(steps)
 
     def _parse(self, nodes: Any) -> tuple[dict[str, Node], set[str]]:
@@ -133,19 +136,20 @@ class Flow:
         return makers
 
     @staticmethod
-    def _reads_of(step: Step, makers: Mapping[Thing, str]) -> dict[str, str]:
-        """The nodes whose outputs it reads, with what it reads of them."""
-        found: dict[str, dict[str, list[str]]] = {}
+    def _made_by(step: Step, makers: Mapping[Thing, str]) -> dict[str, set[Thing]]:
+        """What it reads, by the node that makes it; by "" where none does."""
+        found: dict[str, set[Thing]] = {}
         for _, party, name in step.config.reads() if step.config else ():
-            maker = makers.get((party, name), step.name)
-            if maker != step.name:
-                parties = found.setdefault(maker, {}).setdefault(name, [])
-                parties += [party] if party not in parties else []
-        return {
-            maker: "reads "
-            + ", ".join(f"{name} of {' and '.join(sorted(parties))}" for name, parties in sorted(things.items()))
-            for maker, things in found.items()
-        }
+            found.setdefault(makers.get((party, name), ""), set()).add((party, name))
+        return found
+
+    def _note_earlier(self, steps: Mapping[str, Step], makers: Mapping[Thing, str]) -> None:
+        outside = {name: self._made_by(step, makers).get("", set()) for name, step in steps.items()}
+        wanted = {name for things in outside.values() for _, name in things}
+        rows = Dataset.objects.filter(name__in=wanted).exclude(produced_by=None).values_list("party__name", "name")
+        made = set(rows) if wanted else set()
+        for name, things in outside.items():
+            steps[name].earlier = _listed(things & made)
 
     def _in_order(self, steps: dict[str, Step]) -> list[Step]:
         # no sets: their order differs from process to process
@@ -181,6 +185,20 @@ class Flow:
                 before[step.name] |= _kept(run.task, run)
             except DocumentsInvalid as error:
                 self.problems += [problem.under(step.name) for problem in error.problems]
+
+
+def _listed(things: Iterable[Thing]) -> list[str]:
+    """Names, each with its parties."""
+    parties: dict[str, list[str]] = {}
+    for party, name in sorted(things):
+        parties.setdefault(name, []).append(party)
+    return [f"{name} of {' and '.join(owners)}" for name, owners in sorted(parties.items())]
+
+
+def _told(made_by: Mapping[str, set[Thing]], step: str) -> dict[str, str]:
+    return {
+        maker: f"reads {', '.join(_listed(things))}" for maker, things in made_by.items() if maker not in ("", step)
+    }
 
 
 def _kept(config: TaskConfig | None, run: Run | None) -> dict[Thing, str | None]:

@@ -116,6 +116,11 @@ def drawing_of(nodes: Any) -> Drawing:
         box = drawing.boxes[step.name]
         box.text = step.task.name
         box.title = f"{step.name}: {step.task.name}"
+        if step.earlier:
+            drawing.notes.append(
+                f"{step.name} reads {', '.join(step.earlier)} as an earlier execution left it: no node of this "
+                "pipeline makes that."
+            )
     return drawing
 
 

@@ -32,6 +32,10 @@ class StepSerializer(serializers.Serializer[Any]):
     name = serializers.CharField(help_text="Of the node.")
     task = serializers.CharField()
     waits_for = serializers.DictField(child=serializers.CharField(), help_text="Node to the reason.")
+    earlier = serializers.ListField(
+        child=serializers.CharField(),
+        help_text="Outputs of earlier executions that it reads as they are: no node of this pipeline makes them.",
+    )
 
 
 class PipelineSerializer(ModelCleaned):

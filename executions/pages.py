@@ -71,6 +71,10 @@ def live(execution: Execution) -> dict[str, Any]:
         said = {key: value for key, value in event.data.items() if key != "stage"}
         event.said = json.dumps(said, ensure_ascii=False)[:SHOWN_OF_AN_EVENT] if said else ""
     reached = stages(execution) if runs else []
+    result = {**execution.result} if isinstance(execution.result, dict) else {}
+    warnings = result.pop("warnings", [])
+    if not isinstance(warnings, list):  # a party wrote it
+        warnings = [warnings]
     return {
         "execution": execution,
         "colour": COLOURS.get(execution.status, "default"),
@@ -80,7 +84,8 @@ def live(execution: Execution) -> dict[str, Any]:
         "runs": runs,
         "stages": reached,
         "devices_of": builder_of(reached),
-        "result": list(flat(execution.result)),
+        "warnings": warnings,
+        "result": list(flat(result)),
         "changes": execution.changes.select_related("by").order_by("at", "pk"),
         "events": events[:SHOWN_EVENTS],
         "more_events": len(events) > SHOWN_EVENTS,

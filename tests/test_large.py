@@ -63,7 +63,7 @@ def test_psi_and_split_of_a_million_rows(
     scale: dict[str, Any] = {"scale_params": {"columns": {"alice": ["x"], "bob": ["y"]}}}
     scaling, _ = peak(_task("scale", "scaled", "train", scale))
     intersecting, result = peak(_task("psi", "common", "rows", psi))
-    print(f"peak of a party in MB: {before:.0f} after few rows, split {splitting:.0f}, scale {scaling:.0f}, psi {intersecting:.0f}")
+    print(f"MB at most: few rows {before:.0f}, split {splitting:.0f}, scale {scaling:.0f}, psi {intersecting:.0f}")
     assert splitting - before < 150
     assert intersecting - before < 700  # what SecretFlow's PSI takes by itself
 

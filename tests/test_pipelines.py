@@ -115,6 +115,15 @@ def test_a_node_waits_for_what_it_reads_and_what_it_is_to_come_after() -> None:
     assert [step.name for step in steps][-1] == "lr"
 
 
+def test_it_tells_what_an_earlier_execution_left_and_no_node_makes() -> None:
+    make_chain()
+    for party in Party.objects.all():
+        Dataset.objects.create(party=party, name="common", columns={}, produced_by="0" * 32)
+    [lr] = Flow({"lr": {"task": "train"}}).steps
+    assert lr.earlier == ["common of alice and bob"]
+    assert [step.earlier for step in Flow({"lr": {"task": "train"}, "psi": {"task": "intersect"}}).steps] == [[], []]
+
+
 def test_a_task_that_a_pipeline_names_keeps_its_name_and_is_not_deleted() -> None:
     task = make_task("intersect")
     make_pipeline(psi="intersect")

@@ -40,8 +40,8 @@ def test_it_composes_one_and_tells_its_steps(client: APIClient) -> None:
     made = post(client, "pipelines", {"name": "patients", "nodes": nodes})
     assert made["nodes"] == nodes
     assert made["steps"] == [
-        {"name": "psi", "task": "intersect", "waits_for": {}},
-        {"name": "lr", "task": "train", "waits_for": {"psi": "reads common of alice and bob"}},
+        {"name": "psi", "task": "intersect", "waits_for": {}, "earlier": []},
+        {"name": "lr", "task": "train", "waits_for": {"psi": "reads common of alice and bob"}, "earlier": []},
     ]
     url = f"{API}/pipelines/{made['id']}/"
     nodes["more"] = {"task": "more", "after": ["lr"]}
