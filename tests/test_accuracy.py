@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,11 @@ from sklearn.metrics import r2_score, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from tests.parties import SMALL_KEYS, Parties, Processes
+from workers.devices.spu import SPUConfig
+from workers.documents import TaskConfig
+from workers.errors import ConfigError
+from workers.executors.base import Session, Source
+from workers.executors.predict import PredictExecutor
 
 CLASSIFIERS: dict[str, tuple[str, dict[str, Any]]] = {
     "lr": ("ml_params", {"epochs": 5, "learning_rate": 0.3, "batch_size": 64}),
@@ -187,3 +193,48 @@ def _training(task_type: str, key: str, features: Any, training_params: Any, **p
         "outputs": {"bob": task_type},
         "algorithm_params": {key: params},
     }
+
+
+def test_a_model_is_refused_to_an_spu_that_its_shares_mean_nothing_to(diabetes: Parties, tmp_path: Path) -> None:
+    training = {"epochs": 1, "batch_size": 64}
+    task = _training("lr", "ml_params", COLUMNS, training, model_type="linear_regression")
+    trained = diabetes.run(task | {"further_outputs": {"model": {"alice": "m", "bob": "m"}}})
+    assert "nothing vouches for" in trained["alice"]["warnings"][0]
+    task = {
+        "task_type": "predict",
+        "data_sources": {"alice": "rows", "bob": "rows"},
+        "further_sources": {"model": {"alice": "m", "bob": "m"}},
+        "outputs": {"bob": "scores"},
+        "algorithm_params": {"predict_params": {"receiver": "bob"}},
+    }
+    home = diabetes.directory / "alice"
+    sources = {
+        "": Source("rows", home / "rows.csv"),
+        "model": Source("m", home / "outputs" / "m.kept", "sf.model.ss_sgd"),
+    }
+    session = Session("alice", ["alice", "bob"], TaskConfig.model_validate(task), sources, tmp_path)
+    executor = PredictExecutor(session)
+    prepared = executor.validate_params(session.task.algorithm_params)
+    executor.adapted(prepared, {"spu_config": SPUConfig()})
+    other = SPUConfig.model_validate({"runtime_config": {"protocol": "CHEETAH", "field": "FM64"}})
+    with pytest.raises(ConfigError, match="m was made with SEMI2K on FM128, this task's SPU has CHEETAH on FM64"):
+        executor.adapted(prepared, {"spu_config": other})
+
+
+def test_sums_are_right_up_to_what_fixed_point_takes(processes: Processes, tmp_path: Path) -> None:
+    parties = Parties(processes, tmp_path, ("alice", "bob"), spu_config={"runtime_config": {"field": "FM64"}})
+    amounts = np.array([2.0**27 / 8 - 1, 5.0, -7.0, 2.0**26 / 8, 1.0, 0.5])
+    parties.table("alice", "rows", pd.DataFrame({"amount": amounts}))
+    parties.table("bob", "rows", pd.DataFrame({"kind": list("aabbab")}))
+    aggregates = [{"party": "alice", "column": "amount", "function": name} for name in ("SUM", "MEAN")]
+    found = parties.run(
+        {
+            "task_type": "group_by",
+            "data_sources": {"alice": "rows", "bob": "rows"},
+            "algorithm_params": {"group_by_params": {"by": {"bob": ["kind"]}, "aggregates": aggregates}},
+        }
+    )["alice"]["reports"]["report"]
+    parties.close()
+    told = [[float(row[1]) for row in table["tables"][0]["rows"]] for table in found]
+    clear = pd.Series(amounts).groupby(list("aabbab")).agg(["sum", "mean"])
+    assert np.array(told).T == pytest.approx(clear.to_numpy(), rel=1e-4)

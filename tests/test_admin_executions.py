@@ -182,6 +182,14 @@ def test_it_shows_results_as_a_table(client: Client) -> None:
     ]
 
 
+@pytest.mark.parametrize("warnings", [["rows were taken as they are"], "rows were taken as they are"])
+def test_it_shows_what_a_result_warns_of_by_itself(client: Client, warnings: Any) -> None:
+    execution = make_execution(status=Status.SUCCESS, result={"rows": 3, "warnings": warnings})
+    response = client.get(page_of(execution))
+    assert '<p class="cp-note">rows were taken as they are</p>' in response.content.decode()
+    assert response.context["result"] == [("rows", "3")]
+
+
 def test_it_cancels_by_post_alone(client: Client) -> None:
     execution = make_execution()
     url = f"/admin/executions/execution/{execution.pk}/cancel/"

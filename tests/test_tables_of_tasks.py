@@ -1,0 +1,81 @@
+"""What a party refuses of its own table before it meets anybody, by task type: SecretFlow would compute something."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from workers.devices.spu import SPUConfig
+from workers.documents import TaskConfig
+from workers.errors import ConfigError
+from workers.executors import TASK_EXECUTOR_REGISTRY
+from workers.executors.base import Session, Source
+from workers.executors.vertical import check_range
+
+COLUMNS = {"columns": {"alice": ["a", "b"]}}
+LABEL = {"features": {"alice": ["a"]}, "label": {"party": "alice", "column": "y"}}
+
+
+def session_of(directory: Path, task_type: str, params: Any, table: str, **runtime: Any) -> Session:
+    path = directory / "table.csv"
+    path.write_text(table)
+    task = TaskConfig(task_type=task_type, data_sources={"alice": "patients"}, algorithm_params=params)
+    document = SPUConfig.model_validate({"runtime_config": runtime})
+    sources = {"": Source("patients", path)}
+    return Session("alice", ["alice", "bob"], task, sources, directory, documents={"spu": document})
+
+
+def glm(distribution: str) -> dict[str, Any]:
+    params = {"link_type": "Log", "label_dist_type": distribution, "optimizer": "SGD"}
+    return {"glm_params": LABEL | {"training_params": params}}
+
+
+@pytest.mark.parametrize(
+    ("task_type", "params", "table", "words"),
+    [
+        ("correlation", {"statistics_params": COLUMNS}, "a,b\n1,2\n", "has 1 rows; this takes 2 or more"),
+        ("correlation", {"statistics_params": COLUMNS}, "a,b\n1,2\n3,2\n", "has the same value in each row"),
+        ("vif", {"statistics_params": COLUMNS}, "a,b\n1,2\n2,3\n", "has 2 rows; this takes 3 or more"),
+        ("woe_binning", {"woe_params": COLUMNS | {"label": {"party": "bob", "column": "y"}}}, "a,b\n1,2\n3,2\n",
+         "column 'b' of dataset patients has one value in all rows"),
+        ("one_hot", {"one_hot_params": COLUMNS}, "a,b\n" + "".join(f"{i},1\n" for i in range(100)),
+         "column 'a' of dataset patients has 100 different values; one-hot encoding takes fewer than 100"),
+        ("split", {"split_params": {}}, "a,b\n", "dataset patients has no rows"),
+        ("lr", {"ml_params": LABEL}, "a,y\n1,0\n2,2\n", "label 'y' at alice has values other than 0 and 1"),
+        ("lr", {"ml_params": LABEL}, "a,y\n1,0\n2,0\n", "label 'y' at alice has one class only"),
+        ("evaluate", {"evaluate_params": {"party": "alice", "label": "y", "prediction": "a"}}, "a,y\n1,0\n2,2\n",
+         "has values other than 0 and 1; for numbers say kind: regression"),
+        ("ss_glm", glm("Poisson"), "a,y\n1,0\n2,-1\n", "too small for a Poisson distribution: use 0 or more"),
+        ("ss_glm", glm("Gamma"), "a,y\n1,0\n2,1\n", "too small for a Gamma distribution: use above 0"),
+    ],
+)  # fmt: skip
+def test_it_says_what_is_wrong_with_the_table(
+    tmp_path: Path, task_type: str, params: Any, table: str, words: str
+) -> None:
+    executor = TASK_EXECUTOR_REGISTRY[task_type](session_of(tmp_path, task_type, params, table))
+    with pytest.raises(ConfigError) as caught:
+        executor.validate_params(params)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "fits", "too_large"),
+    [
+        ({"field": "FM64"}, 2**27 - 1, 2**27),
+        ({"field": "FM128"}, 2.0**74, 2.0**75),
+        ({"field": "FM128", "fxp_fraction_bits": 40}, 2**47 - 1, 2**47),
+    ],
+)
+def test_it_says_which_numbers_are_too_large_for_fixed_point(
+    tmp_path: Path, runtime: Any, fits: float, too_large: float
+) -> None:
+    session = session_of(tmp_path, "lr", {"ml_params": LABEL}, "a,y\n1,0\n", **runtime)
+    check_range(session, np.array([0.0, -fits]), "a")
+    with pytest.raises(ConfigError) as caught:
+        check_range(session, np.array([0.0, -too_large]), "a")
+    assert "column 'a' of dataset patients has values too large for this SPU" in str(caught.value)
+    with pytest.raises(ConfigError):
+        check_range(session, np.array([0.0, fits / 2]), "a", times=4)
