@@ -235,6 +235,6 @@ def test_sums_are_right_up_to_what_fixed_point_takes(processes: Processes, tmp_p
         }
     )["alice"]["reports"]["report"]
     parties.close()
-    told = [[float(row[1]) for row in table["tables"][0]["rows"]] for table in found]
+    told = np.array([[float(row[1]) for row in table["tables"][0]["rows"]] for table in found]).T
     clear = pd.Series(amounts).groupby(list("aabbab")).agg(["sum", "mean"])
-    assert np.array(told).T == pytest.approx(clear.to_numpy(), rel=1e-4)
+    assert told == pytest.approx(clear.to_numpy(), rel=1e-4)

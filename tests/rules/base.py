@@ -128,6 +128,14 @@ def component_with_choice() -> Documents:
     return component("data_filter/sample", attributes={})
 
 
+def component_with_bound() -> Documents:
+    documents = component("data_filter/condition_filter", attributes={"comparator": "<", "bound_value": "1"})
+    documents["task_config"]["algorithm_params"]["component_params"]["columns"]["input_ds"]["select"] = {
+        "feature": "age"
+    }
+    return documents
+
+
 def component_with_model() -> Documents:
     documents = component("ml.predict/ss_sgd_predict", attributes={"receiver": "bob"})
     documents["task_config"] |= {

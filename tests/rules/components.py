@@ -7,6 +7,7 @@ from tests.rules.base import (
     component,
     component_of_statistics,
     component_of_two_tables,
+    component_with_bound,
     component_with_choice,
     component_with_model,
 )
@@ -35,6 +36,14 @@ RULES = [
         {"regtype": "linear"},
         f"{PATH}.attributes.regtype",
         "did you mean 'reg_type'?",
+    ),
+    Rule(
+        component_with_bound,
+        f"{COMP}/attributes/bound_value",
+        "50.5",
+        "fifty",
+        f"{PATH}.attributes.bound_value",
+        "'fifty' is no float, which 'age' is; compare it with a number",
     ),
     Rule(
         component_with_choice,

@@ -127,6 +127,8 @@ class ComponentExecutor(BaseTaskExecutor):
             for path, party in _parties(component.attributes, params.attributes):
                 if party not in cluster.parties:
                     yield not_a_party(f"{base}.attributes.{path}", cluster.parties)
+        if component.id == "data_filter/condition_filter":
+            yield from _check_bound(component, params, task, catalogue, base)
         for slot in component.models:
             for party in cluster.parties:
                 if _source(task, slot["name"], party) is None and "sf.null" not in slot["kinds"]:
@@ -250,6 +252,25 @@ def _check_tables(
             if party in cluster.parties and _source(task, name, party) is None:
                 yield Problem(name, f"has columns of {party}, of whom no table is named", f"add data_sources.{party}")
         yield from _check_select(slot, columns, seen)
+
+
+def _check_bound(
+    component: Component, params: Any, task: TaskConfig, catalogue: Catalogue, base: str
+) -> Iterator[Problem]:
+    """What a column is compared with is of its type: otherwise SecretFlow stops in the middle, and does not say why."""
+    [slot], table, attributes = component.tables, params.columns.input_ds, params.attributes
+    for feature in dict(selected(slot, table))["feature"]:
+        owner = next((party for party, named in table.features.items() if feature in named), "")
+        known = (catalogue.datasets(owner) or {}).get(_source(task, slot["name"], owner) or "") or {}
+        number: Any = {"int": int, "float": float}.get(known.get(feature, ""))
+        for part in attributes.bound_value.split(",") if number and attributes.comparator != "NOTNULL" else ():
+            try:
+                number(part)
+            except ValueError:
+                path = f"{base}.attributes.bound_value"
+                yield Problem(
+                    path, f"{part!r} is no {known[feature]}, which {feature!r} is", "compare it with a number"
+                )
 
 
 def _check_select(slot: Mapping[str, Any], columns: Any, known: Mapping[str, str]) -> Iterator[Problem]:
