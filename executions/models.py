@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
 from django.db import models, transaction
 from django.utils import timezone
-from django.utils.functional import cached_property
 
 from controlplane.catalogue import DatabaseCatalogue
 from controlplane.models import Party, RunOptions, Task
 from controlplane.vault import protect_all
 from executions.states import ACTIVE, ENDED, RunStatus, Status, transition
-from workers.errors import is_link
 from workers.validation import validate
 
 #: A coordinator looks at everything that is queued at least once a second.
@@ -188,130 +185,6 @@ class Execution(RunOptions):
         raise NotCancellable("The execution changes too fast to be cancelled; try again.")
 
 
-class Preflight(models.Model):
-    """One round of checks by the parties' own hosts (workers.preflight): of an execution about to be dispatched, or
-    asked for by someone."""
-
-    #: A host that checks says so every two seconds.
-    SILENCE = timedelta(seconds=10)
-    #: What was found may have changed after this long.
-    FRESH = timedelta(seconds=30)
-
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    execution = models.ForeignKey(Execution, on_delete=models.CASCADE, null=True, related_name="preflights")
-    name = models.CharField(max_length=100, blank=True, help_text="Of the task that is checked.")
-    requested_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
-    )
-    requested_at = models.DateTimeField(default=timezone.now)
-
-    class Meta:
-        ordering = ["-requested_at"]
-
-    def __str__(self) -> str:
-        return f"pre-flight checks of {self.name or self.execution or str(self.pk)[:8]}"
-
-    @cached_property
-    def parties(self) -> list[PartyCheck]:
-        """Each party's part, in the cluster's order."""
-        return list(self.checks.select_related("party").order_by("pk"))
-
-    @property
-    def problems(self) -> list[CheckProblem]:
-        """What failed, party by party, and where the parties do not suit each other."""
-        found = [
-            CheckProblem(part.party.name, entry["check"], entry["error"], entry["error_type"])
-            for part in self.parties
-            for entry in part.results
-            if entry["error"]
-        ]
-        found += [*self._different_versions(), *self._different_rows(), *self._silent()]
-        # A party that failed before it could meet the others is why they missed it
-        return [problem for problem in found if not problem.is_link] or found
-
-    def _different_versions(self) -> Iterator[CheckProblem]:
-        told = {part.party.name: part.facts.get("versions") for part in self.parties}
-        versions = {party: version for party, version in told.items() if isinstance(version, dict)}
-        for package in ("secretflow", "spu"):
-            found: dict[str, list[str]] = {}
-            for party, version in versions.items():
-                found.setdefault(str(version.get(package)), []).append(party)
-            if len(found) > 1:
-                said = ", ".join(f"{version} at {' and '.join(names)}" for version, names in found.items())
-                error = f"the parties have different versions of {package}: {said}; install the same one everywhere"
-                yield CheckProblem(min(found.values(), key=len)[0], "versions", error, "ConfigError")
-
-    def _different_rows(self) -> Iterator[CheckProblem]:
-        """As far as the parties' policies let them tell: otherwise the run itself finds it out."""
-        told: dict[str, Any] = {part.party.name: part.facts.get("dataset") for part in self.parties}
-        rows = {party: found.get("rows") for party, found in told.items() if isinstance(found, dict)}
-        rows = {party: number for party, number in rows.items() if isinstance(number, int)}
-        if all(part.facts.get("rows_line_up") is True for part in self.parties) and len({*rows.values()}) > 1:
-            said = ", ".join(f"{party} has {number}" for party, number in rows.items())
-            error = f"the parties' rows do not line up: {said}; intersect the tables with a PSI first"
-            yield CheckProblem(next(iter(rows)), "rows", error, "ConfigError")
-
-    def _silent(self) -> Iterator[CheckProblem]:
-        for part in self.parties:
-            if part.answered_at is None and timezone.now() - part.heard_at > self.SILENCE:
-                error = f"no worker of {part.party.name} answered the pre-flight checks; look at its output"
-                yield CheckProblem(part.party.name, "answer", error, "ResourceError")
-
-    @property
-    def is_complete(self) -> bool:
-        """Nobody is waited for any more."""
-        return all(part.answered_at for part in self.parties) or any(self._silent())
-
-    @property
-    def is_fresh(self) -> bool:
-        """Everybody answered, not long ago."""
-        return all(p.answered_at and timezone.now() - p.answered_at < self.FRESH for p in self.parties)
-
-    @property
-    def state(self) -> str:
-        """``checking``, ``passed`` or ``failed``; the last as soon as one party has a reason of its own."""
-        problems = self.problems
-        if self.is_complete or any(not problem.is_link for problem in problems):
-            return "failed" if problems else "passed"
-        return "checking"
-
-
-@dataclass(frozen=True, slots=True)
-class CheckProblem:
-    """A pre-flight check that failed."""
-
-    party: str
-    check: str
-    error: str
-    error_type: str
-
-    @property
-    def is_link(self) -> bool:
-        """It may be the doing of another party."""
-        return is_link(self.error_type)
-
-
-class PartyCheck(models.Model):
-    """One party's part in a round of pre-flight checks."""
-
-    preflight = models.ForeignKey(Preflight, on_delete=models.CASCADE, related_name="checks")
-    party = models.ForeignKey(Party, on_delete=models.PROTECT, related_name="+")
-    ports = models.JSONField(default=list, help_text="Looked at; those of the dispatch that follows.")
-    heard_at = models.DateTimeField(default=timezone.now, help_text="Last sign of life of the checks.")
-    answered_at = models.DateTimeField(null=True, blank=True)
-    worker = models.CharField(max_length=200, blank=True)
-    results = models.JSONField(default=list, help_text="Each check, with its error where it failed.")
-    facts = models.JSONField(
-        default=dict, help_text="Versions, free memory and disk in bytes, what the dataset looks like."
-    )
-
-    class Meta:
-        constraints = [models.UniqueConstraint(fields=["preflight", "party"], name="a_party_checks_once")]
-
-    def __str__(self) -> str:
-        return f"{self.party.name}: {self.preflight_id}"
-
-
 class PartyRun(models.Model):
     """One attempt of an execution at one party."""
 
@@ -418,3 +291,4 @@ class StateChange(models.Model):
 
 # Registered with Django by being imported from here
 from executions.pipeline_models import NodeRun, PipelineChange, PipelineRun, Tick  # noqa: E402, F401
+from executions.preflight_models import PartyCheck, Preflight  # noqa: E402, F401

@@ -236,8 +236,8 @@ class BaseTaskExecutor(ABC):
 
 
 UNKNOWN_ORDER = (
-    "the parties' rows were taken to line up as they are, which nothing vouches for but their number: "
-    "only the outputs of one execution are known to line up"
+    "The parties' rows were taken to line up as they are, which nothing vouches for but their number: "
+    "only the outputs of one execution are known to line up."
 )
 
 
