@@ -5,7 +5,7 @@ UV := $(shell command -v uv || echo .tools/bin/uv)
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
 DATABASE_TESTS := $(wildcard tests/test_api*.py tests/test_admin*.py tests/test_dispatch.py tests/test_preflight*.py tests/test_recovery.py \
-  tests/test_events.py tests/test_life*.py tests/test_environment.py tests/test_history.py tests/test_profile*.py tests/test_usage.py \
+  tests/test_events.py tests/test_life*.py tests/test_environment.py tests/test_history.py tests/test_profiles.py tests/test_profile_problems.py tests/test_usage.py \
   tests/test_pipelines*.py tests/test_schedules.py)
 export DJANGO_SETTINGS_MODULE := controlplane.settings
 

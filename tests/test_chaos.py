@@ -324,10 +324,8 @@ def test_every_execution_ends_once_whatever_is_killed(monkeypatch: pytest.Monkey
         for party in trial.parties:
             for name in {"breast_cancer", "absent"} - ({"breast_cancer"} if party in tables else set()):
                 service.call("POST", "/api/v1/datasets/", {"party": party, "name": name, "columns": columns})
-        first = service.submit(psi_documents())
-        while (first := service.execution(first))["status"] not in ENDED:
-            time.sleep(0.1)
-        patients = first["result"]["intersection_count"]["alice"]
+        keys = [{line.partition(",")[0] for line in path.read_text().splitlines()[1:]} for path in tables.values()]
+        patients = len(set.intersection(*keys))
 
         chaos = Chaos(trial, service, random.Random(SEED))
         started = time.monotonic()

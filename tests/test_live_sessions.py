@@ -1,4 +1,4 @@
-"""What a live session rests on, and what a worker does with one. That it is reused at all: test_device_reuse."""
+"""What a live session rests on, and what a worker does with one. That it is reused at all: test_live_devices."""
 
 from __future__ import annotations
 
