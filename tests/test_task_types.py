@@ -71,7 +71,8 @@ def test_it_tells_what_a_component_reads_and_keeps() -> None:
     assert binning["output_rule"] == ("further_outputs.output_rule", ("sf.rule.binning",))
     assert binning["report"] == ("the execution's result", ("sf.report",))
     assert places("io/identity")["input_data"][0] == "data_sources"  # nothing else is read
-    assert places("data_prep/union")["input_ds2"][0].startswith("further_sources.input_ds2, or data_sources")
+    assert places("data_prep/union")["input_ds2"][0] == "further_sources.input_ds2"
+    assert COMPONENT.places("data_prep/psi")[1].help.endswith("data_sources will do.")
     assert [(p.name, p.where) for p in TASK_EXECUTOR_REGISTRY["lr"].places("")] == [("model", "further_outputs.model")]
 
 

@@ -217,12 +217,13 @@ def _kinds(slot: Mapping[str, Any]) -> frozenset[str]:
 def _places(component: Component) -> Iterator[Place]:
     """Inputs and outputs in SecretFlow's order."""
     for slot in component.inputs:
-        where = "data_sources"
+        further = f"further_sources.{slot['name']}"
         if slot in component.models and component.tables:
-            where = f"further_sources.{slot['name']}"
-        elif slot != component.inputs[0] and len(component.tables) > 1:
-            where = f"further_sources.{slot['name']}, or data_sources if it is another party's"
-        yield _place(slot, where)
+            yield _place(slot, further)
+        elif slot in component.tables[1:]:
+            yield _place(slot, further, " Of a party that has no other table here data_sources will do.")
+        else:
+            yield _place(slot, "data_sources")
     for slot in component.outputs:
         where = "the execution's result"
         if slot in component.kept:
@@ -230,11 +231,10 @@ def _places(component: Component) -> Iterator[Place]:
         yield _place(slot, where)
 
 
-def _place(slot: Mapping[str, Any], where: str) -> Place:
-    kinds = _kinds(slot)
+def _place(slot: Mapping[str, Any], where: str, more: str = "") -> Place:
     text = " ".join(slot["description"].replace("_", " ").split()).rstrip(".")
-    text = f"{text[:1].upper()}{text[1:]}." + (" May be left out." if "sf.null" in kinds else "")
-    return Place(slot["name"], where, tuple(sorted(kinds - {"sf.null"})), text)
+    # sf.null is for what is left out, which it cannot be where it is all that a task reads
+    return Place(slot["name"], where, tuple(sorted(_kinds(slot) - {"sf.null"})), f"{text[:1].upper()}{text[1:]}.{more}")
 
 
 def _source(task: TaskConfig, slot: str, party: str) -> str | None:
