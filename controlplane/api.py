@@ -47,7 +47,9 @@ class KnownKeysOnly(serializers.Serializer[Any]):
             writable = [name for name, field in self.fields.items() if not field.read_only]
             for key in data:
                 if key not in self.fields:
-                    errors[key] = [ErrorDetail(f"unknown key; {closest(str(key), writable)}", "unknown_key")]
+                    place = self._place_of(key)
+                    remedy = f"belongs into {place}" if place else closest(str(key), writable)
+                    errors[key] = [ErrorDetail(f"unknown key; {remedy}", "unknown_key")]
         try:
             value = super().to_internal_value(data)
         except ValidationError as error:
@@ -57,6 +59,12 @@ class KnownKeysOnly(serializers.Serializer[Any]):
         if errors:
             raise ValidationError(errors)
         return value
+
+    def _place_of(self, key: Any) -> str:
+        """The document among the fields that has such a key, the task's first; empty where none has."""
+        layers = {name: field.layer for name, field in self.fields.items() if isinstance(field, DocumentField)}
+        having = [n for n, layer in layers.items() if key == layer or key in model_of(layer).model_fields]
+        return min(having, key=lambda name: name != "task_config", default="")
 
 
 class ModelCleaned(KnownKeysOnly, serializers.ModelSerializer[Any]):

@@ -152,7 +152,7 @@ def bounds_of(schema: Mapping[str, Any]) -> str:
 
     def bound(inclusive: str, exclusive: str, word: str, other: str) -> str:
         value = schema.get(inclusive, schema.get(exclusive))
-        if value is None:
+        if value is None or value in (-(2**63), 2**63 - 1):  # those of protobuf, which nobody comes near
             return ""
         number = str(int(value)) if value == int(value) else str(value)
         return f"{word if inclusive in schema else other} {number}"

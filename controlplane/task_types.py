@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from drf_spectacular.utils import extend_schema
@@ -13,6 +13,7 @@ from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from controlplane.examples import before, request_of
 from controlplane.form_schema import bounds_of
 from workers.documents import PARTY_NAME
 from workers.executors import TASK_EXECUTOR_REGISTRY
@@ -45,9 +46,12 @@ def _parameters(schema: Mapping[str, Any], definitions: Mapping[str, Any], prefi
         if "properties" in plain:
             yield from _parameters(plain, definitions, path)
             continue
+        inner = _plain(plain["items"], definitions) if plain.get("type") == "array" else {}
         default = json.dumps(plain["default"]) if plain.get("default") is not None else ""
         required = name in schema.get("required", ())
         yield Parameter(path, _kind(plain, definitions), required, default, entry.get("description", ""))
+        if "properties" in inner:
+            yield from _parameters(inner, definitions, f"{path}[]")
 
 
 def _plain(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,7 +69,8 @@ def _kind(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
         return "one of " + ", ".join(map(str, choices))
     match schema.get("type"):
         case "array":
-            return f"list: {_kind(_plain(schema['items'], definitions), definitions)}"
+            items = _plain(schema["items"], definitions)
+            return "list of objects" if "properties" in items else f"list: {_kind(items, definitions)}"
         case "object":
             values = next(iter(schema.get("patternProperties", {}).values()), None)
             # Without a shape of its own: what lies there depends on the variant
@@ -81,21 +86,41 @@ def _kind(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
             return " ".join(filter(None, (name, bounds_of(schema))))
 
 
-class VariantSerializer(serializers.Serializer[Any]):
+class PlaceSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField(help_text="The task type's own name of it.")
+    where = serializers.CharField(help_text="Such as further_sources.model.")
+    kinds = serializers.ListField(
+        child=serializers.CharField(), help_text="What may be there: table, or such as a model."
+    )
+    help = serializers.CharField()
+
+
+class ExampleSerializer(serializers.Serializer[Any]):
+    example = serializers.DictField(help_text="A task_config for the demo's parties alice and bob.")
+    request = serializers.DictField(
+        help_text="The example with all its documents, as POST /api/v1/executions/ takes it."
+    )
+    before = serializers.ListField(
+        child=serializers.CharField(), help_text="What has to be there before the example runs, for people."
+    )
+
+
+class VariantSerializer(ExampleSerializer):
     name = serializers.CharField()
     description = serializers.CharField()
-    cannot_run = serializers.CharField(help_text="Why it cannot run here; empty where it can.")
+    cannot_run = serializers.CharField(help_text="Why it cannot run here; empty where it can, as its example then is.")
+    places = PlaceSerializer(many=True, help_text="What it reads and keeps.")
     params_schema = serializers.DictField(help_text="JSON Schema of what lies under params_key for this one.")
 
 
-class TaskTypeSerializer(serializers.Serializer[Any]):
+class TaskTypeSerializer(ExampleSerializer):
     name = serializers.CharField(help_text="As task_config.task_type has it.")
     title = serializers.CharField()
     description = serializers.CharField()
     devices = serializers.ListField(child=serializers.CharField(), help_text="It cannot run without these.")
     params_key = serializers.CharField(help_text="The one key of algorithm_params.")
     params_schema = serializers.DictField(help_text="JSON Schema of what lies under that key.")
-    example = serializers.DictField(help_text="A task_config for the demo's parties alice and bob.")
+    places = PlaceSerializer(many=True, help_text="What it reads and keeps beyond data_sources and outputs.")
     variants = VariantSerializer(many=True, help_text="Where parameters have several shapes, such as components.")
 
 
@@ -109,12 +134,15 @@ def described() -> list[dict[str, Any]]:
             "devices": list(executor.devices),
             "params_key": executor.params_key,
             "params_schema": executor.Params.model_json_schema(),
-            "example": executor.example,
+            "places": [asdict(place) for place in executor.places("")],
+            **_with_request(executor.example),
             "variants": [
                 {
                     "name": variant,
                     "description": text,
                     "cannot_run": executor.not_here(variant),
+                    "places": [asdict(place) for place in executor.places(variant)],
+                    **_with_request(executor.example_of(variant)),
                     "params_schema": executor.params_model(variant).model_json_schema(),
                 }
                 for variant, text in executor.variants().items()
@@ -122,6 +150,10 @@ def described() -> list[dict[str, Any]]:
         }
         for name, executor in TASK_EXECUTOR_REGISTRY.items()
     ]
+
+
+def _with_request(example: Mapping[str, Any]) -> dict[str, Any]:
+    return {"example": example, "request": request_of(example), "before": before(example)}
 
 
 class TaskTypeViewSet(viewsets.ViewSet):

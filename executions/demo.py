@@ -2,7 +2,8 @@
 
 Starts a trial in a private directory, submits a PSI and then a logistic regression over the REST API,
 shows what each party does, prints the results, and leaves the site up until Ctrl-C (``--once``: ends by
-itself, with status 0 only if both succeeded).
+itself, with status 0 only if both succeeded). The directory is removed at the end, but for ``--keep`` and after a
+failure.
 """
 
 from __future__ import annotations
@@ -94,6 +95,7 @@ def run(console: Console, trial: Trial, once: bool) -> None:
     addresses.add_row("admin", f"{trial.url}/admin/   user admin, password {trial.password}")
     addresses.add_row("API", f"{trial.url}/api/v1/docs/   Authorization: Token {service.token}")
     addresses.add_row("logs", str(trial.logs))
+    addresses.add_row("parties", f"{trial.party_dir(trial.parties[0])} and so on: party.toml, tables, outputs")
     console.print(addresses, "")
 
     psi = run_task(service, console, "intersect patients")["result"]
@@ -129,7 +131,11 @@ def interrupt(*_: Any) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--once", action="store_true", help="end by itself; exit status 0 only if both succeeded")
-    once = parser.parse_args().once
+    parser.add_argument(
+        "--keep", action="store_true", help="leave the directory, with all outputs, as it is at the end"
+    )
+    arguments = parser.parse_args()
+    once = arguments.once
     console = Console()
     # A supervisor's SIGTERM ends it as Ctrl-C does: with everything stopped
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
@@ -152,7 +158,10 @@ def main() -> int:
         console.print("\nstopped")
         status = 0 if not once else 1
     # Kept after a failure: the logs say more
-    shutil.rmtree(directory, ignore_errors=True)
+    if arguments.keep:
+        console.print(f"[dim]kept: {directory}[/]")
+    else:
+        shutil.rmtree(directory, ignore_errors=True)
     return status
 
 

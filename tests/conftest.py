@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 #: Files that take longest, in this order: two run at a time, and one that began last would run on alone.
 LONGEST = (
-    "test_pipeline", "test_chaos", "test_live_devices", "test_tls_links", "test_components",
-    "test_accuracy", "test_composing_in_browser", "test_examples", "test_devices", "test_worker", "test_party_host",
+    "test_pipeline", "test_chaos", "test_live_devices", "test_examples", "test_tls_links", "test_accuracy",
+    "test_components", "test_composing_in_browser", "test_large", "test_devices", "test_worker", "test_party_host",
 )  # fmt: skip
 
 

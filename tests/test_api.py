@@ -342,6 +342,12 @@ def test_it_runs_an_ended_execution_again_as_a_new_one(client: APIClient) -> Non
     assert (third.documents, third.task, third.priority) == (first.documents | {"task_config": psi}, None, 9)
     wrong = errors_of(client.post(url, {"task": "x", "spu_config": {"nods": []}}, format="json"))
     assert "unknown key" in wrong["task"]
+    wrong = errors_of(client.post(url, {"keep_devices_seconds": 9, "parties": [], "enable_heu": False}, format="json"))
+    assert wrong == {
+        "keep_devices_seconds": "unknown key; belongs into task_config",
+        "parties": "unknown key; belongs into sf_init_config",
+        "enable_heu": "unknown key; belongs into heu_config",
+    }
     wrong = errors_of(client.post(url, {"spu_config": {"nods": []}}, format="json"))
     assert "did you mean 'nodes'?" in wrong["spu_config.nods"]
     Party.objects.filter(name="bob").update(name="robert")

@@ -100,6 +100,9 @@ def test_it_refuses_an_unknown_key_on_every_write(client: APIClient) -> None:
     party = Party.objects.get(name="alice")
     response = client.patch(f"{API}/parties/{party.pk}/", {"adress": "x"}, format="json")
     assert errors_of(response) == {"adress": "unknown key; did you mean 'address'?"}
+    for path, key in (("tasks", "task_config"), ("tasks", "keep_devices_seconds"), ("spu-configs", "runtime_config")):
+        response = client.post(f"{API}/{path}/", {key: {}}, format="json")
+        assert errors_of(response)[key] == "unknown key; belongs into document"
 
 
 def test_it_refuses_a_second_dataset_of_a_name(client: APIClient) -> None:

@@ -7,14 +7,24 @@ from collections.abc import Iterator
 import pandas as pd
 import pytest
 
+from controlplane.examples import TABLE, examples, made_by, request_of
 from fixtures.tables import write_tables
 from tests.parties import SMALL_KEYS, Parties, Processes
 from workers.executors import TASK_EXECUTOR_REGISTRY
 
-#: In an order in which each comes after those whose outputs it reads; these are tests' own.
+#: Task types of the tests' own.
 OF_TESTS = {"pseudonymise", "light", "arithmetic"}
-LAST = ("apply_rule", "predict", "evaluate")
-NAMES = ["psi", *(n for n in TASK_EXECUTOR_REGISTRY if n not in {"psi", *LAST, *OF_TESTS}), *LAST]
+
+
+def in_order() -> list[str]:
+    """Each after those whose outputs it reads; of three parties last, as that ends the session of two."""
+    left, found = examples(), dict[str, None]()
+    while left:
+        ready = [name for name, example in left.items() if set(made_by(example).values()) <= set(found)]
+        assert ready, f"wait for each other: {', '.join(left)}"
+        found |= dict.fromkeys(ready)
+        left = {name: example for name, example in left.items() if name not in found}
+    return sorted(found, key=lambda name: len(request_of(examples()[name])["sf_init_config"]["parties"]))
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +36,15 @@ def parties(processes: Processes, tmp_path_factory: pytest.TempPathFactory) -> I
     found.close()
 
 
+@pytest.fixture
+def three(parties: Parties, processes: Processes) -> Iterator[Parties]:
+    """The same with carol, who has some of bob's patients."""
+    found = Parties(processes, parties.directory, ("alice", "bob", "carol"), spu_config={})
+    found.table("carol", TABLE, pd.read_csv(parties.directory / "bob" / f"{TABLE}.csv")[["uid"]][:200])
+    yield found
+    found.close()
+
+
 @pytest.fixture(scope="module")
 def clear(parties: Parties) -> pd.DataFrame:
     """What the parties have in common, in the clear."""
@@ -33,10 +52,11 @@ def clear(parties: Parties) -> pd.DataFrame:
     return alice.merge(bob, on="uid")
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_its_example_runs(parties: Parties, name: str) -> None:
-    example = TASK_EXECUTOR_REGISTRY[name].example
-    answers = parties.run(example)
+@pytest.mark.parametrize("name", in_order())
+def test_its_example_runs(parties: Parties, name: str, request: pytest.FixtureRequest) -> None:
+    example = examples()[name]
+    of_three = len(request_of(example)["sf_init_config"]["parties"]) == 3
+    answers = (request.getfixturevalue("three") if of_three else parties).run(example)
     for party, output in example.get("outputs", {}).items():
         assert output in answers[party]["outputs"]
     for named in example.get("further_outputs", {}).values():
@@ -44,6 +64,22 @@ def test_its_example_runs(parties: Parties, name: str) -> None:
             assert output in answers[party]["outputs"]
     metrics = answers["bob"].get("metrics", {})
     assert metrics.get("auc", 1) > 0.85, metrics
+
+
+def test_all_have_an_example_or_say_why_not() -> None:
+    for name, executor in TASK_EXECUTOR_REGISTRY.items():
+        for variant in executor.variants():
+            assert (f"{name}:{variant}" in examples()) != bool(executor.not_here(variant)), variant
+        if name not in OF_TESTS:
+            assert executor.example, name
+
+
+def test_the_patients_that_three_have_in_common(parties: Parties, clear: pd.DataFrame) -> None:
+    known = set(pd.read_csv(parties.directory / "carol" / f"{TABLE}.csv").uid)
+    expected = sorted(uid for uid in clear.uid if uid in known)
+    assert expected
+    for party in ("alice", "bob", "carol"):
+        assert sorted(parties.output(party, "psi_tp").uid) == expected
 
 
 def test_the_tables_are_those_of_the_clear_computation(parties: Parties, clear: pd.DataFrame) -> None:

@@ -159,6 +159,8 @@ class PartyWorker(Worker):
                     journal.forget_applied()
                 lost = False
                 if self._keeper.look_after(unwanted=bool(unwanted)):
+                    if unwanted:  # else the session of the run that it made room for would end for the same wish
+                        connection.delete(ports_wanted(self.host.name))
                     continue  # and tell that its ports are free
             except (RedisError, OSError) as error:
                 log.warning("no heartbeat: %s", type(error).__name__)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args
 from pydantic import Field, create_model
 
 from workers.components.export import REGISTRY
+from workers.components.texts import tell
 from workers.documents import ColumnName, Document, PartyName
 from workers.problems import Problem
 
@@ -117,11 +118,13 @@ class Component:
 
 
 def _described(entry: Mapping[str, Any], default: Any) -> Any:
-    return Field(default, description=_sentence(entry["description"] or entry["name"]))
+    return Field(default, description=_text(entry))
 
 
-def _sentence(text: str) -> str:
-    return text if text.endswith(".") else f"{text}."
+def _text(entry: Mapping[str, Any]) -> str:
+    """What it is, as a sentence."""
+    text: str = entry.get("help") or entry.get("description") or entry["name"]
+    return f"{text[:1].upper()}{text[1:].removesuffix('.')}."
 
 
 def _group(name: str, entries: list[dict[str, Any]]) -> type[Document]:
@@ -135,7 +138,7 @@ def _has_required(entries: list[dict[str, Any]]) -> bool:
 
 def _field(entry: dict[str, Any]) -> tuple[Any, Any]:
     """Type and field of an attribute, or of a message's field."""
-    kind, text = entry["kind"], _sentence(entry.get("description") or entry["name"])
+    kind, text = entry["kind"], _text(entry)
     if kind == "group":
         return _group_field("Group", entry["fields"], text)
     if kind == "choice":
@@ -200,6 +203,8 @@ def components() -> dict[str, Component]:
     export = found[EXPORT]
     export["attributes"] = [a for a in export["attributes"] if a["name"] in ("model_name", "model_desc", "he_mode")]
     export["inputs"] = [{"name": "input_model", "description": "The model.", "kinds": EXPORTED, "columns": []}]
+    for name, entry in found.items():
+        tell(name, entry)
     return {name: Component(name, **entry) for name, entry in found.items()}
 
 

@@ -70,6 +70,19 @@ class Slots:
     is_required: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One thing that a task reads or keeps, for people."""
+
+    #: The task type's own name of it.
+    name: str
+    #: Such as ``further_sources.model``, or where else it is to be found.
+    where: str
+    #: As ``Slots`` has them.
+    kinds: tuple[str, ...]
+    help: str = ""
+
+
 class KeepOutput(Protocol):
     def __call__(self, path: Path, role: str = "", kind: str = TABLE) -> None: ...
 
@@ -182,6 +195,22 @@ class BaseTaskExecutor(ABC):
     def variants(cls) -> Mapping[str, str]:
         """Where one task type has parameters of several shapes: their names, each with a line for people."""
         return {}
+
+    @classmethod
+    def example_of(cls, variant: str) -> Mapping[str, Any]:
+        """A ``task_config`` of one variant, as ``example``; empty where it cannot run here."""
+        return cls.example
+
+    @classmethod
+    def places(cls, variant: str) -> list[Place]:
+        """What it reads and keeps, for people; of a task type without variants (``""``) what is beyond its tables."""
+        slots = cls.slots(None)
+        fields = {"further_sources": slots.sources, "further_outputs": slots.outputs}
+        return [
+            Place(role, f"{field}.{role}", tuple(sorted(kinds)))
+            for field, roles in fields.items()
+            for role, kinds in roles.items()
+        ]
 
     @classmethod
     def not_here(cls, variant: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, create_model
 
 from workers.components.definition import EXPORT, TABLES, Component, check_choices, components, flattened
+from workers.components.examples import example_of
 from workers.components.files import Kept
 from workers.components.run import BY_MODEL, Runner, check_shares, how_it_was_made, spu_settings, with_spu
 from workers.documents import Document, PartyName, SFInitConfig, TaskConfig
@@ -16,6 +17,7 @@ from workers.executors.base import (
     TABLE,
     BaseTaskExecutor,
     Catalogue,
+    Place,
     Slots,
     check_column,
     check_parties,
@@ -61,18 +63,7 @@ class ComponentExecutor(BaseTaskExecutor):
     params_key = "component_params"
     Params = _any()
     devices = ()
-    example = {
-        "task_type": "component",
-        "data_sources": {"alice": "in_common", "bob": "in_common"},
-        "algorithm_params": {
-            "component_params": {
-                "component": "stats/table_statistics",
-                "columns": {
-                    "input_ds": {"features": {"alice": ["mean_radius", "mean_texture"], "bob": ["worst_area"]}}
-                },
-            }
-        },
-    }
+    example = example_of(components()["stats/table_statistics"])
     preload = ("secretflow.component.core",)
 
     @classmethod
@@ -82,6 +73,14 @@ class ComponentExecutor(BaseTaskExecutor):
     @classmethod
     def not_here(cls, variant: str) -> str:
         return components()[variant].not_here
+
+    @classmethod
+    def example_of(cls, variant: str) -> Mapping[str, Any]:
+        return example_of(components()[variant]) if variant else cls.example
+
+    @classmethod
+    def places(cls, variant: str) -> list[Place]:
+        return [*_places(components()[variant])] if variant else []
 
     @classmethod
     def params_model(cls, variant: str) -> type[Document]:
@@ -215,6 +214,29 @@ def selected(slot: Mapping[str, Any], columns: Any) -> Iterator[tuple[str, list[
 
 def _kinds(slot: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(TABLE if kind in TABLES else kind for kind in slot["kinds"])
+
+
+def _places(component: Component) -> Iterator[Place]:
+    """Inputs and outputs in SecretFlow's order."""
+    for slot in component.inputs:
+        further = f"further_sources.{slot['name']}"
+        if slot in component.models and component.tables:
+            yield _place(slot, further)
+        elif slot in component.tables[1:]:
+            yield _place(slot, further, " Of a party that has no other table here data_sources will do.")
+        else:
+            yield _place(slot, "data_sources")
+    for slot in component.outputs:
+        where = "the execution's result"
+        if slot in component.kept:
+            where = "outputs" if slot == component.kept[0] else f"further_outputs.{slot['name']}"
+        yield _place(slot, where)
+
+
+def _place(slot: Mapping[str, Any], where: str, more: str = "") -> Place:
+    text = " ".join(slot["description"].replace("_", " ").split()).rstrip(".")
+    # sf.null is for what is left out, which it cannot be where it is all that a task reads
+    return Place(slot["name"], where, tuple(sorted(_kinds(slot) - {"sf.null"})), f"{text[:1].upper()}{text[1:]}.{more}")
 
 
 def _source(task: TaskConfig, slot: str, party: str) -> str | None:
