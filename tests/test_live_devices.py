@@ -379,7 +379,7 @@ def test_a_session_gives_way_where_its_ports_are_needed(site: Site) -> None:
 
 
 def test_a_session_ends_after_its_idle_limit(site: Site) -> None:
-    # alice's; bob's may have ended before, as his ports were wanted a few seconds ago
-    assert site.ports_held()[0]
+    # bob's too, though his ports were wanted a few seconds ago: that was for the run which left it
+    assert all(site.ports_held())
     wait_until(lambda: site.ports_held() == [b"", b""])
     assert site.holders() == []
