@@ -1,9 +1,9 @@
-"""One party of bare SecretFlow sessions over links as ours are, without a meeting: ``python -m tests.one_party``.
+"""One party of a bare SecretFlow session over links as ours are, without a meeting: ``python -m tests.one_party``.
 
-Reads its part in a session as a line of JSON from standard input and says ``ready`` on standard output, upon which it
-waits for another line. Then it says how far it came, as a list in a line of JSON: ``cluster`` after values have come
-over the cross-silo link; ``spu`` after a sum on the SPU; or ``failed`` and how :mod:`workers.errors` classifies the
-error. After a session that went well it takes part in another one. Its other words go to standard error.
+Reads its part as a line of JSON from standard input and says on standard output, a line each, how far it came:
+``ready``, upon which it waits for another line; ``cluster`` after values have come over the cross-silo link; ``spu``
+after a sum on the SPU; or ``failed`` and how :mod:`workers.errors` classifies the error. Its other words go to
+standard error.
 """
 
 from __future__ import annotations
@@ -25,25 +25,21 @@ PLANTED = "in-the-clear-" * 64
 
 
 def main() -> None:
+    part = json.loads(sys.stdin.readline())
     said = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
+    os.chdir(part["directory"])
     links.MAX_RETRIES = 50  # a second, and not ten: nobody comes later than that
-    came_to: list[str] = []
-    while (not came_to or came_to[-1] == "spu") and (line := sys.stdin.readline()):
-        part = json.loads(line)
-        os.chdir(part["directory"])
-        prepare(part["tls"])
-        print("ready", file=said)
-        sys.stdin.readline()
-        came_to.clear()
-        try:
-            run(part, came_to)
-        except BaseException as error:
-            print(error, file=sys.stderr)
-            found = classify(error)
-            came_to.append(f"failed {type(found).__name__} {found}")
-        print(json.dumps(came_to), file=said)
-    time.sleep(1)
+    prepare(part["tls"])
+    print("ready", file=said)
+    sys.stdin.readline()
+    try:
+        run(part, said)
+    except BaseException as error:
+        print(error, file=sys.stderr)
+        found = classify(error)
+        print("failed", type(found).__name__, found, file=said)
+        time.sleep(1)
     os._exit(0)
 
 
@@ -52,7 +48,7 @@ def prepare(files: dict[str, str] | None) -> None:
     links.prepare_links(tls, {})
 
 
-def run(part: dict[str, Any], came_to: list[str]) -> None:
+def run(part: dict[str, Any], said: Any) -> None:
     import numpy as np
     import secretflow as sf
 
@@ -72,7 +68,7 @@ def run(part: dict[str, Any], came_to: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     alice, bob = sf.PYU("alice"), sf.PYU("bob")
     assert sf.reveal([alice(lambda: PLANTED)(), bob(lambda: PLANTED)()]) == [PLANTED] * 2
-    came_to.append("cluster")
+    print("cluster", file=said)
     prepare(part["spu_tls"])
     device = sf.SPU(
         {"nodes": part["nodes"], "runtime_config": {"protocol": "SEMI2K", "field": "FM64"}},
@@ -81,10 +77,10 @@ def run(part: dict[str, Any], came_to: list[str]) -> None:
     x, y = alice(lambda: np.array([1.0, 2.0]))(), bob(lambda: np.array([3.0, 4.0]))()
     total = sf.reveal(device(lambda a, b: (a * b).sum())(x.to(device), y.to(device)))
     assert abs(float(total) - 11) < 0.01, total
+    print("spu", file=said)
     del x, y, device
     gc.collect()
     sf.shutdown()
-    came_to.append("spu")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-import select
 import socket
 import ssl
 import subprocess
@@ -70,51 +69,11 @@ class Tap(threading.Thread):
             target.shutdown(socket.SHUT_RDWR)
 
 
-class Processes:
-    """Of parties: one that came to the end of its session serves in the next, as importing SecretFlow takes longer."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self._idle: dict[str, subprocess.Popen[str]] = {}
-
-    def take(self, name: str) -> subprocess.Popen[str]:
-        if name in self._idle:
-            return self._idle.pop(name)
-        with self.log(name).open("w") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "tests.one_party"],
-                cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
-            )  # fmt: skip
-
-    def give_back(self, name: str, process: subprocess.Popen[str]) -> None:
-        self._idle[name] = process
-
-    def log(self, name: str) -> Path:
-        """What the last process that was started for the party wrote."""
-        return self.directory / f"{name}.log"
-
-    def end(self) -> None:
-        for process in self._idle.values():
-            end(process)
-
-
-def end(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.communicate(timeout=LIMIT)
-
-
-@pytest.fixture(scope="module")
-def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
-    made = Processes(tmp_path_factory.mktemp("processes"))
-    yield made
-    made.end()
-
-
 class Session:
-    """A session of alice and bob, each a process."""
+    """The processes of a session of alice and bob."""
 
-    def __init__(self, directory: Path, ports: Ports, backend: str, shared: Processes) -> None:
-        self.directory, self.backend, self._shared = directory, backend, shared
+    def __init__(self, directory: Path, ports: Ports, backend: str) -> None:
+        self.directory, self.backend = directory, backend
         self.at = {name: ports.take() for name in NAMES}
         self.nodes = [{"party": name, "address": ports.take()} for name in NAMES]
         self.taps = {name: Tap(ports.take(), self.at[name]) for name in NAMES}
@@ -127,7 +86,11 @@ class Session:
             "party": name, "directory": str(self.directory / name), "backend": self.backend, "cluster": cluster,
             "nodes": self.nodes, "tls": _paths(tls), "spu_tls": _paths(tls if isinstance(spu_tls, str) else spu_tls),
         }  # fmt: skip
-        self.processes[name] = self._shared.take(name)
+        with (self.directory / f"{name}.log").open("w") as log:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, "-m", "tests.one_party"],
+                cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+            )  # fmt: skip
         self._tell(name, json.dumps(part))
 
     def go(self, *names: str) -> None:
@@ -140,24 +103,16 @@ class Session:
             self._tell(name, "go")
 
     def outcomes(self) -> dict[str, list[str]]:
-        """What each party said."""
-        said: dict[str, list[str]] = {}
-        for name, process in self.processes.items():
-            assert process.stdout
-            assert select.select([process.stdout], [], [], LIMIT)[0], f"{name} says nothing"
-            line = process.stdout.readline()
-            assert line, self.log(name)
-            said[name] = json.loads(line)
-        for name in [name for name, steps in said.items() if steps[-1] == "spu"]:
-            self._shared.give_back(name, self.processes.pop(name))
-        return said
+        """What each party said, and that all have ended."""
+        return {name: process.communicate(timeout=LIMIT)[0].splitlines() for name, process in self.processes.items()}
 
     def log(self, name: str) -> str:
-        return self._shared.log(name).read_text(errors="replace")
+        return (self.directory / f"{name}.log").read_text(errors="replace")
 
     def stop(self) -> None:
         for process in self.processes.values():
-            end(process)
+            process.kill()
+            process.communicate(timeout=LIMIT)
         for tap in self.taps.values():
             tap.listener.close()
 
@@ -187,8 +142,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Files]:
 
 
 @pytest.fixture(params=["brpc_link", "grpc"])
-def session(request: pytest.FixtureRequest, tmp_path: Path, ports: Ports, processes: Processes) -> Iterator[Session]:
-    made = Session(tmp_path, ports, request.param, processes)
+def session(request: pytest.FixtureRequest, tmp_path: Path, ports: Ports) -> Iterator[Session]:
+    made = Session(tmp_path, ports, request.param)
     yield made
     made.stop()
 
