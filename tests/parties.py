@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,7 +78,7 @@ class Processes:
                 answers[name] = json.loads(line)
                 limit = GRACE if failed(answers[name]) else limit
             if not said:
-                return answers | {name: failure("says nothing") for name in waiting.values()}
+                return answers | {name: failure(f"says nothing: {self._stacks(name)}") for name in waiting.values()}
         return answers
 
     def end(self, names: Iterable[str] | None = None) -> None:
@@ -111,8 +113,18 @@ class Processes:
         assert line, self._log(name)
         return line
 
+    def _stacks(self, name: str) -> str:
+        """Where its threads are."""
+        before = len(self._whole_log(name))
+        self._processes[name].send_signal(signal.SIGUSR1)
+        time.sleep(1)  # it writes them at once, but does not say when it has
+        return self._whole_log(name)[before:]
+
     def _log(self, name: str) -> str:
-        return (self.directory / name / "log").read_text()[-3000:]
+        return self._whole_log(name)[-3000:]
+
+    def _whole_log(self, name: str) -> str:
+        return (self.directory / name / "log").read_text()
 
 
 def failed(answer: Mapping[str, Any] | None) -> bool:

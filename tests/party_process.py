@@ -12,8 +12,10 @@ Its other words go to standard error.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ def main() -> None:
     hello = json.loads(sys.stdin.readline())
     said = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
+    faulthandler.register(signal.SIGUSR1)  # where all of its threads are, to whom it says nothing
 
     from workers import pipeline, standby
     from workers.connection import connect
