@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from django.contrib import admin, messages
@@ -230,19 +231,19 @@ class TaskAdmin(ConfigAdmin):
     def types_view(self, request: HttpRequest) -> HttpResponse:
         """What every task type does, with its parameters and an example."""
         types = [
-            _shown(found, name)
-            | {"variants": [_shown(variant, name, variant["name"]) for variant in found["variants"]]}
-            for name, found in ((found["name"], found) for found in described())
+            _shown(found, found["name"])
+            | {"variants": [_shown(variant, found["name"], variant["name"]) for variant in found["variants"]]}
+            for found in described()
         ]
         context = self.admin_site.each_context(request) | {"title": "Task types", "opts": self.opts, "types": types}
         return TemplateResponse(request, "admin/task_types.html", context)
 
 
-def _shown(found: dict[str, Any], task_type: str, variant: str = "") -> dict[str, Any]:
+def _shown(found: Mapping[str, Any], task_type: str, variant: str = "") -> dict[str, Any]:
     """A task type or a variant as the page has it."""
     told = parameters(TASK_EXECUTOR_REGISTRY[task_type], variant)
     text = json.dumps(found["request"], indent=2) if found["request"] else ""
-    return found | {"parameters": told, "request_text": text}
+    return {**found, "parameters": told, "request_text": text}
 
 
 @admin.register(Site)

@@ -89,8 +89,8 @@ class Flow:
                     Problem(f"{name}.task", "there is no task of this name", closest(node.task, known))
                 )
         makers = self._makers(steps)
+        self._note_makers(steps, makers)
         for name, step in steps.items():
-            step.waits_for = _told(self._made_by(step, makers), step.name)
             for index, other in enumerate(parsed[name].after):
                 if other == name:
                     self.problems.append(Problem(f"{name}.after.{index}", "is the node itself", "leave it out"))
@@ -99,7 +99,6 @@ class Flow:
                 elif other not in parsed and other not in broken:
                     at, others = f"{name}.after.{index}", [known for known in (*parsed, *broken) if known != name]
                     self.problems.append(Problem(at, "there is no node of this name", closest(other, others)))
-        self._note_earlier(steps, makers)
         self.steps: list[Step] = self._in_order(steps)
 
     def _parse(self, nodes: Any) -> tuple[dict[str, Node], set[str]]:
@@ -136,18 +135,21 @@ class Flow:
         return makers
 
     @staticmethod
-    def _made_by(step: Step, makers: Mapping[Thing, str]) -> dict[str, set[Thing]]:
-        """What it reads, by the node that makes it; by "" where none does."""
-        found: dict[str, set[Thing]] = {}
-        for _, party, name in step.config.reads() if step.config else ():
-            found.setdefault(makers.get((party, name), ""), set()).add((party, name))
-        return found
-
-    def _note_earlier(self, steps: Mapping[str, Step], makers: Mapping[Thing, str]) -> None:
-        outside = {name: self._made_by(step, makers).get("", set()) for name, step in steps.items()}
-        wanted = {name for things in outside.values() for _, name in things}
+    def _note_makers(steps: Mapping[str, Step], makers: Mapping[Thing, str]) -> None:
+        """Whose outputs each step reads: another node's, or those of an execution before."""
+        outside: dict[str, set[Thing]] = {}
+        for name, step in steps.items():
+            made_by: dict[str, set[Thing]] = {}
+            for _, party, read in step.config.reads() if step.config else ():
+                made_by.setdefault(makers.get((party, read), ""), set()).add((party, read))
+            outside[name] = made_by.pop("", set())
+            made_by.pop(name, None)
+            step.waits_for = {maker: f"reads {', '.join(_listed(things))}" for maker, things in made_by.items()}
+        wanted = {read for things in outside.values() for _, read in things}
+        if not wanted:
+            return
         rows = Dataset.objects.filter(name__in=wanted).exclude(produced_by=None).values_list("party__name", "name")
-        made = set(rows) if wanted else set()
+        made = set(rows)
         for name, things in outside.items():
             steps[name].earlier = _listed(things & made)
 
@@ -193,12 +195,6 @@ def _listed(things: Iterable[Thing]) -> list[str]:
     for party, name in sorted(things):
         parties.setdefault(name, []).append(party)
     return [f"{name} of {' and '.join(owners)}" for name, owners in sorted(parties.items())]
-
-
-def _told(made_by: Mapping[str, set[Thing]], step: str) -> dict[str, str]:
-    return {
-        maker: f"reads {', '.join(_listed(things))}" for maker, things in made_by.items() if maker not in ("", step)
-    }
 
 
 def _kept(config: TaskConfig | None, run: Run | None) -> dict[Thing, str | None]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 from drf_spectacular.utils import extend_schema
@@ -124,8 +125,9 @@ class TaskTypeSerializer(ExampleSerializer):
     variants = VariantSerializer(many=True, help_text="Where parameters have several shapes, such as components.")
 
 
-def described() -> list[dict[str, Any]]:
-    """Every registered task type, in the registry's order."""
+@cache
+def described() -> Sequence[Mapping[str, Any]]:
+    """Every registered task type, in the registry's order. Made once: what is registered stays as it is."""
     return [
         {
             "name": name,

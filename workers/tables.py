@@ -53,16 +53,8 @@ def drift(registered: Mapping[str, str], found: Mapping[str, str]) -> list[tuple
 
 def count_rows(path: Path, dataset: str) -> int:
     """Read in blocks, whatever the size. Raises ConfigError."""
-    import pyarrow as pa
-    from pyarrow import csv
-
     first = next(iter(column_types(path, dataset)))
-    options = csv.ConvertOptions(include_columns=[first], column_types={first: pa.binary()})
-    try:
-        with csv.open_csv(path, convert_options=options) as reader:
-            return sum(block.num_rows for block in reader)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise _unreadable(error, _MISFIT.format(dataset)) from None
+    return sum(block.num_rows for block in _blocks(path, dataset, {first: "binary"}))
 
 
 def read_columns(path: Path, dataset: str, columns: list[str]) -> Any:
@@ -110,24 +102,14 @@ def text_blocks(path: Path, dataset: str, columns: list[str]) -> Iterator[Any]:
 
     Raises ConfigError where one is missing, or a line does not fit.
     """
-    import pyarrow as pa
-    from pyarrow import csv
-
     types_of(path, dataset, columns)
-    options = csv.ConvertOptions(include_columns=columns, column_types=dict.fromkeys(columns, "string"))
-    try:
-        with csv.open_csv(path, convert_options=options) as reader:
-            yield from reader
-    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
-        raise _unreadable(error, _MISFIT.format(dataset)) from None
+    yield from _blocks(path, dataset, dict.fromkeys(columns, "string"))
 
 
-def check_keys(
-    path: Path, dataset: str, keys: list[str], *, may_repeat: bool = False, remedy: str = "remove them"
-) -> None:
+def check_keys(path: Path, dataset: str, keys: list[str], *, remedy: str | None = "remove them") -> None:
     """Raise ConfigError unless each row has keys, of its own: PSI takes that for given and does not always notice.
 
-    ``may_repeat``: several rows may have the same keys. ``remedy``: what to do where they may not, and do.
+    ``remedy``: what to do where several rows have the same keys; None where they may.
     """
     for column in types_of(path, dataset, keys):
         if '"' in column:  # PSI would write it into the output's heading as it is
@@ -137,7 +119,7 @@ def check_keys(
         path,
         dataset,
         tuple(keys),
-        None if may_repeat else remedy,
+        remedy,
         (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns),
     )
 
@@ -186,6 +168,18 @@ def types_of(path: Path, dataset: str, columns: list[str]) -> dict[str, str]:
 
 def _has_rows(path: Path, dataset: str) -> bool:
     return bool(_read(path, dataset, []).num_rows)
+
+
+def _blocks(path: Path, dataset: str, types: dict[str, str]) -> Iterator[Any]:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    options = csv.ConvertOptions(include_columns=list(types), column_types=types)
+    try:
+        with csv.open_csv(path, convert_options=options) as reader:
+            yield from reader
+    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
+        raise _unreadable(error, _MISFIT.format(dataset)) from None
 
 
 def _read(path: Path, dataset: str, columns: list[str], types: dict[str, str] | None = None) -> Any:

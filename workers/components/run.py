@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 from workers.components.definition import READ, REPORT, TABLES, Columns, Component
 from workers.components.files import Kept, as_csv, packed
 from workers.components.lockdown import lock_down
+from workers.components.reports import report
 from workers.errors import AlgorithmError, ConfigError, chain_of
 from workers.executors.base import TABLE, Session, Source, check_alignment
 from workers.tables import column_types, count_rows
@@ -31,8 +31,6 @@ PRECISE = frozenset({"stats/ss_pearsonr", "stats/ss_vif", "ml.eval/ss_pvalue", "
 BY_MODEL = frozenset({"ml.predict/ss_glm_predict"})
 #: Kinds of which each party keeps a share.
 SHARED = frozenset({"sf.model.ss_sgd", "sf.model.ss_glm", "sf.model.ss_xgb"})
-#: A report's rows that go into the result, at most: it is for people, and shown on a page.
-MOST_ROWS = 1000
 
 
 def spu_settings(component: Component, attributes: Any, model: Kept | None) -> dict[str, Any]:
@@ -356,52 +354,3 @@ def own_words(error: BaseException) -> str:
             words = " ".join(str(said).split())
             return re.sub(r"/[\w./-]+/", "", words)[:300] or f"its check failed: {line}"
     return ""
-
-
-def report(data: Any) -> list[dict[str, Any]]:
-    """A component's report as JSON: tabs of descriptions and tables."""
-    from secretflow_spec.v1.report_pb2 import Report
-
-    found = Report()
-    data.meta.Unpack(found)
-    # Some of the names are Chinese alone
-    names = [next((n for n in (tab.name, tab.desc, found.name) if n and n.isascii()), "report") for tab in found.tabs]
-    return [{"name": name, **dict(_tab(tab))} for name, tab in zip(names, found.tabs, strict=True)]
-
-
-def _tab(tab: Any) -> Iterator[tuple[str, Any]]:
-    values: dict[str, Any] = {}
-    tables: list[dict[str, Any]] = []
-
-    def add(div: Any) -> None:
-        for child in div.children:
-            if child.type == "descriptions":
-                values.update({item.name: _value(item.value, item.type) for item in child.descriptions.items})
-            elif child.type == "table":
-                tables.append(_table(child.table))
-            else:
-                add(child.div)
-
-    for div in tab.divs:
-        add(div)
-    if values:
-        yield "values", values
-    if tables:
-        yield "tables", tables
-
-
-def _table(table: Any) -> dict[str, Any]:
-    headers, types = [header.name for header in table.headers], [header.type for header in table.headers]
-    rows = [[_value(v, t) for v, t in zip(row.items, types, strict=True)] for row in table.rows[:MOST_ROWS]]
-    if any(row.name and not row.name.isdigit() for row in table.rows) and headers:
-        headers, rows = ["", *headers], [[row.name, *found] for row, found in zip(table.rows, rows, strict=False)]
-    more = {"left_out": len(table.rows) - MOST_ROWS} if len(table.rows) > MOST_ROWS else {}
-    return {"name": table.name, "columns": headers, "rows": rows} | more
-
-
-def _value(attribute: Any, kind: str) -> Any:
-    """A number that JSON has no word for is given as text."""
-    if attribute.is_na:
-        return None
-    value = getattr(attribute, {"float": "f", "int": "i64", "bool": "b"}.get(kind, "s"))
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -88,14 +88,13 @@ class ComponentExecutor(BaseTaskExecutor):
 
     @classmethod
     def model_for(cls, given: Any) -> type[Document]:
-        name = given.get("component") if isinstance(given, Mapping) else None
-        return components()[name].params if isinstance(name, str) and name in components() else cls.Params
+        found = _named(given)
+        return found.params if found else cls.Params
 
     @classmethod
     def parse_params(cls, algorithm_params: Mapping[str, Any]) -> Any:
-        given = algorithm_params.get(cls.params_key)
-        name = given.get("component") if isinstance(given, Mapping) else None
-        if isinstance(name, str) and (found := components().get(name)) and found.not_here:
+        found = _named(algorithm_params.get(cls.params_key))
+        if found and found.not_here:
             # Before anything is said of its attributes, which would be in vain
             raise DocumentsInvalid([Problem(f"{cls.params_key}.component", "cannot run here", found.not_here)])
         return super().parse_params(algorithm_params)
@@ -210,6 +209,12 @@ def selected(slot: Mapping[str, Any], columns: Any) -> Iterator[tuple[str, list[
                 "LABEL" if name in ("label", "prediction") else "ID" if name.startswith("keys") else "FEATURE"
             )
         yield entry["name"], [chosen] if isinstance(chosen, str) else list(chosen or ())
+
+
+def _named(given: Any) -> Component | None:
+    """The component that these parameters name, whatever they are."""
+    name = given.get("component") if isinstance(given, Mapping) else None
+    return components().get(name) if isinstance(name, str) else None
 
 
 def _kinds(slot: Mapping[str, Any]) -> frozenset[str]:

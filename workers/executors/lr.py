@@ -60,7 +60,6 @@ class LogisticRegressionExecutor(TrainingExecutor):
     Params = MLParams
     component = "ml.train/ss_sgd_train"
     kind = "sf.model.ss_sgd"
-    is_linear = True
     example = {
         "task_type": "lr",
         "data_sources": {"alice": "in_common", "bob": "in_common"},

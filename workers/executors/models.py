@@ -48,7 +48,6 @@ class SSGLMExecutor(TrainingExecutor):
     params_key = "glm_params"
     component = "ml.train/ss_glm_train"
     kind = "sf.model.ss_glm"
-    is_linear = True
     Params = _params(component, "Parameters of a generalised linear model.")
     example = _example(
         "ss_glm",

@@ -15,13 +15,18 @@ from workers.documents import ColumnName, Document, PartyName, SFInitConfig, Tas
 from workers.errors import ConfigError
 from workers.executors.base import Catalogue, Slots, check_columns, check_each_party, not_a_party
 from workers.executors.metrics import measured
-from workers.executors.training import MODEL, PREDICTORS, feature_names, fillers, keep_predictions, predicted
-from workers.executors.vertical import VerticalExecutor, check_outputs, check_range, listed, private_table
+from workers.executors.training import (
+    MODEL,
+    PREDICTORS,
+    check_features,
+    feature_names,
+    fillers,
+    keep_predictions,
+    predicted,
+)
+from workers.executors.vertical import VerticalExecutor, check_outputs, listed, private_table
 from workers.problems import Problem
 from workers.tables import read_columns, read_text
-
-#: Models of which the SPU computes with the features, and not only with their order.
-LINEAR = ("sf.model.ss_sgd", "sf.model.ss_glm")
 
 
 class PredictParams(Document):
@@ -135,8 +140,7 @@ class PredictExecutor(VerticalExecutor):
         runner = Runner(session)
         model = runner.model(MODEL, prepared.model)
         names = feature_names(prepared.training["features"], prepared.training.get("label_party"))
-        for column, own in names.get(session.party, {}).items() if model.type in LINEAR else ():
-            check_range(session, prepared.values[own], column)
+        check_features(session, model.type, prepared.values, names)
         columns = Columns(features=listed(names))
         table = runner.table("rows", columns, private_table(session, prepared.values, "rows"))
         session.progress(0.1)

@@ -207,8 +207,9 @@ class PSITaskExecutor(BaseTaskExecutor):
             session.input_path,
             session.source.name,
             params.input_keys[session.party],
-            may_repeat=session.party in params.duplicate_keys,
-            remedy="remove them, or say in the task's duplicate_keys that this party's keys may repeat",
+            remedy=None
+            if session.party in params.duplicate_keys
+            else "remove them, or say in the task's duplicate_keys that this party's keys may repeat",
         )
         return params
 

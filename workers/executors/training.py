@@ -42,6 +42,10 @@ PREDICTORS = {
 }
 
 
+#: Models of which the SPU computes with the features, and not only with their order.
+LINEAR = ("sf.model.ss_sgd", "sf.model.ss_glm")
+
+
 class Label(Document):
     party: PartyName = Field(description="Who has the label.")
     column: ColumnName = Field(description="Its column; 0 and 1 where it says yes or no.")
@@ -78,8 +82,6 @@ class TrainingExecutor(VerticalExecutor):
     component: ClassVar[str]
     #: What it calls the model.
     kind: ClassVar[str]
-    #: Whether the SPU computes with the features, and not only with their order.
-    is_linear: ClassVar[bool] = False
 
     @classmethod
     def is_classification(cls, params: Any) -> bool:
@@ -149,7 +151,9 @@ class TrainingExecutor(VerticalExecutor):
         prepared, params, session = algorithm_params, algorithm_params.params, self.session
         runner, owner = Runner(session), params.label.party
         names = feature_names(params.features, owner)
-        self._check_range(prepared, names)
+        check_features(session, self.kind, prepared.values, names)
+        if prepared.label is not None and "spu" in session.documents:
+            check_range(session, prepared.label, params.label.column)
         features = listed(names)
         columns = Columns(features=features, labels={owner: [LABEL]})
         table = runner.table("rows", columns, private_table(session, prepared.values, "rows"))
@@ -182,11 +186,13 @@ class TrainingExecutor(VerticalExecutor):
             "metrics": metrics,
         } | runner.reports(trained)
 
-    def _check_range(self, prepared: Prepared, names: Mapping[str, Mapping[str, str]]) -> None:
-        for column, own in names.get(self.session.party, {}).items() if self.is_linear else ():
-            check_range(self.session, prepared.values[own], column)
-        if prepared.label is not None and "spu" in self.session.documents:
-            check_range(self.session, prepared.label, prepared.params.label.column)
+
+def check_features(
+    session: Session, kind: str, values: Mapping[str, Any], names: Mapping[str, Mapping[str, str]]
+) -> None:
+    """Raise ConfigError where a model of this kind would have the SPU compute with features too large for it."""
+    for column, own in names.get(session.party, {}).items() if kind in LINEAR else ():
+        check_range(session, values[own], column)
 
 
 def feature_names(features: Mapping[str, list[str]], owner: str | None) -> dict[str, dict[str, str]]:
