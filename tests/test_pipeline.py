@@ -483,7 +483,10 @@ def test_it_survives_a_redis_that_comes_back_empty(site: Site, joined: dict[str,
 
     def lost() -> dict[str, list[int]]:
         events = site.service.call("GET", f"/api/v1/executions/{execution['id']}/events/?page_size=500")["results"]
-        told = {p: [e["sequence"] for e in events if e["party"] == p and e["attempt"] == done["attempt"]] for p in TWO}
+        # They are listed as they arrived, and those that are told again arrive late
+        told = {
+            p: sorted(e["sequence"] for e in events if e["party"] == p and e["attempt"] == done["attempt"]) for p in TWO
+        }
         return {p: found for p, found in told.items() if found != list(range(1, len(found) + 1))}
 
     # A worker may notice after the end only, at its next sign of life, that what it told was gone
