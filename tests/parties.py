@@ -96,7 +96,8 @@ class Processes:
                     [sys.executable, "-m", "tests.party_process"],
                     cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
                 )  # fmt: skip
-            self._tell(name, {"redis_url": os.environ["REDIS_URL"], "directory": str(home)})
+            hello = {"redis_url": os.environ["REDIS_URL"], "directory": str(home)}
+            self._tell(name, hello | {"gc_threshold": 700 if name == min(names) else 20})
         assert [self._hear(name) for name in names] == ["ready"] * len(names)
 
     def _tell(self, name: str, message: Mapping[str, Any]) -> None:
@@ -181,6 +182,8 @@ class Parties:
         answers = self._processes.run(orders)
         errors = {n: answer["result_metadata"] for n, answer in answers.items() if failed(answer)}
         assert not errors, errors
+        submitted = {name: answer["submitted"] for name, answer in answers.items()}
+        assert len(set(submitted.values())) == 1, f"the parties submitted unlike numbers of tasks: {submitted}"
         return answers
 
     def output(self, party: str, name: str) -> pd.DataFrame:

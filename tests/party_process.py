@@ -6,13 +6,14 @@ session stays for the next run that asks for it and that it suits; any other run
 to which the answer is ``ended``.
 
 Says ``ready`` on standard output, then for each run its result, what was brought up on the way, as SecretFlow's own
-constructors were called, and the engines of other packages' devices that are imported by then. A failed run ends it.
-Its other words go to standard error.
+constructors were called, the engines of other packages' devices that are imported by then, and, if the session is kept,
+what was submitted to SecretFlow so far. A failed run ends it. Its other words go to standard error.
 """
 
 from __future__ import annotations
 
 import faulthandler
+import gc
 import json
 import os
 import signal
@@ -29,6 +30,8 @@ def main() -> None:
     hello = json.loads(sys.stdin.readline())
     said = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
+    # Garbage is collected at other moments at each party: none of their doing may depend on it
+    gc.set_threshold(hello["gc_threshold"])
     faulthandler.register(signal.SIGUSR1)  # where all of its threads are, to whom it says nothing
 
     from workers import pipeline, standby
@@ -54,7 +57,8 @@ def main() -> None:
             pipeline.runtime = pipeline.Runtime(PartyHost.load(at), connection, "by-hand", directory)
         result = pipeline.execute_secretflow_task(**order["run"])
         engines = [name for name in ("hsm_engine",) if name in sys.modules]
-        print(json.dumps(result | {"brought_up": brought_up, "engines": engines}), file=said)
+        more = {"brought_up": brought_up, "engines": engines, "submitted": submitted()}
+        print(json.dumps(result | more), file=said)
         if result["status"] != "success":
             break  # as a worker's process: broken links are what tells the peers
     os._exit(0)
@@ -77,6 +81,17 @@ def suits(runtime: Any, run: dict[str, Any]) -> bool:
     return keeps and bool(runtime.session.key == key_of(host, accepted))
 
 
+def submitted() -> int | None:
+    """How many results SecretFlow has numbered; None without a session.
+
+    It tells what belongs to what by these numbers: after an unequal count the parties wait for each other for ever.
+    """
+    from secretflow.distributed.fed.global_context import get_global_context
+
+    context = get_global_context(assert_none=False)
+    return context and int(context._seq_count)
+
+
 def end_session(runtime: Any) -> None:
     """Where a worker would end the process: another import of SecretFlow would take longer than the run."""
     import secretflow as sf
@@ -86,6 +101,7 @@ def end_session(runtime: Any) -> None:
             device.stop()
         runtime.session = None
         sf.shutdown()
+        gc.enable()
 
 
 def watch() -> None:

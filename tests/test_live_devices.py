@@ -347,6 +347,15 @@ def test_a_session_whose_process_was_killed_at_one_party_is_built_again(site: Si
 LIGHT = {"task_type": "light", "outputs": {}}
 
 
+def test_the_parties_agree_about_a_session_whose_last_number_takes_its_time(site: Site) -> None:
+    # alice has that number to send when bob has long ended the run
+    params = {"light_params": {"rounds": 1, "last_word_takes": 7}}
+    done, stages = site.run_psi(spu=FM64, keep_devices_seconds=KEEP, **LIGHT, algorithm_params=params)
+    assert (done["status"], stages) == ("SUCCESS", [REUSED, REUSED]), done["error"]
+    done, stages = site.run_psi(spu=FM64, keep_devices_seconds=KEEP)
+    assert (done["status"], stages) == ("SUCCESS", [REUSED, REUSED]), done["error"]
+
+
 @pytest.mark.parametrize("how", ["fails", "is cancelled"])
 def test_what_does_not_succeed_ends_the_session(site: Site, how: str) -> None:
     before = site.holders()

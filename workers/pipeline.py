@@ -134,8 +134,8 @@ def meet_peers(host: PartyHost, run: Run, documents: dict[str, Any], name: str, 
 class _TaskRun:
     #: How long a failed party stays, so that its error reaches the peers before its links break.
     LINGER_SECONDS = 1.0
-    #: Seconds between two collections of garbage during a computation.
-    COLLECT_INTERVAL = 5.0
+    #: How many reports of progress there are between two collections of garbage.
+    COLLECT_EVERY = 10
 
     def __init__(self, runtime: Runtime, execution: str, documents: dict[str, Any]) -> None:
         self.runtime, self.host = runtime, runtime.host
@@ -157,7 +157,7 @@ class _TaskRun:
         )
         self.devices: dict[str, Device] = {}
         self.started_at = time.time()
-        self.collected_at = time.monotonic()
+        self.progress_reports = 0
         self.cluster_is_up = False
         self.kept: dict[str, dict[str, Any]] = {}
 
@@ -211,14 +211,9 @@ class _TaskRun:
         self._stage("devices_ready", devices_initialized=list(self.devices))
 
         self._stage("task_execution", computation_progress=0.0, devices_initialized=list(self.devices))
-        # SecretFlow's objects submit work when they are deleted. Deleted by the garbage collector in the middle
-        # of another submission, in the same thread, they wait for ever for a lock that it holds itself. So
-        # garbage is collected between steps only, when progress is reported.
-        gc.disable()
         try:
             metadata = executor.execute_algorithm(params)
         finally:
-            gc.enable()
             session.devices.clear()
         told = {"warnings": [*dict.fromkeys(session.warnings)]} if session.warnings else {}
         return metadata | told | ({"outputs": self.kept} if self.kept else {})
@@ -261,9 +256,9 @@ class _TaskRun:
 
     def _progress(self, fraction: float) -> None:
         self.publisher.progress(fraction)
-        if time.monotonic() - self.collected_at > self.COLLECT_INTERVAL:
+        self.progress_reports += 1
+        if self.progress_reports % self.COLLECT_EVERY == 0:
             gc.collect()
-            self.collected_at = time.monotonic()
 
     def _keep_output(self, task: TaskConfig, file: Path, role: str = "", kind: str = TABLE) -> None:
         name = (task.further_outputs[role] if role else task.outputs)[self.host.name]
@@ -284,6 +279,11 @@ class _TaskRun:
         else:
             options = _GRPC_OPTIONS | options
         self.cluster_is_up = True
+        # SecretFlow's objects submit work when they are deleted, and it tells what belongs to what by the number
+        # of the submission: garbage that one party collects earlier than the other makes them wait for each other
+        # for ever. So does a collection in the middle of a submission, for a lock that this holds. Hence garbage is
+        # collected at points that all parties reach alike: at reports of progress, and at the end of the run.
+        gc.disable()
         sf.init(
             address=None,
             ray_mode=False,
@@ -305,8 +305,9 @@ class _TaskRun:
         self.publisher.publish(RUNNING, stage, **data)
 
     def _clean_up(self, failure: SecretFlowTaskError | None) -> None:
-        if failure is None and self.live and self.live.runs < MOST_RUNS and settle_down():
-            self.runtime.session = self.live
+        if failure is None and self.live and self.live.runs < MOST_RUNS:
+            # Without it this process ends, and broken links are what tells the peers
+            self.runtime.session = self.live if settle_down() else None
         else:
             self._end_session(failure)
             os.chdir("/")
@@ -321,6 +322,7 @@ class _TaskRun:
                 import secretflow as sf
 
                 sf.shutdown()
+                gc.enable()
             except Exception:
                 log.warning("SecretFlow did not shut down cleanly", exc_info=True)
         elif self.cluster_is_up and not failure.caused_by_peer:

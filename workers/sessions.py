@@ -21,8 +21,6 @@ from workers.validation import Run
 
 #: Each run leaves half a megabyte behind, measured, or more: after so many the session ends.
 MOST_RUNS = 100
-#: How long what was sent to the peers may take to reach them, in seconds.
-SEND_LIMIT = 5.0
 
 
 def ports_wanted(party: str) -> str:
@@ -78,7 +76,9 @@ def settings_of(devices: Mapping[str, Any]) -> dict[str, Any]:
 def settle_down() -> bool:
     """After a run: whether the session can be kept. Nothing of the run is left here, and its peers have got all of it.
 
-    Otherwise the end of this process could cut off a peer that is still fetching its result.
+    That may take as long as the run: a party that ended its session meanwhile, by itself, would cut off a peer that is
+    still fetching its result, or, in SecretFlow's shutdown, wait for peers that keep theirs. Returns False if something
+    could not be sent.
     """
     from secretflow.distributed.fed.global_context import get_global_context
 
@@ -90,6 +90,10 @@ def settle_down() -> bool:
         sent.set()
         return True
 
-    # Sends are looked after one by one, in order; after one that failed nothing is
-    get_global_context()._clean_queue.put(all_sent)
-    return sent.wait(SEND_LIMIT)
+    # Sends are looked after one by one, in order, by a thread that ends after one that failed
+    context = get_global_context()
+    context._clean_queue.put(all_sent)
+    while not sent.wait(0.2):
+        if not context._clean_thread.is_alive():
+            return False
+    return True

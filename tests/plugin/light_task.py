@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -16,6 +17,9 @@ class LightParams(Document):
     """Parameters of a task that does next to nothing."""
 
     rounds: int = Field(ge=1, le=100_000, description="How often every party tells all others a number.")
+    last_word_takes: float = Field(
+        default=0, ge=0, le=60, description="Seconds until the first party tells a last number, which nobody waits for."
+    )
     breaks_at: PartyName | None = Field(default=None, description="Party at which it fails at the end.")
 
 
@@ -42,6 +46,10 @@ class LightTaskExecutor(BaseTaskExecutor):
             self.session.progress((number + 1) / algorithm_params.rounds)
         if algorithm_params.breaks_at == self.session.party:
             raise ValueError("it was asked to fail")
+        if algorithm_params.last_word_takes:
+            late = parties[0](lambda n: time.sleep(n) or n)(algorithm_params.last_word_takes)
+            for pyu in parties[1:]:
+                pyu(lambda n: n)(late.to(pyu))
         return {"total": total}
 
 

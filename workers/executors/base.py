@@ -98,7 +98,7 @@ class Session:
     sources: Mapping[str, Source]
     #: Private directory, removed when the run ends.
     workdir: Path
-    #: Reports progress, 0 to 1.
+    #: Reports progress, 0 to 1. To be called equally often at all parties: it collects garbage now and then.
     progress: Callable[[float], None] = lambda fraction: None
     #: Keeps a finished file as this party's output: of this role ("" is its entry in outputs), of this kind.
     keep_output: KeepOutput = lambda path, role="", kind=TABLE: None
