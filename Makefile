@@ -51,7 +51,7 @@ test-postgres: $(INSTALLED)
 	TEST_DATABASE=postgresql $(PYTEST) $(DATABASE_TESTS) $(ARGS)
 
 chaos: $(INSTALLED) ## Kill things at random under at least 200 executions; CHAOS_SEED= to repeat, CHAOS_EXECUTIONS= for more
-	CHAOS_EXECUTIONS=$${CHAOS_EXECUTIONS:-200} $(PY) -m pytest tests/test_chaos.py -s $(ARGS)
+	CHAOS_SEED=$${CHAOS_SEED:-0} CHAOS_EXECUTIONS=$${CHAOS_EXECUTIONS:-200} $(PY) -m pytest tests/test_chaos.py -s $(ARGS)
 
 bench: $(INSTALLED) ## Benchmarks; each prints a ratio against its baseline, measured in the same run
 	$(PY) -m tests.benchmarks

