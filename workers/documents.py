@@ -41,9 +41,9 @@ def _host_port(value: str) -> str:
 
 
 class Document(BaseModel):
-    """Base of every document and every part of one: unknown keys are refused."""
+    """Base of every document and every part of one: unknown keys are refused, and text or true where a number belongs."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class PartyAddress(Document):

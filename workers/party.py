@@ -35,8 +35,12 @@ SUFFIXES = (".csv", ".kept")
 PeerName = Annotated[str, StringConstraints(pattern=r"^(\*|[a-z][a-z0-9_-]{0,31})$")]
 
 
+#: TOML knows text alone.
+FilePath = Annotated[Path, Field(strict=False)]
+
+
 class DatasetEntry(Document):
-    path: Path = Field(description="The table: CSV with a header line. Relative to party.toml.")
+    path: FilePath = Field(description="The table: CSV with a header line. Relative to party.toml.")
 
 
 class Policy(Document):
@@ -55,23 +59,23 @@ class Policy(Document):
 class TLSFiles(Document):
     """PEM files for TLS between the parties. Relative to party.toml."""
 
-    certificate: Path = Field(description="This party's certificate, which names the party.")
-    private_key: Path = Field(description="Its private key, readable by this user alone.")
-    ca: Path = Field(description="The CA that signed the certificates of all parties.")
+    certificate: FilePath = Field(description="This party's certificate, which names the party.")
+    private_key: FilePath = Field(description="Its private key, readable by this user alone.")
+    ca: FilePath = Field(description="The CA that signed the certificates of all parties.")
 
 
 class PartyFile(Document):
     """The schema of party.toml."""
 
     party: PartyName = Field(description="This party's name, as registered on the control plane.")
-    output_dir: Path = Field(default=Path("outputs"), description="Where outputs are kept. Relative to party.toml.")
+    output_dir: FilePath = Field(default=Path("outputs"), description="Where outputs are kept. Relative to party.toml.")
     listen_host: str | None = Field(
         default=None,
         max_length=253,
         pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)$",
         description="Address to listen on where it differs from the registered one, such as 0.0.0.0 behind NAT.",
     )
-    key: Path = Field(default=Path("party.key"), description="Reads this party's secrets. Relative to party.toml.")
+    key: FilePath = Field(default=Path("party.key"), description="Reads this party's secrets. Relative to party.toml.")
     policy: Policy
     tls: TLSFiles | None = Field(default=None, description="For executions whose documents ask for TLS.")
     datasets: dict[DatasetName, DatasetEntry] = Field(default_factory=dict)

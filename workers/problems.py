@@ -101,13 +101,8 @@ _SHOULD_BE = {
     "list_type": "a list",
     "string_type": "text",
     "bool_type": "true or false",
-    "bool_parsing": "true or false",
     "int_type": "a whole number",
-    "int_parsing": "a whole number",
-    "int_parsing_size": "a smaller number",
-    "int_from_float": "a whole number",
     "float_type": "a number",
-    "float_parsing": "a number",
 }
 
 
