@@ -41,7 +41,7 @@ def _host_port(value: str) -> str:
 
 
 class Document(BaseModel):
-    """Base of every document and every part of one: unknown keys are refused, and text or true where a number belongs."""
+    """Base of every document and every part of one: no unknown keys, no text where a number belongs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
