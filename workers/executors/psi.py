@@ -18,6 +18,7 @@ from workers.executors.base import (
     check_parties,
     not_a_party,
 )
+from workers.executors.commas import readable
 from workers.problems import Problem, closest
 from workers.tables import check_keys, column_types, count_rows
 
@@ -215,15 +216,13 @@ class PSITaskExecutor(BaseTaskExecutor):
 
     def execute_algorithm(self, algorithm_params: PSIParams) -> dict[str, Any]:
         params, session = algorithm_params, self.session
-        # PSI writes "<input>.meta" beside its input and names the path in errors that peers see:
-        # it gets a link in the private directory instead of the real place.
-        source, target = session.workdir / "input.csv", session.workdir / "output.csv"
-        source.symlink_to(session.input_path)
+        source = readable(session, params.input_keys[session.party], knows_quotes=params.protocol in JOINING)
+        target = session.workdir / "output.csv"
         session.progress(0.0)
         everyone = len(params.receivers) == len(session.parties)
         reports = session.devices["spu"].psi(
-            keys=params.input_keys,
-            input_path={p: str(source) if p == session.party else "" for p in session.parties},
+            keys=params.input_keys | {session.party: source.keys},
+            input_path={p: str(source.path) if p == session.party else "" for p in session.parties},
             output_path={p: str(target) if p == session.party else "" for p in session.parties},
             receiver=params.receivers[0],
             broadcast_result=everyone,
@@ -240,6 +239,7 @@ class PSITaskExecutor(BaseTaskExecutor):
         if session.party in params.receivers:
             if not target.exists():
                 raise AlgorithmError("PSI ended without an output file")
+            target = source.restored(target)
             if params.join_type != "inner_join":
                 target = _without_marks(target, session.workdir / "joined.csv")
             dataset = session.task.outputs[session.party]

@@ -11,6 +11,7 @@ from pydantic import Field
 from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
 from workers.errors import AlgorithmError
 from workers.executors.base import BaseTaskExecutor, Catalogue, not_a_party
+from workers.executors.commas import readable
 from workers.executors.vertical import check_outputs, check_party_columns
 from workers.problems import Problem
 from workers.tables import check_keys, count_rows
@@ -70,9 +71,8 @@ class UnbalancedPSIExecutor(BaseTaskExecutor):
 
     def execute_algorithm(self, algorithm_params: UnbalancedPSIParams) -> dict[str, Any]:
         params, session = algorithm_params, self.session
-        # A link in the private directory instead of the real place: see psi.py
-        source, target, cache = session.workdir / "input.csv", session.workdir / "output.csv", session.workdir / "cache"
-        source.symlink_to(session.input_path)
+        source = readable(session, params.input_keys[session.party], knows_quotes=True)
+        target, cache = session.workdir / "output.csv", session.workdir / "cache"
         session.progress(0.0)
         [server] = [party for party in session.parties if party != params.client]
         secret = session.workdir / "secret"
@@ -85,16 +85,16 @@ class UnbalancedPSIExecutor(BaseTaskExecutor):
         device.ub_psi(
             mode="MODE_OFFLINE",
             role=roles,
-            input_path={server: str(source)},
-            keys={server: params.input_keys[server]},
+            input_path={server: str(source.path)},
+            keys={server: source.keys if session.party == server else params.input_keys[server]},
             **common,
         )
         session.progress(0.6)
         device.ub_psi(
             mode="MODE_ONLINE",
             role=roles,
-            input_path={params.client: str(source)},
-            keys={params.client: params.input_keys[params.client]},
+            input_path={params.client: str(source.path)},
+            keys={params.client: source.keys if session.party == params.client else params.input_keys[params.client]},
             client_get_result=True,
             disable_alignment=True,
             output_path={params.client: str(target)},
@@ -104,6 +104,7 @@ class UnbalancedPSIExecutor(BaseTaskExecutor):
         if session.party == params.client:
             if not target.exists():
                 raise AlgorithmError("PSI ended without an output file")
+            target = source.restored(target)
             result["output_rows"] = {session.party: count_rows(target, session.task.outputs[session.party])}
             session.keep_output(target)
         session.progress(1.0)
