@@ -26,6 +26,7 @@ from workers.devices.spu import SPUConfig
 from workers.documents import TaskConfig
 from workers.errors import ConfigError
 from workers.executors.base import Session, Source
+from workers.executors.he_sum import HESumExecutor
 from workers.executors.predict import PredictExecutor
 
 CLASSIFIERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -219,6 +220,24 @@ def test_a_model_is_refused_to_an_spu_that_its_shares_mean_nothing_to(diabetes: 
     other = SPUConfig.model_validate({"runtime_config": {"protocol": "CHEETAH", "field": "FM64"}})
     with pytest.raises(ConfigError, match="m was made with SEMI2K on FM128, this task's SPU has CHEETAH on FM64"):
         executor.adapted(prepared, {"spu_config": other})
+
+
+@pytest.mark.parametrize(("largest", "lost"), [(2**52 - 1, False), (2**52, True), (-(2**52), True)])
+def test_encrypted_sums_lose_no_digits(tmp_path: Path, largest: int, lost: bool) -> None:
+    path = tmp_path / "rows.csv"
+    pd.DataFrame({"n": [1, largest]}).to_csv(path, index=False)
+    task = {
+        "task_type": "he_sum",
+        "data_sources": {"alice": "rows", "bob": "rows"},
+        "algorithm_params": {"he_sum_params": {"columns": {"alice": "n", "bob": "n"}}},
+    }
+    session = Session("alice", ["alice", "bob"], TaskConfig.model_validate(task), {"": Source("rows", path)}, tmp_path)
+    executor = HESumExecutor(session)
+    if lost:
+        with pytest.raises(ConfigError, match="column 'n' of dataset rows has values so large that sums would lose"):
+            executor.validate_params(session.task.algorithm_params)
+    else:
+        assert list(executor.validate_params(session.task.algorithm_params).values) == [1, largest]
 
 
 def test_sums_are_right_up_to_what_fixed_point_takes(processes: Processes, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
+from workers.errors import ConfigError
 from workers.executors.base import (
     NUMERIC,
     BaseTaskExecutor,
@@ -26,6 +27,10 @@ class HESumParams(Document):
 
     columns: dict[PartyName, ColumnName] = Field(description="For each party the column of numbers that it adds.")
     name: ColumnName = Field(default="sum", description="Name of the column of sums in the output.")
+
+
+#: Up to here float64 has every whole number.
+LIMIT = 2.0**53
 
 
 @dataclass(slots=True)
@@ -79,8 +84,14 @@ class HESumExecutor(BaseTaskExecutor):
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
         params: HESumParams = self.parse_params(algorithm_params)
         session = self.session
-        dataset = session.source.name
-        return Prepared(params, read_columns(session.input_path, dataset, [params.columns[session.party]])[:, 0])
+        dataset, column = session.source.name, params.columns[session.party]
+        values = read_columns(session.input_path, dataset, [column])[:, 0]
+        if len(values) and float(abs(values).max()) >= LIMIT / len(session.parties):
+            raise ConfigError(
+                f"column {column!r} of dataset {dataset} has values so large that sums would lose digits; "
+                f"scale it to values below 2^53 / {len(session.parties)}"
+            )
+        return Prepared(params, values)
 
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
         import secretflow as sf
