@@ -18,6 +18,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,10 @@ def suits(runtime: Any, run: dict[str, Any]) -> bool:
         return True
     documents = {name: document for name, document in run.items() if name != "task_request_id"}
     host = runtime.host.reload()
-    accepted = pipeline.accept(host, documents)
+    try:
+        accepted = pipeline.accept(host, documents)
+    except Exception:
+        return True  # the run comes upon it itself, and says what it is
     keeps = accepted.task.keep_devices_seconds is not None
     return keeps and bool(runtime.session.key == key_of(host, accepted))
 
@@ -127,4 +131,9 @@ def watch() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BaseException:
+        traceback.print_exc()
+    # Threads of SecretFlow's would keep it for ever: it would say nothing any more, and not end either
+    os._exit(1)
