@@ -243,16 +243,21 @@ def test_encrypted_sums_lose_no_digits(tmp_path: Path, largest: int, lost: bool)
 def test_sums_are_right_up_to_what_fixed_point_takes(processes: Processes, tmp_path: Path) -> None:
     parties = Parties(processes, tmp_path, ("alice", "bob"), spu_config={"runtime_config": {"field": "FM64"}})
     amounts = np.array([2.0**27 / 8 - 1, 5.0, -7.0, 2.0**26 / 8, 1.0, 0.5])
-    parties.table("alice", "rows", pd.DataFrame({"amount": amounts}))
+    parties.table("alice", "rows", pd.DataFrame({"amount": amounts, "big": [2**31, 1, 2, 3, 4, 5]}))
     parties.table("bob", "rows", pd.DataFrame({"kind": list("aabbab")}))
-    aggregates = [{"party": "alice", "column": "amount", "function": name} for name in ("SUM", "MEAN")]
-    found = parties.run(
-        {
+
+    def task(*aggregates: tuple[str, str]) -> dict[str, Any]:
+        told = [{"party": "alice", "column": column, "function": name} for name, column in aggregates]
+        return {
             "task_type": "group_by",
             "data_sources": {"alice": "rows", "bob": "rows"},
-            "algorithm_params": {"group_by_params": {"by": {"bob": ["kind"]}, "aggregates": aggregates}},
+            "algorithm_params": {"group_by_params": {"by": {"bob": ["kind"]}, "aggregates": told}},
         }
-    )["alice"]["reports"]["report"]
+
+    found = parties.run(task(("SUM", "amount"), ("MEAN", "amount")))["alice"]["reports"]["report"]
+    for function in ("SUM", "MAX"):
+        with pytest.raises(AssertionError, match=r"'big' of dataset rows has whole numbers of 2\^31 and more"):
+            parties.answers(task((function, "big")), spu_config={"runtime_config": {"field": "FM128"}})
     parties.close()
     told = np.array([[float(row[1]) for row in table["tables"][0]["rows"]] for table in found]).T
     clear = pd.Series(amounts).groupby(list("aabbab")).agg(["sum", "mean"])

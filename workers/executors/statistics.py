@@ -310,6 +310,10 @@ class Aggregate(Document):
     )
 
 
+#: Whole numbers below it are taken rightly.
+WHOLE_LIMIT = 2.0**31
+
+
 class GroupByParams(Document):
     """Parameters of a grouping."""
 
@@ -376,6 +380,12 @@ class GroupByExecutor(StatisticsExecutor):
         params: GroupByParams = prepared.params
         for column, numbers in prepared.numbers.items():
             functions = {a.function for a in params.aggregates if (a.party, a.column) == (self.session.party, column)}
+            # SecretFlow takes whole numbers into the SPU in 32 bits, whatever its field, and wraps the rest around
+            if len(numbers) and not (numbers % 1).any() and float(abs(numbers).max()) >= WHOLE_LIMIT:
+                raise ConfigError(
+                    f"column {column!r} of dataset {self.session.source.name} has whole numbers of 2^31 and more, "
+                    "which the SPU would take in 32 bits: scale the column"
+                )
             values = numbers**2 if "VAR" in functions else numbers
             check_range(self.session, values, column, times=len(values) if functions - {"MIN", "MAX"} else 1)
         queries = [{"function": a.function, "column_name": names[a.party][a.column]} for a in params.aggregates]
