@@ -111,11 +111,11 @@ class Chaos:
         return body, total_of(rounds, len(parties))
 
     def cancel(self, execution: str) -> None:
+        self.submitted[execution]["cancelled"] = True
         try:
             self.service.call("POST", f"/api/v1/executions/{execution}/cancel/")
-            self.submitted[execution]["cancelled"] = True
         except ServiceError:
-            pass  # it has ended, or the database is locked
+            pass  # it has ended, or the database is locked: before the cancelling, or after it, for the answer
 
     def look(self) -> None:
         """See which of the open ones have ended."""
