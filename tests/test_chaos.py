@@ -17,6 +17,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +113,8 @@ class Chaos:
 
     def cancel(self, execution: str) -> None:
         self.submitted[execution]["cancelled"] = True
-        try:
+        with suppress(ServiceError):  # it has ended, or the database is locked: before the cancelling, or after it
             self.service.call("POST", f"/api/v1/executions/{execution}/cancel/")
-        except ServiceError:
-            pass  # it has ended, or the database is locked: before the cancelling, or after it, for the answer
 
     def look(self) -> None:
         """See which of the open ones have ended."""
