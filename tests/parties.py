@@ -96,8 +96,7 @@ class Processes:
                     [sys.executable, "-m", "tests.party_process"],
                     cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
                 )  # fmt: skip
-            hello = {"redis_url": os.environ["REDIS_URL"], "directory": str(home)}
-            self._tell(name, hello | {"gc_threshold": 700 if name == min(names) else 20})
+            self._tell(name, {"redis_url": os.environ["REDIS_URL"], "directory": str(home)})
         assert [self._hear(name) for name in names] == ["ready"] * len(names)
 
     def _tell(self, name: str, message: Mapping[str, Any]) -> None:

@@ -13,7 +13,6 @@ what was submitted to SecretFlow so far. A failed run ends it. Its other words g
 from __future__ import annotations
 
 import faulthandler
-import gc
 import json
 import os
 import signal
@@ -31,8 +30,6 @@ def main() -> None:
     hello = json.loads(sys.stdin.readline())
     said = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    # Garbage is collected at other moments at each party: none of their doing may depend on it
-    gc.set_threshold(hello["gc_threshold"])
     faulthandler.register(signal.SIGUSR1)  # where all of its threads are, to whom it says nothing
 
     from workers import pipeline, standby
@@ -105,7 +102,6 @@ def end_session(runtime: Any) -> None:
             device.stop()
         runtime.session = None
         sf.shutdown()
-        gc.enable()
 
 
 def watch() -> None:

@@ -33,8 +33,6 @@ else:
 SUFFIXES = (".csv", ".kept")
 
 PeerName = Annotated[str, StringConstraints(pattern=r"^(\*|[a-z][a-z0-9_-]{0,31})$")]
-
-
 #: TOML knows text alone.
 FilePath = Annotated[Path, Field(strict=False)]
 

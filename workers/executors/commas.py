@@ -12,6 +12,7 @@ import csv
 from pathlib import Path
 from typing import NamedTuple
 
+from workers.errors import AlgorithmError
 from workers.executors.base import Session
 
 #: Two that Unicode says no text has.
@@ -28,7 +29,9 @@ class Readable(NamedTuple):
     changed: bool
 
     def restored(self, output: Path) -> Path:
-        """Rows of the table that PSI kept, as they were."""
+        """Rows of the table that PSI kept, as they were. Raises AlgorithmError if it kept none."""
+        if not output.exists():
+            raise AlgorithmError("PSI ended without an output file")
         if not self.changed:
             return output
         _rewrite(output, output.with_suffix(".restored.csv"), _BACK)

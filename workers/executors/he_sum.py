@@ -18,6 +18,7 @@ from workers.executors.base import (
     check_column,
     check_parties,
 )
+from workers.executors.vertical import greatest
 from workers.problems import Problem
 from workers.tables import read_columns
 
@@ -86,7 +87,7 @@ class HESumExecutor(BaseTaskExecutor):
         session = self.session
         dataset, column = session.source.name, params.columns[session.party]
         values = read_columns(session.input_path, dataset, [column])[:, 0]
-        if len(values) and float(abs(values).max()) >= LIMIT / len(session.parties):
+        if greatest(values) >= LIMIT / len(session.parties):
             raise ConfigError(
                 f"column {column!r} of dataset {dataset} has values so large that sums would lose digits; "
                 f"scale it to values below 2^53 / {len(session.parties)}"

@@ -19,6 +19,7 @@ from workers.executors.vertical import (
     check_no_outputs,
     check_party_columns,
     check_range,
+    greatest,
     listed,
     own_names,
     private_table,
@@ -381,7 +382,7 @@ class GroupByExecutor(StatisticsExecutor):
         for column, numbers in prepared.numbers.items():
             functions = {a.function for a in params.aggregates if (a.party, a.column) == (self.session.party, column)}
             # SecretFlow takes whole numbers into the SPU in 32 bits, whatever its field, and wraps the rest around
-            if len(numbers) and not (numbers % 1).any() and float(abs(numbers).max()) >= WHOLE_LIMIT:
+            if greatest(numbers) >= WHOLE_LIMIT and not (numbers % 1).any():
                 raise ConfigError(
                     f"column {column!r} of dataset {self.session.source.name} has whole numbers of 2^31 and more, "
                     "which the SPU would take in 32 bits: scale the column"

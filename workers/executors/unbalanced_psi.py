@@ -9,7 +9,6 @@ from typing import Any
 from pydantic import Field
 
 from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
-from workers.errors import AlgorithmError
 from workers.executors.base import BaseTaskExecutor, Catalogue, not_a_party
 from workers.executors.commas import readable
 from workers.executors.vertical import check_outputs, check_party_columns
@@ -72,6 +71,7 @@ class UnbalancedPSIExecutor(BaseTaskExecutor):
     def execute_algorithm(self, algorithm_params: UnbalancedPSIParams) -> dict[str, Any]:
         params, session = algorithm_params, self.session
         source = readable(session, params.input_keys[session.party], knows_quotes=True)
+        keys = params.input_keys | {session.party: source.keys}
         target, cache = session.workdir / "output.csv", session.workdir / "cache"
         session.progress(0.0)
         [server] = [party for party in session.parties if party != params.client]
@@ -86,7 +86,7 @@ class UnbalancedPSIExecutor(BaseTaskExecutor):
             mode="MODE_OFFLINE",
             role=roles,
             input_path={server: str(source.path)},
-            keys={server: source.keys if session.party == server else params.input_keys[server]},
+            keys={server: keys[server]},
             **common,
         )
         session.progress(0.6)
@@ -94,7 +94,7 @@ class UnbalancedPSIExecutor(BaseTaskExecutor):
             mode="MODE_ONLINE",
             role=roles,
             input_path={params.client: str(source.path)},
-            keys={params.client: source.keys if session.party == params.client else params.input_keys[params.client]},
+            keys={params.client: keys[params.client]},
             client_get_result=True,
             disable_alignment=True,
             output_path={params.client: str(target)},
@@ -102,8 +102,6 @@ class UnbalancedPSIExecutor(BaseTaskExecutor):
         )
         result: dict[str, Any] = {}
         if session.party == params.client:
-            if not target.exists():
-                raise AlgorithmError("PSI ended without an output file")
             target = source.restored(target)
             result["output_rows"] = {session.party: count_rows(target, session.task.outputs[session.party])}
             session.keep_output(target)

@@ -95,12 +95,17 @@ def listed(names: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
     return {party: list(mine.values()) for party, mine in names.items()}
 
 
-def check_range(session: Session, values: Any, column: str, *, times: int = 1) -> None:
-    """Raise ConfigError unless the SPU can compute with that many of these values (rows,) together."""
+def greatest(values: Any) -> float:
+    """The largest of numbers (rows,), whatever their signs; 0 of none."""
     import numpy as np
 
+    return float(np.abs(values).max()) if len(values) else 0.0
+
+
+def check_range(session: Session, values: Any, column: str, *, times: int = 1) -> None:
+    """Raise ConfigError unless the SPU can compute with that many of these values (rows,) together."""
     runtime = session.documents["spu"].runtime_config
-    if len(values) and float(np.abs(values).max()) * times >= runtime.limit:
+    if greatest(values) * times >= runtime.limit:
         raise ConfigError(
             f"column {column!r} of dataset {session.source.name} has values too large for this SPU, which computes "
             f"with numbers below {runtime.limit / times:.2g} here: scale the column, or set a larger "
