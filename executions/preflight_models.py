@@ -15,6 +15,7 @@ from django.utils.functional import cached_property
 
 from controlplane.models import Party
 from workers.errors import is_link
+from workers.executors.base import LINE_UP, misaligned
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,15 @@ class CheckProblem:
     def is_link(self) -> bool:
         """It may be the doing of another party."""
         return is_link(self.error_type)
+
+
+def _is_dict(told: Any) -> bool:
+    return isinstance(told, dict)
+
+
+def _is_alignment(told: Any) -> bool:
+    """Whether a host told one, or that it knows none; hosts of an older version say nothing of it."""
+    return told is None or (isinstance(told, str) and len(told) <= 200)
 
 
 class Preflight(models.Model):
@@ -86,14 +96,19 @@ class Preflight(models.Model):
                 yield CheckProblem(min(found.values(), key=len)[0], "versions", error, "ConfigError")
 
     def _different_rows(self) -> Iterator[CheckProblem]:
-        """As far as the parties' policies let them tell: otherwise the run itself finds it out."""
-        told: dict[str, Any] = {part.party.name: part.facts.get("dataset") for part in self.parties}
-        rows = {party: found.get("rows") for party, found in told.items() if isinstance(found, dict)}
-        rows = {party: number for party, number in rows.items() if isinstance(number, int)}
-        if all(part.facts.get("rows_line_up") is True for part in self.parties) and len({*rows.values()}) > 1:
+        """Of the parties whose rows have to line up: how many there are, as far as their policies let them tell, and
+        who lined them up."""
+        facts = {part.party.name: part.facts for part in self.parties if part.facts.get("rows_line_up") is True}
+        told = {party: found["dataset"].get("rows") for party, found in facts.items() if _is_dict(found.get("dataset"))}
+        rows = {party: number for party, number in told.items() if isinstance(number, int)}
+        if len({*rows.values()}) > 1:
             said = ", ".join(f"{party} has {number}" for party, number in rows.items())
-            error = f"the parties' rows do not line up: {said}; intersect the tables with a PSI first"
+            error = f"the parties' rows do not line up: {said}; {LINE_UP}"
             yield CheckProblem(next(iter(rows)), "rows", error, "ConfigError")
+            return
+        alignments = {p: found["alignment"] for p, found in facts.items() if _is_alignment(found.get("alignment", 0))}
+        if error := misaligned(alignments):
+            yield CheckProblem(next(iter(alignments)), "rows", error, "ConfigError")
 
     def _silent(self) -> Iterator[CheckProblem]:
         for part in self.parties:

@@ -140,16 +140,20 @@ class Parties:
     """Parties with tables of their own, and tasks over them.
 
     ``layers``: documents of devices for all runs that name no others; a device of which there is none is off.
+    All tables are declared to line up, but for those that ``alignments`` has, by party and name.
     """
 
     def __init__(self, processes: Processes, directory: Path, names: Sequence[str], **layers: Any) -> None:
         self.directory, self.names = directory, list(names)
         self._processes, self._layers, self._ports = processes, layers, Ports()
+        self.alignments: dict[tuple[str, str], str | None] = {}
         for name in names:
             (directory / name).mkdir(exist_ok=True)
 
-    def table(self, party: str, name: str, frame: pd.DataFrame) -> None:
-        frame.to_csv(self.directory / party / f"{name}.csv", index=False)
+    def table(self, party: str, name: str, frame: pd.DataFrame | str) -> None:
+        """Register a table, all of which are declared to line up. As text, it is written as it is."""
+        text = frame if isinstance(frame, str) else frame.to_csv(index=False)
+        (self.directory / party / f"{name}.csv").write_text(text, newline="")
 
     def run(self, task: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """What the task returned at each party; on the live session of the run before, where that suits.
@@ -195,7 +199,11 @@ class Parties:
     def _write_toml(self, party: str) -> Path:
         """With the tables that are there by now."""
         home = self.directory / party
-        tables = "".join(f'[datasets.{f.stem}]\npath = "{f.name}"\n' for f in sorted(home.glob("*.csv")))
+        tables = ""
+        for file in sorted(home.glob("*.csv")):
+            alignment = self.alignments.get((party, file.stem), "given")
+            tables += f'[datasets.{file.stem}]\npath = "{file.name}"\n'
+            tables += f'alignment = "{alignment}"\n' if alignment else ""
         policy = '[policy]\ntask_types = ["*"]\npeers = ["*"]\nsecurity = "trial"\n'
         path = home / "party.toml"
         path.write_text(f'party = "{party}"\n{policy}{tables}')

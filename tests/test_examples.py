@@ -13,7 +13,7 @@ from tests.parties import SMALL_KEYS, Parties, Processes
 from workers.executors import TASK_EXECUTOR_REGISTRY
 
 #: Task types of the tests' own.
-OF_TESTS = {"pseudonymise", "light", "arithmetic"}
+OF_TESTS = {"pseudonymise", "light", "arithmetic", "misordered_psi"}
 
 
 def in_order() -> list[str]:

@@ -57,7 +57,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def found(host: PartyHost, name: str) -> tuple[Path, str | None]:
     source = host.dataset(name)
-    return source.path, source.origin
+    return source.path, source.alignment
 
 
 def result(host: PartyHost, content: str = "uid\na\n") -> Path:
@@ -68,7 +68,7 @@ def result(host: PartyHost, content: str = "uid\na\n") -> Path:
 
 
 def keep(host: PartyHost, name: str, content: str = "uid\na\n", execution: str = "execution-1") -> None:
-    host.keep_output(name, result(host, content), execution)
+    host.keep_output(name, result(host, content), execution, alignment=f"{execution}-1")
 
 
 def documents(output: str = "common") -> dict[str, Any]:
@@ -174,26 +174,26 @@ def test_it_takes_a_registered_dataset_before_an_output_of_that_name(host: Party
     assert found(host, "customers") == (tmp_path / "tables/customers.csv", None)
 
 
-def test_it_gives_an_output_with_the_execution_that_made_it(host: PartyHost) -> None:
+def test_it_gives_an_output_with_its_alignment(host: PartyHost) -> None:
     keep(host, "common", "uid\na\n", "execution-1")
     keep(host, "common.v2", "uid\nb\n", "execution-2")
-    assert found(host, "common") == (host.output_dir / "common.csv", "execution-1")
-    assert found(host, "common.v2") == (host.output_dir / "common.v2.csv", "execution-2")
+    assert found(host, "common") == (host.output_dir / "common.csv", "execution-1-1")
+    assert found(host, "common.v2") == (host.output_dir / "common.v2.csv", "execution-2-1")
     assert sorted(host.outputs()) == ["common", "common.v2"]
     assert set(host.datasets("alice") or {}) == {"customers", "q1.2026", "common", "common.v2"}
 
 
-def test_it_replaces_an_output_and_its_origin(host: PartyHost) -> None:
+def test_it_replaces_an_output_and_its_alignment(host: PartyHost) -> None:
     keep(host, "common", "uid\nold\n", "execution-1")
     keep(host, "common", "uid\nnew\n", "execution-2")
-    path, origin = found(host, "common")
-    assert (path.read_text(), origin) == ("uid\nnew\n", "execution-2")
+    path, alignment = found(host, "common")
+    assert (path.read_text(), alignment) == ("uid\nnew\n", "execution-2-1")
     assert sorted(p.name for p in host.output_dir.iterdir() if p.is_file()) == ["common.csv", "common.origin.json"]
     assert list(host.work_root.iterdir()) == [], "the source was moved, not copied"
 
 
 @pytest.mark.parametrize("step", ["os.replace", "json.dumps"])
-def test_it_never_leaves_a_wrong_origin_behind_a_crash(
+def test_it_never_leaves_a_wrong_alignment_behind_a_crash(
     host: PartyHost, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     keep(host, "common", "uid\nold\n", "execution-1")
@@ -205,16 +205,32 @@ def test_it_never_leaves_a_wrong_origin_behind_a_crash(
     with monkeypatch.context() as patch:
         patch.setattr(f"workers.party.{step}", crash)
         with pytest.raises(KeyboardInterrupt):
-            host.keep_output("common", source, "execution-2")
-    path, origin = found(host, "common")
-    assert (path.read_text(), origin) == ("uid\nold\n" if step == "os.replace" else "uid\nnew\n", None)
+            host.keep_output("common", source, "execution-2", alignment="execution-2-1")
+    path, alignment = found(host, "common")
+    assert (path.read_text(), alignment) == ("uid\nold\n" if step == "os.replace" else "uid\nnew\n", None)
 
 
 @pytest.mark.parametrize("note", ["", "{", '{"other": 1}'])
-def test_it_knows_no_origin_where_the_note_says_none(host: PartyHost, note: str) -> None:
+def test_it_knows_no_alignment_where_the_note_says_none(host: PartyHost, note: str) -> None:
     keep(host, "common")
     (host.output_dir / "common.origin.json").write_text(note)
     assert found(host, "common") == (host.output_dir / "common.csv", None)
+
+
+def test_it_knows_no_alignment_of_an_output_that_somebody_edited(host: PartyHost) -> None:
+    keep(host, "common", "uid\na\nb\n")
+    path, alignment = found(host, "common")
+    assert alignment == "execution-1-1"
+    path.write_text("uid\nb\na\n")
+    assert found(host, "common") == (path, None)
+
+
+def test_it_takes_an_alignment_that_its_operator_declares(tmp_path: Path) -> None:
+    tables = '[datasets.x]\npath = "x.csv"\nalignment = "clinic.2026"\n[datasets.y]\npath = "y.csv"\n'
+    host = PartyHost.load(write(tmp_path, f'party = "a"\n{POLICY}{tables}'))
+    # Marked, so that it is never taken for one that a run made
+    assert found(host, "x") == (tmp_path / "x.csv", "declared:clinic.2026")
+    assert found(host, "y") == (tmp_path / "y.csv", None)
 
 
 def test_it_shows_a_reader_the_old_output_or_the_new_one(host: PartyHost) -> None:

@@ -148,7 +148,41 @@ def test_parties_whose_rows_do_not_line_up_do_not_start(dispatcher: Dispatcher, 
     answer(alice=has(2000), bob=has(1500))
     dispatcher.step()
     assert (status(execution), execution.error_stage) == (Status.FAILURE, "preflight")
-    assert execution.error.startswith("the parties' rows do not line up: alice has 2000, bob has 1500; intersect")
+    assert execution.error.startswith("the parties' rows do not line up: alice has 2000, bob has 1500; run a PSI")
+
+
+@pytest.mark.parametrize(
+    ("alice", "bob", "said"),
+    [
+        (None, None, "nothing says that the rows of alice and bob line up: the order of alice and bob's tables is"),
+        ("e1-1", None, "the order of bob's table is unknown; run a PSI"),
+        ("e1-1", "e2-1", "alice's is that of execution e1-1, bob's is that of execution e2-1"),
+        ("declared:x", "e2-1", "alice's is declared in its party.toml (x), bob's is that of execution e2-1"),
+    ],
+)
+def test_parties_whose_tables_have_unlike_orders_do_not_start(
+    dispatcher: Dispatcher, answer: Any, alice: str | None, bob: str | None, said: str
+) -> None:
+    execution = submit()
+    dispatcher.step()
+    alice_, bob_ = ({"checks": [], "facts": {"rows_line_up": True, "alignment": told}} for told in (alice, bob))
+    answer(alice=alice_, bob=bob_)
+    dispatcher.step()
+    assert (status(execution), execution.error_stage) == (Status.FAILURE, "preflight")
+    assert said in execution.error
+
+
+@pytest.mark.parametrize("other", [{}, {"alignment": None}, {"rows_line_up": False, "alignment": "e2-1"}])
+def test_a_party_whose_rows_need_not_line_up_is_not_compared(
+    dispatcher: Dispatcher, answer: Any, other: dict[str, Any]
+) -> None:
+    execution = submit()
+    dispatcher.step()
+    answer(
+        alice={"checks": [], "facts": {"rows_line_up": True, "alignment": "e1-1"}}, bob={"checks": [], "facts": other}
+    )
+    dispatcher.step()
+    assert status(execution) == Status.DISPATCHED
 
 
 def test_nobody_waits_for_checks_that_are_not_wanted_any_more(

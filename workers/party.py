@@ -18,7 +18,7 @@ from pydantic import Field, StringConstraints, ValidationError
 
 from workers.documents import DATASET_NAME, DatasetName, Document, PartyName, SFInitConfig
 from workers.errors import ConfigError
-from workers.executors.base import TABLE, Security, Source
+from workers.executors.base import DECLARED, TABLE, Security, Source
 from workers.problems import problems_of
 from workers.tables import column_types, count_rows
 from workers.tls import KeyMaterial
@@ -39,6 +39,12 @@ FilePath = Annotated[Path, Field(strict=False)]
 
 class DatasetEntry(Document):
     path: FilePath = Field(description="The table: CSV with a header line. Relative to party.toml.")
+    alignment: DatasetName | None = Field(
+        default=None,
+        description="A name for the order of its rows, where you know that tables of other parties have the same rows "
+        "in the same order: those tables declare the same name. Tasks that need rows to line up then take it without "
+        "a PSI, and their results say so.",
+    )
 
 
 class Policy(Document):
@@ -94,7 +100,14 @@ class PartyHost:
         self.tls: KeyMaterial | None = None
         if files := file.tls:
             self.tls = KeyMaterial(directory / files.certificate, directory / files.private_key, directory / files.ca)
-        self._paths = {name: directory / entry.path for name, entry in file.datasets.items()}
+        self._tables = {
+            name: Source(
+                name,
+                directory / entry.path,
+                alignment=f"{DECLARED}{entry.alignment}" if entry.alignment else None,
+            )
+            for name, entry in file.datasets.items()
+        }
 
     @classmethod
     def load(cls, path: Path | str) -> PartyHost:
@@ -210,19 +223,17 @@ class PartyHost:
 
     def dataset(self, name: str) -> Source:
         """What this party has under that name. A registered dataset comes before an output. Raises ConfigError."""
-        if name in self._paths:
-            return Source(name, self._paths[name])
+        if name in self._tables:
+            return self._tables[name]
         for suffix in SUFFIXES:
             path = self._output(name, suffix)
             if path.is_file():
-                try:
-                    note = json.loads(self._note(path).read_text())
-                except (OSError, ValueError):
-                    note = {}
-                origin, kind = (note.get(key) if isinstance(note, dict) else None for key in ("execution", "kind"))
-                if suffix == SUFFIXES[0]:
-                    kind = TABLE
-                return Source(name, path, str(kind or "unknown"), origin if isinstance(origin, str) else None)
+                note = self._read_note(path)
+                if suffix != SUFFIXES[0]:
+                    return Source(name, path, str(note.get("kind") or "unknown"))
+                # A table that somebody edited or replaced since may have other rows, or another order
+                alignment = note.get("alignment") if note.get("state") == _state(path) else None
+                return Source(name, path, TABLE, alignment if isinstance(alignment, str) else None)
         # Names no other dataset: what else a party has is its own affair
         raise ConfigError(f"{self.name} has no dataset {name!r}; register it in party.toml on {self.name}'s host")
 
@@ -240,21 +251,28 @@ class PartyHost:
 
     def registered(self) -> dict[str, Path]:
         """The tables that party.toml registers, by name."""
-        return dict(self._paths)
+        return {name: table.path for name, table in self._tables.items()}
 
-    def keep_output(self, name: str, source: Path, execution: str, kind: str = TABLE) -> None:
-        """Make ``source`` (on the same file system) the output ``name``, replacing an older one at once."""
+    def keep_output(
+        self, name: str, source: Path, execution: str, kind: str = TABLE, alignment: str | None = None
+    ) -> None:
+        """Make ``source`` (on the same file system) the output ``name``, replacing an older one at once.
+
+        ``alignment``: of a table's rows, None where it is not known.
+        """
         suffix, other = SUFFIXES if kind == TABLE else reversed(SUFFIXES)
         path = self._output(name, suffix)
         note = self._note(path)
-        # The note goes first and comes last: a crash in between leaves an output of unknown origin,
-        # never one with a wrong origin.
+        # The note goes first and comes last: a crash in between leaves an output of unknown alignment,
+        # never one with a wrong alignment.
         note.unlink(missing_ok=True)
         source.chmod(0o600)
         self._output(name, other).unlink(missing_ok=True)
         os.replace(source, path)
         fresh = note.with_suffix(f".{os.getpid()}")
-        fresh.write_text(json.dumps({"execution": execution, "kind": kind}))
+        fresh.write_text(
+            json.dumps({"execution": execution, "kind": kind, "alignment": alignment, "state": _state(path)})
+        )
         os.replace(fresh, note)
 
     def outputs(self) -> list[str]:
@@ -281,11 +299,11 @@ class PartyHost:
 
     def datasets(self, party: str) -> Mapping[str, None] | None:
         """As a catalogue for validation: its own datasets by name, nothing of other parties."""
-        return None if party != self.name else dict.fromkeys([*self._paths, *self.outputs()])
+        return None if party != self.name else dict.fromkeys([*self._tables, *self.outputs()])
 
     def kept_names(self, party: str) -> set[str]:
         """Names that an output may not take: those of party.toml."""
-        return set(self._paths) if party == self.name else set()
+        return set(self._tables) if party == self.name else set()
 
     def kind(self, party: str, name: str) -> str | None:
         """As a catalogue for validation: of its own, what is there now."""
@@ -299,9 +317,22 @@ class PartyHost:
             raise ConfigError("an output's name has a character that is not allowed")
         return self.output_dir / f"{name}{suffix}"
 
+    def _read_note(self, path: Path) -> dict[str, Any]:
+        try:
+            note = json.loads(self._note(path).read_text())
+        except (OSError, ValueError):
+            return {}
+        return note if isinstance(note, dict) else {}
+
     @staticmethod
     def _note(path: Path) -> Path:
         return path.with_suffix(".origin.json")
+
+
+def _state(path: Path) -> list[int]:
+    """Return what of a file changes when somebody edits or replaces it. Raises OSError."""
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns]
 
 
 def remove_run_files(workdir: Path, since: float) -> None:

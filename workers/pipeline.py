@@ -241,6 +241,7 @@ class _TaskRun:
 
     def _session(self, run: Run) -> Session:
         session = session_of(self.host, run, self.workdir)
+        session.run_name = self.job_name
         self.workdir_lock = self.host.claim_workdir(self.workdir)
         temporary = self.workdir / "tmp"
         temporary.mkdir(mode=0o700)
@@ -260,10 +261,12 @@ class _TaskRun:
         if self.progress_reports % self.COLLECT_EVERY == 0:
             gc.collect()
 
-    def _keep_output(self, task: TaskConfig, file: Path, role: str = "", kind: str = TABLE) -> None:
+    def _keep_output(
+        self, task: TaskConfig, file: Path, role: str = "", kind: str = TABLE, *, alignment: str | None = None
+    ) -> None:
         name = (task.further_outputs[role] if role else task.outputs)[self.host.name]
         self.kept[name] = {"columns": column_types(file, name)} if kind == TABLE else {"kind": kind}
-        self.host.keep_output(name, file, self.execution, kind)
+        self.host.keep_output(name, file, self.execution, kind, alignment)
 
     def _start_cluster(self, run: Run) -> None:
         cluster = run.cluster

@@ -110,7 +110,9 @@ class _Checks:
                 if not role:
                     self.facts["dataset"] |= host.published(found)
                     self._compare(source.name, found["columns"])
-            self.facts["rows_line_up"] = run.executor.aligned
+            params = run.executor.parse_params(run.task.algorithm_params)
+            if "" in session.sources and run.executor.lines_up(params, host.name):
+                self.facts |= {"rows_line_up": True, "alignment": session.source.alignment}
         with self._check("data", vital=False):
             executor = run.executor(session)
             executor.adapted(executor.validate_params(run.task.algorithm_params), run.devices)

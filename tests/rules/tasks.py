@@ -62,8 +62,6 @@ RULES = [
     Rule(psi, f"{PSI}/receivers", ["alice", "bob"], [], f"{PSI_PATH}.receivers", "is empty; fill it in"),
     Rule(psi_of_three, f"{PSI}/receivers", ["alice", "bob", "carol"], ["alice", "bob"], f"{PSI_PATH}.receivers",
          "name one party or all of them"),
-    Rule(psi, f"{PSI}/input_keys", {"alice": ["uid"], "bob": ["note"]}, {"alice": ["uid"], "bob": ["number"]},
-         f"{PSI_PATH}.input_keys.bob.0", "is of type int, alice's is str"),
     Rule(psi, f"{PSI}/input_keys/bob", ["uid"], ["uidd"], f"{PSI_PATH}.input_keys.bob.0",
          "bob's dataset people has no column 'uidd'; did you mean 'uid'?"),
     Rule(psi, f"{PSI}/input_keys/bob", ["uid"], ["uid", "age"], f"{PSI_PATH}.input_keys", "name as many at each party"),
@@ -85,8 +83,6 @@ RULES = [
          "should be one of alice, bob"),
     Rule(psi_of_left_join, f"{PSI}/protocol", "PROTOCOL_ECDH", "PROTOCOL_ECDH_NPC", f"{PSI_PATH}.join_type",
          "PROTOCOL_ECDH_NPC does inner joins alone; use one of PROTOCOL_RR22"),
-    Rule(psi, f"{PSI}/duplicate_keys", ["bob"], ["alice", "bob"], f"{PSI_PATH}.duplicate_keys",
-         "names more than one party"),
     Rule(psi_of_three, f"{PSI}/duplicate_keys", [], ["bob"], f"{PSI_PATH}.duplicate_keys",
          "PROTOCOL_ECDH_NPC takes unique keys alone"),
     Rule(

@@ -26,6 +26,9 @@ NOT_HERE = {
 #: Packs a model for SecretFlow-Serving. Of the model it wants to be told how it was made, which is kept with it here.
 EXPORT = "model/model_export"
 EXPORTED = ["sf.model.ss_sgd", "sf.model.ss_glm", "sf.model.sgb", "sf.model.ss_xgb"]
+#: Domains, and components of others, whose output tables have all rows of the input, in its order; and who has not.
+KEEP_ROWS = ("ml.predict/", "preprocessing/", "postprocessing/", "data_filter/feature_filter")
+CHANGE_ROWS = ("preprocessing/sql_processor",)
 TABLES = frozenset({"sf.table.individual", "sf.table.vertical"})
 REPORT, READ = "sf.report", "sf.read_data"
 TYPES: dict[str, Any] = {"number": float, "integer": int, "text": str, "boolean": bool, "party": PartyName}
@@ -72,6 +75,11 @@ class Component:
     def not_here(self) -> str:
         """Why it cannot run here; empty where it can."""
         return NOT_HERE.get(self.id, "")
+
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether its output tables have all rows of its input, in their order."""
+        return self.id.startswith(KEEP_ROWS) and self.id not in CHANGE_ROWS
 
     @property
     def tables(self) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from typing import Any
 from workers.components.definition import READ, REPORT, TABLES, Columns, Component
 from workers.components.files import Kept, as_csv, packed
 from workers.components.lockdown import lock_down
+from workers.components.pairing import PSI, PairingSPU
 from workers.components.reports import report
 from workers.errors import AlgorithmError, ConfigError, chain_of
 from workers.executors.base import TABLE, Session, Source, check_alignment
@@ -95,6 +96,8 @@ class Runner:
         self.root.mkdir(exist_ok=True)
         #: How the last component was run: its parameters and outputs, JSON.
         self.record: dict[str, Any] = {}
+        #: The name of the last table of which this party has a part.
+        self._dataset = ""
         self._count = 0
 
     def table(self, name: str, columns: Columns, source: Source | None, *, of_two: bool = False) -> Any:
@@ -114,11 +117,12 @@ class Runner:
             found = column_types(source.path, source.name)
             types = {column: found[column] for column in mine}
             rows = count_rows(source.path, source.name)
+            self._dataset = source.name
             (self.root / f"{name}.csv").symlink_to(source.path)
         parties = [p for p in session.parties if p in columns.parties()]
         told = sf.reveal([sf.PYU(p)(lambda said: said)(types) for p in parties])
         if len(parties) > 1:
-            check_alignment(session, rows, parties, source.origin if source else None)
+            check_alignment(session, rows, source.alignment if source else None, parties)
         made = []
         for party, known in zip(parties, told, strict=True):
             fields = [
@@ -161,9 +165,11 @@ class Runner:
         own: Mapping[str, Any] | None = None,
         task: Mapping[str, Any] | None = None,
         record: Mapping[str, Any] | None = None,
+        alignment: str | None = None,
     ) -> None:
         """Keep what this party named an output for; ``outputs``: role to DistData. Raises AlgorithmError.
 
+        ``alignment``: of tables that have all rows of the input, in its order; otherwise theirs is a new one.
         Of a model: ``own``, what this party alone knows of it; ``task``, what a later task needs to know, the same at
         all; ``record``, how it was made, if not by the last component.
         """
@@ -186,7 +192,7 @@ class Runner:
             if data.type in TABLES:
                 part = parts[role, session.party]
                 as_csv(self.root / part.uri, target, part.format)
-                session.keep_output(target, role, TABLE)
+                session.keep_output(target, role, TABLE, alignment=alignment or session.new_alignment(role))
             else:
                 packed(target, data, session.party, self.root, own or {}, record)
                 session.keep_output(target, role, data.type)
@@ -232,7 +238,7 @@ class Runner:
         running = definition.make_component(definition.parse_param(param))
         try:
             with all_calls_ended():
-                running.evaluate(context(self.session, self.root, progress))
+                running.evaluate(self._context(component, progress))
         except Exception as error:
             if words := own_words(error):
                 raise AlgorithmError(f"{component.id}: {words}") from error
@@ -248,9 +254,18 @@ class Runner:
         }
         return outputs
 
+    def _context(self, component: Component, progress: Callable[[float], None]) -> Any:
+        spu = self.session.devices.get("spu")
+        if spu is not None and component.id in PSI:
+            spu = PairingSPU(self.session, self._dataset)
+        return context(self.session, self.root, progress, spu)
 
-def context(session: Session, root: Path, progress: Callable[[float], None]) -> Any:
-    """What a component is given to run with: this session's devices, a private directory, and no checkpoints."""
+
+def context(session: Session, root: Path, progress: Callable[[float], None], spu: Any) -> Any:
+    """What a component is given to run with: this session's devices, a private directory, and no checkpoints.
+
+    ``spu``: the SPU, or what stands for it; None where the session has none.
+    """
     from secretflow.component.core import Context
     from secretflow.component.core.progressor import IProgressor
     from secretflow.component.core.types import TimeTracer
@@ -282,13 +297,13 @@ def context(session: Session, root: Path, progress: Callable[[float], None]) -> 
             self._progressor = Progress()
 
         def make_spu(self, config: Any = None) -> Any:
-            if "spu" not in session.devices:
+            if spu is None:
                 raise ConfigError("this component needs the SPU: set spu_config.enable_spu to true")
             runtime = session.documents["spu"].runtime_config
             for name, value in (config.update_config({}) if config else {}).items():
                 if name in SETTINGS and getattr(runtime, name) != EXP_MODES.get(value, value):
                     raise AlgorithmError(f"the SPU was started with another {name} than this component needs")
-            return session.devices["spu"]
+            return spu
 
         def make_spus(self, config: Any = None) -> list[Any]:
             return [self.make_spu(config)]

@@ -43,6 +43,8 @@ class Catalogue(Protocol):
 
 #: Kind of what is kept as CSV with a header line. Models and rules have SecretFlow's type names.
 TABLE = "table"
+#: Before an alignment that party.toml declares, as distinct from one that a run made.
+DECLARED = "declared:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,9 @@ class Source:
     name: str
     path: Path
     kind: str = TABLE
-    #: The execution that made it, if it is known to be an output: rows of one execution's outputs line up.
-    origin: str | None = None
+    #: Who lined its rows up, in which order: tables of the same alignment have the same rows, line by line. None where
+    #: nobody knows.
+    alignment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ class Place:
 
 
 class KeepOutput(Protocol):
-    def __call__(self, path: Path, role: str = "", kind: str = TABLE) -> None: ...
+    def __call__(self, path: Path, role: str = "", kind: str = TABLE, *, alignment: str | None = None) -> None: ...
 
 
 @dataclass(slots=True)
@@ -100,14 +103,21 @@ class Session:
     workdir: Path
     #: Reports progress, 0 to 1. To be called equally often at all parties: it collects garbage now and then.
     progress: Callable[[float], None] = lambda fraction: None
-    #: Keeps a finished file as this party's output: of this role ("" is its entry in outputs), of this kind.
-    keep_output: KeepOutput = lambda path, role="", kind=TABLE: None
+    #: Keeps a finished file as this party's output: of this role ("" is its entry in outputs), of this kind. Of a
+    #: table, the alignment of its rows: that of what it was made of, or a new one.
+    keep_output: KeepOutput = lambda path, role="", kind=TABLE, *, alignment=None: None
+    #: The run, by a name that all parties know it by.
+    run_name: str = ""
     #: Live devices by name, such as ``spu``.
     devices: dict[str, Any] = field(default_factory=dict)
     #: Their documents.
     documents: dict[str, Any] = field(default_factory=dict)
     #: What people should know who read the result.
     warnings: list[str] = field(default_factory=list)
+
+    def new_alignment(self, role: str = "") -> str:
+        """Return the alignment of tables that this run puts in an order of its own, the same at all parties."""
+        return f"{self.run_name}/{role}" if role else self.run_name
 
     @property
     def source(self) -> Source:
@@ -138,7 +148,7 @@ class BaseTaskExecutor(ABC):
     #: Modules a standby process imports ahead of its first job.
     preload: ClassVar[tuple[str, ...]] = ()
 
-    #: The parties' tables have to hold the same rows in the same order.
+    #: The parties' tables have to hold the same rows in the same order; see ``lines_up``.
     aligned: ClassVar[bool] = False
     #: A ``task_config`` that runs with the demo's parties alice and bob.
     example: ClassVar[Mapping[str, Any]] = {}
@@ -190,6 +200,11 @@ class BaseTaskExecutor(ABC):
     def needs(cls, params: Any) -> tuple[str, ...]:
         """The devices that it cannot run without, with these parameters."""
         return cls.devices
+
+    @classmethod
+    def lines_up(cls, params: Any, party: str) -> bool:
+        """Return whether this party's table has to line up with those of the other parties that have to."""
+        return cls.aligned
 
     @classmethod
     def variants(cls) -> Mapping[str, str]:
@@ -264,37 +279,54 @@ class BaseTaskExecutor(ABC):
         """
 
 
-UNKNOWN_ORDER = (
-    "The parties' rows were taken to line up as they are, which nothing vouches for but their number: "
-    "only the outputs of one execution are known to line up."
-)
+def check_alignment(session: Session, rows: int, alignment: str | None, parties: Sequence[str] | None = None) -> None:
+    """Reveal to all parties how many rows each has, and who lined them up. Raises ConfigError unless they line up.
 
-
-def check_alignment(
-    session: Session, rows: int, parties: Sequence[str] | None = None, origin: str | None = None
-) -> None:
-    """Reveal to all parties how many rows each has. Raises ConfigError where they cannot be the same rows.
-
-    ``parties``: those that have rows, if not all. ``origin``: the execution that this party's rows come from.
+    ``rows`` and ``alignment``: of this party's table. ``parties``: those that have rows, if not all.
     """
     parties = parties or session.parties
     import secretflow as sf
 
-    # Each party's own numbers: a PYU call is carried out at its owner alone, with the owner's arguments
-    mine = (rows, origin)
-    told = sf.reveal([sf.PYU(party)(lambda said: said)(mine) for party in parties])
-    found = {party: n for party, (n, _) in zip(parties, told, strict=True)}
-    if len(set(found.values())) > 1:
-        counts = ", ".join(f"{party} has {n}" for party, n in found.items())
-        raise ConfigError(f"the parties' rows do not line up: {counts}; intersect the tables with a PSI first")
-    origins = {origin for _, origin in told}
-    if None in origins:
-        session.warnings.append(UNKNOWN_ORDER)
-    if len(origins - {None}) > 1:
-        raise ConfigError(
-            "the parties' inputs are outputs of different executions, so their rows do not line up; "
-            "run the PSI again at all parties"
+    # Each party's own: a PYU call is carried out at its owner alone, with the owner's arguments
+    mine = (rows, alignment)
+    told = dict(zip(parties, sf.reveal([sf.PYU(party)(lambda said: said)(mine) for party in parties]), strict=True))
+    counts = {party: count for party, (count, _) in told.items()}
+    if len(set(counts.values())) > 1:
+        said = ", ".join(f"{party} has {count}" for party, count in counts.items())
+        raise ConfigError(f"the parties' rows do not line up: {said}; {LINE_UP}")
+    alignments = {party: found for party, (_, found) in told.items()}
+    if problem := misaligned(alignments):
+        raise ConfigError(problem)
+    [common] = set(alignments.values())
+    if str(common).startswith(DECLARED):
+        session.warnings.append(
+            f"The rows of {' and '.join(parties)} were taken to line up because each declares the alignment "
+            f"{str(common).removeprefix(DECLARED)!r} in its party.toml; nothing else vouches for it."
         )
+
+
+#: What to do about tables that do not.
+LINE_UP = (
+    "run a PSI on the tables first and use its outputs, or, where you know that the tables have the same rows in the "
+    'same order, give each the same alignment = "NAME" in its party.toml'
+)
+
+
+def misaligned(alignments: Mapping[str, str | None]) -> str:
+    """Return why these parties' tables do not line up, by their alignments; empty where they do."""
+    if len(alignments) < 2 or (len(set(alignments.values())) == 1 and None not in alignments.values()):
+        return ""
+    if unknown := [party for party, found in alignments.items() if found is None]:
+        whose = f"{' and '.join(unknown)}'s table{'s' if len(unknown) > 1 else ''}"
+        return f"nothing says that the rows of {' and '.join(alignments)} line up: the order of {whose} is unknown; {LINE_UP}"
+    said = ", ".join(
+        f"{party}'s is declared in its party.toml ({found.removeprefix(DECLARED)})"
+        if found.startswith(DECLARED)
+        else f"{party}'s is that of execution {found}"
+        for party, found in alignments.items()
+        if found
+    )
+    return f"the parties' rows do not line up, as their tables have unlike orders: {said}; {LINE_UP}"
 
 
 def check_columns(

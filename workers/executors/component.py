@@ -190,7 +190,11 @@ class ComponentExecutor(BaseTaskExecutor):
         session.progress(0.05)
         outputs = runner.run(component, attributes, inputs, lambda done: session.progress(0.05 + 0.85 * done))
         kept = {slot["name"]: outputs[slot["name"]] for slot in component.kept}
-        runner.keep({"" if index == 0 else name: data for index, (name, data) in enumerate(kept.items())})
+        main = session.source_of(component.tables[0]["name"]) if component.tables and component.keeps_rows else None
+        runner.keep(
+            {"" if index == 0 else name: data for index, (name, data) in enumerate(kept.items())},
+            alignment=main.alignment if main else None,
+        )
         session.progress(1.0)
         return {"component": component.id} | runner.reports(outputs)
 

@@ -102,7 +102,7 @@ class HESumExecutor(BaseTaskExecutor):
         heu = session.devices["heu"]
         pyu = {p: sf.PYU(p) for p in session.parties}
         rows = len(prepared.values)
-        check_alignment(session, rows, origin=session.source.origin)
+        check_alignment(session, rows, session.source.alignment)
         [keeper] = session.task.outputs
         where = HEUMoveConfig(heu_dest_party=next(p for p in session.parties if p != keeper))
         # Written at every party, carried out at the owner alone: see lr.py
@@ -116,7 +116,7 @@ class HESumExecutor(BaseTaskExecutor):
         target = str(path) if session.party == keeper else ""
         written = sf.reveal(pyu[keeper](_write)(total.to(pyu[keeper]), target, prepared.params.name))
         if session.party == keeper:
-            session.keep_output(path)
+            session.keep_output(path, alignment=session.source.alignment)
         session.progress(1.0)
         return {"rows": written, "parties": len(parts)}
 

@@ -18,13 +18,10 @@ from workers.executors.base import (
     check_parties,
     not_a_party,
 )
-from workers.executors.commas import readable
+from workers.executors.matching import KEY, NO_ROW, KeyTable, check_pairing
 from workers.problems import Problem, closest
-from workers.tables import check_keys, column_types, count_rows
+from workers.tables import check_keys, column_types
 
-#: What stands in each column of a row that the party does not have; nothing that a table would hold.
-NO_ROW = "<no row: 5f0c2b9e>"
-_MARK = NO_ROW.encode()
 #: The protocols that can do more than an inner join of unique keys.
 JOINING = ("PROTOCOL_RR22", "PROTOCOL_ECDH", "PROTOCOL_KKRT")
 #: Protocol to (fewest, most) parties; measured, 3-facts.md section 2.
@@ -42,7 +39,8 @@ class PSIParams(Document):
     """Parameters of a private set intersection."""
 
     input_keys: dict[PartyName, list[ColumnName]] = Field(
-        description="For each party its key columns, in the same order everywhere."
+        description="For each party its key columns, in the same order everywhere. Keys are compared as text, as they "
+        "are written: 7 and 007 are different keys, and so are 1 and 1.0."
     )
     protocol: Literal[
         "PROTOCOL_RR22",
@@ -66,8 +64,8 @@ class PSIParams(Document):
     )
     duplicate_keys: list[PartyName] = Field(
         default_factory=list,
-        description="The party whose table may have a key in several rows: each is joined with its match, as in a "
-        "database. Everywhere else a key that occurs twice is an error. For two parties.",
+        description="Parties whose tables may have a key in several rows: each row is paired with each match, as in "
+        "a database. Everywhere else a key that occurs twice is an error. For two parties.",
     )
     receivers: list[PartyName] = Field(min_length=1, description="Who learns the intersection: one party, or all.")
     ecdh_curve: Literal["CURVE_25519", "CURVE_FOURQ", "CURVE_SM2", "CURVE_SECP256K1"] | None = Field(
@@ -118,7 +116,8 @@ class PSITaskExecutor(BaseTaskExecutor):
         yield from check_each_party(params.input_keys, cluster, f"{base}.input_keys", "name {party}'s key columns")
         for party, columns in params.input_keys.items():
             yield from check_columns(catalogue, task, party, columns, f"{base}.input_keys.{party}")
-        yield from cls._check_key_types(params, task, catalogue, base)
+        if len({len(columns) for columns in params.input_keys.values()}) > 1:
+            yield Problem(f"{base}.input_keys", "name different numbers of columns", "name as many at each party")
         for index, party in enumerate(params.receivers):
             if party not in parties:
                 yield not_a_party(f"{base}.receivers.{index}", parties)
@@ -157,13 +156,6 @@ class PSITaskExecutor(BaseTaskExecutor):
         for path, party in named.items():
             if party not in parties:
                 yield not_a_party(path, parties)
-        if len(set(params.duplicate_keys)) > 1 and params.join_type != "difference":
-            # Of two rows here and three there SecretFlow gives each party its own six, but not six pairs
-            yield Problem(
-                f"{base}.duplicate_keys",
-                "names more than one party, and SecretFlow would pair rows wrongly where a key repeats at both",
-                "name one party; the other's table needs each key once",
-            )
         if params.protocol not in JOINING:
             able = ", ".join(JOINING)
             if params.join_type != "inner_join":
@@ -172,28 +164,6 @@ class PSITaskExecutor(BaseTaskExecutor):
                 yield Problem(
                     f"{base}.duplicate_keys", f"{params.protocol} takes unique keys alone", f"use one of {able}"
                 )
-
-    @staticmethod
-    def _check_key_types(params: PSIParams, task: TaskConfig, catalogue: Catalogue, base: str) -> Iterator[Problem]:
-        counts = {len(columns) for columns in params.input_keys.values()}
-        if len(counts) > 1:
-            yield Problem(f"{base}.input_keys", "name different numbers of columns", "name as many at each party")
-            return
-        known = {
-            party: [columns.get(key) for key in keys]
-            for party, keys in params.input_keys.items()
-            if (columns := (catalogue.datasets(party) or {}).get(task.data_sources.get(party, "")))
-        }
-        first = next(iter(known), None)
-        for party, types in known.items():
-            for index, kind in enumerate(types):
-                expected = known[first][index] if first else None
-                if kind and expected and kind != expected:
-                    yield Problem(
-                        f"{base}.input_keys.{party}.{index}",
-                        f"is of type {kind}, {first}'s is {expected}",
-                        "keys are compared as text: use columns of one type",
-                    )
 
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> PSIParams:
         params: PSIParams = self.parse_params(algorithm_params)
@@ -216,14 +186,14 @@ class PSITaskExecutor(BaseTaskExecutor):
 
     def execute_algorithm(self, algorithm_params: PSIParams) -> dict[str, Any]:
         params, session = algorithm_params, self.session
-        source = readable(session, params.input_keys[session.party], knows_quotes=params.protocol in JOINING)
-        target = session.workdir / "output.csv"
+        table = KeyTable(session.input_path, session.source.name, params.input_keys[session.party], session.workdir)
+        answer = session.workdir / "answer.csv"
         session.progress(0.0)
         everyone = len(params.receivers) == len(session.parties)
         reports = session.devices["spu"].psi(
-            keys=params.input_keys | {session.party: source.keys},
-            input_path={p: str(source.path) if p == session.party else "" for p in session.parties},
-            output_path={p: str(target) if p == session.party else "" for p in session.parties},
+            keys={p: [KEY] for p in session.parties},
+            input_path={p: str(table.path) if p == session.party else "" for p in session.parties},
+            output_path={p: str(answer) if p == session.party else "" for p in session.parties},
             receiver=params.receivers[0],
             broadcast_result=everyone,
             protocol=params.protocol,
@@ -235,31 +205,38 @@ class PSITaskExecutor(BaseTaskExecutor):
             table_keys_duplicated={p: p in params.duplicate_keys for p in session.parties},
             output_csv_na_rep=NO_ROW,
         )
-        rows = {}
+        result: dict[str, Any] = {"original_count": {r["party"]: r["original_count"] for r in reports}}
         if session.party in params.receivers:
-            target = source.restored(target)
-            if params.join_type != "inner_join":
-                target = _without_marks(target, session.workdir / "joined.csv")
-            dataset = session.task.outputs[session.party]
-            rows[session.party] = count_rows(target, dataset)
-            session.keep_output(target)
+            report = next(r for r in reports if r["party"] == session.party)
+            result |= self._kept(params, table, answer, report, everyone)
         session.progress(1.0)
-        # A party that does not receive is told -1, which means: not revealed
-        return {
-            "intersection_count": {
-                r["party"]: r["intersection_count"] for r in reports if r["intersection_count"] >= 0
-            },
-            "original_count": {r["party"]: r["original_count"] for r in reports},
-        } | ({"output_rows": rows} if rows else {})
+        return result
 
+    def _kept(
+        self, params: PSIParams, table: KeyTable, answer: Path, report: Mapping[str, Any], everyone: bool
+    ) -> dict[str, Any]:
+        """Keep this party's rows, once their order is known to be that of the other receivers."""
+        session = self.session
+        party, name, target = session.party, session.task.outputs[session.party], session.workdir / "output.csv"
+        rows = table.rows(answer, crossed=party != session.parties[0])
+        table.write(rows, target)
+        if everyone:
+            common = check_pairing(session, target, name, params.input_keys[party], rows)
+        else:
+            # Its rows without a match come last, where the join keeps them
+            kept = int((rows >= 0).sum())
+            alone = report["original_count"] - report["intersection_count"]
+            common = kept - alone if self._keeps_unmatched(params, party) else kept
+        if common == 0 and params.join_type != "difference":
+            session.warnings.append(
+                "The parties have no key in common. Keys are compared as text, as they are written in each table: check "
+                "that the key columns hold the same thing, written in the same way."
+            )
+        session.keep_output(target, alignment=session.new_alignment())
+        return {"intersection_count": {party: common}, "output_rows": {party: len(rows)}}
 
-def _without_marks(source: Path, target: Path) -> Path:
-    """An output whose rows of ``NO_ROW`` are empty values instead: read and written line by line."""
-    with source.open("rb") as lines, target.open("wb") as found:
-        heading = lines.readline()
-        found.write(heading)
-        for line in lines:
-            if line.startswith(_MARK):
-                line = b"," * line.count(_MARK + b",") + b"\n" if line.count(_MARK) > 1 else b'""\n'
-            found.write(line)
-    return target
+    @staticmethod
+    def _keeps_unmatched(params: PSIParams, party: str) -> bool:
+        """Whether this party's rows without a match are in its output."""
+        join, is_left = params.join_type, party == params.left_side
+        return join in ("full_join", "difference") or join == ("left_join" if is_left else "right_join")

@@ -42,7 +42,10 @@ class RowsExecutor(VerticalExecutor):
         return Prepared(params, rows)
 
     def keep(self, params: Any, role: str = "", chosen: Any = None) -> None:
-        """Keep this party's rows, those of which ``chosen`` (rows,) is true, where it named an output of that role."""
+        """Keep this party's rows, those of which ``chosen`` (rows,) is true, where it named an output of that role.
+
+        Rows that are chosen are an alignment of their own.
+        """
         import pyarrow as pa
 
         source = self.session.source
@@ -55,7 +58,7 @@ class RowsExecutor(VerticalExecutor):
                 yield block if chosen is None else block.filter(pa.array(chosen[done : done + block.num_rows]))
                 done += block.num_rows
 
-        keep_blocks(self.session, blocks(), role)
+        keep_blocks(self.session, blocks(), role, None if chosen is None else self.session.new_alignment(role))
 
 
 class SplitParams(Document):
@@ -102,7 +105,7 @@ class SplitExecutor(RowsExecutor):
         params, rows = algorithm_params.params, algorithm_params.rows
         if rows < 2:
             raise ConfigError(f"dataset {self.session.source.name} has {rows} rows; a split takes two or more")
-        check_alignment(self.session, rows, origin=self.session.source.origin)
+        check_alignment(self.session, rows, self.session.source.alignment)
         self.session.progress(0.2)
         count = min(max(round(rows * params.test_fraction), 1), rows - 1)
         is_test = np.zeros(rows, bool)
@@ -149,7 +152,7 @@ class VerticalTableExecutor(RowsExecutor):
 
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
         rows = algorithm_params.rows
-        check_alignment(self.session, rows, origin=self.session.source.origin)
+        check_alignment(self.session, rows, self.session.source.alignment)
         self.keep(algorithm_params.params)
         self.session.progress(1.0)
         return {"rows": rows, "columns": algorithm_params.params.columns}

@@ -10,10 +10,10 @@ from pydantic import Field
 
 from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
 from workers.executors.base import BaseTaskExecutor, Catalogue, not_a_party
-from workers.executors.commas import readable
+from workers.executors.matching import KEY, KeyTable
 from workers.executors.vertical import check_outputs, check_party_columns
 from workers.problems import Problem
-from workers.tables import check_keys, count_rows
+from workers.tables import check_keys
 
 
 class UnbalancedPSIParams(Document):
@@ -69,10 +69,11 @@ class UnbalancedPSIExecutor(BaseTaskExecutor):
         return params
 
     def execute_algorithm(self, algorithm_params: UnbalancedPSIParams) -> dict[str, Any]:
+        import numpy as np
+
         params, session = algorithm_params, self.session
-        source = readable(session, params.input_keys[session.party], knows_quotes=True)
-        keys = params.input_keys | {session.party: source.keys}
-        target, cache = session.workdir / "output.csv", session.workdir / "cache"
+        table = KeyTable(session.input_path, session.source.name, params.input_keys[session.party], session.workdir)
+        answer, cache = session.workdir / "answer.csv", session.workdir / "cache"
         session.progress(0.0)
         [server] = [party for party in session.parties if party != params.client]
         secret = session.workdir / "secret"
@@ -85,25 +86,27 @@ class UnbalancedPSIExecutor(BaseTaskExecutor):
         device.ub_psi(
             mode="MODE_OFFLINE",
             role=roles,
-            input_path={server: str(source.path)},
-            keys={server: keys[server]},
+            input_path={server: str(table.path)},
+            keys={server: [KEY]},
             **common,
         )
         session.progress(0.6)
         device.ub_psi(
             mode="MODE_ONLINE",
             role=roles,
-            input_path={params.client: str(source.path)},
-            keys={params.client: keys[params.client]},
+            input_path={params.client: str(table.path)},
+            keys={params.client: [KEY]},
             client_get_result=True,
             disable_alignment=True,
-            output_path={params.client: str(target)},
+            output_path={params.client: str(answer)},
             **common,
         )
         result: dict[str, Any] = {}
         if session.party == params.client:
-            target = source.restored(target)
-            result["output_rows"] = {session.party: count_rows(target, session.task.outputs[session.party])}
-            session.keep_output(target)
+            target = session.workdir / "output.csv"
+            rows = np.sort(table.rows(answer, crossed=False))  # in the order of its table: nobody else has these rows
+            table.write(rows, target)
+            result["output_rows"] = {session.party: len(rows)}
+            session.keep_output(target, alignment=session.new_alignment())
         session.progress(1.0)
         return result

@@ -115,17 +115,20 @@ def check_range(session: Session, values: Any, column: str, *, times: int = 1) -
 
 def private_table(session: Session, values: Mapping[str, Any], name: str) -> Source:
     """This party's columns as a table for a component, in the run's private directory. ``values``: by own name."""
-    return Source(name, _written(session, values, name), origin=session.source.origin)
+    return Source(name, _written(session, values, name), alignment=session.source.alignment)
 
 
-def keep_columns(session: Session, columns: Mapping[str, Any], role: str = "") -> None:
-    """Keep them, by name, as this party's output of that role, where it named one."""
-    if is_kept(session, role):
-        session.keep_output(_written(session, columns, f"output_{role}"), role)
+def keep_columns(session: Session, columns: Mapping[str, Any]) -> None:
+    """Keep them, by name, as this party's output, where it named one: all rows of its input, in their order."""
+    if is_kept(session):
+        session.keep_output(_written(session, columns, "output"), alignment=session.source.alignment)
 
 
-def keep_blocks(session: Session, blocks: Iterable[Any], role: str = "") -> None:
-    """Keep blocks of rows (arrow record batches, one at least), one after the other, as this party's output."""
+def keep_blocks(session: Session, blocks: Iterable[Any], role: str = "", alignment: str | None = None) -> None:
+    """Keep blocks of rows (arrow record batches, one at least), one after the other, as this party's output.
+
+    ``alignment``: a new one, where these are not all rows of the input in their order.
+    """
     from pyarrow import csv
 
     blocks = iter(blocks)
@@ -133,7 +136,7 @@ def keep_blocks(session: Session, blocks: Iterable[Any], role: str = "") -> None
     with csv.CSVWriter(target, first.schema) as writer:
         for block in chain([first], blocks):
             writer.write_batch(block)
-    session.keep_output(target, role)
+    session.keep_output(target, role, alignment=alignment or session.source.alignment)
 
 
 def is_kept(session: Session, role: str = "") -> bool:
