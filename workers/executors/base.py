@@ -318,7 +318,8 @@ def misaligned(alignments: Mapping[str, str | None]) -> str:
         return ""
     if unknown := [party for party, found in alignments.items() if found is None]:
         whose = f"{' and '.join(unknown)}'s table{'s' if len(unknown) > 1 else ''}"
-        return f"nothing says that the rows of {' and '.join(alignments)} line up: the order of {whose} is unknown; {LINE_UP}"
+        everyone = " and ".join(alignments)
+        return f"nothing says that the rows of {everyone} line up: the order of {whose} is unknown; {LINE_UP}"
     said = ", ".join(
         f"{party}'s is declared in its party.toml ({found.removeprefix(DECLARED)})"
         if found.startswith(DECLARED)

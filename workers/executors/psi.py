@@ -229,8 +229,8 @@ class PSITaskExecutor(BaseTaskExecutor):
             common = kept - alone if self._keeps_unmatched(params, party) else kept
         if common == 0 and params.join_type != "difference":
             session.warnings.append(
-                "The parties have no key in common. Keys are compared as text, as they are written in each table: check "
-                "that the key columns hold the same thing, written in the same way."
+                "The parties have no key in common. Keys are compared as text, as they are written in each table: "
+                "check that the key columns hold the same thing, written in the same way."
             )
         session.keep_output(target, alignment=session.new_alignment())
         return {"intersection_count": {party: common}, "output_rows": {party: len(rows)}}
