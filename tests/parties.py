@@ -155,12 +155,12 @@ class Parties:
         text = frame if isinstance(frame, str) else frame.to_csv(index=False)
         (self.directory / party / f"{name}.csv").write_text(text, newline="")
 
-    def run(self, task: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    def run(self, task: Mapping[str, Any], **layers: Any) -> dict[str, dict[str, Any]]:
         """What the task returned at each party; on the live session of the run before, where that suits.
 
         Raises AssertionError with the parties' errors.
         """
-        answers = self.answers({"keep_devices_seconds": 3600, **task})
+        answers = self.answers({"keep_devices_seconds": 3600, **task}, **layers)
         return {name: answer["result_metadata"] for name, answer in answers.items()}
 
     def answers(
@@ -173,7 +173,7 @@ class Parties:
             "heu_config": {"enable_heu": False},
             "task_config": dict(task),
         } | layers
-        if "spu_config" in layers:
+        if layers.get("spu_config", {}).get("enable_spu", "spu_config" in layers):
             nodes = [{"party": name, "address": self._ports.take()} for name in names]
             documents["spu_config"] = layers["spu_config"] | {"nodes": nodes}
         cluster = {name: {"address": self._ports.take()} for name in names}

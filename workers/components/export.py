@@ -72,7 +72,7 @@ def _devices(identifier: str) -> list[str]:
     from secretflow_spec import Registry
 
     found = Registry.get_definition_by_id(identifier)
-    source = inspect.getsource(found.component_cls.evaluate)
+    source = inspect.getsource(found.component_cls)
     return [device for device in ("spu", "heu") if f"make_{device}(" in source]
 
 

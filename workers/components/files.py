@@ -60,6 +60,13 @@ class Kept:
         return hashlib.sha256(self._description).hexdigest()
 
     @property
+    def kind(self) -> str:
+        """SecretFlow's name of what it is, such as ``sf.model.ss_sgd``."""
+        from secretflow_spec.v1.data_pb2 import DistData
+
+        return str(DistData.FromString(self._description).type)
+
+    @property
     def public_info(self) -> dict[str, Any]:
         """What its maker says of it to all parties."""
         from secretflow_spec import ObjectFile

@@ -14,60 +14,17 @@ from typing import Any
 
 from workers.components.definition import READ, REPORT, TABLES, Columns, Component
 from workers.components.files import Kept, as_csv, packed
+from workers.components.last_batch import learn_from_all_rows
 from workers.components.lockdown import lock_down
 from workers.components.pairing import PSI, PairingSPU
 from workers.components.reports import report
+from workers.components.shares import EXP_MODES, SETTINGS, shares_of
 from workers.errors import AlgorithmError, ConfigError, chain_of
 from workers.executors.base import TABLE, Session, Source, check_alignment
 from workers.tables import column_types, count_rows
 
 #: Our column types in SecretFlow's words.
 FIELD_TYPES = {"int": "int64", "float": "float64", "str": "str", "bool": "bool"}
-#: What some components ask of the SPU they compute on, and its exponentials in SPU's words.
-SETTINGS = ("field", "fxp_fraction_bits", "fxp_exp_mode", "fxp_exp_iters")
-EXP_MODES: dict[Any, str] = {1: "EXP_PADE", 2: "EXP_TAYLOR"}
-HIGH_PRECISION = {"field": "FM128", "fxp_fraction_bits": 40}
-PRECISE = frozenset({"stats/ss_pearsonr", "stats/ss_vif", "ml.eval/ss_pvalue", "io/read_data", "io/write_data"})
-#: What they ask for is in the model that they read.
-BY_MODEL = frozenset({"ml.predict/ss_glm_predict"})
-#: Kinds of which each party keeps a share.
-SHARED = frozenset({"sf.model.ss_sgd", "sf.model.ss_glm", "sf.model.ss_xgb"})
-
-
-def spu_settings(component: Component, attributes: Any, model: Kept | None) -> dict[str, Any]:
-    """Settings that the component asks of the SPU. ``model``: what this party reads of a model, if anything."""
-    if component.id in ("ml.train/ss_glm_train", "ml.predict/ss_glm_predict"):
-        found = model.public_info if model else {}
-        mode = EXP_MODES[found["fxp_exp_mode"]] if found else f"EXP_{attributes.exp_mode.upper()}"
-        iterations = found["fxp_exp_iters"] if found else attributes.exp_iters
-        return HIGH_PRECISION | {"fxp_exp_mode": mode, "fxp_exp_iters": iterations}
-    return HIGH_PRECISION if component.id in PRECISE else {}
-
-
-def with_spu(devices: Mapping[str, Any], settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The documents of the devices, the SPU's with these settings."""
-    if "spu_config" not in devices or not settings:
-        return devices
-    document = devices["spu_config"]
-    runtime = document.runtime_config.model_copy(update=dict(settings))
-    return {**devices, "spu_config": document.model_copy(update={"runtime_config": runtime})}
-
-
-def check_shares(model: Kept, name: str, kind: str, devices: Mapping[str, Any]) -> None:
-    """Raise ConfigError where a model's shares mean nothing to the SPU that these documents start."""
-    made = model.record.get("spu")
-    if kind not in SHARED or not isinstance(made, dict) or "spu_config" not in devices:
-        return
-    found = _shares_of(devices["spu_config"])
-    if found != made:
-        raise ConfigError(
-            f"{name} was made with {' on '.join(made.values())}, this task's SPU has {' on '.join(found.values())}: "
-            "set spu_config.runtime_config.protocol and field to those of the model"
-        )
-
-
-def _shares_of(document: Any) -> dict[str, str]:
-    return {"protocol": document.runtime_config.protocol, "field": document.runtime_config.field}
 
 
 def how_it_was_made(record: Mapping[str, Any], model: Any) -> dict[str, Any]:
@@ -176,7 +133,7 @@ class Runner:
         record = {**(record or self.record), **({"task": task} if task else {})}
         session = self.session
         if "spu" in session.documents:
-            record["spu"] = _shares_of(session.documents["spu"])
+            record["spu"] = shares_of(session.documents["spu"], session.parties)
         named = {"": session.task.outputs} | session.task.further_outputs
         parts = {(role, part.party): part for role, data in outputs.items() for part in data.data_refs}
         for role, data in outputs.items():
@@ -223,6 +180,7 @@ class Runner:
 
         get_comp_list_def()  # registers them all
         lock_down()
+        learn_from_all_rows()
         self._count += 1
         domain, _, name = component.id.partition("/")
         param = build_node_eval_param(

@@ -11,7 +11,8 @@ from pydantic import Field, create_model
 from workers.components.definition import EXPORT, TABLES, Component, check_choices, components, flattened
 from workers.components.examples import example_of
 from workers.components.files import Kept
-from workers.components.run import BY_MODEL, Runner, check_shares, how_it_was_made, spu_settings, with_spu
+from workers.components.run import Runner, how_it_was_made
+from workers.components.shares import BY_MODEL, check_shares, spu_settings, with_spu
 from workers.documents import Document, PartyName, SFInitConfig, TaskConfig
 from workers.executors.base import (
     TABLE,
@@ -161,7 +162,7 @@ class ComponentExecutor(BaseTaskExecutor):
         found = with_spu(devices, spu_settings(algorithm_params.component, attributes, model))
         for role, kept in algorithm_params.models.items():
             if source := self.session.source_of(role):
-                check_shares(kept, source.name, source.kind, found)
+                check_shares(kept, source.name, found, self.session.parties)
         return found
 
     @classmethod

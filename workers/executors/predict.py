@@ -10,7 +10,8 @@ from pydantic import Field
 
 from workers.components.definition import Columns, components
 from workers.components.files import Kept
-from workers.components.run import Runner, check_shares, spu_settings, with_spu
+from workers.components.run import Runner
+from workers.components.shares import check_shares, spu_settings, with_spu
 from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
 from workers.errors import ConfigError
 from workers.executors.base import Catalogue, Slots, check_columns, check_each_party, not_a_party
@@ -132,7 +133,7 @@ class PredictExecutor(VerticalExecutor):
     def adapted(self, algorithm_params: Prepared, devices: Mapping[str, Any]) -> Mapping[str, Any]:
         source = self.session.sources[MODEL]
         found = with_spu(devices, spu_settings(components()[PREDICTORS[source.kind]], None, algorithm_params.model))
-        check_shares(algorithm_params.model, source.name, source.kind, found)
+        check_shares(algorithm_params.model, source.name, found, self.session.parties)
         return found
 
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:

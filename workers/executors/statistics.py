@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from workers.components.definition import Columns, components
-from workers.components.run import HIGH_PRECISION, Runner, with_spu
+from workers.components.run import Runner
+from workers.components.shares import HIGH_PRECISION, with_spu
 from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
 from workers.errors import AlgorithmError, ConfigError
 from workers.executors.base import NUMERIC, TABLE, Catalogue, Slots, check_column, not_a_party

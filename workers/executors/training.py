@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from workers.components.definition import Columns, components, flattened
-from workers.components.run import FILLER, Runner, spu_settings, with_spu
+from workers.components.run import FILLER, Runner
+from workers.components.shares import spu_settings, with_spu
 from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
 from workers.errors import ConfigError
 from workers.executors.base import NUMERIC, Catalogue, Session, Slots, check_column, not_a_party

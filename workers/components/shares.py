@@ -1,0 +1,84 @@
+"""The SPU that a component computes on: the settings that it asks for, and those that a model's shares rest on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from workers.components.definition import Component
+from workers.components.files import Kept
+from workers.errors import ConfigError
+
+#: What some components ask of the SPU they compute on, and its exponentials in SPU's words.
+SETTINGS = ("field", "fxp_fraction_bits", "fxp_exp_mode", "fxp_exp_iters")
+EXP_MODES: dict[Any, str] = {1: "EXP_PADE", 2: "EXP_TAYLOR"}
+HIGH_PRECISION = {"field": "FM128", "fxp_fraction_bits": 40}
+PRECISE = frozenset({"stats/ss_pearsonr", "stats/ss_vif"})
+#: What they ask for goes by the model that they read.
+BY_MODEL = frozenset({"ml.predict/ss_glm_predict", "ml.eval/ss_pvalue", "io/read_data", "io/write_data", "io/identity"})
+GLM = "sf.model.ss_glm"
+#: Kinds of which no party keeps shares: each has its part in the clear.
+UNSHARED = frozenset({"sf.model.sgb", "sf.rule.binning", "sf.rule.preprocessing", "sf.model.ub_psi.cache"})
+
+
+def spu_settings(component: Component, attributes: Any, model: Kept | None) -> dict[str, Any]:
+    """Settings that the component asks of the SPU. ``model``: what this party reads of a model, if anything."""
+    if component.id in ("ml.train/ss_glm_train", "ml.predict/ss_glm_predict"):
+        found = model.public_info if model else {}
+        mode = EXP_MODES[found["fxp_exp_mode"]] if found else f"EXP_{attributes.exp_mode.upper()}"
+        iterations = found["fxp_exp_iters"] if found else attributes.exp_iters
+        return HIGH_PRECISION | {"fxp_exp_mode": mode, "fxp_exp_iters": iterations}
+    # Shares of a generalised linear model are always of that precision; those of others are of their own SPU's
+    is_precise = component.id in PRECISE or (component.id in BY_MODEL and model is not None and model.kind == GLM)
+    return HIGH_PRECISION if is_precise else {}
+
+
+def with_spu(devices: Mapping[str, Any], settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The documents of the devices, the SPU's with these settings."""
+    if "spu_config" not in devices or not settings:
+        return devices
+    document = devices["spu_config"]
+    runtime = document.runtime_config.model_copy(update=dict(settings))
+    return {**devices, "spu_config": document.model_copy(update={"runtime_config": runtime})}
+
+
+def check_shares(model: Kept, name: str, devices: Mapping[str, Any], parties: Sequence[str]) -> None:
+    """Raise ConfigError where a model's shares mean something else to the SPU that these documents start.
+
+    Shares are numbers in the field of the SPU that made them, with its fraction bits, of its parties by their ranks.
+    Another SPU computes with them all the same, and what comes out looks like a result.
+    """
+    if model.kind in UNSHARED or "spu_config" not in devices:
+        return
+    made, found = model.record.get("spu"), shares_of(devices["spu_config"], parties)
+    if not isinstance(made, dict) or made.keys() != found.keys():
+        raise ConfigError(f"{name} does not say with which settings its shares were made; make it again")
+    if unlike := [setting for setting, value in found.items() if made[setting] != value]:
+        told = ", ".join(f"{what} {_shown(made[what])}, this task has {_shown(found[what])}" for what in unlike)
+        raise ConfigError(f"{name} was made with {told}: {_remedy(unlike)}")
+
+
+def shares_of(document: Any, parties: Sequence[str]) -> dict[str, Any]:
+    """Return all that shares depend on, JSON."""
+    runtime = document.runtime_config
+    return {
+        "protocol": runtime.protocol,
+        "field": runtime.field,
+        "fxp_fraction_bits": runtime.fraction_bits,
+        "parties": list(parties),
+    } | {package: version(package) for package in ("secretflow", "spu")}
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, list) else str(value)
+
+
+def _remedy(unlike: Sequence[str]) -> str:
+    settings = [name for name in unlike if name in ("protocol", "field", "fxp_fraction_bits")]
+    said = [f"set {' and '.join(settings)} of spu_config.runtime_config to what it was made with"] if settings else []
+    if "parties" in unlike:
+        said.append("name the same parties in the same order in sf_init_config.parties")
+    if {"secretflow", "spu"} & set(unlike):
+        said.append("make it again with this version")
+    return ", and ".join(said)
