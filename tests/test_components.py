@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm
 from sklearn.datasets import load_breast_cancer
 from sklearn.metrics import roc_auc_score
 
+from tests.differential.linear import sgd
 from tests.parties import SMALL_KEYS, Parties, Processes
 from workers.components.definition import components
 
@@ -156,7 +158,14 @@ def test_pvalues(parties: Parties) -> None:
     columns = {"input_ds": {"features": F, "labels": LABEL}}
     found = values(parties.run(task("ml.eval/ss_pvalue", columns, further_sources={"input_model": "ss_sgd"})))
     assert len(found) == len(A) + len(B) + 1
-    assert all(0 <= p <= 1 for p in found.values())
+    x, y = ALL[[*A, *B]].to_numpy(), BOB.y.to_numpy()
+    weights = sgd(x, y, epochs=3, learning_rate=0.3, batch_size=128)
+    design = np.column_stack([x, np.ones(len(x))])
+    mean = np.clip(0.5 + design @ weights / 4, 0, 1)
+    variance = np.linalg.pinv(design.T @ (design * (mean * (1 - mean))[:, None])).diagonal()
+    expected = 2 * (1 - norm.cdf(np.abs(weights) / np.sqrt(variance)))
+    # What 26 fraction bits leave of a variance of 1e-2: three digits of z
+    assert list(found.values()) == pytest.approx(list(expected), rel=0.05, abs=2e-3)
 
 
 def test_a_copy_of_a_model_predicts_as_the_model(parties: Parties) -> None:
