@@ -9,7 +9,7 @@ from pydantic import Field
 
 from workers.documents import Document, SFInitConfig, TaskConfig
 from workers.executors.base import Catalogue
-from workers.executors.training import MODEL, TrainingData, TrainingExecutor
+from workers.executors.training import MODEL, TrainingData, TrainingExecutor, batch_of
 from workers.problems import Problem
 
 
@@ -17,17 +17,18 @@ class TrainingParams(Document):
     epochs: int = Field(
         default=5, ge=1, le=1000, description="Passes over the rows; time grows with them. 3 to 10 mostly suffice."
     )
-    batch_size: int = Field(
-        default=1024,
+    batch_size: int | None = Field(
+        default=None,
         ge=1,
         le=2**20,
-        description="Rows per step: larger ones are faster and need a larger learning rate.",
+        description="Rows per step: larger ones are faster, and need more epochs or a larger learning rate. Left out, "
+        "an epoch has some 20 steps, of 16 to 1,024 rows each. The last step of an epoch takes the rows that are left.",
     )
     learning_rate: float = Field(
         default=0.1,
         gt=0,
         le=100,
-        description="Step width; 0.1 to 0.5 suits standardised columns, 0.02 linear regression.",
+        description="Step width; 0.1 to 0.5 suits standardised columns, 0.05 to 0.1 linear regression.",
     )
     sig_type: Literal["real", "t1", "t3", "t5", "df", "sr", "mix"] = Field(
         default="t1", description="Approximation of the sigmoid, for logistic regression; t1 is the fastest."
@@ -79,11 +80,15 @@ class LogisticRegressionExecutor(TrainingExecutor):
         return params.model_type == "logistic_regression"
 
     @classmethod
+    def scales_label(cls, params: MLParams) -> bool:
+        return params.standardize and not cls.is_classification(params)
+
+    @classmethod
     def attributes(cls, params: MLParams, rows: int) -> dict[str, Any]:
         found = params.training_params.model_dump()
         is_logistic = cls.is_classification(params)
         return found | {
-            "batch_size": min(params.training_params.batch_size, rows),
+            "batch_size": min(params.training_params.batch_size or batch_of(rows), rows),
             "reg_type": "logistic" if is_logistic else "linear",
             "eps": 0.0,  # all epochs are wanted
         }

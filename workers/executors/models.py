@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from typing import Any
 
 from pydantic import Field, create_model
+from pydantic.fields import FieldInfo
 
 from workers.components.definition import components
 from workers.documents import Document, SFInitConfig, TaskConfig
 from workers.executors.base import Catalogue
-from workers.executors.training import MODEL, TrainingData, TrainingExecutor
+from workers.executors.training import MODEL, TrainingData, TrainingExecutor, batch_of
 from workers.problems import Problem
 
 
-def _params(component: str, doc: str) -> type[Document]:
-    """Data, and the component's own attributes."""
+def _params(component: str, doc: str, **defaults: Any) -> type[Document]:
+    """Return data, and the component's own attributes, with these defaults in the place of its own."""
     found = components()[component].params.model_fields["attributes"]
     attributes: Any = found.annotation
+    if defaults:
+        changed: Any = {name: _with_default(attributes.model_fields[name], value) for name, value in defaults.items()}
+        attributes = create_model("Attributes", __base__=attributes, **changed)
     text = "How the model is trained."
     made: Any = Field(description=text) if found.is_required() else Field(default_factory=attributes, description=text)
     return create_model("Params", __base__=TrainingData, __doc__=doc, training_params=(attributes, made))
+
+
+def _with_default(field: FieldInfo, value: Any) -> tuple[Any, FieldInfo]:
+    changed = copy(field)
+    changed.default = value
+    return changed.annotation, changed
 
 
 def _example(task_type: str, key: str, training_params: dict[str, Any]) -> dict[str, Any]:
@@ -68,6 +79,12 @@ class SSGLMExecutor(TrainingExecutor):
             yield Problem(path, "is required with the optimizer IRLS", f"name a feature of {owner}, or use SGD")
 
     @classmethod
+    def attributes(cls, params: Any, rows: int) -> dict[str, Any]:
+        training = params.training_params
+        said = training.batch_size if "batch_size" in training.model_fields_set else batch_of(rows)
+        return super().attributes(params, rows) | {"batch_size": min(said, rows)}
+
+    @classmethod
     def is_classification(cls, params: Any) -> bool:
         return bool(params.training_params.label_dist_type == "Bernoulli")
 
@@ -87,12 +104,17 @@ class SSXGBExecutor(TrainingExecutor):
     params_key = "xgb_params"
     component = "ml.train/ss_xgb_train"
     kind = "sf.model.ss_xgb"
-    Params = _params(component, "Parameters of boosted trees on secret shares.")
+    # SecretFlow's own defaults have each tree see a tenth of the rows and of the columns
+    Params = _params(component, "Parameters of boosted trees on secret shares.", subsample=1.0, colsample_by_tree=1.0)
     example = _example("ss_xgb", params_key, {"num_boost_round": 2, "max_depth": 3})
 
     @classmethod
     def is_classification(cls, params: Any) -> bool:
         return bool(params.training_params.objective == "logistic")
+
+    @classmethod
+    def scales_label(cls, params: Any) -> bool:
+        return _begins_at_mean(params)
 
 
 class SGBExecutor(TrainingExecutor):
@@ -118,3 +140,13 @@ class SGBExecutor(TrainingExecutor):
     @classmethod
     def is_classification(cls, params: Any) -> bool:
         return bool(params.training_params.objective == "logistic")
+
+    @classmethod
+    def scales_label(cls, params: Any) -> bool:
+        return _begins_at_mean(params)
+
+
+def _begins_at_mean(params: Any) -> bool:
+    """Return whether trees for a number begin at its mean: where the task names no ``base_score`` to begin at."""
+    training = params.training_params
+    return bool(params.standardize and training.objective == "linear" and training.base_score == 0)

@@ -15,8 +15,10 @@ from workers.components.shares import check_shares, spu_settings, with_spu
 from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
 from workers.errors import ConfigError
 from workers.executors.base import Catalogue, Slots, check_columns, check_each_party, not_a_party
+from workers.executors.doubts import warn_of_model
 from workers.executors.metrics import measured
 from workers.executors.training import (
+    LABEL_SCALING,
     MODEL,
     PREDICTORS,
     check_features,
@@ -146,12 +148,29 @@ class PredictExecutor(VerticalExecutor):
         table = runner.table("rows", columns, private_table(session, prepared.values, "rows"))
         session.progress(0.1)
         predictions = predicted(runner, model, table, params.receiver)
+        if prepared.training.get("scales_label"):
+            predictions = self._in_the_labels_scale(prepared, predictions)
         session.progress(0.8)
         result: dict[str, Any] = {"rows": prepared.rows, "model": model.type}
         if params.label:
             result["metrics"] = measured(
                 session, params.receiver, prepared.label, predictions, prepared.training["is_classification"]
             )
+            warn_of_model(session, params.receiver, prepared.label, predictions, prepared.training["is_classification"])
         keep_predictions(session, params.receiver, predictions, prepared.kept)
         session.progress(1.0)
         return result
+
+    def _in_the_labels_scale(self, prepared: Prepared, predictions: Any) -> Any:
+        """Return the receiver's predictions as numbers like the label's. Only the receiver is told its scale."""
+        import secretflow as sf
+
+        told: list[Any] = []
+        owner, receiver = (sf.PYU(p) for p in (prepared.training["label_party"], prepared.params.receiver))
+        scaling = owner(lambda mine: mine)(prepared.model.own.get(LABEL_SCALING))
+        # Carried out at the receiver, in this process: what is revealed to all is only that it was
+        sf.reveal(receiver(lambda found: bool(told.append(found)))(scaling.to(receiver)))
+        if predictions is None:
+            return None
+        [(mean, deviation)] = told
+        return predictions * deviation + mean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ from workers.components.shares import spu_settings, with_spu
 from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
 from workers.errors import ConfigError
 from workers.executors.base import NUMERIC, Catalogue, Session, Slots, check_column, not_a_party
+from workers.executors.doubts import warn_of_model
 from workers.executors.metrics import measured
 from workers.executors.vertical import (
     PartyColumns,
@@ -22,6 +24,7 @@ from workers.executors.vertical import (
     check_party_columns,
     check_range,
     check_whole,
+    greatest,
     keep_columns,
     listed,
     own_names,
@@ -34,6 +37,8 @@ from workers.tables import read_columns
 MODEL = "model"
 #: What the label is called where it comes together with the features; no feature's name begins like that.
 LABEL = "_label"
+#: Under which the label's party keeps how it was scaled.
+LABEL_SCALING = "label_scaling"
 #: Kind of model to the component that predicts with it.
 PREDICTORS = {
     "sf.model.ss_sgd": "ml.predict/ss_sgd_predict",
@@ -59,7 +64,8 @@ class TrainingData(Document):
     label: Label = Field(description="What the model learns to predict.")
     standardize: bool = Field(
         default=True,
-        description="Each party scales its own columns to mean 0 and deviation 1 first, and again for predictions.",
+        description="Each party scales its own columns to mean 0 and deviation 1 first, and again for predictions; so "
+        "is the label where it is a number that the model approaches step by step.",
     )
 
 
@@ -72,6 +78,8 @@ class Prepared:
     scaling: dict[str, tuple[float, float]]
     rows: int
     label: Any = None
+    #: Mean and deviation of the label, where the model learns it scaled: at the label's party alone.
+    label_scaling: tuple[float, float] | None = None
 
 
 class TrainingExecutor(VerticalExecutor):
@@ -93,6 +101,14 @@ class TrainingExecutor(VerticalExecutor):
     def label_rule(cls, params: Any) -> tuple[float, bool, str] | None:
         """Of a label that is a number: what it has to be above, whether that value itself will do, and who says so."""
         return None
+
+    @classmethod
+    def scales_label(cls, params: Any) -> bool:
+        """Return whether the model learns the label with mean 0 and deviation 1.
+
+        So it begins at the mean, not at 0, and no number is too large for the SPU.
+        """
+        return False
 
     @classmethod
     def attributes(cls, params: Any, rows: int) -> dict[str, Any]:
@@ -123,14 +139,16 @@ class TrainingExecutor(VerticalExecutor):
         for index, column in enumerate(columns):
             found, name = table[:, index], names[column]
             if params.standardize:
-                mean, deviation = float(found.mean()), float(found.std()) or 1.0
-                scaling[name] = (mean, deviation)
+                mean, deviation = scaling[name] = _scaling(found)
                 found = (found - mean) / deviation
             values[name] = found
         values |= fillers(names, len(table))
         prepared = Prepared(params, values, scaling, len(table))
         if len(wanted) > len(columns):
             prepared.label = values[LABEL] = table[:, -1]
+            if self.scales_label(params):
+                mean, deviation = prepared.label_scaling = _scaling(prepared.label)
+                values[LABEL] = (prepared.label - mean) / deviation
             if self.is_classification(params):
                 check_classes(np.unique(prepared.label), params.label.column, party)
             elif rule := self.label_rule(params):
@@ -148,13 +166,33 @@ class TrainingExecutor(VerticalExecutor):
     def _spu_settings(cls, params: Any) -> dict[str, Any]:
         return spu_settings(components()[cls.component], getattr(params, "training_params", None), None)
 
+    def _check_steps(self, prepared: Prepared) -> None:
+        """Raise ConfigError where what a step adds up may be too large for the SPU, and not the table's numbers alone.
+
+        A gradient sums up a feature times the error over a step's rows; trees sum up the errors of all rows.
+        """
+        import secretflow as sf
+
+        session, params = self.session, prepared.params
+        owner, is_class = params.label.party, self.is_classification(params)
+        times = int(self.attributes(params, prepared.rows).get("batch_size", prepared.rows))
+        if prepared.label is not None:
+            check_range(session, prepared.values[LABEL], params.label.column, times=times)
+        if self.kind not in LINEAR:
+            return
+        # At the begin a number's error is the number itself: its party tells the next power of two
+        mine = 2.0 ** math.ceil(math.log2(max(greatest(prepared.values.get(LABEL, [])), 1.0)))
+        error = 1.0 if is_class else sf.reveal(sf.PYU(owner)(lambda said: said)(mine))
+        for column, own in feature_names(params.features, owner).get(session.party, {}).items():
+            check_range(session, prepared.values[own], column, times=math.ceil(times * error))
+
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
         prepared, params, session = algorithm_params, algorithm_params.params, self.session
         runner, owner = Runner(session), params.label.party
         names = feature_names(params.features, owner)
         check_features(session, self.kind, prepared.values, names)
-        if prepared.label is not None and "spu" in session.documents:
-            check_range(session, prepared.label, params.label.column)
+        if "spu" in session.documents:
+            self._check_steps(prepared)
         features = listed(names)
         columns = Columns(features=features, labels={owner: [LABEL]})
         table = runner.table("rows", columns, private_table(session, prepared.values, "rows"))
@@ -174,18 +212,34 @@ class TrainingExecutor(VerticalExecutor):
             "features": params.features,
             "label_party": owner,
             "is_classification": self.is_classification(params),
+            "scales_label": self.scales_label(params),
         }
         record = runner.record  # the prediction makes another
         predictions = predicted(runner, model, table, owner)
+        if prepared.label_scaling is not None:
+            mean, deviation = prepared.label_scaling
+            predictions = predictions * deviation + mean
         metrics = measured(session, owner, prepared.label, predictions, self.is_classification(params))
+        warn_of_model(session, owner, prepared.label, predictions, self.is_classification(params))
         keep_predictions(session, owner, predictions)
-        runner.keep({MODEL: model}, own={"scaling": prepared.scaling}, task=task, record=record)
+        own = {"scaling": prepared.scaling, LABEL_SCALING: prepared.label_scaling}
+        runner.keep({MODEL: model}, own=own, task=task, record=record)
         session.progress(1.0)
         return {
             "rows": prepared.rows,
             "features": {p: len(named) for p, named in params.features.items()},
             "metrics": metrics,
         } | runner.reports(trained)
+
+
+def batch_of(rows: int) -> int:
+    """Return how many rows a step takes where nothing is said: enough steps for a usable model of few rows, too."""
+    return min(max(rows // 20, 16), 1024)
+
+
+def _scaling(values: Any) -> tuple[float, float]:
+    """Return mean and deviation of a column (rows,); 1 for the deviation of one value alone."""
+    return float(values.mean()), float(values.std()) or 1.0
 
 
 def check_features(

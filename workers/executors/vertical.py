@@ -108,8 +108,8 @@ def check_range(session: Session, values: Any, column: str, *, times: int = 1) -
     if greatest(values) * times >= runtime.limit:
         raise ConfigError(
             f"column {column!r} of dataset {session.source.name} has values too large for this SPU, which computes "
-            f"with numbers below {runtime.limit / times:.2g} here: scale the column, or set a larger "
-            "spu_config.runtime_config.field or fewer fxp_fraction_bits"
+            f"with numbers below {runtime.limit / times:.2g} here: scale the column (standardize does so), or set a "
+            "larger spu_config.runtime_config.field or fewer fxp_fraction_bits"
         )
 
 
