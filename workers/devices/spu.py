@@ -106,11 +106,15 @@ class RuntimeConfig(Document):
     )
 
     @property
+    def fraction_bits(self) -> int:
+        """Fraction bits of fixed-point numbers."""
+        return self.fxp_fraction_bits or FRACTION_BITS[self.field]
+
+    @property
     def limit(self) -> float:
         """Numbers below it are computed with rightly: a product has room for its fraction bits twice before it is
         cut, and what has no room wraps around without a word."""
-        bits = self.fxp_fraction_bits or FRACTION_BITS[self.field]
-        return float(2.0 ** (int(self.field.removeprefix("FM")) - 1 - 2 * bits))
+        return float(2.0 ** (int(self.field.removeprefix("FM")) - 1 - 2 * self.fraction_bits))
 
 
 class LinkDesc(BrpcLinkOptions):

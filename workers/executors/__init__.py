@@ -21,7 +21,7 @@ TASK_EXECUTOR_REGISTRY: Registry[type[BaseTaskExecutor]] = Registry(
         "correlation": "workers.executors.statistics:CorrelationExecutor",
         "vif": "workers.executors.statistics:VIFExecutor",
         "stability": "workers.executors.statistics:StabilityExecutor",
-        "group_by": "workers.executors.statistics:GroupByExecutor",
+        "group_by": "workers.executors.group_by:GroupByExecutor",
         "lr": "workers.executors.lr:LogisticRegressionExecutor",
         "ss_glm": "workers.executors.models:SSGLMExecutor",
         "ss_xgb": "workers.executors.models:SSXGBExecutor",
