@@ -162,9 +162,7 @@ class GroupByExecutor(VerticalExecutor):
             mine = (numbers, codes, prepared.cells[aggregate.column].whole)
         return dict(enumerate(sf.reveal(sf.PYU(aggregate.party)(told)(*mine))))
 
-    def _shared(
-        self, prepared: Prepared, indices: list[int], varying: Mapping[str, int]
-    ) -> dict[int, dict[int, Any]]:
+    def _shared(self, prepared: Prepared, indices: list[int], varying: Mapping[str, int]) -> dict[int, dict[int, Any]]:
         """Index of an aggregate to its figures, by the group's number: computed on the SPU."""
         import numpy as np
         import secretflow as sf
@@ -172,15 +170,11 @@ class GroupByExecutor(VerticalExecutor):
         params, session = prepared.params, self.session
         spu, runtime = session.devices["spu"], session.documents["spu"].runtime_config
         chosen = [params.aggregates[index] for index in indices]
-        mine = [
-            prepared.numbers(a.column, a.function) if a.party == session.party else np.empty(0) for a in chosen
-        ]
+        mine = [prepared.numbers(a.column, a.function) if a.party == session.party else np.empty(0) for a in chosen]
         scales = [grouping.scale_of(n, a.function, runtime.limit) for n, a in zip(mine, chosen, strict=True)]
         whole = [a.party == session.party and prepared.cells[a.column].whole for a in chosen]
         said = list(zip(scales, whole, strict=True))
-        known = sf.reveal(
-            [sf.PYU(a.party)(lambda told: told)(pair) for a, pair in zip(chosen, said, strict=True)]
-        )
+        known = sf.reveal([sf.PYU(a.party)(lambda told: told)(pair) for a, pair in zip(chosen, said, strict=True)])
         items = [grouping.Item(a.function, scale) for a, (scale, _) in zip(chosen, known, strict=True)]
         told_precision(
             session,
@@ -195,10 +189,7 @@ class GroupByExecutor(VerticalExecutor):
         with grouping.double_precision():
             codes = [sf.PYU(p)(lambda values: values)(own).to(spu) for p in varying]
             columns = [
-                [
-                    sf.PYU(a.party)(lambda made, at=at: made[at])(shares).to(spu)
-                    for at in range(grouping.arrays(item))
-                ]
+                [sf.PYU(a.party)(lambda made, at=at: made[at])(shares).to(spu) for at in range(grouping.arrays(item))]
                 for a, item, shares in (
                     (a, item, grouping.shares_of(n, item)) for a, item, n in zip(chosen, items, mine, strict=True)
                 )
@@ -281,5 +272,5 @@ def _plain(figures: Any, function: str, whole: bool) -> list[Any]:
 
     is_whole = function == "COUNT" or (whole and function in ("SUM", "MIN", "MAX"))
     return [
-        None if np.isnan(figure) else int(round(figure)) if is_whole else float(figure) for figure in map(float, figures)
+        None if np.isnan(figure) else round(figure) if is_whole else float(figure) for figure in map(float, figures)
     ]

@@ -4,30 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from workers.components.definition import Columns, components
 from workers.components.run import HIGH_PRECISION, Runner, with_spu
-from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
+from workers.documents import Document, SFInitConfig, TaskConfig
 from workers.errors import AlgorithmError, ConfigError
-from workers.executors.base import NUMERIC, TABLE, Catalogue, Slots, check_column, not_a_party
+from workers.executors.base import Catalogue
+from workers.executors.telling import told_by
 from workers.executors.vertical import (
     PartyColumns,
     VerticalExecutor,
     check_no_outputs,
     check_party_columns,
-    check_range,
-    greatest,
     listed,
     own_names,
     private_table,
 )
 from workers.problems import Problem
-from workers.tables import read_columns, read_text
+from workers.tables import read_columns
 
-TEST = "test"
+#: The SPU inverts by iterations that end before larger factors are reached: it tells 20,000 to 200,000 where the factor
+#: is infinite, and of a column that takes little part in it a small number.
+MOST_INFLATION = 1e4
+COLLINEAR = "collinear"
 
 
 class StatisticsParams(Document):
@@ -38,93 +40,9 @@ class StatisticsParams(Document):
 
 @dataclass(slots=True)
 class Prepared:
-    params: Any
-    #: Role of a table ("" or "test") to own name of a column to its values.
-    values: dict[str, dict[str, Any]]
-    #: Column to its numbers, (rows,), where they have to be numbers; of data_sources.
+    params: StatisticsParams
+    #: Column's own name to its numbers, standardized: float64, (rows,).
     numbers: dict[str, Any]
-
-
-class StatisticsExecutor(VerticalExecutor):
-    """Base of the task types that tell figures of columns."""
-
-    params_key = "statistics_params"
-    Params: ClassVar[type[Document]] = StatisticsParams
-    devices: ClassVar[tuple[str, ...]] = ("spu",)
-    preload = ("secretflow.component.core", "pyarrow.csv")
-    component: ClassVar[str]
-    types: ClassVar[frozenset[str]] = NUMERIC
-    #: Settings of the SPU that the component asks for.
-    spu: ClassVar[Mapping[str, Any]] = {}
-
-    @classmethod
-    def check(cls, params: Any, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Problem]:
-        path = f"algorithm_params.{cls.params_key}.columns"
-        yield from check_party_columns(params.columns, task, cluster, catalogue, path, cls.types)
-        yield from check_no_outputs(task)
-
-    @classmethod
-    def columns(cls, params: Any) -> dict[str, list[str]]:
-        """All columns that it is about, by party."""
-        return dict(params.columns)
-
-    def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
-        params = self.parse_params(algorithm_params)
-        columns = self.columns(params)
-        names, values = own_names(columns).get(self.session.party, {}), {}
-        numeric, numbers = self.numeric(params, self.session.party), {}
-        for role, source in self.session.sources.items():
-            if numeric:
-                found = read_columns(source.path, source.name, numeric)  # says which has no numbers, or empty values
-                if not role:
-                    numbers = dict(zip(numeric, found.T, strict=True))
-                    self.check_numbers(params, numbers)
-            found = read_text(source.path, source.name, list(names))
-            values[role] = {names[column]: written for column, written in found.items()}
-        return Prepared(params, values, numbers)
-
-    @classmethod
-    def numeric(cls, params: Any, party: str) -> list[str]:
-        """The party's columns that have to be numbers, all of them."""
-        return cls.columns(params).get(party, []) if cls.types else []
-
-    def check_numbers(self, params: Any, numbers: Mapping[str, Any]) -> None:
-        """Raise ConfigError where the figure means nothing for such a table. ``numbers``: column to (rows,)."""
-
-    def adapted(self, algorithm_params: Prepared, devices: Mapping[str, Any]) -> Mapping[str, Any]:
-        return with_spu(devices, self.spu)
-
-    @classmethod
-    def shapes_devices(cls, params: Any) -> Any:
-        return dict(cls.spu) or None
-
-    def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
-        runner, names = Runner(self.session), own_names(self.columns(algorithm_params.params))
-        self.session.progress(0.1)
-        found = self.compute(runner, algorithm_params, names)
-        self.session.progress(1.0)
-        shown = {own: f"{party}.{column}" for party, mine in names.items() for column, own in mine.items()}
-        result: dict[str, Any] = _in_our_words(runner.reports(found), shown)
-        return self.corrected(result, algorithm_params)
-
-    def compute(self, runner: Runner, prepared: Prepared, names: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-        """Outputs of the component, by name."""
-        selected = {f"input/input_ds/{self.select}": [n for mine in names.values() for n in mine.values()]}
-        return runner.run(components()[self.component], selected, [self.table(runner, prepared, names)])
-
-    def corrected(self, result: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
-        """What the component says, put right."""
-        return result
-
-    #: What the component calls its columns.
-    select: ClassVar[str] = "feature_selects"
-
-    def table(self, runner: Runner, prepared: Prepared, names: Mapping[str, Mapping[str, str]], role: str = "") -> Any:
-        columns = Columns(features=listed(names))
-        name = role or "rows"
-        return runner.table(
-            name, columns, private_table(self.session, prepared.values.get(role, {}), name), of_two=True
-        )
 
 
 def _in_our_words(value: Any, shown: Mapping[str, str]) -> Any:
@@ -138,44 +56,74 @@ def _in_our_words(value: Any, shown: Mapping[str, str]) -> Any:
     return value
 
 
-def _example(task_type: str) -> dict[str, Any]:
+def example_of(task_type: str) -> dict[str, Any]:
+    """An example of a task type with these parameters."""
     columns = {"alice": ["mean_radius", "mean_texture"], "bob": ["worst_area", "worst_smoothness"]}
     return {
         "task_type": task_type,
         "data_sources": {"alice": "in_common", "bob": "in_common"},
-        "algorithm_params": {StatisticsExecutor.params_key: {"columns": columns}},
+        "algorithm_params": {"statistics_params": {"columns": columns}},
     }
 
 
-class TableStatisticsExecutor(StatisticsExecutor):
-    """Tells of each column how many values it has and lacks, its range, mean, deviation, quartiles and moments: each
-    party computes those of its own columns, and all are told."""
+class _MomentsExecutor(VerticalExecutor):
+    """Base of what a component tells of columns of several parties, computed on secret shares.
 
-    title = "Table statistics"
-    component = "stats/table_statistics"
-    select = "features"
-    devices = ()
-    types = frozenset()
-    example = _example("table_statistics")
+    SecretFlow scales columns by n and divides their products by n - 1, so that a column's correlation with itself
+    is n / (n - 1): what it says of n rows is put right here.
+    """
 
+    params_key = "statistics_params"
+    Params: ClassVar[type[Document]] = StatisticsParams
+    preload = ("secretflow.component.core", "pyarrow.csv")
+    component: ClassVar[str]
 
-class _MomentsExecutor(StatisticsExecutor):
-    """SecretFlow scales columns by n and divides their products by n - 1, so that a column's correlation with itself
-    is n / (n - 1): what it says of n rows is put right here."""
+    @classmethod
+    def check(cls, params: Any, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Problem]:
+        path = f"algorithm_params.{cls.params_key}.columns"
+        yield from check_party_columns(params.columns, task, cluster, catalogue, path)
+        yield from check_no_outputs(task)
 
-    spu = HIGH_PRECISION
-
-    def check_numbers(self, params: Any, numbers: Mapping[str, Any]) -> None:
-        rows = len(next(iter(numbers.values())))
+    def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
+        params: StatisticsParams = self.parse_params(algorithm_params)
+        names, source = own_names(params.columns).get(self.session.party, {}), self.session.source
+        if not names:
+            return Prepared(params, {})
+        table = read_columns(source.path, source.name, list(names))  # says which has no numbers, or empty values
         least = 1 + self.unknowns(params)
-        if rows < least:
-            raise ConfigError(f"dataset {self.session.source.name} has {rows} rows; this takes {least} or more")
-        for column, values in numbers.items():
+        if len(table) < least:
+            raise ConfigError(f"dataset {source.name} has {len(table)} rows; this takes {least} or more")
+        numbers = {}
+        for (column, own), values in zip(names.items(), table.T, strict=True):
             if values.min() == values.max():
                 raise ConfigError(
-                    f"column {column!r} of dataset {self.session.source.name} has the same value in each row; leave it "
+                    f"column {column!r} of dataset {source.name} has the same value in each row; leave it "
                     "out: it varies with no other"
                 )
+            # Neither figure changes by that, whatever the column's unit
+            centred = values - values.mean()
+            numbers[own] = centred / centred.std()
+        return Prepared(params, numbers)
+
+    def adapted(self, algorithm_params: Prepared, devices: Mapping[str, Any]) -> Mapping[str, Any]:
+        return with_spu(devices, HIGH_PRECISION)
+
+    @classmethod
+    def shapes_devices(cls, params: Any) -> Any:
+        return dict(HIGH_PRECISION)
+
+    def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
+        prepared, session = algorithm_params, self.session
+        runner, names = Runner(session), own_names(prepared.params.columns)
+        session.progress(0.1)
+        features = listed(names)
+        source = private_table(session, prepared.numbers, "rows")
+        table = runner.table("rows", Columns(features=features), source, of_two=True)
+        chosen = {"input/input_ds/feature_selects": [name for mine in features.values() for name in mine]}
+        found = runner.run(components()[self.component], chosen, [table])
+        session.progress(1.0)
+        shown = {own: f"{party}.{column}" for party, mine in names.items() for column, own in mine.items()}
+        return self.corrected(_in_our_words(runner.reports(found), shown), prepared)
 
     @staticmethod
     def unknowns(params: StatisticsParams) -> int:
@@ -187,11 +135,9 @@ class _MomentsExecutor(StatisticsExecutor):
         raise NotImplementedError
 
     def corrected(self, result: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
-        import secretflow as sf
-
+        """What the component says, put right."""
         owner = next(iter(prepared.params.columns))  # who has columns, and so numbers
-        mine = len(next(iter(prepared.numbers.values()), ()))
-        rows = sf.reveal(sf.PYU(owner)(lambda count: count)(mine))
+        rows = told_by([owner], len(next(iter(prepared.numbers.values()), ())))[owner]
         found: dict[str, Any] = _times(result, self.factor(rows))
         return found
 
@@ -209,7 +155,7 @@ class CorrelationExecutor(_MomentsExecutor):
 
     title = "Pearson correlation"
     component = "stats/ss_pearsonr"
-    example = _example("correlation")
+    example = example_of("correlation")
 
     @staticmethod
     def factor(rows: int) -> float:
@@ -218,11 +164,13 @@ class CorrelationExecutor(_MomentsExecutor):
 
 class VIFExecutor(_MomentsExecutor):
     """Tells of each column how well the others, those of other parties too, already say the same: its variance
-    inflation factor, on secret shares. Above 10 it is mostly left out of a model."""
+    inflation factor, on secret shares. Above 10 it is mostly left out of a model. Columns that follow from others
+    exactly, or so nearly that the factor is above 10,000, are told as "collinear"; those of the other columns are then
+    null, as they can only be told once one of the collinear columns is left out."""
 
     title = "Variance inflation factor"
     component = "stats/ss_vif"
-    example = _example("vif")
+    example = example_of("vif")
 
     @staticmethod
     def unknowns(params: StatisticsParams) -> int:
@@ -234,70 +182,16 @@ class VIFExecutor(_MomentsExecutor):
 
     def corrected(self, result: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
         found = super().corrected(result, prepared)
+        [report] = found["reports"]["report"]
+        values: dict[str, float] = report["values"]
         # Of columns that depend on each other exactly the inverse is none, and what comes instead is any number
-        if any(value < 0.999 for value in _floats(found)):
+        if any(value < 0.999 for value in values.values()):
             raise AlgorithmError("some columns follow from others exactly, or nearly so; leave one of them out")
+        collinear = [column for column, value in values.items() if value > MOST_INFLATION]
+        if collinear:
+            report["values"] = {column: COLLINEAR if column in collinear else None for column in values}
+            self.session.warnings.append(
+                f"{', '.join(collinear)} are collinear: each follows from the other columns, exactly or nearly so. "
+                "Leave one of them out and run again; until then no other column's factor can be told."
+            )
         return found
-
-
-def _floats(value: Any) -> list[float]:
-    if isinstance(value, dict | list):
-        entries = value.values() if isinstance(value, dict) else value
-        return [number for entry in entries for number in _floats(entry)]
-    return [value] if isinstance(value, float) else []
-
-
-class StabilityParams(StatisticsParams):
-    """Parameters of population stability."""
-
-    bins: int = Field(default=10, ge=2, le=100, description="Into how many bins a column is put.")
-    method: Literal["quantile", "eq_range"] = Field(
-        default="quantile", description="Bins of equally many rows of the base table, or of equal width."
-    )
-
-
-class StabilityExecutor(StatisticsExecutor):
-    """Tells of each column how much its distribution changed between a base table (``data_sources``) and a test table
-    (``further_sources.test``): the population stability index. Below 0.1 little changed, above 0.25 much."""
-
-    title = "Population stability"
-    params_key = "stability_params"
-    Params = StabilityParams
-    component = "stats/stats_psi"
-    devices = ()
-    example = {
-        "task_type": "stability",
-        "data_sources": {"alice": "in_common", "bob": "in_common"},
-        "further_sources": {TEST: {"alice": "in_common", "bob": "in_common"}},
-        "algorithm_params": {"stability_params": {"columns": {"alice": ["mean_radius"], "bob": ["worst_area"]}}},
-    }
-
-    @classmethod
-    def slots(cls, params: Any) -> Slots:
-        return Slots(sources={TEST: frozenset({TABLE})})
-
-    @classmethod
-    def check(cls, params: Any, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Problem]:
-        yield from super().check(params, task, cluster, catalogue)
-        named = task.further_sources.get(TEST, {})
-        for party, columns in params.columns.items():
-            if party in cluster.parties and party not in named:
-                yield Problem(f"further_sources.{TEST}.{party}", "is required", f"name a test table of {party}")
-            for index, column in enumerate(columns):
-                path = f"algorithm_params.{cls.params_key}.columns.{party}.{index}"
-                if party in named:
-                    yield from check_column(catalogue, task, party, column, path, NUMERIC, named[party])
-
-    def compute(self, runner: Runner, prepared: Prepared, names: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-        chosen = [n for mine in names.values() for n in mine.values()]
-        base = self.table(runner, prepared, names)
-        test = self.table(runner, prepared, names, TEST)
-        attributes = {
-            "bin_num": prepared.params.bins,
-            "binning_method": prepared.params.method,
-            "report_rules": False,
-            "input/input_ds/feature_selects": chosen,
-        }
-        rule = runner.run(components()["preprocessing/vert_binning"], attributes, [base])["output_rule"]
-        attributes = {"input/input_base_ds/feature_selects": chosen}
-        return runner.run(components()[self.component], attributes, [base, test, rule])
