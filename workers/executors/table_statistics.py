@@ -107,7 +107,8 @@ def figures(cells: Cells) -> list[Any]:
     # The spread does not change by that, and whole numbers above 2^53 keep their differences
     around = pd.Series([float(value - middle) for value in exact])
     with np.errstate(over="ignore", invalid="ignore"):
-        spread = [around.var(), around.std(), around.sem(), around.skew(), around.kurt()]
+        unit = around / (around.abs().max() or 1.0)  # pandas takes a small spread for none
+        spread = [around.var(), around.std(), around.sem(), unit.skew(), unit.kurt()]
         left = around - around.mean()
         central = [(left**power).mean() for power in (2, 3, 4)]
     sums = [_sum(exact, power) for power in (1, 2, 3, 4)]
