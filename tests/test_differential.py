@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -11,36 +10,43 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from tests.differential import group_by, table_statistics
-from tests.differential.cases import Case, run
+from tests.differential import (
+    evaluate,
+    group_by,
+    he_sum,
+    moments,
+    one_hot,
+    stability,
+    table_statistics,
+    woe_binning,
+)
+from tests.differential.cases import Hosts
 from tests.parties import Processes
 
 #: Module, and how many random tables it gets here.
-SUBJECTS = [(group_by, 12), (table_statistics, 10)]
+SUBJECTS = [
+    (group_by, 10), (table_statistics, 10), (stability, 10), (one_hot, 10), (woe_binning, 8), (evaluate, 10),
+    (he_sum, 4), (moments, 8),
+]  # fmt: skip
 
 
-def hold(processes: Processes, module: ModuleType, case: Case) -> None:
-    with tempfile.TemporaryDirectory() as directory:
-        answers, output = run(processes, Path(directory), case)
-        module.check(case, answers, output)
+@pytest.fixture(scope="module")
+def hosts(processes: Processes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
+    made = Hosts(processes, tmp_path_factory.mktemp("hosts"))
+    yield made
+    made.close()
 
 
-@pytest.mark.parametrize(
-    ("module", "case"),
-    [
-        pytest.param(module, case, id=f"{module.__name__.rpartition('.')[2]}-{index}")
-        for module, _ in SUBJECTS
-        for index, case in enumerate(module.examples())
-    ],
-)
-def test_what_once_failed_is_right(processes: Processes, module: ModuleType, case: Case) -> None:
-    hold(processes, module, case)
+@pytest.mark.parametrize("module", [pytest.param(m, id=m.__name__.rpartition(".")[2]) for m, _ in SUBJECTS])
+def test_what_once_failed_is_right(hosts: Hosts, module: ModuleType) -> None:
+    for case in module.examples():
+        module.check(case, *hosts.run(case))
 
 
 @pytest.mark.parametrize(
     ("module", "count"), [pytest.param(m, n, id=m.__name__.rpartition(".")[2]) for m, n in SUBJECTS]
 )
-def test_random_tables_give_the_figures_of_the_clear(processes: Processes, module: ModuleType, count: int) -> None:
+def test_random_tables_give_the_figures_of_the_clear(hosts: Hosts, module: ModuleType, count: int) -> None:
     @seed(20)
     @settings(
         max_examples=count, deadline=None, database=None, phases=[Phase.generate],
@@ -48,6 +54,7 @@ def test_random_tables_give_the_figures_of_the_clear(processes: Processes, modul
     )  # fmt: skip
     @given(st.data())
     def compare(data: Any) -> None:
-        hold(processes, module, data.draw(module.strategy()))
+        case = data.draw(module.strategy())
+        module.check(case, *hosts.run(case))
 
     compare()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,18 +85,31 @@ def text_of(columns: Mapping[str, Column]) -> str:
     return "".join(line if line.strip() else '""\n' for line in made.getvalue().splitlines(keepends=True))
 
 
-def run(processes: Processes, directory: Path, case: Case) -> tuple[dict[str, dict[str, Any]], Output]:
-    """Each party's result, and its outputs; on a live session, if one suits. Raises AssertionError where it failed."""
-    layers = dict(case.layers) or {"spu_config": {}, "heu_config": SMALL_KEYS}
-    parties = Parties(processes, directory, case.parties, **layers)
-    try:
+class Hosts:
+    """Parties that run one case after the other: on a live session, as long as parties and devices stay the same."""
+
+    def __init__(self, processes: Processes, directory: Path) -> None:
+        self._processes, self._directory = processes, directory
+        self._made: dict[str, Parties] = {}
+
+    def run(self, case: Case) -> tuple[dict[str, dict[str, Any]], Output]:
+        """Each party's result, and its outputs. Raises AssertionError where the run failed."""
+        layers = dict(case.layers) or {"spu_config": {}, "heu_config": SMALL_KEYS}
+        key = json.dumps([case.parties, layers])
+        if key not in self._made:
+            directory = self._directory / str(len(self._made))
+            directory.mkdir()
+            self._made[key] = Parties(self._processes, directory, case.parties, **layers)
+        parties = self._made[key]
         for dataset, tables in case.tables.items():
             for party, columns in tables.items():
-                (directory / party / f"{dataset}.csv").write_text(text_of(columns))
+                (parties.directory / party / f"{dataset}.csv").write_text(text_of(columns))
         answers = parties.run(case.task)
-    finally:
-        parties.close()
-    return answers, lambda party, name: (directory / party / "outputs" / f"{name}.csv").read_text()
+        return answers, lambda party, name: (parties.directory / party / "outputs" / f"{name}.csv").read_text()
+
+    def close(self) -> None:
+        for parties in self._made.values():
+            parties.close()
 
 
 def the_same_at_all(answers: Mapping[str, Mapping[str, Any]], key: str) -> Any:

@@ -106,6 +106,8 @@ class GroupByExecutor(VerticalExecutor):
                 yield Problem(path, "needs a division, which FM32 cannot", "use spu_config.runtime_config.field FM128")
 
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
+        import numpy as np
+
         params: GroupByParams = self.parse_params(algorithm_params)
         session, party = self.session, self.session.party
         path, name = session.input_path, session.source.name
@@ -113,6 +115,12 @@ class GroupByExecutor(VerticalExecutor):
         counted = [a.column for a in mine if a.function == "COUNT"]
         summed = [a.column for a in mine if a.function != "COUNT"]
         cells = read_cells(path, name, counted) | read_numbers(path, name, summed)
+        for column in dict.fromkeys(summed):
+            if cells[column].whole and (np.abs(cells[column].numbers) >= EXACT).any():
+                raise ConfigError(
+                    f"column {column!r} of dataset {name} has whole numbers of 2^53 and more, which float64 rounds: "
+                    "scale the column"
+                )
         keys, codes = _keys(list(read_cells(path, name, params.by.get(party, [])).values()))
         rows = own_rows(session)
         if len(keys) > params.most_groups:
@@ -267,10 +275,12 @@ def _ranks(keys: Any) -> Any:
 
 
 def _plain(figures: Any, function: str, whole: bool) -> list[Any]:
-    """As JSON: a whole number where the figure is one, None where there is none."""
-    import numpy as np
+    """As JSON: a whole number where the figure is one and float64 has it, None where there is none."""
+
+    def plain(figure: float) -> Any:
+        if math.isnan(figure):
+            return None
+        return round(figure) if is_whole and abs(figure) < EXACT else figure
 
     is_whole = function == "COUNT" or (whole and function in ("SUM", "MIN", "MAX"))
-    return [
-        None if np.isnan(figure) else round(figure) if is_whole else float(figure) for figure in map(float, figures)
-    ]
+    return [plain(float(figure)) for figure in figures]
