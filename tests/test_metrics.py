@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import ks_2samp
+from scipy.stats import ks_2samp  # type: ignore[import-untyped]
 from sklearn import metrics
 
 from tests.parties import Parties, Processes
@@ -118,4 +118,28 @@ def test_evaluate_says_why_a_figure_is_missing_and_refuses_a_label_that_is_none(
     task["algorithm_params"] = {"evaluate_params": params}
     with pytest.raises(AssertionError, match="'y' of dataset scored at bob: the label has values other than 0 and 1"):
         parties.answers(task)
+    parties.close()
+
+
+def test_predictions_are_kept_whatever_is_wrong_with_the_label(processes: Processes, tmp_path: Any) -> None:
+    parties = Parties(processes, tmp_path, ("alice", "bob"), spu_config={})
+    x = np.linspace(-1, 1, 40)
+    parties.table("alice", "rows", pd.DataFrame({"x": x}))
+    parties.table("bob", "rows", pd.DataFrame({"y": (x > 0).astype(int), "sign": np.sign(x).astype(int), "all": 1}))
+    both, model = {"alice": "rows", "bob": "rows"}, {"alice": "m", "bob": "m"}
+    params = {"features": {"alice": ["x"]}, "label": {"party": "bob", "column": "y"},
+              "training_params": {"epochs": 1, "batch_size": 40}}  # fmt: skip
+    parties.run({"task_type": "lr", "data_sources": both, "outputs": {"bob": "fitted"},
+                 "further_outputs": {"model": model}, "algorithm_params": {"ml_params": params}})  # fmt: skip
+    for label, words in (("sign", "has values other than 0 and 1"), ("all", "has one class only")):
+        answers = parties.run({
+            "task_type": "predict", "data_sources": both, "further_sources": {"model": model},
+            "outputs": {"bob": label}, "algorithm_params": {"predict_params": {"receiver": "bob", "label": label}},
+        })  # fmt: skip
+        assert parties.output("bob", label)["prediction"].tolist() == pytest.approx(
+            parties.output("bob", "fitted")["prediction"].tolist(), abs=1e-4
+        )
+        for answer in answers.values():
+            assert answer["metrics"] == {}
+            assert f"bob: there are no metrics: the label {words}" in " ".join(answer["warnings"])
     parties.close()

@@ -61,7 +61,9 @@ def check(case: Case, answers: Mapping[str, Any], output: Output) -> None:
         assert (ends[0][0], ends[-1][1]) == (-math.inf, math.inf)
         assert all(before[1] == after[0] for before, after in pairwise(ends))
         for row, (low, high) in zip(rows, [*ends, (math.nan, math.nan)], strict=True):
-            was, now = (np.mean(np.isnan(v) if math.isnan(low) else (v > low) & (v <= high)) for v in (base, test))
+            was, now = (
+                float(np.mean(np.isnan(v) if math.isnan(low) else (v > low) & (v <= high))) for v in (base, test)
+            )
             assert row[2:] == [was, now]
             least = 0.0 if was and now else 0.001
             part = (now - was) * math.log(max(now, least) / max(was, least)) if was or now else 0.0

@@ -53,7 +53,7 @@ def check(case: Case, answers: Mapping[str, Any], output: Output) -> None:
         place = np.searchsorted(cut_points(x, bins, "quantile"), x, side="left")
         weights, information = np.zeros(len(x)), 0.0
         for one in np.unique(place):
-            yes, no = (np.sum(label[place == one] == kind) for kind in (1, 0))
+            yes, no = (float(np.sum(label[place == one] == kind)) for kind in (1, 0))
             added = 0.0 if yes and no else 0.5
             yes, no = (yes + added) / np.sum(label == 1), (no + added) / np.sum(label == 0)
             weights[place == one] = math.log(yes / no)

@@ -229,7 +229,11 @@ class GroupByExecutor(VerticalExecutor):
             rows.append([value for party in params.by for value in keys[party][codes.get(party, 0)]] + [figure])
         name = f"{aggregate.function} of {aggregate.party}.{aggregate.column}"
         columns = [f"{party}.{column}" for party, named in params.by.items() for column in named]
-        table = {"name": name, "columns": [*columns, f"{aggregate.party}.{aggregate.column}"], "rows": rows[:MOST_ROWS]}
+        table: dict[str, Any] = {
+            "name": name,
+            "columns": [*columns, f"{aggregate.party}.{aggregate.column}"],
+            "rows": rows[:MOST_ROWS],
+        }
         if len(rows) > MOST_ROWS:
             table["left_out"] = len(rows) - MOST_ROWS
         return {"name": name, "tables": [table]}

@@ -26,7 +26,10 @@ def in_the_clear(codes: Any, numbers: Any, function: str, groups: int) -> Any:
     import numpy as np
     import pandas as pd
 
-    found = pd.Series(np.asarray(numbers, float)).groupby(np.asarray(codes)).agg(function.lower())
+    numbers = np.asarray(numbers, float)
+    if function == "VAR":
+        numbers = _centred(numbers)
+    found = pd.Series(numbers).groupby(np.asarray(codes)).agg(function.lower())
     return found.reindex(range(groups)).to_numpy(float)
 
 
@@ -198,6 +201,6 @@ def double_precision() -> Iterator[None]:
 def split(number: int, sizes: Mapping[str, int]) -> dict[str, int]:
     """Party to its part of a group's number; ``sizes``: how many keys each of them has."""
     found = {}
-    for party, size in reversed(sizes.items()):
+    for party, size in reversed(list(sizes.items())):
         number, found[party] = divmod(number, size)
     return found

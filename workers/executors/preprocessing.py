@@ -108,7 +108,7 @@ class PreprocessingExecutor(VerticalExecutor):
         session.progress(0.8)
         found = self.finished(prepared, new_columns(runner, outputs["output_ds"], names))
         made = keep_table(session, found, names)
-        runner.keep({RULE: outputs["output_rule"]}, own=prepared.own, task={"columns": prepared.columns} | self.task)
+        runner.keep({RULE: outputs["output_rule"]}, own=prepared.own, task={"columns": prepared.columns, **self.task})
         more = self.told(prepared, runner, outputs)
         session.progress(1.0)
         return {"columns": made} | more | runner.reports(outputs)

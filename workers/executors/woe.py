@@ -86,8 +86,9 @@ class WOEBinningExecutor(PreprocessingExecutor):
         label, session = prepared.params.label, self.session
         names = own_names(prepared.columns).get(session.party, {})
         # As numbers: the component cannot put yes and no into bins
-        table = read_columns(session.input_path, session.source.name, list(names)) if names else None
-        prepared.values = {own: table[:, index] for index, own in enumerate(names.values())} if names else {}
+        if names:
+            table = read_columns(session.input_path, session.source.name, list(names))
+            prepared.values = dict(zip(names.values(), table.T, strict=True))
         if label.party == session.party:
             import numpy as np
 
