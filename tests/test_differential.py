@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -31,10 +30,8 @@ SUBJECTS = [
 
 
 @pytest.fixture(scope="module")
-def hosts(processes: Processes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
-    made = Hosts(processes, tmp_path_factory.mktemp("hosts"))
-    yield made
-    made.close()
+def hosts(processes: Processes, tmp_path_factory: pytest.TempPathFactory) -> Hosts:
+    return Hosts(processes, tmp_path_factory.mktemp("hosts"))
 
 
 @pytest.mark.parametrize("module", [pytest.param(m, id=m.__name__.rpartition(".")[2]) for m, _ in SUBJECTS])

@@ -130,3 +130,43 @@ def test_a_column_that_is_mostly_one_number_is_put_into_bins(parties: Parties) -
     assert parties.output("alice", "again")["rare"].tolist() == pytest.approx([zero, one, 0.0, one], rel=1e-6)
     assert "alice.rare: 1 of the rows have no value in it: their weight of evidence is 0" in answer["warnings"]
     assert math.isclose(parties.output("bob", "again")["rare"][2], 0.0)
+
+
+def test_information_values_are_those_of_the_column_s_own_bins(parties: Parties) -> None:
+    random = np.random.default_rng(8)
+    x, z, label = random.normal(size=200), random.integers(0, 5, 200), random.integers(0, 2, 200)
+    parties.table("alice", "rows", pd.DataFrame({"x": x + label, "z": z, "again": x + label}))
+    parties.table("bob", "rows", pd.DataFrame({"z": z, "x": x + label, "y": label}))
+    task = {
+        "task_type": "woe_binning", "data_sources": BOTH, "outputs": MADE,
+        "algorithm_params": {"woe_params": {
+            "columns": {"alice": ["x", "z", "again"], "bob": ["z", "x"]}, "label": {"party": "bob", "column": "y"},
+            "method": "chimerge"}},
+    }  # fmt: skip
+    values = parties.run(task)["alice"]["information_values"]
+    _, clear = woe(z, label, [0, 1, 2, 3])
+    assert values["alice.z"] == pytest.approx(clear, rel=1e-9)
+    assert values["bob.z"] == pytest.approx(clear, rel=1e-9)
+    assert values["alice.x"] == pytest.approx(values["bob.x"], rel=1e-9)
+    assert values["alice.x"] == pytest.approx(values["alice.again"], rel=1e-9)
+    # Each bin has a weight of its own
+    weights = parties.output("alice", "made")["x"].to_numpy()
+    _, clear = woe(weights, label, sorted(set(weights)))
+    assert values["alice.x"] == pytest.approx(clear, rel=1e-9)
+
+
+@pytest.mark.parametrize("method", ["standardize", "normalize"])
+def test_yes_and_no_are_scaled_as_1_and_0(parties: Parties, method: str) -> None:
+    yes = np.array([True, False, True, True])
+    for party in BOTH:
+        parties.table(party, "rows", pd.DataFrame({"x": yes}))
+        parties.table(party, "other", pd.DataFrame({"x": ~yes}))
+    task = {
+        "task_type": "scale", "data_sources": BOTH, "outputs": MADE, "further_outputs": {"rule": RULE},
+        "algorithm_params": {"scale_params": {"columns": {"alice": ["x"], "bob": ["x"]}, "method": method}},
+    }  # fmt: skip
+    parties.run(task)
+    mean, deviation = (yes.mean(), yes.std()) if method == "standardize" else (0.0, 1.0)
+    assert parties.output("bob", "made")["x"].tolist() == pytest.approx((yes - mean) / deviation)
+    apply_rule(parties)
+    assert parties.output("bob", "again")["x"].tolist() == pytest.approx((~yes - mean) / deviation)

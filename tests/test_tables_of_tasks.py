@@ -48,6 +48,8 @@ def glm(distribution: str) -> dict[str, Any]:
          "column 'b' of dataset patients has one value in all rows"),
         ("one_hot", {"one_hot_params": COLUMNS}, "a,b\n" + "".join(f"{i},1\n" for i in range(100)),
          "column 'a' of dataset patients has 100 different values; one-hot encoding takes fewer than 100"),
+        ("one_hot", {"one_hot_params": COLUMNS | {"drop": "mode"}}, "a,b\n1,5\n2,\n",
+         "'b' of dataset patients has one value, of which drop: mode leaves no column"),
         ("one_hot", {"one_hot_params": COLUMNS}, "a,b\n1,\n2,\n", "column 'b' of dataset patients has no values"),
         ("stability", {"stability_params": COLUMNS}, "a,b\n1,\n2,NA\n", "'b' of dataset patients has no values"),
         ("stability", {"stability_params": COLUMNS}, "a,b\n1,x\n", "'b' of dataset patients is not numeric"),

@@ -104,12 +104,11 @@ class Hosts:
         for dataset, tables in case.tables.items():
             for party, columns in tables.items():
                 (parties.directory / party / f"{dataset}.csv").write_text(text_of(columns))
-        answers = parties.run(case.task)
+        try:
+            answers = parties.run(case.task)
+        finally:
+            parties.close()  # the ports that this run was given; thousands of runs would hold too many
         return answers, lambda party, name: (parties.directory / party / "outputs" / f"{name}.csv").read_text()
-
-    def close(self) -> None:
-        for parties in self._made.values():
-            parties.close()
 
 
 def the_same_at_all(answers: Mapping[str, Mapping[str, Any]], key: str) -> Any:

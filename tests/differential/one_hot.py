@@ -37,7 +37,10 @@ def strategy(draw: Any) -> Case:
     tables = {p: {n: draw(column(rows, kind)) for n, kind in kinds.items()} for p in ("alice", "bob")}
     for mine in tables.values():
         assume(not any(_empty(cells, kinds[name]) == [True] * rows for name, cells in mine.items()))
-    return case_of(tables, kinds, drop=draw(st.sampled_from(("no_drop", "first", "mode"))),
+    drop = draw(st.sampled_from(("no_drop", "first", "mode")))
+    different = [len(_values(cells, kinds[name])) for mine in tables.values() for name, cells in mine.items()]
+    assume(drop == "no_drop" or min(different) > 1)
+    return case_of(tables, kinds, drop=drop,
                    min_frequency=draw(st.sampled_from((0.0, 0.0, 0.2, 0.6))))  # fmt: skip
 
 
@@ -86,6 +89,10 @@ def _check_columns(values: dict[str, str], times: Counter[str], new: list[str], 
     often = [values[value] for value in values if values[value] and times[value] >= least]
     assert len(set(often)) == len(often)
     assert len(new) == len(often) + bool(rare)
+
+
+def _values(cells: list[str], kind: str) -> set[str]:
+    return {cell for cell, none in zip(cells, _empty(cells, kind), strict=True) if not none}
 
 
 def _empty(cells: list[str], kind: str) -> list[bool]:

@@ -123,6 +123,11 @@ class OneHotExecutor(PreprocessingExecutor):
             known[column] = cells.text.filter(~cells.empty).unique().to_pylist()
             if not known[column]:
                 raise ConfigError(f"column {column!r} of dataset {dataset} has no values; leave it out")
+            if len(known[column]) == 1 and params.drop != "no_drop":
+                raise ConfigError(
+                    f"column {column!r} of dataset {dataset} has one value, of which drop: {params.drop} leaves no "
+                    "column: leave it out, or set drop to no_drop"
+                )
             if (count := len(known[column])) >= MOST_VALUES:
                 raise ConfigError(
                     f"column {column!r} of dataset {dataset} has {count} different values; "

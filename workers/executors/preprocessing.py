@@ -130,11 +130,17 @@ class PreprocessingExecutor(VerticalExecutor):
 
 
 def prepared_of(session: Session, params: Any, columns: dict[str, list[str]]) -> Prepared:
-    """What of this party's table a component is to see: columns as they are written."""
+    """What of this party's table a component is to see: columns as they are written, yes and no as 1 and 0."""
+    import pyarrow.compute as pc
+
     name = session.source.name
     names = own_names(columns).get(session.party, {})
     check_columns_there(session, list(names))
     table = read_text(session.input_path, name, list(names)) if names else {}
+    for column, kind in column_types(session.input_path, name).items():
+        if column in table and kind == "bool":
+            for word, digit in (("true", "1"), ("false", "0")):
+                table[column] = pc.if_else(pc.equal(pc.utf8_lower(table[column]), word), digit, table[column])
     return Prepared(params, columns, {names[column]: values for column, values in table.items()})
 
 

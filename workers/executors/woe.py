@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -102,18 +103,39 @@ class WOEBinningExecutor(PreprocessingExecutor):
             return super().run(runner, attributes, table)
 
     def told(self, prepared: Prepared, runner: Runner, outputs: Mapping[str, Any]) -> dict[str, Any]:
-        from secretflow.utils import secure_pickle
-
-        owner, values = prepared.params.label.party, {}
-        for part in outputs["output_rule"].data_refs:
-            if part.party == owner == self.session.party:
-                with (runner.root / part.uri).open("rb") as file:
-                    found = secure_pickle.load(file)
-                values = {entry["name"]: float(entry["feature_iv"]) for entry in found["feature_iv_info"]}
-        values = told_by([owner], values)[owner]
+        owner, here = prepared.params.label.party, None
+        if self.session.party == owner or self.session.party in prepared.columns:
+            here = _rule_here(runner, outputs["output_rule"])
+        sizes = {v["name"]: len(v["split_points"]) + 1 for v in here["variables"]} if here else {}
+        bins = [entry for told in told_by(prepared.columns, sizes).values() for entry in told.items()]
+        values = told_by([owner], _information(here["feature_iv_info"], bins) if self.session.party == owner else {})
         names = own_names(prepared.columns)
-        shown = {f"{p}.{column}": values[own] for p, mine in names.items() for column, own in mine.items()}
+        shown = {f"{p}.{column}": values[owner][own] for p, mine in names.items() for column, own in mine.items()}
         return {"information_values": shown}
+
+
+def _information(entries: list[Any], bins: list[tuple[str, int]]) -> dict[str, float]:
+    """Each column's information value. ``bins``: columns, each with the number of its bins.
+
+    SecretFlow has those of all bins in the order of the columns, but after chimerge tells the wrong ones to be a
+    column's.
+    """
+    parts = [float(value) for entry in entries for value in entry["ivs"]]
+    sizes, found = dict(bins), {}
+    for entry in entries:
+        size = sizes[entry["name"]]
+        found[entry["name"]] = math.fsum(parts[:size])
+        parts = parts[size:]
+    return found
+
+
+def _rule_here(runner: Runner, rule: Any) -> Any:
+    """This party's part of a rule, as SecretFlow keeps it."""
+    from secretflow.utils import secure_pickle
+
+    [part] = [part for part in rule.data_refs if part.party == runner.session.party]
+    with (runner.root / part.uri).open("rb") as file:
+        return secure_pickle.load(file)
 
 
 @contextmanager
