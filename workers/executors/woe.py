@@ -103,10 +103,11 @@ class WOEBinningExecutor(PreprocessingExecutor):
             return super().run(runner, attributes, table)
 
     def told(self, prepared: Prepared, runner: Runner, outputs: Mapping[str, Any]) -> dict[str, Any]:
-        owner, here = prepared.params.label.party, None
+        owner: str = prepared.params.label.party
+        here: dict[str, Any] = {}
         if self.session.party == owner or self.session.party in prepared.columns:
-            here = _rule_here(runner, outputs["output_rule"])
-        sizes = {v["name"]: len(v["split_points"]) + 1 for v in here["variables"]} if here else {}
+            here = dict(_rule_here(runner, outputs["output_rule"]).items())
+        sizes = {entry["name"]: len(entry["split_points"]) + 1 for entry in here.get("variables", [])}
         bins = [entry for told in told_by(prepared.columns, sizes).values() for entry in told.items()]
         values = told_by([owner], _information(here["feature_iv_info"], bins) if self.session.party == owner else {})
         names = own_names(prepared.columns)
