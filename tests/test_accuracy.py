@@ -240,25 +240,36 @@ def test_encrypted_sums_lose_no_digits(tmp_path: Path, largest: int, lost: bool)
         assert list(executor.validate_params(session.task.algorithm_params).values) == [1, largest]
 
 
-def test_sums_are_right_up_to_what_fixed_point_takes(processes: Processes, tmp_path: Path) -> None:
-    parties = Parties(processes, tmp_path, ("alice", "bob"), spu_config={"runtime_config": {"field": "FM64"}})
-    amounts = np.array([2.0**27 / 8 - 1, 5.0, -7.0, 2.0**26 / 8, 1.0, 0.5])
-    parties.table("alice", "rows", pd.DataFrame({"amount": amounts, "big": [2**31, 1, 2, 3, 4, 5]}))
-    parties.table("bob", "rows", pd.DataFrame({"kind": list("aabbab")}))
-
-    def task(*aggregates: tuple[str, str]) -> dict[str, Any]:
-        told = [{"party": "alice", "column": column, "function": name} for name, column in aggregates]
-        return {
-            "task_type": "group_by",
-            "data_sources": {"alice": "rows", "bob": "rows"},
-            "algorithm_params": {"group_by_params": {"by": {"bob": ["kind"]}, "aggregates": told}},
-        }
-
-    found = parties.run(task(("SUM", "amount"), ("MEAN", "amount")))["alice"]["reports"]["report"]
-    for function in ("SUM", "MAX"):
-        with pytest.raises(AssertionError, match=r"'big' of dataset rows has whole numbers of 2\^31 and more"):
-            parties.answers(task((function, "big")), spu_config={"runtime_config": {"field": "FM128"}})
+@pytest.mark.parametrize(
+    "heu", [SMALL_KEYS, SMALL_KEYS | {"encoding": {"cleartext_type": "DT_F64"}}], ids=["ours", "theirs"]
+)
+def test_encrypted_sums_are_those_of_float64_or_say_what_is_rounded(
+    processes: Processes, tmp_path: Path, heu: dict[str, Any]
+) -> None:
+    parties = Parties(processes, tmp_path, ("alice", "bob"), heu_config=heu)
+    parties.table("alice", "rows", pd.DataFrame({"x": [2e-9, 0.1, -1e12, 2.0**50 + 1, 1e-12]}))
+    parties.table("bob", "rows", pd.DataFrame({"x": [0.0, 0.2, 0.3, 1.0, -3e-12]}))
+    task = {
+        "task_type": "he_sum",
+        "data_sources": {"alice": "rows", "bob": "rows"},
+        "outputs": {"alice": "sums"},
+        "algorithm_params": {"he_sum_params": {"columns": {"alice": "x", "bob": "x"}}},
+    }
+    answers = parties.run(task)
     parties.close()
-    told = np.array([[float(row[1]) for row in table["tables"][0]["rows"]] for table in found]).T
-    clear = pd.Series(amounts).groupby(list("aabbab")).agg(["sum", "mean"])
-    assert told == pytest.approx(clear.to_numpy(), rel=1e-4)
+    written = parties.directory / "alice" / "outputs" / "sums.csv"
+    found = pd.read_csv(written, float_precision="round_trip")["sum"].tolist()
+    clear = [2e-9, 0.1 + 0.2, -1e12 + 0.3, 2.0**50 + 2, 1e-12 - 3e-12]
+    told = [warning for warning in answers["bob"]["warnings"] if "rounded" in warning]
+    if "encoding" in heu:
+        # Both numbers are cut off after 26 fraction bits
+        assert found == pytest.approx(clear, abs=2 * 2**-26)
+        assert found[0] == 0.0
+        assert told == [
+            f"{column}: {share} of the numbers that are not 0 are rounded by more than 0.1 %, as the computation has "
+            "steps of 1e-08: scale the column"
+            for column, share in (("alice.x", "40%"), ("bob.x", "25%"))
+        ]
+    else:
+        assert found == clear
+        assert told == []

@@ -24,8 +24,13 @@ def session_of(directory: Path, task_type: str, params: Any, table: str, **runti
     path.write_text(table)
     task = TaskConfig(task_type=task_type, data_sources={"alice": "patients"}, algorithm_params=params)
     document = SPUConfig.model_validate({"runtime_config": runtime})
-    sources = {"": Source("patients", path)}
+    sources = {"": Source("patients", path), "test": Source("patients", path)}
     return Session("alice", ["alice", "bob"], task, sources, directory, documents={"spu": document})
+
+
+def grouped(**more: Any) -> dict[str, Any]:
+    aggregate = {"party": "alice", "column": "b", "function": "SUM"}
+    return {"group_by_params": {"by": {"alice": ["a"]}, "aggregates": [aggregate], **more}}
 
 
 def glm(distribution: str) -> dict[str, Any]:
@@ -43,6 +48,15 @@ def glm(distribution: str) -> dict[str, Any]:
          "column 'b' of dataset patients has one value in all rows"),
         ("one_hot", {"one_hot_params": COLUMNS}, "a,b\n" + "".join(f"{i},1\n" for i in range(100)),
          "column 'a' of dataset patients has 100 different values; one-hot encoding takes fewer than 100"),
+        ("one_hot", {"one_hot_params": COLUMNS | {"drop": "mode"}}, "a,b\n1,5\n2,\n",
+         "'b' of dataset patients has one value, of which drop: mode leaves no column"),
+        ("one_hot", {"one_hot_params": COLUMNS}, "a,b\n1,\n2,\n", "column 'b' of dataset patients has no values"),
+        ("stability", {"stability_params": COLUMNS}, "a,b\n1,\n2,NA\n", "'b' of dataset patients has no values"),
+        ("stability", {"stability_params": COLUMNS}, "a,b\n1,x\n", "'b' of dataset patients is not numeric"),
+        ("table_statistics", {"statistics_params": COLUMNS}, "a,b\n1,inf\n2,3.5\n", "'b' of dataset patients has 1"),
+        ("group_by", grouped(), "a,b\n1,2\n2,9007199254740992\n", "'b' of dataset patients has whole numbers of 2^53"),
+        ("group_by", grouped(most_groups=2), "a,b\n1,2\n2,3\n3,4\n",
+         "'a' of dataset patients makes 3 groups, more than most_groups (2)"),
         ("split", {"split_params": {}}, "a,b\n", "dataset patients has no rows"),
         ("lr", {"ml_params": LABEL}, "a,y\n1,0\n2,2\n", "label 'y' at alice has values other than 0 and 1"),
         ("lr", {"ml_params": LABEL}, "a,y\n1,0\n2,0\n", "label 'y' at alice has one class only"),

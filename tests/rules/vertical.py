@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from tests.rules.base import Documents, Rule, psi
+from tests.rules.base import TRIAL, Documents, Rule, psi
 
 BOTH = {"alice": "people", "bob": "people"}
 MADE = {"alice": "a", "bob": "b"}
@@ -48,6 +48,7 @@ vif = partial(task, "vif", "statistics_params", {"columns": COLUMNS})
 stability = partial(task, "stability", "stability_params", {"columns": COLUMNS}, further_sources={"test": BOTH})
 AGGREGATE = {"party": "alice", "column": "age"}
 group_by = partial(task, "group_by", "group_by_params", {"by": {"bob": ["label"]}, "aggregates": [AGGREGATE]})
+one_hot = partial(task, "one_hot", "one_hot_params", {"columns": {"alice": ["age"]}}, outputs=MADE)
 KEYS = {"alice": ["uid"], "bob": ["uid"]}
 unbalanced = partial(
     task, "unbalanced_psi", "unbalanced_psi_params", {"input_keys": KEYS, "client": "alice"}, outputs={"alice": "known"}
@@ -110,6 +111,10 @@ RULES = [
     Rule(group_by, params("group_by_params", "aggregates"), [AGGREGATE], [{"party": "bob", "column": "label"}],
          f"{PATH}.group_by_params.aggregates.0.column", "is what the groups are made by"),
     Rule(group_by, f"{TASK}/outputs", {}, {"bob": "x"}, f"{TASK}.outputs.bob", NOTHING),
+    Rule(group_by, "spu_config/runtime_config", {"field": "FM64"}, {"field": "FM32"},
+         f"{PATH}.group_by_params.aggregates.0.function", "needs a division, which FM32 cannot", known=TRIAL),
+    Rule(one_hot, f"{TASK}/further_outputs", {"values": {"alice": "x"}}, {"values": {"bob": "x"}},
+         f"{TASK}.further_outputs.values.bob", "no column of bob is encoded"),
     Rule(unbalanced, f"{TASK}/algorithm_params", unbalanced()[TASK]["algorithm_params"],
          unbalanced()[TASK]["algorithm_params"] | {"x": 1}, f"{PATH}.x", "unknown key"),
     Rule(unbalanced, params("unbalanced_psi_params", "input_keys"), KEYS, {"alice": ["uid", "note"], "bob": ["uid"]},

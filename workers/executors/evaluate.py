@@ -8,9 +8,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
+from workers.errors import ConfigError
 from workers.executors.base import NUMERIC, BaseTaskExecutor, Catalogue, Slots, check_column, not_a_party
-from workers.executors.metrics import measured
-from workers.executors.training import check_classes
+from workers.executors.metrics import measured, unfit
 from workers.executors.vertical import check_no_outputs
 from workers.problems import Problem
 from workers.tables import read_columns
@@ -29,8 +29,10 @@ class EvaluateParams(Document):
 
 
 class EvaluateExecutor(BaseTaskExecutor):
-    """Tells all parties how good predictions were that one of them keeps: AUC, KS and lift, or the errors of a
-    regression. The figures leave that party, its rows do not."""
+    """Tells all parties how good predictions were that one of them keeps: AUC, KS (the greatest distance between the
+    rates of true and false alarms), accuracy at 0.5 and lift, or the errors of a regression. Rows with equal
+    predictions have no order: the lift is what is expected of any. What has no value, such as r2 of one row, is left
+    out, and warnings say why. The figures leave that party, its rows do not."""
 
     title = "Evaluation"
     params_key = "evaluate_params"
@@ -62,16 +64,14 @@ class EvaluateExecutor(BaseTaskExecutor):
         yield from check_no_outputs(task)
 
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> Any:
-        import numpy as np
-
         params: EvaluateParams = self.parse_params(algorithm_params)
         if params.party != self.session.party:
             return params, None
         source = self.session.source
         values = read_columns(source.path, source.name, [params.label, params.prediction])
-        if params.kind == "classification":
-            remedy = "for numbers say kind: regression"
-            check_classes(np.unique(values[:, 0]), params.label, params.party, remedy)
+        problem = unfit(values[:, 0], "for numbers say kind: regression") if params.kind == "classification" else ""
+        if problem:
+            raise ConfigError(f"column {params.label!r} of dataset {source.name} at {params.party}: {problem}")
         return params, values
 
     def execute_algorithm(self, algorithm_params: Any) -> dict[str, Any]:

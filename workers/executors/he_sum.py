@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from workers.executors.base import (
     check_column,
     check_parties,
 )
+from workers.executors.precision import told_precision
 from workers.executors.vertical import greatest
 from workers.problems import Problem
 from workers.tables import read_columns
@@ -32,6 +34,10 @@ class HESumParams(Document):
 
 #: Up to here float64 has every whole number.
 LIMIT = 2.0**53
+#: Of the whole numbers that are encrypted in place of fractions.
+FRACTION_BITS = 100
+#: Schemes whose plaintexts have some hundred bits, also with keys of 1024.
+ROOMY = ("paillier", "zpaillier", "fpaillier", "ou")
 
 
 @dataclass(slots=True)
@@ -44,7 +50,9 @@ class Prepared:
 class HESumExecutor(BaseTaskExecutor):
     """Adds up one column of each party, row by row: partial scores, say, of which nobody shows his own. Each party
     encrypts its numbers with the key keeper's public key, an evaluator adds the ciphertexts, and the keeper alone
-    decrypts the sums, which are its output. The inputs line up row by row: use the outputs of one PSI."""
+    decrypts the sums, which are its output. They are those of float64, down to 2^-100, unless heu_config.encoding says
+    otherwise; a warning names the columns whose numbers are too small for that. The inputs line up row by row: use the
+    outputs of one PSI."""
 
     title = "Encrypted sum (HE)"
     params_key = "he_sum_params"
@@ -105,8 +113,17 @@ class HESumExecutor(BaseTaskExecutor):
         check_alignment(session, rows, session.source.alignment)
         [keeper] = session.task.outputs
         where = HEUMoveConfig(heu_dest_party=next(p for p in session.parties if p != keeper))
+        exact = _is_exact(session.documents["heu"])
+        step = 2.0**-FRACTION_BITS if exact else _step(session.documents["heu"].encoding)
+        told_precision(
+            session, [(p, f"{p}.{prepared.params.columns[p]}", prepared.values, step) for p in session.parties]
+        )
+        if exact:
+            from heu import phe
+
+            where.heu_encoder = phe.BigintEncoderParams()
         # Written at every party, carried out at the owner alone: see lr.py
-        parts = [pyu[p](lambda values: values)(prepared.values).to(heu, where) for p in session.parties]
+        parts = [pyu[p](_encoded if exact else _as_it_is)(prepared.values).to(heu, where) for p in session.parties]
         session.progress(0.3)
         total = parts[0]
         for done, part in enumerate(parts[1:], start=1):
@@ -114,17 +131,44 @@ class HESumExecutor(BaseTaskExecutor):
             session.progress(0.3 + 0.6 * done / len(parts))
         path = session.workdir / "sums.csv"
         target = str(path) if session.party == keeper else ""
-        written = sf.reveal(pyu[keeper](_write)(total.to(pyu[keeper]), target, prepared.params.name))
+        back = HEUMoveConfig(heu_encoder=where.heu_encoder)
+        written = sf.reveal(pyu[keeper](_write)(total.to(pyu[keeper], back), target, prepared.params.name, exact))
         if session.party == keeper:
             session.keep_output(path, alignment=session.source.alignment)
         session.progress(1.0)
         return {"rows": written, "parties": len(parts)}
 
 
-def _write(values: Any, path: str, name: str) -> int:
+def _is_exact(document: Any) -> bool:
+    """Whether numbers are encrypted as whole numbers of ours, with all their digits: not where the operator says how
+    they are encoded, nor where the scheme has no room for as many digits."""
+    return document.encoding is None and document.he_parameters.schema_ in ROOMY
+
+
+def _step(encoding: Any) -> float:
+    """The distance of two numbers that HEU's own encoding tells apart."""
+    if encoding is None or encoding.encoder == "FloatEncoder":
+        return 1 / ((encoding.encoder_args.scale if encoding else None) or 2**26)
+    return 1.0
+
+
+def _as_it_is(values: Any) -> Any:
+    return values
+
+
+def _encoded(values: Any) -> Any:
+    """HEU's own encoding has 26 fraction bits."""
+    import numpy as np
+
+    return np.array([round(math.ldexp(value, FRACTION_BITS)) for value in values.tolist()], dtype=object)
+
+
+def _write(values: Any, path: str, name: str, exact: bool) -> int:
     import numpy as np
     import pandas as pd
 
     sums = np.asarray(values).ravel()
+    if exact:
+        sums = np.array([int(value) / 2**FRACTION_BITS for value in sums])  # rounded once, as Python divides
     pd.DataFrame({name: sums}).to_csv(path, index=False)
     return len(sums)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from workers.executors.base import Session
@@ -11,41 +12,101 @@ LIFT_AT = (0.1, 0.2, 0.5)
 
 
 def measured(session: Session, party: str, label: Any, predictions: Any, is_classification: bool) -> dict[str, float]:
-    """The metrics, told to all parties. ``label`` and ``predictions``: (rows,), at ``party`` alone."""
+    """Return the metrics, as all parties are told them. ``label`` and ``predictions``: (rows,), at ``party`` alone.
+
+    What cannot be told is left out, and the result's warnings say why: rows that have been predicted are never lost
+    because of what is wrong with the label.
+    """
     import secretflow as sf
 
     measure = classification if is_classification else regression
-    found: dict[str, float] = sf.reveal(sf.PYU(party)(measure)(label, predictions))
+    found: dict[str, float]
+    found, missing = sf.reveal(sf.PYU(party)(measure)(label, predictions))
+    session.warnings += [f"{party}: {reason}" for reason in missing]
     return found
 
 
-def classification(label: Any, score: Any) -> dict[str, float]:
-    """For a label of 0 and 1 and a score: AUC, KS, accuracy at 0.5, and lift of the rows with the highest scores."""
+def classification(label: Any, score: Any) -> tuple[dict[str, float], list[str]]:
+    """Return AUC, KS, accuracy at 0.5, and lift of the rows with the highest scores, and why what is missing is.
+
+    For a label of 0 and 1. Rows of equal scores have no order: the lift is what is expected of any order of them.
+    """
     import numpy as np
     from sklearn import metrics
 
     y, p = np.asarray(label, float).ravel(), np.asarray(score, float).ravel()
-    no, yes, _ = metrics.roc_curve(y, p)
-    best_first = y[np.argsort(-p, kind="stable")]
-    lift = {
-        f"lift_{share:.0%}": float(best_first[: max(1, round(share * len(y)))].mean() / y.mean()) for share in LIFT_AT
-    }
-    return {
-        "auc": float(metrics.roc_auc_score(y, p)),
-        "ks": float(np.max(yes - no)),
-        "accuracy": float(metrics.accuracy_score(y, p >= 0.5)),
-    } | lift
+    if problem := unfit(y) or _unusable(p):
+        return {}, [f"there are no metrics: {problem}"]
+    no, yes, _ = metrics.roc_curve(y, p, drop_intermediate=False)
+    found = {"auc": float(metrics.roc_auc_score(y, p)), "ks": float(np.max(np.abs(yes - no)))}
+    missing = []
+    if p.min() < 0 or p.max() > 1:
+        missing.append("there is no accuracy: predictions are not between 0 and 1, so 0.5 divides nothing")
+    else:
+        found["accuracy"] = float(np.mean(y == (p >= 0.5)))
+    found |= {f"lift_{share:.0%}": _lift(y, p, max(1, round(share * len(y)))) for share in LIFT_AT}
+    return found, missing
 
 
-def regression(label: Any, prediction: Any) -> dict[str, float]:
-    """R squared, and the errors: root of the mean square, mean absolute, and mean (bias)."""
+def unfit(label: Any, remedy: str = "numbers are for a regression") -> str:
+    """Return why a label (rows,) is none of 0 and 1, with what would be right; empty where it is one.
+
+    ``remedy``: for a label of numbers.
+    """
     import numpy as np
-    from sklearn import metrics
+
+    found = np.unique(label)
+    if len(found) < 2:
+        return "the label has one class only; needs 0 and 1"
+    if not np.isin(found, (0, 1)).all():
+        return f"the label has values other than 0 and 1; {remedy}; for no and yes write 0 and 1"
+    return ""
+
+
+def _lift(label: Any, score: Any, count: int) -> float:
+    """Return the rate of 1 among the ``count`` highest scores, over that of all: the mean over all orders of ties."""
+    import numpy as np
+
+    last = np.sort(score)[-count]
+    above, level = score > last, score == last
+    hits = label[above].sum() + (count - above.sum()) * label[level].mean()
+    return float(hits / count / label.mean())
+
+
+def regression(label: Any, prediction: Any) -> tuple[dict[str, float], list[str]]:
+    """Return R squared and the errors (root of the mean square, mean absolute, mean), and why what is missing is."""
+    import numpy as np
 
     y, p = np.asarray(label, float).ravel(), np.asarray(prediction, float).ravel()
-    return {
-        "r2": float(metrics.r2_score(y, p)),
-        "rmse": float(np.sqrt(metrics.mean_squared_error(y, p))),
-        "mae": float(metrics.mean_absolute_error(y, p)),
-        "bias": float(np.mean(p - y)),
-    }
+    if problem := _unusable(p) or ("" if np.isfinite(y).all() else "the label has values that are no numbers"):
+        return {}, [f"there are no metrics: {problem}"]
+    with np.errstate(over="ignore"):
+        error, around = p - y, y - y.mean()
+        found = {
+            "rmse": float(np.sqrt(np.mean(error**2))),
+            "mae": float(np.mean(np.abs(error))),
+            "bias": float(np.mean(error)),
+        }
+        spread = float(np.sum(around**2))
+        r2 = 1 - float(np.sum(error**2)) / spread if y.min() < y.max() and spread else math.nan
+    missing = []
+    if y.min() == y.max():
+        rows = "one row" if len(y) == 1 else "the same value in all rows"
+        missing.append(f"there is no r2: the label has {rows}, so nothing that varies could be explained")
+    elif math.isfinite(r2):
+        found = {"r2": r2, **found}
+    else:
+        missing.append("there is no r2: the numbers are too large or too near each other for float64; scale the label")
+    if beyond := [name for name, value in found.items() if not math.isfinite(value)]:
+        missing.append(f"there is no {' and '.join(beyond)}: the errors are beyond float64; scale the label")
+    return {name: value for name, value in found.items() if math.isfinite(value)}, missing
+
+
+def _unusable(predictions: Any) -> str:
+    import numpy as np
+
+    if not len(predictions):
+        return "there are no rows"
+    if wrong := int((~np.isfinite(predictions)).sum()):
+        return f"{wrong} of {len(predictions)} predictions are no finite numbers"
+    return ""

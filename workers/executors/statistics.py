@@ -4,31 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from workers.components.definition import Columns, components
 from workers.components.run import Runner
 from workers.components.shares import HIGH_PRECISION, with_spu
-from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
+from workers.documents import Document, SFInitConfig, TaskConfig
 from workers.errors import AlgorithmError, ConfigError
-from workers.executors.base import NUMERIC, TABLE, Catalogue, Slots, check_column, not_a_party
+from workers.executors.base import Catalogue
+from workers.executors.telling import told_by
 from workers.executors.vertical import (
     PartyColumns,
     VerticalExecutor,
     check_no_outputs,
     check_party_columns,
-    check_range,
-    greatest,
     listed,
     own_names,
     private_table,
 )
 from workers.problems import Problem
-from workers.tables import read_columns, read_text
+from workers.tables import read_columns
 
-TEST = "test"
+#: The SPU inverts by iterations that end before larger factors are reached: it tells 20,000 to 200,000 where the factor
+#: is infinite, and of a column that takes little part in it a small number.
+MOST_INFLATION = 1e4
+COLLINEAR = "collinear"
 
 
 class StatisticsParams(Document):
@@ -39,93 +41,9 @@ class StatisticsParams(Document):
 
 @dataclass(slots=True)
 class Prepared:
-    params: Any
-    #: Role of a table ("" or "test") to own name of a column to its values.
-    values: dict[str, dict[str, Any]]
-    #: Column to its numbers, (rows,), where they have to be numbers; of data_sources.
+    params: StatisticsParams
+    #: Column's own name to its numbers, standardized: float64, (rows,).
     numbers: dict[str, Any]
-
-
-class StatisticsExecutor(VerticalExecutor):
-    """Base of the task types that tell figures of columns."""
-
-    params_key = "statistics_params"
-    Params: ClassVar[type[Document]] = StatisticsParams
-    devices: ClassVar[tuple[str, ...]] = ("spu",)
-    preload = ("secretflow.component.core", "pyarrow.csv")
-    component: ClassVar[str]
-    types: ClassVar[frozenset[str]] = NUMERIC
-    #: Settings of the SPU that the component asks for.
-    spu: ClassVar[Mapping[str, Any]] = {}
-
-    @classmethod
-    def check(cls, params: Any, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Problem]:
-        path = f"algorithm_params.{cls.params_key}.columns"
-        yield from check_party_columns(params.columns, task, cluster, catalogue, path, cls.types)
-        yield from check_no_outputs(task)
-
-    @classmethod
-    def columns(cls, params: Any) -> dict[str, list[str]]:
-        """All columns that it is about, by party."""
-        return dict(params.columns)
-
-    def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
-        params = self.parse_params(algorithm_params)
-        columns = self.columns(params)
-        names, values = own_names(columns).get(self.session.party, {}), {}
-        numeric, numbers = self.numeric(params, self.session.party), {}
-        for role, source in self.session.sources.items():
-            if numeric:
-                found = read_columns(source.path, source.name, numeric)  # says which has no numbers, or empty values
-                if not role:
-                    numbers = dict(zip(numeric, found.T, strict=True))
-                    self.check_numbers(params, numbers)
-            found = read_text(source.path, source.name, list(names))
-            values[role] = {names[column]: written for column, written in found.items()}
-        return Prepared(params, values, numbers)
-
-    @classmethod
-    def numeric(cls, params: Any, party: str) -> list[str]:
-        """The party's columns that have to be numbers, all of them."""
-        return cls.columns(params).get(party, []) if cls.types else []
-
-    def check_numbers(self, params: Any, numbers: Mapping[str, Any]) -> None:
-        """Raise ConfigError where the figure means nothing for such a table. ``numbers``: column to (rows,)."""
-
-    def adapted(self, algorithm_params: Prepared, devices: Mapping[str, Any]) -> Mapping[str, Any]:
-        return with_spu(devices, self.spu)
-
-    @classmethod
-    def shapes_devices(cls, params: Any) -> Any:
-        return dict(cls.spu) or None
-
-    def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
-        runner, names = Runner(self.session), own_names(self.columns(algorithm_params.params))
-        self.session.progress(0.1)
-        found = self.compute(runner, algorithm_params, names)
-        self.session.progress(1.0)
-        shown = {own: f"{party}.{column}" for party, mine in names.items() for column, own in mine.items()}
-        result: dict[str, Any] = _in_our_words(runner.reports(found), shown)
-        return self.corrected(result, algorithm_params)
-
-    def compute(self, runner: Runner, prepared: Prepared, names: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-        """Outputs of the component, by name."""
-        selected = {f"input/input_ds/{self.select}": [n for mine in names.values() for n in mine.values()]}
-        return runner.run(components()[self.component], selected, [self.table(runner, prepared, names)])
-
-    def corrected(self, result: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
-        """What the component says, put right."""
-        return result
-
-    #: What the component calls its columns.
-    select: ClassVar[str] = "feature_selects"
-
-    def table(self, runner: Runner, prepared: Prepared, names: Mapping[str, Mapping[str, str]], role: str = "") -> Any:
-        columns = Columns(features=listed(names))
-        name = role or "rows"
-        return runner.table(
-            name, columns, private_table(self.session, prepared.values.get(role, {}), name), of_two=True
-        )
 
 
 def _in_our_words(value: Any, shown: Mapping[str, str]) -> Any:
@@ -139,44 +57,78 @@ def _in_our_words(value: Any, shown: Mapping[str, str]) -> Any:
     return value
 
 
-def _example(task_type: str) -> dict[str, Any]:
+def example_of(task_type: str) -> dict[str, Any]:
+    """An example of a task type with these parameters."""
     columns = {"alice": ["mean_radius", "mean_texture"], "bob": ["worst_area", "worst_smoothness"]}
     return {
         "task_type": task_type,
         "data_sources": {"alice": "in_common", "bob": "in_common"},
-        "algorithm_params": {StatisticsExecutor.params_key: {"columns": columns}},
+        "algorithm_params": {"statistics_params": {"columns": columns}},
     }
 
 
-class TableStatisticsExecutor(StatisticsExecutor):
-    """Tells of each column how many values it has and lacks, its range, mean, deviation, quartiles and moments: each
-    party computes those of its own columns, and all are told."""
+class _MomentsExecutor(VerticalExecutor):
+    """Base of what a component tells of columns of several parties, computed on secret shares.
 
-    title = "Table statistics"
-    component = "stats/table_statistics"
-    select = "features"
-    devices = ()
-    types = frozenset()
-    example = _example("table_statistics")
+    SecretFlow scales columns by n and divides their products by n - 1, so that a column's correlation with itself
+    is n / (n - 1): what it says of n rows is put right here.
+    """
 
+    params_key = "statistics_params"
+    Params: ClassVar[type[Document]] = StatisticsParams
+    preload = ("secretflow.component.core", "pyarrow.csv")
+    component: ClassVar[str]
 
-class _MomentsExecutor(StatisticsExecutor):
-    """SecretFlow scales columns by n and divides their products by n - 1, so that a column's correlation with itself
-    is n / (n - 1): what it says of n rows is put right here."""
+    @classmethod
+    def check(cls, params: Any, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Problem]:
+        path = f"algorithm_params.{cls.params_key}.columns"
+        yield from check_party_columns(params.columns, task, cluster, catalogue, path)
+        yield from check_no_outputs(task)
 
-    spu = HIGH_PRECISION
+    @classmethod
+    def lines_up(cls, params: StatisticsParams, party: str) -> bool:
+        return party in params.columns
 
-    def check_numbers(self, params: Any, numbers: Mapping[str, Any]) -> None:
-        rows = len(next(iter(numbers.values())))
+    def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
+        params: StatisticsParams = self.parse_params(algorithm_params)
+        names, source = own_names(params.columns).get(self.session.party, {}), self.session.source
+        if not names:
+            return Prepared(params, {})
+        table = read_columns(source.path, source.name, list(names))  # says which has no numbers, or empty values
         least = 1 + self.unknowns(params)
-        if rows < least:
-            raise ConfigError(f"dataset {self.session.source.name} has {rows} rows; this takes {least} or more")
-        for column, values in numbers.items():
+        if len(table) < least:
+            raise ConfigError(f"dataset {source.name} has {len(table)} rows; this takes {least} or more")
+        numbers = {}
+        for (column, own), values in zip(names.items(), table.T, strict=True):
             if values.min() == values.max():
                 raise ConfigError(
-                    f"column {column!r} of dataset {self.session.source.name} has the same value in each row; leave it "
+                    f"column {column!r} of dataset {source.name} has the same value in each row; leave it "
                     "out: it varies with no other"
                 )
+            # Neither figure changes by that, whatever the column's unit
+            centred = values - values.mean()
+            numbers[own] = centred / centred.std()
+        return Prepared(params, numbers)
+
+    def adapted(self, algorithm_params: Prepared, devices: Mapping[str, Any]) -> Mapping[str, Any]:
+        return with_spu(devices, HIGH_PRECISION)
+
+    @classmethod
+    def shapes_devices(cls, params: Any) -> Any:
+        return dict(HIGH_PRECISION)
+
+    def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
+        prepared, session = algorithm_params, self.session
+        runner, names = Runner(session), own_names(prepared.params.columns)
+        session.progress(0.1)
+        features = listed(names)
+        source = private_table(session, prepared.numbers, "rows")
+        table = runner.table("rows", Columns(features=features), source, of_two=True)
+        chosen = {"input/input_ds/feature_selects": [name for mine in features.values() for name in mine]}
+        found = runner.run(components()[self.component], chosen, [table])
+        session.progress(1.0)
+        shown = {own: f"{party}.{column}" for party, mine in names.items() for column, own in mine.items()}
+        return self.corrected(_in_our_words(runner.reports(found), shown), prepared)
 
     @staticmethod
     def unknowns(params: StatisticsParams) -> int:
@@ -188,11 +140,9 @@ class _MomentsExecutor(StatisticsExecutor):
         raise NotImplementedError
 
     def corrected(self, result: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
-        import secretflow as sf
-
+        """What the component says, put right."""
         owner = next(iter(prepared.params.columns))  # who has columns, and so numbers
-        mine = len(next(iter(prepared.numbers.values()), ()))
-        rows = sf.reveal(sf.PYU(owner)(lambda count: count)(mine))
+        rows = told_by([owner], len(next(iter(prepared.numbers.values()), ())))[owner]
         found: dict[str, Any] = _times(result, self.factor(rows))
         return found
 
@@ -210,7 +160,7 @@ class CorrelationExecutor(_MomentsExecutor):
 
     title = "Pearson correlation"
     component = "stats/ss_pearsonr"
-    example = _example("correlation")
+    example = example_of("correlation")
 
     @staticmethod
     def factor(rows: int) -> float:
@@ -219,11 +169,13 @@ class CorrelationExecutor(_MomentsExecutor):
 
 class VIFExecutor(_MomentsExecutor):
     """Tells of each column how well the others, those of other parties too, already say the same: its variance
-    inflation factor, on secret shares. Above 10 it is mostly left out of a model."""
+    inflation factor, on secret shares. Above 10 it is mostly left out of a model. Columns that follow from others
+    exactly, or so nearly that the factor is above 10,000, are told as "collinear"; those of the other columns are then
+    null, as they can only be told once one of the collinear columns is left out."""
 
     title = "Variance inflation factor"
     component = "stats/ss_vif"
-    example = _example("vif")
+    example = example_of("vif")
 
     @staticmethod
     def unknowns(params: StatisticsParams) -> int:
@@ -235,165 +187,16 @@ class VIFExecutor(_MomentsExecutor):
 
     def corrected(self, result: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
         found = super().corrected(result, prepared)
+        [report] = found["reports"]["report"]
+        values: dict[str, float] = report["values"]
         # Of columns that depend on each other exactly the inverse is none, and what comes instead is any number
-        if any(value < 0.999 for value in _floats(found)):
+        if any(value < 0.999 for value in values.values()):
             raise AlgorithmError("some columns follow from others exactly, or nearly so; leave one of them out")
+        collinear = [column for column, value in values.items() if value > MOST_INFLATION]
+        if collinear:
+            report["values"] = {column: COLLINEAR if column in collinear else None for column in values}
+            self.session.warnings.append(
+                f"{', '.join(collinear)} are collinear: each follows from the other columns, exactly or nearly so. "
+                "Leave one of them out and run again; until then no other column's factor can be told."
+            )
         return found
-
-
-def _floats(value: Any) -> list[float]:
-    if isinstance(value, dict | list):
-        entries = value.values() if isinstance(value, dict) else value
-        return [number for entry in entries for number in _floats(entry)]
-    return [value] if isinstance(value, float) else []
-
-
-class StabilityParams(StatisticsParams):
-    """Parameters of population stability."""
-
-    bins: int = Field(default=10, ge=2, le=100, description="Into how many bins a column is put.")
-    method: Literal["quantile", "eq_range"] = Field(
-        default="quantile", description="Bins of equally many rows of the base table, or of equal width."
-    )
-
-
-class StabilityExecutor(StatisticsExecutor):
-    """Tells of each column how much its distribution changed between a base table (``data_sources``) and a test table
-    (``further_sources.test``): the population stability index. Below 0.1 little changed, above 0.25 much."""
-
-    title = "Population stability"
-    params_key = "stability_params"
-    Params = StabilityParams
-    component = "stats/stats_psi"
-    devices = ()
-    example = {
-        "task_type": "stability",
-        "data_sources": {"alice": "in_common", "bob": "in_common"},
-        "further_sources": {TEST: {"alice": "in_common", "bob": "in_common"}},
-        "algorithm_params": {"stability_params": {"columns": {"alice": ["mean_radius"], "bob": ["worst_area"]}}},
-    }
-
-    @classmethod
-    def slots(cls, params: Any) -> Slots:
-        return Slots(sources={TEST: frozenset({TABLE})})
-
-    @classmethod
-    def check(cls, params: Any, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Problem]:
-        yield from super().check(params, task, cluster, catalogue)
-        named = task.further_sources.get(TEST, {})
-        for party, columns in params.columns.items():
-            if party in cluster.parties and party not in named:
-                yield Problem(f"further_sources.{TEST}.{party}", "is required", f"name a test table of {party}")
-            for index, column in enumerate(columns):
-                path = f"algorithm_params.{cls.params_key}.columns.{party}.{index}"
-                if party in named:
-                    yield from check_column(catalogue, task, party, column, path, NUMERIC, named[party])
-
-    def compute(self, runner: Runner, prepared: Prepared, names: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-        chosen = [n for mine in names.values() for n in mine.values()]
-        base = self.table(runner, prepared, names)
-        test = self.table(runner, prepared, names, TEST)
-        attributes = {
-            "bin_num": prepared.params.bins,
-            "binning_method": prepared.params.method,
-            "report_rules": False,
-            "input/input_ds/feature_selects": chosen,
-        }
-        rule = runner.run(components()["preprocessing/vert_binning"], attributes, [base])["output_rule"]
-        attributes = {"input/input_base_ds/feature_selects": chosen}
-        return runner.run(components()[self.component], attributes, [base, test, rule])
-
-
-class Aggregate(Document):
-    party: PartyName = Field(description="Who has the column.")
-    column: ColumnName = Field(description="The column that is summed up.")
-    function: Literal["COUNT", "SUM", "MEAN", "MIN", "MAX", "VAR"] = Field(
-        default="MEAN", description="What is told of each group."
-    )
-
-
-#: Whole numbers below it are taken rightly.
-WHOLE_LIMIT = 2.0**31
-
-
-class GroupByParams(Document):
-    """Parameters of a grouping."""
-
-    by: PartyColumns = Field(description="For each party the columns whose values make the groups; four in all.")
-    aggregates: list[Aggregate] = Field(min_length=1, max_length=50, description="What is told of each group.")
-    most_groups: int = Field(default=1000, ge=1, le=10000, description="More groups than that are an error.")
-
-
-class GroupByExecutor(StatisticsExecutor):
-    """Tells sums, means and the like of columns for each group of rows, where groups and columns may be at different
-    parties: on secret shares. A group of one row tells its value, so choose groups that are large."""
-
-    title = "Statistics by group"
-    params_key = "group_by_params"
-    Params = GroupByParams
-    component = "stats/groupby_statistics"
-    types = frozenset()
-    example = {
-        "task_type": "group_by",
-        "data_sources": {"alice": "in_common", "bob": "in_common"},
-        "algorithm_params": {
-            "group_by_params": {
-                "by": {"bob": ["malignant"]},
-                "aggregates": [{"party": "alice", "column": "mean_radius", "function": "MEAN"}],
-            }
-        },
-    }
-
-    @classmethod
-    def check(
-        cls, params: GroupByParams, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue
-    ) -> Iterator[Problem]:
-        base = f"algorithm_params.{cls.params_key}"
-        yield from check_party_columns(params.by, task, cluster, catalogue, f"{base}.by", frozenset())
-        if sum(len(columns) for columns in params.by.values()) > 4:
-            yield Problem(f"{base}.by", "names more than four columns", "group by four columns at most")
-        for index, entry in enumerate(params.aggregates):
-            path = f"{base}.aggregates.{index}"
-            if entry.party not in cluster.parties:
-                yield not_a_party(f"{path}.party", cluster.parties)
-            elif entry.column in params.by.get(entry.party, []):
-                yield Problem(f"{path}.column", "is what the groups are made by", "name another column")
-            else:
-                yield from check_column(catalogue, task, entry.party, entry.column, f"{path}.column", NUMERIC)
-        yield from check_no_outputs(task)
-
-    @classmethod
-    def numeric(cls, params: GroupByParams, party: str) -> list[str]:
-        named = [a.column for a in params.aggregates if a.party == party and a.function != "COUNT"]
-        return list(dict.fromkeys(named))
-
-    @classmethod
-    def columns(cls, params: GroupByParams) -> dict[str, list[str]]:
-        found = {party: list(columns) for party, columns in params.by.items()}
-        for entry in params.aggregates:
-            mine = found.setdefault(entry.party, [])
-            if entry.column not in mine:
-                mine.append(entry.column)
-        return found
-
-    def compute(self, runner: Runner, prepared: Prepared, names: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-        import json
-
-        params: GroupByParams = prepared.params
-        for column, numbers in prepared.numbers.items():
-            functions = {a.function for a in params.aggregates if (a.party, a.column) == (self.session.party, column)}
-            # SecretFlow takes whole numbers into the SPU in 32 bits, whatever its field, and wraps the rest around
-            if greatest(numbers) >= WHOLE_LIMIT and not (numbers % 1).any():
-                raise ConfigError(
-                    f"column {column!r} of dataset {self.session.source.name} has whole numbers of 2^31 and more, "
-                    "which the SPU would take in 32 bits: scale the column"
-                )
-            values = numbers**2 if "VAR" in functions else numbers
-            check_range(self.session, values, column, times=len(values) if functions - {"MIN", "MAX"} else 1)
-        queries = [{"function": a.function, "column_name": names[a.party][a.column]} for a in params.aggregates]
-        attributes = {
-            "aggregation_config": json.dumps({"column_queries": queries}),
-            "max_group_size": params.most_groups,
-            "input/input_ds/by": [names[party][column] for party, columns in params.by.items() for column in columns],
-        }
-        return runner.run(components()[self.component], attributes, [self.table(runner, prepared, names)])

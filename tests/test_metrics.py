@@ -1,0 +1,145 @@
+"""Metrics are those of scikit-learn and scipy, whatever the order of rows; what has no value is left out, and said."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import ks_2samp  # type: ignore[import-untyped]
+from sklearn import metrics
+
+from tests.parties import Parties, Processes
+from workers.executors.metrics import classification, regression
+
+#: Sums of up to some hundred float64, in another order.
+CLOSE = 1e-12
+
+
+def test_lift_and_ks_do_not_depend_on_the_order_of_ties() -> None:
+    label, score = np.repeat([1, 0], [10, 90]), np.full(100, 0.5)
+    for order in (np.arange(100), np.arange(100)[::-1]):
+        found, missing = classification(label[order], score[order])
+        assert found["lift_10%"] == pytest.approx(1.0, abs=CLOSE)
+        assert (found["auc"], found["ks"], missing) == (0.5, 0.0, [])
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_figures_are_those_of_the_packages(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    rows = int(random.integers(2, 60))
+    label = random.integers(0, 2, rows)
+    label[:2] = (0, 1)
+    score = np.round(random.random(rows), int(random.integers(0, 4)))  # ties, more or fewer
+    found, missing = classification(label, score)
+    expected = {
+        "auc": metrics.roc_auc_score(label, score),
+        "ks": ks_2samp(score[label == 1], score[label == 0], method="asymp").statistic,
+        "accuracy": metrics.accuracy_score(label, score >= 0.5),
+    }
+    # Of rows of one score any may come first
+    alike = pd.Series(label, dtype=float).groupby(score).transform("mean").to_numpy()
+    for share in (0.1, 0.2, 0.5):
+        best = np.argsort(-score)[: max(1, round(share * rows))]
+        expected[f"lift_{share:.0%}"] = alike[best].mean() / label.mean()
+    assert found == pytest.approx(expected, abs=CLOSE)
+    assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("label", "score", "words"),
+    [
+        (
+            [-1, 1, 1],
+            [0.1, 0.5, 0.9],
+            "has values other than 0 and 1; numbers are for a regression; for no and yes write 0 and 1",
+        ),
+        (
+            [1, 2, 2],
+            [0.1, 0.5, 0.9],
+            "has values other than 0 and 1; numbers are for a regression; for no and yes write 0 and 1",
+        ),
+        ([1, 1], [0.1, 0.5], "has one class only"),
+        ([0, 1], [math.nan, 0.5], "1 of 2 predictions are no finite numbers"),
+    ],
+)
+def test_a_label_that_is_none_says_so(label: list[int], score: list[float], words: str) -> None:
+    found, [missing] = classification(label, score)
+    assert found == {}
+    assert words in missing
+
+
+def test_accuracy_is_told_of_probabilities_alone() -> None:
+    found, [missing] = classification([0, 1, 1], [-3.0, 2.0, 0.7])
+    assert "accuracy" not in found
+    assert found["auc"] == 1.0
+    assert "there is no accuracy: predictions are not between 0 and 1" in missing
+
+
+@pytest.mark.parametrize(
+    ("label", "prediction", "kept", "words"),
+    [
+        ([2.0], [2.5], {"rmse": 0.5, "mae": 0.5, "bias": 0.5}, "there is no r2: the label has one row"),
+        ([2.0, 2.0], [2.0, 3.0], {"rmse": math.sqrt(0.5), "mae": 0.5, "bias": 0.5}, "the same value in all rows"),
+        ([1e200, -1e200], [0.0, 0.0], {"mae": 1e200, "bias": 0.0}, "there is no rmse"),
+    ],
+)
+def test_what_a_regression_has_no_value_for_is_left_out(
+    label: list[float], prediction: list[float], kept: dict[str, float], words: str
+) -> None:
+    found, missing = regression(label, prediction)
+    assert found == pytest.approx(kept)
+    assert words in " ".join(missing)
+
+
+def test_r_squared_is_that_of_scikit_learn() -> None:
+    random = np.random.default_rng(5)
+    label, prediction = random.normal(size=50), random.normal(size=50)
+    found, missing = regression(label, prediction)
+    assert found["r2"] == pytest.approx(metrics.r2_score(label, prediction), abs=CLOSE)
+    assert missing == []
+
+
+def test_evaluate_says_why_a_figure_is_missing_and_refuses_a_label_that_is_none(
+    processes: Processes, tmp_path: Any
+) -> None:
+    parties = Parties(processes, tmp_path, ("alice", "bob"))
+    parties.table("bob", "scored", pd.DataFrame({"y": [1, -1, 1], "prediction": [0.2, 0.1, 0.9]}))
+    task: dict[str, Any] = {"task_type": "evaluate", "data_sources": {"bob": "scored"}}
+    params = {"party": "bob", "label": "y"}
+    task["algorithm_params"] = {"evaluate_params": params | {"kind": "regression"}}
+    parties.table("bob", "one", pd.DataFrame({"y": [1.5], "prediction": [1.0]}))
+    answers = parties.run(task | {"data_sources": {"bob": "one"}})
+    for answer in answers.values():
+        assert answer["metrics"] == {"rmse": 0.5, "mae": 0.5, "bias": -0.5}
+        assert "bob: there is no r2: the label has one row" in answer["warnings"][0]
+    task["algorithm_params"] = {"evaluate_params": params}
+    with pytest.raises(AssertionError, match="'y' of dataset scored at bob: the label has values other than 0 and 1"):
+        parties.answers(task)
+    parties.close()
+
+
+def test_predictions_are_kept_whatever_is_wrong_with_the_label(processes: Processes, tmp_path: Any) -> None:
+    parties = Parties(processes, tmp_path, ("alice", "bob"), spu_config={})
+    x = np.linspace(-1, 1, 40)
+    parties.table("alice", "rows", pd.DataFrame({"x": x}))
+    parties.table("bob", "rows", pd.DataFrame({"y": (x > 0).astype(int), "sign": np.sign(x).astype(int), "all": 1}))
+    both, model = {"alice": "rows", "bob": "rows"}, {"alice": "m", "bob": "m"}
+    params = {"features": {"alice": ["x"]}, "label": {"party": "bob", "column": "y"},
+              "training_params": {"epochs": 1, "batch_size": 40}}  # fmt: skip
+    parties.run({"task_type": "lr", "data_sources": both, "outputs": {"bob": "fitted"},
+                 "further_outputs": {"model": model}, "algorithm_params": {"ml_params": params}})  # fmt: skip
+    for label, words in (("sign", "has values other than 0 and 1"), ("all", "has one class only")):
+        answers = parties.run({
+            "task_type": "predict", "data_sources": both, "further_sources": {"model": model},
+            "outputs": {"bob": label}, "algorithm_params": {"predict_params": {"receiver": "bob", "label": label}},
+        })  # fmt: skip
+        assert parties.output("bob", label)["prediction"].tolist() == pytest.approx(
+            parties.output("bob", "fitted")["prediction"].tolist(), abs=1e-4
+        )
+        for answer in answers.values():
+            assert answer["metrics"] == {}
+            assert f"bob: there are no metrics: the label {words}" in " ".join(answer["warnings"])
+    parties.close()

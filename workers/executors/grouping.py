@@ -1,0 +1,206 @@
+"""Figures of groups of rows: in the clear where one party has all that they are made of, otherwise on the SPU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+#: Columns are scaled by powers of two that are multiples of it: more of a column's size is not told.
+STEP = 4
+EXTREMES = ("MIN", "MAX")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One figure of a column. ``scales``: powers of two by which its numbers are multiplied for the SPU."""
+
+    function: str
+    scale: int = 0
+
+
+def in_the_clear(codes: Any, numbers: Any, function: str, groups: int) -> Any:
+    """The figure of each of the groups, NaN where it has none. ``numbers``: (rows,), NaN where a cell is empty."""
+    import numpy as np
+    import pandas as pd
+
+    numbers = np.asarray(numbers, float)
+    if function == "VAR":
+        numbers = _centred(numbers)
+    found = pd.Series(numbers).groupby(np.asarray(codes)).agg(function.lower())
+    return found.reindex(range(groups)).to_numpy(float)
+
+
+def scale_of(numbers: Any, function: str, limit: float) -> int:
+    """The power of two by which the column is multiplied, so that the SPU, with numbers below ``limit``, takes it with
+    as many digits as it can."""
+    import numpy as np
+
+    if function == "VAR":
+        numbers = _centred(numbers)
+    most = float(np.nanmax(np.abs(numbers), initial=0.0))
+    if function == "COUNT" or not most:
+        return 0
+    bits, rows = math.log2(limit) - 2, max(len(numbers), 1)
+    room = {"MIN": bits, "MAX": bits, "VAR": (bits - math.log2(rows)) / 2 - 1}.get(function, bits - math.log2(rows))
+    return math.floor((room - math.log2(most)) / STEP) * STEP
+
+
+def shares_of(numbers: Any, item: Item) -> list[Any]:
+    """What goes into the SPU of a column for this figure: float64 arrays of (rows,)."""
+    import numpy as np
+
+    there = ~np.isnan(numbers)
+    if item.function == "COUNT":
+        return [there.astype(float)]
+    scaled = np.ldexp(numbers, item.scale)
+    if item.function in EXTREMES:
+        # An empty cell never decides: it gets the column's own value at the far end
+        sign = 1.0 if item.function == "MAX" else -1.0
+        scaled = sign * scaled
+        return [np.where(there, scaled, np.nanmin(scaled) if there.any() else 0.0), there.astype(float)]
+    if item.function == "VAR":
+        scaled = np.where(there, _centred(scaled), 0.0)
+        return [scaled, scaled**2, there.astype(float)]
+    scaled = np.where(there, scaled, 0.0)
+    return [scaled] if item.function == "SUM" else [scaled, there.astype(float)]
+
+
+def _centred(numbers: Any) -> Any:
+    """The variance does not change by that, and fewer of the SPU's digits go into what all numbers have in common."""
+    import numpy as np
+
+    there = ~np.isnan(numbers)
+    return numbers - numbers[there].mean() if there.any() else numbers
+
+
+def sorted_rows(items: Sequence[Item], sizes: Sequence[int]) -> Any:
+    """For the SPU: sums up to each row, and greatest values, of rows in the order of their groups.
+
+    ``sizes``: how many keys each party has. The function takes keys by party, and columns by item.
+    """
+
+    def rows(keys: list[Any], columns: list[list[Any]]) -> Any:
+        import jax
+        import jax.numpy as jnp
+
+        group = jnp.zeros_like(keys[0])
+        for key, size in zip(keys, sizes, strict=True):
+            group = group * size + key
+        summed = [c for item, mine in zip(items, columns, strict=True) for c in _summed(item, mine)]
+        group_sorted, *summed = jax.lax.sort([group, *summed], num_keys=1)
+        last = jnp.concatenate([group_sorted[1:] != group_sorted[:-1], jnp.ones(1, bool)])
+        greatest = [
+            jax.lax.sort([group, mine[0]], num_keys=2)[1]
+            for item, mine in zip(items, columns, strict=True)
+            if item.function in EXTREMES
+        ]
+        place = jnp.where(last, group_sorted, math.prod(sizes))
+        return place, [jnp.cumsum(c) for c in summed], greatest, jnp.sum(last.astype(int))
+
+    return rows
+
+
+def figures(items: Sequence[Item], groups: int, rows: int, bits: int) -> Any:
+    """For the SPU: each group's figures from ``sorted_rows``; ``bits``: fraction bits of the SPU.
+
+    The function returns the groups' numbers, then of each item its figures, and whether there are any.
+    """
+
+    def found(made: Any) -> Any:
+        import jax
+        import jax.numpy as jnp
+
+        place, summed, greatest, _ = made
+        # The last row of each group comes first: nobody sees how far they were apart
+        place, *carried = (c[:groups] for c in jax.lax.sort([place, *summed, *greatest], num_keys=1))
+        sums = [c - jnp.concatenate([jnp.zeros(1, c.dtype), c[:-1]]) for c in carried[: len(summed)]]
+        extremes = carried[len(summed) :]
+        told = []
+        for item in items:
+            mine = [sums.pop(0) for _ in range(1 if item.function in EXTREMES else arrays(item))]
+            if item.function in ("COUNT", "SUM"):
+                told.append((mine[0], mine[0] == mine[0]))
+            elif item.function in EXTREMES:
+                told.append(_if(mine[0] > 0.5, extremes.pop(0)))
+            elif item.function == "MEAN":
+                told.append(_if(mine[1] > 0.5, _quotient(mine[0], mine[1], rows, bits)))
+            else:
+                total, squares, count = mine
+                mean = _quotient(total, count, rows, bits)
+                left = squares - mean * total - mean * (total - mean * count)
+                told.append(_if(count > 1.5, _quotient(left, count - 1.0, rows, bits)))
+        return place, told
+
+    return found
+
+
+def _if(there: Any, value: Any) -> tuple[Any, Any]:
+    """What is no figure of the group is not told either: it may be another group's."""
+    import jax.numpy as jnp
+
+    return jnp.where(there, value, 0.0), there
+
+
+def arrays(item: Item) -> int:
+    """How many arrays ``shares_of`` makes for it."""
+    return {"COUNT": 1, "SUM": 1, "VAR": 3}.get(item.function, 2)
+
+
+def _summed(item: Item, columns: list[Any]) -> list[Any]:
+    return columns[1:] if item.function in EXTREMES else columns
+
+
+def _quotient(total: Any, count: Any, rows: int, bits: int) -> Any:
+    """``total / count``, with the last of the SPU's bits: its own division has some four digits.
+
+    Each round takes the rest that is not divided yet. 1 / count would have too few bits left, so it is taken times a
+    power of two about as large as the greatest count.
+    """
+    import jax.numpy as jnp
+
+    shift = float(2 ** min(math.ceil(math.log2(max(rows, 2))), bits - 2))
+    count = jnp.where(count < 0.5, 1.0, count)
+    inverse = shift / count
+    found = (total / shift) * inverse
+    for _ in range(3):
+        found = found + ((total - found * count) * inverse) / shift
+    return found
+
+
+def in_place(place: Any, told: Any, items: Sequence[Item]) -> tuple[list[int], list[Any]]:
+    """Groups' numbers, and of each item its figures scaled back, NaN where there is none; from what is revealed."""
+    import numpy as np
+
+    found = []
+    for item, (values, there) in zip(items, told, strict=True):
+        power = {"COUNT": 0, "VAR": -2 * item.scale}.get(item.function, -item.scale)
+        sign = -1.0 if item.function == "MIN" else 1.0
+        values = np.asarray(values, float)
+        if item.function == "COUNT":
+            values = np.round(values)
+        found.append(np.where(np.asarray(there, bool), np.ldexp(sign * values, power), np.nan))
+    return [int(p) for p in np.asarray(place)], found
+
+
+@contextmanager
+def double_precision() -> Iterator[None]:
+    """The SPU takes numbers as JAX sees them: by default in 32 bits, with seven digits."""
+    import jax
+
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", before)
+
+
+def split(number: int, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Party to its part of a group's number; ``sizes``: how many keys each of them has."""
+    found = {}
+    for party, size in reversed(list(sizes.items())):
+        number, found[party] = divmod(number, size)
+    return found

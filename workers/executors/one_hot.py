@@ -1,0 +1,164 @@
+"""One-hot encoding: columns of 0 and 1 in place of columns of few values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from workers.documents import Document, SFInitConfig, TaskConfig
+from workers.errors import ConfigError
+from workers.executors.base import TABLE, Catalogue, Slots
+from workers.executors.cells import Cells, own_rows, read_cells
+from workers.executors.preprocessing import RULE, Prepared, PreprocessingExecutor, check_columns_there
+from workers.executors.vertical import PartyColumns, is_kept, keep_columns
+from workers.problems import Problem
+
+#: Role under which a party keeps which value each new column stands for.
+VALUES = "values"
+#: What ``apply_rule`` knows such a rule by.
+ONE_HOT = "one_hot"
+#: The code of a value that the rule does not know.
+UNKNOWN = "unknown"
+#: SecretFlow refuses a column with as many different values.
+MOST_VALUES = 100
+
+
+class OneHotParams(Document):
+    """Parameters of one-hot encoding."""
+
+    columns: PartyColumns = Field(description="For each party the columns to encode.")
+    drop: Literal["no_drop", "first", "mode"] = Field(
+        default="no_drop", description="Leave out one of a column's new columns: the first, or that of the mode."
+    )
+    min_frequency: float = Field(
+        default=0.0, ge=0, lt=1, description="Values of a smaller share of the rows get one column together."
+    )
+
+
+def coded_names(columns: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
+    """Party to its columns, each with a name that none of the new columns' names can be taken for."""
+    return {
+        party: {column: f"p{place}c{index}" for index, column in enumerate(named)}
+        for place, (party, named) in enumerate(columns.items())
+    }
+
+
+def code(index: int) -> str:
+    """What the component sees of a column's value of that number: otherwise it would read numbers in it."""
+    return f"v{index}"
+
+
+def coded(cells: Cells, known: list[str]) -> Any:
+    """A column's cells in codes: nothing where a cell is empty, a code of its own where its value is not known."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    text = cells.text.combine_chunks() if isinstance(cells.text, pa.ChunkedArray) else cells.text
+    place = pc.index_in(text, pa.array(known, pa.string()))
+    codes = pa.array([*(code(index) for index in range(len(known))), UNKNOWN])
+    found = codes.take(pc.fill_null(place, len(known)))
+    return pc.if_else(pa.array(cells.empty), "", found)
+
+
+def made_of(column: str, found: Mapping[str, Any]) -> list[str]:
+    """The new columns of a column."""
+    return [name for name in found if name.rpartition("_")[0] == column]
+
+
+def as_zero_and_one(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The new columns, with 0 where a cell is empty: the component leaves them empty."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return {name: pc.cast(pc.fill_null(values, 0), pa.int8()) for name, values in found.items()}
+
+
+class OneHotExecutor(PreprocessingExecutor):
+    """Replaces each column by columns of 0 and 1, one for each of its values, as they are written: ``7`` and ``007``
+    are two. Each party encodes its own. An empty cell has 0 in all of them. The new columns are numbered in the order
+    in which values first occur in the table, or by how often where drop is mode; values of too small a share have the
+    last one together. Which value is which stays with the party: ``further_outputs.values`` keeps it as a table there.
+    What was done can be kept as ``further_outputs.rule`` and done to other rows by the task type apply_rule."""
+
+    title = "One-hot encoding"
+    params_key = "one_hot_params"
+    Params = OneHotParams
+    component = "preprocessing/onehot_encode"
+    types = frozenset()
+    example = {
+        "task_type": "one_hot",
+        "data_sources": {"alice": "in_common", "bob": "in_common"},
+        "outputs": {"alice": "encoded", "bob": "encoded"},
+        "algorithm_params": {"one_hot_params": {"columns": {"bob": ["malignant"]}}},
+    }
+
+    names = staticmethod(coded_names)
+    task: ClassVar[Mapping[str, Any]] = {"kind": ONE_HOT}
+
+    @classmethod
+    def slots(cls, params: Any) -> Slots:
+        return Slots(outputs={RULE: frozenset({cls.kind}), VALUES: frozenset({TABLE})})
+
+    @classmethod
+    def check(
+        cls, params: OneHotParams, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue
+    ) -> Iterator[Problem]:
+        yield from super().check(params, task, cluster, catalogue)
+        for party in task.further_outputs.get(VALUES, {}):
+            if party in cluster.parties and party not in params.columns:
+                path = f"further_outputs.{VALUES}.{party}"
+                yield Problem(path, "gets nothing from this task", f"remove it: no column of {party} is encoded")
+
+    def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
+        params: OneHotParams = self.parse_params(algorithm_params)
+        session, dataset = self.session, self.session.source.name
+        columns = params.columns.get(session.party, [])
+        check_columns_there(session, columns)
+        known: dict[str, list[str]] = {}
+        values: dict[str, Any] = {}
+        for column, cells in read_cells(session.input_path, dataset, columns).items():
+            known[column] = cells.text.filter(~cells.empty).unique().to_pylist()
+            if not known[column]:
+                raise ConfigError(f"column {column!r} of dataset {dataset} has no values; leave it out")
+            if len(known[column]) == 1 and params.drop != "no_drop":
+                raise ConfigError(
+                    f"column {column!r} of dataset {dataset} has one value, of which drop: {params.drop} leaves no "
+                    "column: leave it out, or set drop to no_drop"
+                )
+            if (count := len(known[column])) >= MOST_VALUES:
+                raise ConfigError(
+                    f"column {column!r} of dataset {dataset} has {count} different values; "
+                    f"one-hot encoding takes fewer than {MOST_VALUES}"
+                )
+            values[coded_names(params.columns)[session.party][column]] = coded(cells, known[column])
+        return Prepared(params, dict(params.columns), values, {VALUES: known})
+
+    def attributes(self, params: OneHotParams) -> dict[str, Any]:
+        least, rows = params.min_frequency, own_rows(self.session)
+        if least:
+            # SecretFlow rounds the least number of rows down as well as up
+            least = (math.ceil(rows * least - 1e-9) - 0.4) / rows
+        return {"drop": params.drop, "min_frequency": least, "report_rules": False}
+
+    def finished(self, prepared: Prepared, found: dict[str, Any]) -> dict[str, Any]:
+        found = as_zero_and_one(found)
+        if is_kept(self.session, VALUES):
+            rows = [row for column in prepared.own[VALUES] for row in self._values(prepared, column, found)]
+            headings = ("column", "value", "new_column")
+            keep_columns(
+                self.session, {heading: [row[at] for row in rows] for at, heading in enumerate(headings)}, VALUES
+            )
+        return found
+
+    def _values(self, prepared: Prepared, column: str, found: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+        """Each of a column's values, and the new column that it has 1 in; none where that one is left out."""
+        import pyarrow.compute as pc
+
+        codes = prepared.values[coded_names(prepared.columns)[self.session.party][column]]
+        for index, value in enumerate(prepared.own[VALUES][column]):
+            row = pc.index(codes, code(index)).as_py()
+            made = [name for name in made_of(column, found) if found[name][row].as_py() == 1]
+            yield column, value, made[0] if made else ""

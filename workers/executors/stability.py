@@ -1,0 +1,142 @@
+"""How much the distribution of columns changed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+from pydantic import Field
+
+from workers.documents import SFInitConfig, TaskConfig
+from workers.errors import ConfigError
+from workers.executors.base import NUMERIC, TABLE, BaseTaskExecutor, Catalogue, Slots, check_column
+from workers.executors.bins import counts, cut_points
+from workers.executors.cells import Cells, read_numbers
+from workers.executors.statistics import StatisticsParams
+from workers.executors.telling import told_by
+from workers.executors.vertical import check_no_outputs, check_party_columns
+from workers.problems import Problem
+
+TEST = "test"
+#: The least share of a bin that is empty in one of the tables.
+LEAST = 1e-3
+
+
+class StabilityParams(StatisticsParams):
+    """Parameters of population stability."""
+
+    bins: int = Field(default=10, ge=2, le=100, description="Into how many bins a column is put.")
+    method: Literal["quantile", "eq_range"] = Field(
+        default="quantile",
+        description="quantile: bins of equally many rows of the base table; a value that would fill more than one has "
+        "its own. eq_range: bins of equal width.",
+    )
+
+
+@dataclass(slots=True)
+class Prepared:
+    params: StabilityParams
+    base: dict[str, Cells]
+    test: dict[str, Cells]
+
+
+class StabilityExecutor(BaseTaskExecutor):
+    """Tells of each column how much its distribution changed between a base table (``data_sources``) and a test table
+    (``further_sources.test``): the population stability index, the sum over bins of (t - b) ln(t / b), where b and t
+    are the shares of the tables' rows in the bin. Where a bin is empty in one of them, shares below 0.001 count as
+    0.001. Bins are those of the base table; the first and the last are open, and empty cells are a bin apart. Each
+    party computes it of its own columns, and all are told, with the ends of the bins and the shares. Below 0.1 little
+    changed, above 0.25 much."""
+
+    title = "Population stability"
+    params_key = "stability_params"
+    Params = StabilityParams
+    devices = ()
+    preload = ("secretflow", "pyarrow.csv")
+    example = {
+        "task_type": "stability",
+        "data_sources": {"alice": "in_common", "bob": "in_common"},
+        "further_sources": {TEST: {"alice": "in_common", "bob": "in_common"}},
+        "algorithm_params": {"stability_params": {"columns": {"alice": ["mean_radius"], "bob": ["worst_area"]}}},
+    }
+
+    @classmethod
+    def slots(cls, params: Any) -> Slots:
+        return Slots(sources={TEST: frozenset({TABLE})})
+
+    @classmethod
+    def check(cls, params: Any, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Problem]:
+        base = f"algorithm_params.{cls.params_key}.columns"
+        yield from check_party_columns(params.columns, task, cluster, catalogue, base, NUMERIC)
+        named = task.further_sources.get(TEST, {})
+        for party, columns in params.columns.items():
+            if party in cluster.parties and party not in named:
+                yield Problem(f"further_sources.{TEST}.{party}", "is required", f"name a test table of {party}")
+            for index, column in enumerate(columns):
+                if party in named:
+                    path = f"{base}.{party}.{index}"
+                    yield from check_column(catalogue, task, party, column, path, NUMERIC, named[party])
+        yield from check_no_outputs(task)
+
+    def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
+        params: StabilityParams = self.parse_params(algorithm_params)
+        columns = params.columns.get(self.session.party, [])
+        read = []
+        for role in ("", TEST) if columns else ():
+            source = self.session.sources[role]
+            read.append(read_numbers(source.path, source.name, columns))
+            for column, cells in read[-1].items():
+                if cells.empty.all():
+                    lacks = "has no values; leave it out" if len(cells.text) else "has no rows"
+                    raise ConfigError(f"column {column!r} of dataset {source.name} {lacks}")
+        base, test = read or ({}, {})
+        return Prepared(params, base, test)
+
+    def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
+        prepared, params = algorithm_params, algorithm_params.params
+        self.session.progress(0.1)
+        mine = {
+            column: change(cells, prepared.test[column], params.bins, params.method)
+            for column, cells in prepared.base.items()
+        }
+        told = told_by(params.columns, mine)
+        self.session.progress(1.0)
+        found = {f"{party}.{column}": bins for party, named in told.items() for column, bins in named.items()}
+        totals = [[name, math.fsum(row[1] for row in bins)] for name, bins in found.items()]
+        tables = [("stats psi summary of all selected features", ["feature", "PSI"], totals)]
+        tables += [(name, ["Label", "PSI", "Base Ratio", "Test Ratio"], bins) for name, bins in found.items()]
+        return {
+            "reports": {
+                "report": [
+                    {"name": name, "tables": [{"name": "", "columns": columns, "rows": rows}]}
+                    for name, columns, rows in tables
+                ]
+            }
+        }
+
+
+def change(base: Cells, test: Cells, bins: int, method: str) -> list[list[Any]]:
+    """Of each bin its name, its part of the index, and its share in both tables."""
+    import numpy as np
+
+    cuts = cut_points(base.numbers[~base.empty], bins, method)
+    ends = [-math.inf, *map(float, cuts), math.inf]
+    names = [f"({low}, {high}]" for low, high in pairwise(ends)]
+    shares = [
+        np.append(counts(cells.numbers[~cells.empty], cuts), cells.empty.sum()) / len(cells.text)
+        for cells in (base, test)
+    ]
+    return [
+        [name, part(float(was), float(now)), float(was), float(now)]
+        for name, was, now in zip([*names, "nan values"], *shares, strict=True)
+    ]
+
+
+def part(was: float, now: float) -> float:
+    """A bin's part of the index."""
+    if was and now:
+        return (now - was) * math.log(now / was)
+    return (now - was) * math.log(max(now, LEAST) / max(was, LEAST))
