@@ -15,6 +15,7 @@ from tests.differential import (
     he_sum,
     moments,
     one_hot,
+    psi,
     stability,
     table_statistics,
     woe_binning,
@@ -24,7 +25,7 @@ from tests.parties import Processes
 
 #: Module, and how many random tables it gets here.
 SUBJECTS = [
-    (group_by, 10), (table_statistics, 10), (stability, 10), (one_hot, 10), (woe_binning, 8), (evaluate, 10),
+    (psi, 30), (group_by, 10), (table_statistics, 10), (stability, 10), (one_hot, 10), (woe_binning, 8), (evaluate, 10),
     (he_sum, 4), (moments, 8),
 ]  # fmt: skip
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from hypothesis import strategies as st
 
@@ -37,6 +37,12 @@ class Case:
 
     def cells(self, party: str, column: str, dataset: str = "rows") -> Column:
         return self.tables[dataset][party][column]
+
+    def files(self) -> Iterator[tuple[str, str, str]]:
+        """Yield party, dataset and text of each table."""
+        for dataset, tables in self.tables.items():
+            for party, columns in tables.items():
+                yield party, dataset, text_of(columns)
 
 
 @st.composite
@@ -85,6 +91,21 @@ def text_of(columns: Mapping[str, Column]) -> str:
     return "".join(line if line.strip() else '""\n' for line in made.getvalue().splitlines(keepends=True))
 
 
+class Runnable(Protocol):
+    """What ``Hosts`` need of a case."""
+
+    @property
+    def task(self) -> Mapping[str, Any]: ...
+
+    @property
+    def parties(self) -> Sequence[str]: ...
+
+    @property
+    def layers(self) -> Mapping[str, Any]: ...
+
+    def files(self) -> Iterator[tuple[str, str, str]]: ...
+
+
 class Hosts:
     """Parties that run one case after the other: on a live session, as long as parties and devices stay the same."""
 
@@ -92,7 +113,7 @@ class Hosts:
         self._processes, self._directory = processes, directory
         self._made: dict[str, Parties] = {}
 
-    def run(self, case: Case) -> tuple[dict[str, dict[str, Any]], Output]:
+    def run(self, case: Runnable) -> tuple[dict[str, dict[str, Any]], Output]:
         """Each party's result, and its outputs. Raises AssertionError where the run failed."""
         layers = dict(case.layers) or {"spu_config": {}, "heu_config": SMALL_KEYS}
         key = json.dumps([case.parties, layers])
@@ -101,9 +122,8 @@ class Hosts:
             directory.mkdir()
             self._made[key] = Parties(self._processes, directory, case.parties, **layers)
         parties = self._made[key]
-        for dataset, tables in case.tables.items():
-            for party, columns in tables.items():
-                (parties.directory / party / f"{dataset}.csv").write_text(text_of(columns))
+        for party, dataset, text in case.files():
+            parties.table(party, dataset, text)
         try:
             answers = parties.run(case.task)
         finally:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
 from hypothesis import strategies as st
+
+from tests.differential.cases import Output
 
 TWO = ("RR22", "ECDH", "KKRT", "ECDH_NPC", "KKRT_NPC")
 THREE = ("ECDH_3PC", "ECDH_NPC", "KKRT_NPC")
@@ -46,6 +48,14 @@ class Case:
     def parties(self) -> list[str]:
         return list(self.rows)
 
+    @property
+    def layers(self) -> dict[str, Any]:
+        return {"spu_config": {}}
+
+    def files(self) -> Iterator[tuple[str, str, str]]:
+        for party in self.parties:
+            yield party, "table", self.text(party)
+
     def names(self, party: str) -> list[str]:
         """Columns in the order of ``rows``: the keys' names differ from party to party."""
         return [f"{party[0]}_key{index}" for index in range(self.keys)] + [f"{party[0]}_value"]
@@ -67,7 +77,9 @@ class Case:
             found.append(",".join(values))
         return end.join(found) + end
 
+    @property
     def task(self) -> dict[str, Any]:
+        """Of the task type ``psi``."""
         params: dict[str, Any] = {
             "input_keys": {party: self.names(party)[: self.keys] for party in self.parties},
             "protocol": f"PROTOCOL_{self.protocol}",
@@ -119,10 +131,10 @@ def read(text: str, names: Sequence[str]) -> list[tuple[str, ...] | None]:
     return [None if not any(row) else row for row in rows]
 
 
-def check(case: Case, answers: dict[str, dict[str, Any]], outputs: dict[str, str]) -> None:
+def check(case: Case, answers: Mapping[str, Mapping[str, Any]], output: Output) -> None:
     """Compare the receivers' outputs, put side by side line by line, with the merge. Raises AssertionError."""
     receivers = case.receivers or tuple(case.parties)
-    found = [read(outputs[party], case.names(party)) for party in receivers]
+    found = [read(output(party, "common"), case.names(party)) for party in receivers]
     assert len({len(rows) for rows in found}) == 1, "the receivers have unlike numbers of rows"
     # Which order the rows have is not promised, only that it is one: so lines of both are compared as pairs
     pairs = sorted(zip(*found, strict=True), key=repr)
@@ -164,3 +176,49 @@ def strategy(draw: st.DrawFn) -> Case:
         protocol, rows, {p: list(v) for p, v in places.items()}, quoting,
         keys, join, left, receivers, tuple(repeat), endings,
     )  # fmt: skip
+
+
+def _rows(text: str) -> list[list[str]]:
+    return [line.split() for line in text.split("/")]
+
+
+#: The key is the first column of neither file.
+_LAST = Case(
+    "",
+    {"alice": _rows("k1 a5/k2 a1/k3 a3"), "bob": _rows("k2 b0/k1 b1/k3 b2")},
+    {"alice": [1, 0], "bob": [1, 0]},
+    {"alice": "needed", "bob": "needed"},
+)
+#: Each file has the columns of the key in an order of its own.
+_TWO_KEYS = Case(
+    "",
+    {"alice": _rows("b 1 a0/a 2 a1"), "bob": _rows("b 1 b0/a 2 b1")},
+    {"alice": [0, 1, 2], "bob": [1, 0, 2]},
+    {"alice": "needed", "bob": "needed"},
+    keys=2,
+)
+#: alice's file has quotes around one key.
+_QUOTED = Case(
+    "",
+    {"alice": _rows("b 1/a 2"), "bob": _rows("a x/b y")},
+    {"alice": [0, 1], "bob": [0, 1]},
+    {"alice": "some", "bob": "needed"},
+)
+_REPEATED = Case(
+    "",
+    {"alice": _rows("k1 a9/k1 a1/k2 a5/k4 a0"), "bob": _rows("k1 b3/k2 b9/k1 b1/k1 b2/k3 b0/k2 b1")},
+    {"alice": [1, 0], "bob": [0, 1]},
+    {"alice": "needed", "bob": "all"},
+    repeat=("alice", "bob"),
+)
+
+
+def examples() -> Iterator[Case]:
+    """Yield what once paired rows wrongly, with each protocol and join."""
+    for case in (_LAST, _TWO_KEYS, _QUOTED):
+        yield from (replace(case, protocol=protocol) for protocol in TWO)
+    for join in ("inner_join", "left_join", "right_join", "full_join", "difference"):
+        yield from (replace(_REPEATED, protocol=protocol, join=join, left="bob") for protocol in JOINING)
+    three = _LAST.rows | {"carol": _rows("k3 c1/k1 c9/k5 c2")}
+    places, quoting = {"alice": [1, 0], "bob": [0, 1], "carol": [1, 0]}, dict.fromkeys(three, "some")
+    yield from (replace(_LAST, protocol=protocol, rows=three, places=places, quoting=quoting) for protocol in THREE)

@@ -148,9 +148,8 @@ class OneHotExecutor(PreprocessingExecutor):
         if is_kept(self.session, VALUES):
             rows = [row for column in prepared.own[VALUES] for row in self._values(prepared, column, found)]
             headings = ("column", "value", "new_column")
-            keep_columns(
-                self.session, {heading: [row[at] for row in rows] for at, heading in enumerate(headings)}, VALUES
-            )
+            table = {heading: [row[at] for row in rows] for at, heading in enumerate(headings)}
+            keep_columns(self.session, table, VALUES, self.session.new_alignment(VALUES))
         return found
 
     def _values(self, prepared: Prepared, column: str, found: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -118,10 +118,14 @@ def private_table(session: Session, values: Mapping[str, Any], name: str) -> Sou
     return Source(name, _written(session, values, name), alignment=session.source.alignment)
 
 
-def keep_columns(session: Session, columns: Mapping[str, Any]) -> None:
-    """Keep them, by name, as this party's output, where it named one: all rows of its input, in their order."""
-    if is_kept(session):
-        session.keep_output(_written(session, columns, "output"), alignment=session.source.alignment)
+def keep_columns(session: Session, columns: Mapping[str, Any], role: str = "", alignment: str | None = None) -> None:
+    """Keep them, by name, as this party's output of that role, where it named one.
+
+    ``alignment``: as for ``keep_blocks``.
+    """
+    if is_kept(session, role):
+        found = _written(session, columns, f"output_{role}")
+        session.keep_output(found, role, alignment=alignment or session.source.alignment)
 
 
 def keep_blocks(session: Session, blocks: Iterable[Any], role: str = "", alignment: str | None = None) -> None:
