@@ -7,13 +7,28 @@ from pathlib import Path
 from typing import Any
 
 from workers.errors import ConfigError
-from workers.executors.base import Session
+from workers.executors.base import Session, Source
 from workers.executors.matching import KEY, NO_ROW, KeyTable, check_pairing
 from workers.tables import check_keys, read_text
 
-#: The components that call ``psi`` of their SPU, or ``ub_psi``.
+#: The components that call ``psi`` of their SPU, and those that call ``ub_psi``.
 PSI = frozenset({"data_prep/psi", "data_prep/psi_tp"})
-UNBALANCED = "data_prep/unbalance_psi"
+UNBALANCED = frozenset({"data_prep/unbalance_psi", "data_prep/unbalance_psi_cache"})
+
+
+def check_keys_of(component: str, slot: str, attributes: Any, keys: list[str], source: Source) -> None:
+    """Raise ConfigError where the component would match or pair the rows of this party's table wrongly, or stop."""
+    if component in PSI:
+        may_repeat = getattr(attributes, f"{slot}_keys_duplicated", False)
+        check_keys(source.path, source.name, keys, remedy=None if may_repeat else "remove them")
+    elif component in UNBALANCED:
+        # The server's rows are in its cache since an earlier run, so that no row numbers can stand for them
+        for column, values in read_text(source.path, source.name, keys).items():
+            if any("," in value or '"' in value for value in values.to_pylist()):
+                raise ConfigError(
+                    f"column {column!r} of dataset {source.name} has commas or quotes in its values, which this "
+                    "component would match wrongly; use the task type unbalanced_psi"
+                )
 
 
 class PairingSPU:
@@ -37,19 +52,9 @@ class PairingSPU:
         disable_alignment: bool = False,
         **options: Any,
     ) -> Any:
-        """As ``SPU.psi``. Rows are aligned whatever ``disable_alignment`` says: the parts are of one vertical table.
-
-        Raises ConfigError where a key is empty, or repeats and may not.
-        """
+        """As ``SPU.psi``. Rows are aligned whatever ``disable_alignment`` says: the parts are of one vertical table."""
         session, party = self._session, self._session.party
         table, mine = Path(input_path[party]), list(keys[party])
-        may_repeat = bool(table_keys_duplicated and table_keys_duplicated[party])
-        for column, values in read_text(table, self._dataset, mine).items():
-            if output_csv_na_rep in values.to_pylist():  # so the component writes what is empty
-                raise ConfigError(
-                    f"column {column!r} of dataset {self._dataset} has empty values; PSI needs a key in each"
-                )
-        check_keys(table, self._dataset, mine, remedy=None if may_repeat else "remove them")
         wanted = KeyTable(table, self._dataset, mine, table.parent)
         answer = table.parent / "answer.csv"
         report = session.devices["spu"].psi(

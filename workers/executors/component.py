@@ -11,6 +11,7 @@ from pydantic import Field, create_model
 from workers.components.definition import EXPORT, TABLES, Component, check_choices, components, flattened
 from workers.components.examples import example_of
 from workers.components.files import Kept
+from workers.components.pairing import check_keys_of
 from workers.components.run import Runner, how_it_was_made
 from workers.components.shares import BY_MODEL, check_shares, spu_settings, with_spu
 from workers.documents import Document, PartyName, SFInitConfig, TaskConfig
@@ -147,11 +148,14 @@ class ComponentExecutor(BaseTaskExecutor):
         component = components()[params.component]
         session = self.session
         for slot in component.tables:
-            columns = getattr(params.columns, slot["name"]).of(session.party)
+            given = getattr(params.columns, slot["name"])
+            columns = given.of(session.party)
             if columns:
                 source = session.source_of(slot["name"])
                 assert source  # or its documents were not valid
                 types_of(source.path, source.name, list(columns))
+                keys = [c for name, found in selected(slot, given) if name.startswith("keys") for c in found]
+                check_keys_of(component.id, slot["name"], getattr(params, "attributes", None), keys, source)
         models = {slot["name"]: session.source_of(slot["name"]) for slot in component.models}
         kept = {role: Kept(source.path, source.name, session.party) for role, source in models.items() if source}
         return Prepared(params, component, kept)
