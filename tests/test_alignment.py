@@ -142,3 +142,11 @@ def test_a_psi_that_paired_rows_wrongly_fails_and_keeps_nothing(parties: Parties
     assert "rows in unlike orders, so nothing was kept" in error
     for party in NAMES:
         assert not (parties.directory / party / "outputs" / "wrong.csv").exists()
+
+
+def test_the_task_s_settings_are_not_replaced_without_a_word(parties: Parties) -> None:
+    devices = {"spu_config": {"runtime_config": {"field": "FM64", "fxp_fraction_bits": 18}}}
+    answers = parties.run(correlation("common", "common"), **devices, heu_config={"enable_heu": False})
+    [warning] = answers["bob"]["warnings"]
+    assert "field FM128 in the place of FM64" in warning
+    assert "fxp_fraction_bits 40 in the place of 18" in warning

@@ -20,6 +20,7 @@ from typing import IO, Any
 from redis import Redis
 
 from workers import rendezvous
+from workers.components.shares import replaced
 from workers.connection import DEFAULT_URL, connect
 from workers.devices import DEVICE_REGISTRY
 from workers.devices.base import Device
@@ -201,6 +202,7 @@ class _TaskRun:
         executor = run.executor(session)
         params = executor.validate_params(run.task.algorithm_params)
         documents = executor.adapted(params, run.devices)
+        session.warnings += replaced(run.devices, documents)
         if self.live:
             self._reuse(run, documents, self.live)
         else:

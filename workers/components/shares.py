@@ -43,6 +43,18 @@ def with_spu(devices: Mapping[str, Any], settings: Mapping[str, Any]) -> Mapping
     return {**devices, "spu_config": document.model_copy(update={"runtime_config": runtime})}
 
 
+def replaced(asked: Mapping[str, Any], used: Mapping[str, Any]) -> list[str]:
+    """Return a sentence, for the result's warnings, where the SPU is not started with settings that the task names."""
+    if "spu_config" not in asked:
+        return []
+    before, after = asked["spu_config"].runtime_config, used["spu_config"].runtime_config
+    changed = [name for name in before.model_fields_set if getattr(before, name) != getattr(after, name)]
+    if not changed:
+        return []
+    told = ", ".join(f"{name} {getattr(after, name)} in the place of {getattr(before, name)}" for name in changed)
+    return [f"The SPU computed with other settings than spu_config names, as this needs: {told}."]
+
+
 def check_shares(model: Kept, name: str, devices: Mapping[str, Any], parties: Sequence[str]) -> None:
     """Raise ConfigError where a model's shares mean something else to the SPU that these documents start.
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from workers.documents import Document, SFInitConfig, TaskConfig
 from workers.errors import ConfigError
+from workers.executors.telling import told_by
 from workers.problems import DocumentsInvalid, Problem, closest, problems_of
 
 #: Column name to type: ``int``, ``float``, ``str`` or ``bool``.
@@ -285,11 +286,7 @@ def check_alignment(session: Session, rows: int, alignment: str | None, parties:
     ``rows`` and ``alignment``: of this party's table. ``parties``: those that have rows, if not all.
     """
     parties = parties or session.parties
-    import secretflow as sf
-
-    # Each party's own: a PYU call is carried out at its owner alone, with the owner's arguments
-    mine = (rows, alignment)
-    told = dict(zip(parties, sf.reveal([sf.PYU(party)(lambda said: said)(mine) for party in parties]), strict=True))
+    told = told_by(parties, (rows, alignment))
     counts = {party: count for party, (count, _) in told.items()}
     if len(set(counts.values())) > 1:
         said = ", ".join(f"{party} has {count}" for party, count in counts.items())

@@ -19,6 +19,7 @@ from typing import Any
 
 from workers.errors import AlgorithmError, ConfigError
 from workers.executors.base import Session
+from workers.executors.telling import told_by
 from workers.tables import read_text
 
 #: The columns of the file that PSI sees, and what it writes in both for a row that the party does not have.
@@ -150,10 +151,7 @@ def check_pairing(session: Session, output: Path, dataset: str, keys: Sequence[s
     Every party calls it, with its own output, key columns and row numbers (-1: no row). Raises AlgorithmError where
     the outputs do not line up: what then follows would be computed on wrong pairs.
     """
-    import secretflow as sf
-
-    mine = (len(rows), int((rows < 0).sum()), secrets.token_hex(16))
-    told = sf.reveal([sf.PYU(p)(lambda said: said)(mine) for p in session.parties])
+    told = told_by(session.parties, (len(rows), int((rows < 0).sum()), secrets.token_hex(16))).values()
     # Rows of all parties come first, then those that a party has alone, where the others have none
     common = len(rows) - sum(lacking for _, lacking, _ in told)
     key = "".join(part for *_, part in told).encode()
@@ -162,8 +160,8 @@ def check_pairing(session: Session, output: Path, dataset: str, keys: Sequence[s
     for begin in range(0, len(whole), _CHUNK):
         digest.update("\n".join(whole[begin : begin + _CHUNK].to_pylist()).encode() + b"\n")
     complete = bool((rows[: max(common, 0)] >= 0).all())
-    seen = sf.reveal([sf.PYU(p)(lambda said: said)((len(rows), complete, digest.hexdigest())) for p in session.parties])
-    if common < 0 or not all(complete for _, complete, _ in seen) or len(set(seen)) > 1:
+    seen = set(told_by(session.parties, (len(rows), complete, digest.hexdigest())).values())
+    if common < 0 or not complete or len(seen) > 1:
         raise AlgorithmError(
             "PSI gave the parties rows in unlike orders, so nothing was kept; please report this with the protocol, "
             "the join type and the key columns"

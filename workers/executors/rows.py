@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 from pydantic import Field
 
 from workers.documents import Document, SFInitConfig, TaskConfig
-from workers.errors import ConfigError
-from workers.executors.base import TABLE, Catalogue, Slots, check_alignment, check_each_party
+from workers.errors import AlgorithmError, ConfigError
+from workers.executors.base import TABLE, Catalogue, Session, Slots, check_alignment, check_each_party
+from workers.executors.telling import told_by
 from workers.executors.vertical import PartyColumns, VerticalExecutor, check_party_columns, is_kept, keep_blocks
 from workers.problems import Problem
 from workers.tables import column_types, count_rows, text_blocks, types_of
@@ -110,10 +112,21 @@ class SplitExecutor(RowsExecutor):
         count = min(max(round(rows * params.test_fraction), 1), rows - 1)
         is_test = np.zeros(rows, bool)
         is_test[np.random.Generator(np.random.PCG64(params.seed)).permutation(rows)[:count]] = True
+        _check_same(self.session, is_test.tobytes())
         self.keep(params, "", ~is_test)
         self.keep(params, TEST, is_test)
         self.session.progress(1.0)
         return {"train_rows": rows - count, "test_rows": count}
+
+
+def _check_same(session: Session, chosen: bytes) -> None:
+    """Raise AlgorithmError unless the parties chose the same rows: another numpy may draw other numbers."""
+    told = told_by(session.parties, hashlib.sha256(chosen).hexdigest())
+    if len(set(told.values())) > 1:
+        raise AlgorithmError(
+            "the parties drew unlike random numbers from the same seed, so that their rows would not line up; install "
+            "the same version of numpy at all of them"
+        )
 
 
 class VerticalTableParams(Document):
