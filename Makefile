@@ -9,7 +9,7 @@ DATABASE_TESTS := $(wildcard tests/test_api*.py tests/test_admin*.py tests/test_
   tests/test_pipelines*.py tests/test_schedules.py)
 export DJANGO_SETTINGS_MODULE := controlplane.settings
 
-.PHONY: help install demo test lint unit test-postgres chaos bench lock clean
+.PHONY: help install demo test lint unit test-postgres chaos fuzz bench lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -52,6 +52,9 @@ test-postgres: $(INSTALLED)
 
 chaos: $(INSTALLED) ## Kill things at random under at least 200 executions; CHAOS_SEED= to repeat, CHAOS_EXECUTIONS= for more
 	CHAOS_SEED=$${CHAOS_SEED:-0} CHAOS_EXECUTIONS=$${CHAOS_EXECUTIONS:-200} $(PY) -m pytest tests/test_chaos.py -s $(ARGS)
+
+fuzz: $(INSTALLED) ## Compare random tables with a computation in the clear; FUZZ_CASES= (2000) and FUZZ_SEED= to say which
+	$(PY) -m tests.differential $(ARGS)
 
 bench: $(INSTALLED) ## Benchmarks; each prints a ratio against its baseline, measured in the same run
 	$(PY) -m tests.benchmarks

@@ -15,6 +15,9 @@ from tests.composed import documents, make_parties
 if TYPE_CHECKING:
     from tests.parties import Processes
 
+# What these compare is to be seen where it differs
+pytest.register_assert_rewrite("tests.differential")
+
 #: Files that take longest, in this order: two run at a time, and one that began last would run on alone.
 LONGEST = (
     "test_pipeline", "test_chaos", "test_live_devices", "test_examples", "test_tls_links", "test_accuracy",

@@ -322,7 +322,7 @@ def predicted(runner: Runner, model: Any, table: Any, receiver: str) -> Any:
     if runner.session.party != receiver:
         return None
     [part] = found.data_refs
-    return orc.read_table(runner.root / part.uri).column("prediction").to_numpy()
+    return orc.read_table(runner.root / part.uri).column("prediction").to_numpy().astype("float64")
 
 
 def keep_predictions(session: Session, party: str, predictions: Any, more: Mapping[str, Any] | None = None) -> None:
