@@ -18,6 +18,7 @@ from rq.command import send_command
 
 from executions.connection import drop_foreign
 from executions.models import Execution, PartyRun, PortLease
+from executions.pieces import forget_unfinished
 from executions.settle import settle
 from executions.slots import find_slots, forgiving
 from executions.states import ACTIVE, RUN_ENDED, RunStatus, Status, transition
@@ -59,6 +60,7 @@ class Recovery:
             self.enforce_time_limits(),
             self.begin_cancelling(),
             self.end_undecided(),
+            forget_unfinished(),
             self.look_after_runs(),
             self.queue_due_retries(),
         ]
@@ -117,7 +119,8 @@ class Recovery:
 
     def look_after_runs(self) -> bool:
         """Stop what is to be stopped, release what has ended, find what is lost."""
-        runs = list(PartyRun.objects.filter(released_at=None, enqueued_at__isnull=False).select_related("party"))
+        waiting = PartyRun.objects.filter(released_at=None, enqueued_at__isnull=False)
+        runs = list(waiting.select_related("party").defer("result"))
         unsent = PartyRun.objects.filter(released_at=None, enqueued_at=None, stop_requested_at__isnull=False)
         done = False
         for run in unsent.select_related("party"):

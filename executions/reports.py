@@ -5,7 +5,6 @@ Not trusted, as events are not: a report counts for the party whose stream it ca
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from datetime import datetime
@@ -19,36 +18,17 @@ from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
 from controlplane.models import COLUMN_TYPES, Dataset, Party
 from controlplane.storable import unstorable
+from executions.messages import read_json
 from executions.models import PartyCheck
 from executions.preflight import call_off
 from workers import datasets, preflight
 from workers.documents import DATASET_NAME
 from workers.errors import ERRORS, is_link
+from workers.events import REPORT_LIMIT
 
 log = logging.getLogger(__name__)
 
-REPORT_LIMIT = 2**20
 DATASETS_LIMIT = 1000
-
-
-def read_json(raw: bytes, limit: int) -> Any:
-    """What a party wrote, fit to be stored. Raises ValueError or RecursionError."""
-    if len(raw) > limit:
-        raise ValueError("too long")
-    # PostgreSQL takes no NUL character in text or JSON
-    content = json.loads(raw, object_hook=_without_nul, parse_constant=str)
-    if problem := next(unstorable(content), None):
-        raise ValueError(problem.wrong)
-    return content
-
-
-def _without_nul(item: dict[str, Any]) -> dict[str, Any]:
-    def clean(value: Any) -> Any:
-        if isinstance(value, str):
-            return value.replace("\0", "")
-        return [clean(v) for v in value] if isinstance(value, list) else value
-
-    return {key.replace("\0", ""): clean(value) for key, value in item.items()}
 
 
 class CheckResult(BaseModel):
@@ -84,6 +64,8 @@ def apply(party: str, kind: str, raw: bytes) -> None:
     """Record a report, if it is one."""
     try:
         content = read_json(raw, REPORT_LIMIT)
+        if problem := next(unstorable(content), None):
+            raise ValueError(problem.wrong)
         if kind == preflight.REPORT:
             _apply_preflight(party, PreflightReport.model_validate(content))
         else:
