@@ -29,6 +29,7 @@ from executions.pieces import put_together
 from executions.settle import settle
 from executions.states import RUN_ENDED, RunStatus
 from executions.wakeup import WAKE_STREAM
+from workers.connection import refusal
 from workers.errors import ERRORS
 from workers.events import FAILURE, RUNNING, SUCCESS, stream_of
 
@@ -60,10 +61,7 @@ class Listener:
         """
         streams = [stream_of(p) for p in Party.objects.values_list("name", flat=True)] + [WAKE_STREAM]
         try:
-            for stream in streams:
-                if stream not in self._grouped:
-                    self._create_group(stream)
-            return self._read(streams, block_ms)
+            return self._read([stream for stream in streams if self._has_group(stream)], block_ms)
         except ResponseError as error:
             if "NOGROUP" not in str(error) and not drop_foreign(self.connection, streams, "stream"):
                 raise
@@ -73,6 +71,9 @@ class Listener:
             return True
 
     def _read(self, streams: list[str], block_ms: int) -> bool:
+        if not streams:
+            time.sleep(block_ms / 1000)
+            return False
         came = self._take_over(streams)
         position = "0" if self._backlog else ">"
         block = block_ms if block_ms and not self._backlog and not came else None
@@ -85,14 +86,30 @@ class Listener:
         self._backlog = position == "0" and bool(batches)
         return came or bool(batches)
 
-    def _create_group(self, stream: str) -> None:
+    def _has_group(self, stream: str) -> bool:
+        """Make this reader's group where it is missing. Returns whether it is there: a Redis that is full makes none,
+        but what it holds has to be read for it to have room again."""
+        if stream in self._grouped:
+            return True
         try:
             # From the beginning: what a party sent before anyone listened counts
             self.connection.xgroup_create(stream, GROUP, id="0", mkstream=True)
         except ResponseError as error:
-            if "BUSYGROUP" not in str(error):
+            if refusal(error):
+                if not self._finds_group(stream):
+                    log.warning("%s cannot be listened to: %s", stream, refusal(error))
+                    return False
+            elif "BUSYGROUP" not in str(error):
                 raise
         self._grouped.add(stream)
+        return True
+
+    def _finds_group(self, stream: str) -> bool:
+        try:
+            groups: Any = self.connection.xinfo_groups(stream)
+        except ResponseError:  # there is no such stream
+            return False
+        return any(group["name"] == GROUP.encode() for group in groups)
 
     def _take_over(self, streams: list[str]) -> bool:
         if time.monotonic() < self._claim_at:

@@ -14,6 +14,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 from redis import Redis
+from redis.exceptions import ResponseError
 from rq.command import send_command
 
 from executions.connection import drop_foreign
@@ -22,6 +23,7 @@ from executions.pieces import forget_unfinished
 from executions.settle import settle
 from executions.slots import find_slots, forgiving
 from executions.states import ACTIVE, RUN_ENDED, RunStatus, Status, transition
+from workers.connection import refusal
 from workers.jobs import STOP_MARK, PartyJob
 
 log = logging.getLogger(__name__)
@@ -61,8 +63,8 @@ class Recovery:
             self.begin_cancelling(),
             self.end_undecided(),
             forget_unfinished(),
-            self.look_after_runs(),
             self.queue_due_retries(),
+            self.look_after_runs(),
         ]
         return any(done)
 
@@ -129,13 +131,19 @@ class Recovery:
         seen = {run.pk for run in runs}
         self._suspects = {pk: found for pk, found in self._suspects.items() if pk in seen}
         slots = find_slots(self.connection, {run.party.name for run in runs})
+        refused: ResponseError | None = None
         for run, (state, worker, waits) in zip(runs, self._job_states(runs), strict=True):
-            if run.stop_requested_at or self._is_overdue(run):
-                done |= self._stop(run, state, worker)
-            elif state == "queued":
-                done |= self._check_begins(run, worker, waits, bool(slots[run.party.name].alive))
-            else:
-                done |= self._check_alive(run, state)
+            try:
+                if run.stop_requested_at or self._is_overdue(run):
+                    done |= self._stop(run, state, worker)
+                elif state == "queued":
+                    done |= self._check_begins(run, worker, waits, bool(slots[run.party.name].alive))
+                else:
+                    done |= self._check_alive(run, state)
+            except ResponseError as error:
+                if not refusal(error):
+                    raise
+                refused = error  # one that cannot be stopped now does not keep the others from their ends
         # Runs that were released with their execution still to be settled: a coordinator died in between
         for pk in (
             Execution.objects.filter(status__in=ACTIVE, runs__attempt=F("attempt"), runs__status__in=RUN_ENDED)
@@ -143,6 +151,8 @@ class Recovery:
             .values_list("pk", flat=True)
         ):
             settle(pk)
+        if refused:
+            raise refused
         return done
 
     def _is_overdue(self, run: PartyRun, more: timedelta = timedelta()) -> bool:

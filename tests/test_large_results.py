@@ -262,11 +262,11 @@ def test_a_report_beyond_the_limit_is_refused(connection: Redis) -> None:
 def test_a_table_of_many_columns_is_intersected(
     processes: Processes, tmp_path: Path, connection: Redis, db: None
 ) -> None:
-    """Its columns are part of the result: 3,001 names, and more of one party than went into one entry."""
+    """Its columns are part of the result: 1,701 names, and more of one party than went into one entry."""
     parties = Parties(
         processes, tmp_path, ["alice", "bob"], spu_config={"runtime_config": {"protocol": "SEMI2K", "field": "FM128"}}
     )
-    wide = {f"a_feature_with_a_long_name_{n:09d}": [n, n, n] for n in range(3000)}
+    wide = {f"a_feature_with_a_long_name_{n:09d}": [n, n, n] for n in range(1700)}
     try:
         for name in parties.names:
             parties.table(name, "table", pd.DataFrame({"id": ["k1", "k2", "k3"], **wide}))

@@ -16,12 +16,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
 
+from workers.connection import trouble, when_it_takes_writes
 from workers.errors import AlgorithmError, ConfigError
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,8 @@ MOST_PIECES = -(-EVENT_LIMIT // PIECE_SIZE)
 REPORT_LIMIT = MIB
 #: What goes to Redis in one round trip, in bytes: a slow line still takes it within the connection's time-out.
 ROUND_TRIP = MIB
+#: How long the rest of a large event waits for a full Redis, in seconds.
+ROOM_SECONDS = 5.0
 #: How much the control plane takes of an error's text, in characters, and of a list of problems, in entries.
 ERROR_LENGTH, MOST_PROBLEMS = 4000, 100
 WORKER_LENGTH = 200
@@ -138,7 +142,7 @@ class Publisher:
                 append_to_stream(self._connection, self._party, lines)
                 return
             except (RedisError, OSError) as error:
-                log.warning("Redis did not take an event (%s); it waits on disk", type(error).__name__)
+                log.warning("an event waits on disk: %s", trouble(error))
                 self._late = True
         if place is None:
             log.warning("an event is lost: neither Redis nor the disk took it")
@@ -183,6 +187,14 @@ def shortened(text: str, length: int = ERROR_LENGTH) -> str:
 
 def append_to_stream(connection: Redis, party: str, lines: Iterable[str]) -> None:
     """Append events, given as JSON, each as an entry or, if it is large, as several. Raises RedisError or OSError."""
+    patience = 0.0
+    for entries in _in_round_trips(lines):
+        when_it_takes_writes(partial(_append, connection, party, entries), patience=patience)
+        # A Redis that is full has room again when what was sent has been read: a large event need not begin anew
+        patience = ROOM_SECONDS
+
+
+def _in_round_trips(lines: Iterable[str]) -> Iterator[list[dict[str, str]]]:
     entries: list[dict[str, str]] = []
     size = 0
     for line in lines:
@@ -190,10 +202,10 @@ def append_to_stream(connection: Redis, party: str, lines: Iterable[str]) -> Non
             entries.append(entry)
             size += sum(map(len, entry.values()))
             if size >= ROUND_TRIP:
-                _append(connection, party, entries)
+                yield entries
                 entries, size = [], 0
     if entries:
-        _append(connection, party, entries)
+        yield entries
 
 
 def _append(connection: Redis, party: str, entries: list[dict[str, str]]) -> None:
