@@ -113,9 +113,9 @@ def parse_event(stream: str, raw: bytes) -> EventMessage | None:
         return None
     if problem is None:
         return message
-    error = f"the control plane cannot store what {message.party} reported at its end: {str(problem)[:300]}"
+    why = f"the control plane cannot store what {message.party} reported at its end: {str(problem)[:300]}"
     stage = "cleanup" if message.data.get("stage") == "cleanup" else "task_execution"
-    data = {"stage": stage, "error": error, "error_type": AlgorithmError.__name__}
+    data = {"stage": stage, "error": why, "error_type": AlgorithmError.__name__}
     return message.model_copy(update={"status": FAILURE, "data": data, "worker_container": ""})
 
 

@@ -191,8 +191,10 @@ class Recovery:
             # Perhaps its death is why the others failed: then it is the first real cause
             return self._check_alive(run, state)
         if state in (GONE, "stopped", "failed", "finished", "canceled"):
-            # Its own last words, if there are any, are in the stream and are applied before the verdict
-            if self._has_been(run, state, 0.2 if state != "finished" else self.GRACE_SECONDS):
+            # Its own last words, if there are any, are in the stream and are applied before the verdict. A process
+            # whose job was taken from under it needs some seconds to notice.
+            slow = state == "finished" or (state == GONE and self._ignores_its_stop(run))
+            if self._has_been(run, state, self.GRACE_SECONDS if slow else 0.2):
                 self._end(run, RunStatus.STOPPED)
                 return True
             return False
@@ -214,7 +216,6 @@ class Recovery:
         elif self._ignores_its_stop(run):
             # Its process, if it lives, ends itself once its job is gone
             self.connection.delete(PartyJob.key_for(run.job_id))
-            self._end(run, RunStatus.STOPPED)
             return True
         # Not rq's send_stop_job_command: it reads all of a job's hash, which a party may have filled with anything
         send_command(self.connection, worker, "stop-job", job_id=run.job_id)

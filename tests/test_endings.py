@@ -139,8 +139,7 @@ def test_it_ends_when_a_party_that_ended_does_not_let_go(
     Listener(connection).step()
     assert status(execution) == Status.SUCCESS
     PartyRun.objects.update(ended_at=timezone.now() - Recovery.SHUTDOWN_LIMIT - Recovery.STOP_LIMIT)
-    Recovery(connection).step()
-    assert not PartyRun.objects.filter(released_at=None).exists()
+    settle_down(Recovery(connection), lambda: not PartyRun.objects.filter(released_at=None).exists())
     assert {run.status for run in execution.runs.all()} == {RunStatus.SUCCESS}
 
 

@@ -117,7 +117,7 @@ def test_it_tries_again_until_there_is_room(connection: Redis, full: Any) -> Non
     full(True)
     for give_up in ({"patience": 0.1}, {"given_up": lambda: True}):
         with pytest.raises(OutOfMemoryError):
-            when_it_takes_writes(lambda: connection.hset("x", "a", "1"), **give_up)  # type: ignore[arg-type]
+            when_it_takes_writes(lambda: connection.hset("x", "a", "1"), **give_up)
 
 
 def test_events_wait_on_the_disk(execution: Execution, connection: Redis, full: Any, tmp_path: Path) -> None:
@@ -293,17 +293,48 @@ def test_an_idle_site_waits_and_goes_on(site: Site) -> None:
     site.trial.wait_for_workers()
 
 
+@pytest.fixture(scope="module")
+def training(site: Site) -> dict[str, str]:
+    """What to submit for a run that takes some seconds."""
+    joined = site.until(site.service.submit({"task": "intersect patients"}), lambda e: e["status"] in ENDED)
+    assert joined["status"] == "SUCCESS", joined["error"]
+    return {"task": "predict malignancy"}
+
+
 @pytest.mark.pipeline
 @pytest.mark.parametrize("moment", ["DISPATCHED", "task_execution"])
-def test_a_run_goes_on_through_it(site: Site, moment: str) -> None:
+def test_a_run_goes_on_through_it(site: Site, training: dict[str, str], moment: str) -> None:
     site.trial.wait_for_workers()
-    execution = site.service.submit(psi_documents())
+    execution = site.service.submit(training)
     site.until(execution, lambda e: moment in (e["status"], e["stage"]) or e["status"] in ENDED)
     site.fill()
     try:
+        assert site.service.execution(execution)["status"] in ("DISPATCHED", "RUNNING")
         site.stay(HEARTBEAT_TTL + 6)
     finally:
         site.make_room()
     done = site.until(execution, lambda e: e["status"] in ENDED)
     assert (done["status"], done["attempt"]) == ("SUCCESS", 1), done["error"]
     site.stay(1)
+
+
+@pytest.mark.pipeline
+def test_a_run_goes_on_while_redis_takes_no_writes_at_all(site: Site, training: dict[str, str]) -> None:
+    """As with a disk that is full: then not even the workers' keys live on."""
+    site.trial.wait_for_workers()
+    execution = site.service.submit(training)
+    site.until(execution, lambda e: e["stage"] == "task_execution" or e["status"] in ENDED)
+    site.redis.config_set("min-replicas-to-write", 1)
+    try:
+        waiting = site.until(execution, lambda e: bool(e["waiting_for"]) or e["status"] in ENDED)
+        end = time.monotonic() + HEARTBEAT_TTL + 6
+        while time.monotonic() < end:
+            site.trial.check()
+            time.sleep(0.2)
+    finally:
+        site.redis.config_set("min-replicas-to-write", 0)
+    assert waiting["waiting_for"].startswith("Redis takes no writes because it lacks replicas"), waiting
+    done = site.until(execution, lambda e: e["status"] in ENDED)
+    assert (done["status"], done["attempt"]) == ("SUCCESS", 1), done["error"]
+    again = site.until(site.service.submit(psi_documents()), lambda e: e["status"] in ENDED)
+    assert again["status"] == "SUCCESS", again["error"]

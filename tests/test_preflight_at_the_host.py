@@ -206,3 +206,37 @@ def test_a_worker_answers_what_is_still_wanted_alone(
     for malformed in (b"{", b"[]", b'{"preflight": "x"}', b'{"preflight": {}, "documents": {}}'):
         desk._answer(malformed)
     assert waiting.asked == answered
+
+
+def test_a_report_of_a_very_wide_table_goes_without_its_columns(hosts: dict[str, Host], connection: Redis) -> None:
+    class Waiting:
+        def is_ready(self) -> bool:
+            return True
+
+        def ask(self, *_: Any) -> dict[str, Any]:
+            columns = {f"column_{n:07d}": "int" for n in range(60_000)}
+            return {
+                "checks": [{"check": "documents"}],
+                "facts": {"cpus": 2, "dataset": {"name": "people", "columns": columns}},
+            }
+
+    waiting: Any = Waiting()
+    name = "00000000-0000-4000-8000-000000000000"
+    connection.set(wanted(name), 1, ex=WANTED_SECONDS)
+    desk = Desk(hosts["alice"].host, connection, "w" * 300, lambda: waiting)
+    desk._answer(json.dumps(request(hosts, "alice") | {"preflight": name}).encode())
+    said = json.loads(connection.xrange("events:alice")[-1][1][b"preflight"])
+    assert said == {
+        "preflight": name, "worker": "w" * 200, "checks": [{"check": "documents"}],
+        "facts": {"cpus": 2, "dataset": {"name": "people"}},
+    }  # fmt: skip
+
+
+def test_the_text_of_a_check_is_no_longer_than_the_control_plane_takes(
+    hosts: dict[str, Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = alone(hosts, monkeypatch, columns={f"a_column_{n:05d}": "int" for n in range(3000)})
+    text = errors(found)["dataset"]
+    assert len(text) == 4000
+    assert text.startswith("dataset people is not as registered: column 'a_column_00000' is gone")
+    assert text.endswith("characters; the rest is left out)")

@@ -150,6 +150,9 @@ def end_when_abandoned(connection: Redis, keys: list[str], patience: float = 3.0
             watched = list(keys)
             try:
                 there = connection.exists(*watched) == len(watched)
+                if not there:
+                    # Raises where Redis takes no writes, and the worker could not renew its key either
+                    connection.delete(f"{watched[0]}:nothing")
             except (RedisError, OSError):
                 there = True
             now = time.monotonic()
