@@ -278,7 +278,7 @@ def test_an_idle_site_waits_and_goes_on(site: Site) -> None:
         site.trial.start_worker("bob", "worker-late")  # as its supervisor does, in the middle of it
         site.trial.stop_process("coordinator")
         site.trial.start_coordinator()
-        site.stay(HEARTBEAT_TTL + 6)
+        site.stay(HEARTBEAT_TTL + 3)
         assert publishing.poll() is None
         assert FULL in site.trial.tail("worker-alice", 200)
         site.make_room()
@@ -289,8 +289,10 @@ def test_an_idle_site_waits_and_goes_on(site: Site) -> None:
     assert publishing.returncode == 0, err
     assert FULL in err
     done = site.until(execution, lambda e: e["status"] in ENDED)
-    assert (done["status"], done["attempt"], done["waiting_for"]) == ("SUCCESS", 1, ""), done["error"]
+    assert (done["status"], done["attempt"], done["waiting_for"]) == ("SUCCESS", 1, ""), done["changes"]
     site.trial.wait_for_workers()
+    site.trial.check("worker-late")
+    site.trial.stop_process("worker-late")  # its standby process takes memory that the others may need
 
 
 @pytest.fixture(scope="module")
@@ -302,19 +304,20 @@ def training(site: Site) -> dict[str, str]:
 
 
 @pytest.mark.pipeline
-@pytest.mark.parametrize("moment", ["DISPATCHED", "task_execution"])
+@pytest.mark.parametrize("moment", ["RUNNING", "task_execution"])
 def test_a_run_goes_on_through_it(site: Site, training: dict[str, str], moment: str) -> None:
     site.trial.wait_for_workers()
     execution = site.service.submit(training)
     site.until(execution, lambda e: moment in (e["status"], e["stage"]) or e["status"] in ENDED)
     site.fill()
     try:
-        assert site.service.execution(execution)["status"] in ("DISPATCHED", "RUNNING")
-        site.stay(HEARTBEAT_TTL + 6)
+        at = site.service.execution(execution)
+        assert at["status"] in ("DISPATCHED", "RUNNING"), at["changes"]
+        site.stay(HEARTBEAT_TTL + 3)
     finally:
         site.make_room()
     done = site.until(execution, lambda e: e["status"] in ENDED)
-    assert (done["status"], done["attempt"]) == ("SUCCESS", 1), done["error"]
+    assert (done["status"], done["attempt"]) == ("SUCCESS", 1), done["changes"]
     site.stay(1)
 
 
@@ -327,14 +330,14 @@ def test_a_run_goes_on_while_redis_takes_no_writes_at_all(site: Site, training: 
     site.redis.config_set("min-replicas-to-write", 1)
     try:
         waiting = site.until(execution, lambda e: bool(e["waiting_for"]) or e["status"] in ENDED)
-        end = time.monotonic() + HEARTBEAT_TTL + 6
+        end = time.monotonic() + HEARTBEAT_TTL + 3
         while time.monotonic() < end:
             site.trial.check()
             time.sleep(0.2)
     finally:
         site.redis.config_set("min-replicas-to-write", 0)
-    assert waiting["waiting_for"].startswith("Redis takes no writes because it lacks replicas"), waiting
+    assert waiting["waiting_for"].startswith("Redis takes no writes because it lacks replicas"), waiting["changes"]
     done = site.until(execution, lambda e: e["status"] in ENDED)
-    assert (done["status"], done["attempt"]) == ("SUCCESS", 1), done["error"]
+    assert (done["status"], done["attempt"]) == ("SUCCESS", 1), done["changes"]
     again = site.until(site.service.submit(psi_documents()), lambda e: e["status"] in ENDED)
     assert again["status"] == "SUCCESS", again["error"]
