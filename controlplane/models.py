@@ -13,7 +13,7 @@ from controlplane.field_errors import document_errors
 from controlplane.vault import protect
 from controlplane.versions import Versioned
 from workers.devices import further_layers
-from workers.documents import DATASET_NAME, PARTY_NAME
+from workers.documents import DATASET_NAME, PARTY_NAME, column_problems
 from workers.endpoints import filled_at_dispatch
 from workers.executors.base import TABLE, Security
 from workers.problems import DocumentsInvalid, Problem, closest
@@ -181,8 +181,8 @@ class Dataset(Versioned):
         columns: Any = self.columns
         if self.kind == TABLE and (not isinstance(columns, dict) or not columns):
             raise ValidationError({"columns": 'Give at least one column with its type, such as {"uid": "str"}.'})
-        if any(not name or not name.isprintable() for name in columns):
-            raise ValidationError({"columns": "A column has no name, or one that cannot be printed."})
+        if problems := column_problems(columns):
+            raise ValidationError({"columns": [f"{problem[:1].upper()}{problem[1:]}." for problem in problems[:20]]})
         wrong = [f"{name!r}" for name, kind in columns.items() if kind not in COLUMN_TYPES]
         if wrong:
             raise ValidationError(

@@ -22,10 +22,11 @@ from executions import pages, pipeline_admin  # noqa: F401  Django finds this mo
 from executions import preflight as preflights
 from executions.connection import redis_connection
 from executions.models import Execution, NotCancellable, Preflight
-from executions.outlook import REDIS_AWAY, Outlook, look_ahead
+from executions.outlook import Outlook, look_ahead
 from executions.read_only import ReadOnlyAdmin
 from executions.rerun import RerunForm
 from executions.states import Status
+from workers.connection import trouble
 from workers.errors import ConfigError
 from workers.executors import TASK_EXECUTOR_REGISTRY
 from workers.problems import DocumentsInvalid
@@ -257,8 +258,8 @@ class RunnableTaskAdmin(TaskAdmin):
             preflight = preflights.request(redis_connection(), documents, name=task.name, by=request.user)
         except (ConfigError, preflights.CannotCheck) as error:
             messages.error(request, str(error))
-        except (RedisError, OSError):
-            messages.error(request, REDIS_AWAY)
+        except (RedisError, OSError) as error:
+            messages.error(request, trouble(error))
         else:
             return HttpResponseRedirect(f"{request.path}?checks={preflight.pk}")
         return HttpResponseRedirect(request.path)

@@ -10,50 +10,39 @@ import logging
 import os
 import socket
 import time
-from datetime import datetime
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
-from pydantic import BaseModel, Field, ValidationError
 from redis import Redis
 from redis.exceptions import ResponseError
 
 from controlplane.models import Party
 from executions import reports
 from executions.connection import drop_foreign
+from executions.messages import EventMessage, Piece, parse_event, parse_piece
 from executions.models import ExecutionEvent, PartyRun, PortLease
+from executions.pieces import put_together
 from executions.settle import settle
 from executions.states import RUN_ENDED, RunStatus
 from executions.wakeup import WAKE_STREAM
+from workers.connection import refusal
 from workers.errors import ERRORS
 from workers.events import FAILURE, RUNNING, SUCCESS, stream_of
 
 log = logging.getLogger(__name__)
 
 GROUP = "coordinator"
-EVENT_LIMIT = 64 * 1024
-
-
-class EventMessage(BaseModel):
-    """An event as a party sends it; unknown keys are dropped."""
-
-    task_request_id: UUID
-    status: Literal["RUNNING", "SUCCESS", "FAILURE", "RETRY"]
-    timestamp: datetime
-    party: str = Field(max_length=32)
-    attempt: int = Field(ge=1, lt=2**31)
-    sequence: int = Field(ge=1, lt=2**31)
-    worker_container: str = Field(default="", max_length=200)
-    data: dict[str, Any] = Field(default_factory=dict)
 
 
 class Listener:
     """Reads all parties' streams as one consumer group. Several may run; each entry goes to one of them."""
 
-    BATCH = 1000
+    #: Entries of one stream that are read at once: pieces of large events, that is 24 MiB.
+    BATCH = 500
     #: An entry that another consumer read but did not acknowledge for this long is taken over.
     CLAIM_AFTER_MS = 5000
 
@@ -72,10 +61,7 @@ class Listener:
         """
         streams = [stream_of(p) for p in Party.objects.values_list("name", flat=True)] + [WAKE_STREAM]
         try:
-            for stream in streams:
-                if stream not in self._grouped:
-                    self._create_group(stream)
-            return self._read(streams, block_ms)
+            return self._read([stream for stream in streams if self._has_group(stream)], block_ms)
         except ResponseError as error:
             if "NOGROUP" not in str(error) and not drop_foreign(self.connection, streams, "stream"):
                 raise
@@ -85,6 +71,9 @@ class Listener:
             return True
 
     def _read(self, streams: list[str], block_ms: int) -> bool:
+        if not streams:
+            time.sleep(block_ms / 1000)
+            return False
         came = self._take_over(streams)
         position = "0" if self._backlog else ">"
         block = block_ms if block_ms and not self._backlog and not came else None
@@ -97,14 +86,30 @@ class Listener:
         self._backlog = position == "0" and bool(batches)
         return came or bool(batches)
 
-    def _create_group(self, stream: str) -> None:
+    def _has_group(self, stream: str) -> bool:
+        """Make this reader's group where it is missing. Returns whether it is there: a Redis that is full makes none,
+        but what it holds has to be read for it to have room again."""
+        if stream in self._grouped:
+            return True
         try:
             # From the beginning: what a party sent before anyone listened counts
             self.connection.xgroup_create(stream, GROUP, id="0", mkstream=True)
         except ResponseError as error:
-            if "BUSYGROUP" not in str(error):
+            if refusal(error):
+                if not self._finds_group(stream):
+                    log.warning("%s cannot be listened to: %s", stream, refusal(error))
+                    return False
+            elif "BUSYGROUP" not in str(error):
                 raise
         self._grouped.add(stream)
+        return True
+
+    def _finds_group(self, stream: str) -> bool:
+        try:
+            groups: Any = self.connection.xinfo_groups(stream)
+        except ResponseError:  # there is no such stream
+            return False
+        return any(group["name"] == GROUP.encode() for group in groups)
 
     def _take_over(self, streams: list[str]) -> bool:
         if time.monotonic() < self._claim_at:
@@ -119,7 +124,8 @@ class Listener:
         return bool(claimed)
 
     def _handle(self, batches: list[tuple[str, Any]]) -> None:
-        events = []
+        events: list[EventMessage] = []
+        pieces: list[Piece] = []
         for stream, entries in batches:
             if stream == WAKE_STREAM:
                 continue
@@ -128,9 +134,11 @@ class Listener:
                 for kind in reports.KINDS:
                     if kind.encode() in (fields or {}):
                         reports.apply(stream.removeprefix(stream_of("")), kind, fields[kind.encode()])
-                if b"event" in (fields or {}) and (message := parse(stream, fields[b"event"])):
+                if b"event" in (fields or {}) and (message := parse_event(stream, fields[b"event"])):
                     events.append(message)
-        apply(events)
+                if b"piece" in (fields or {}) and (piece := parse_piece(stream, fields)):
+                    pieces.append(piece)
+        apply(events, pieces)
         # Only after the commit: a crash before this delivers again, and nothing is applied twice
         if batches:
             with self.connection.pipeline(transaction=True) as pipeline:
@@ -141,26 +149,11 @@ class Listener:
                 pipeline.execute()
 
 
-def parse(stream: str, raw: bytes) -> EventMessage | None:
-    """The event, if it is one and names the party whose stream it came by."""
-    try:
-        message = EventMessage.model_validate(reports.read_json(raw, EVENT_LIMIT))
-        if stream_of(message.party) != stream:
-            raise ValueError("names another party than its stream")
-        if message.timestamp.tzinfo is None:
-            raise ValueError("its timestamp has no zone")
-    except (ValueError, RecursionError) as error:
-        reason = "malformed" if isinstance(error, ValidationError) else str(error)[:100]
-        log.warning("an event on %s was dropped: %s", stream, reason)
-        return None
-    return message
-
-
-def apply(events: list[EventMessage]) -> None:
+def apply(events: Sequence[EventMessage], pieces: Sequence[Piece] = ()) -> None:
     """Record the events and bring party runs and executions up to date, in one transaction."""
-    if not events:
+    if not events and not pieces:
         return
-    keys = {(e.task_request_id, e.attempt, e.party) for e in events}
+    keys = {event.run for event in events} | {piece.header.run for piece in pieces}
     with transaction.atomic():
         wanted = Q(execution__in={k[0] for k in keys}, party__name__in={k[2] for k in keys})
         runs = {
@@ -171,10 +164,9 @@ def apply(events: list[EventMessage]) -> None:
             .order_by("pk")
         }
         by_run: dict[tuple[UUID, int, str], list[EventMessage]] = {}
-        for event in events:
-            key = (event.task_request_id, event.attempt, event.party)
-            if key in runs:
-                by_run.setdefault(key, []).append(event)
+        for event in [*events, *put_together(pieces, runs)]:
+            if event.run in runs:
+                by_run.setdefault(event.run, []).append(event)
             else:
                 log.warning("%s sent an event for a run it does not have", event.party)
         ExecutionEvent.objects.bulk_create(
@@ -185,10 +177,10 @@ def apply(events: list[EventMessage]) -> None:
                     attempt=e.attempt,
                     sequence=e.sequence,
                     status=e.status,
-                    stage=str(e.data.get("stage", ""))[:32],
+                    stage=e.stage,
                     timestamp=e.timestamp,
                     worker=e.worker_container,
-                    data=e.data,
+                    data=e.for_the_history(),
                 )
                 for found in by_run.values()
                 for e in found
@@ -213,8 +205,7 @@ def fold(run: PartyRun, events: list[EventMessage]) -> None:
     """Apply events to a run's fields. Depends on which events there are, not on their order or repetition."""
     now = timezone.now()
     for event in sorted(events, key=lambda e: e.sequence):
-        data = event.data
-        stage = str(data.get("stage", ""))[:32]
+        data, stage = event.data, event.stage
         if event.status == RUNNING and run.status == RunStatus.DISPATCHED:
             run.status, run.started_at = RunStatus.RUNNING, now
         if event.sequence > run.last_sequence:

@@ -272,6 +272,24 @@ class ExecutionEvent(models.Model):
         return f"{self.party} {self.sequence}: {self.status} {self.stage}"
 
 
+class EventPiece(models.Model):
+    """A part of an event that came in several, until all of them are there."""
+
+    run = models.ForeignKey(PartyRun, on_delete=models.CASCADE, related_name="pieces")
+    sequence = models.PositiveIntegerField(help_text="Of the event.")
+    number = models.PositiveIntegerField(help_text="Of this part, from 1.")
+    of = models.PositiveIntegerField(help_text="How many there are.")
+    content = models.BinaryField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["run", "sequence", "number"], name="a_piece_of_an_event_is_kept_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.number} of {self.of} of event {self.sequence}"
+
+
 class StateChange(models.Model):
     """One change of an execution's state: when, from, to, why, by whom."""
 

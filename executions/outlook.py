@@ -15,11 +15,10 @@ from executions.connection import redis_connection
 from executions.models import Execution
 from executions.slots import find_slots, free_ports, reason_to_wait
 from executions.states import Status
+from workers.connection import trouble
 from workers.problems import DocumentsInvalid, Problem
 from workers.secrets import masked
 from workers.validation import validate
-
-REDIS_AWAY = "Redis is not reachable; check REDIS_URL and that the server runs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +78,8 @@ def look_ahead(documents: Mapping[str, Any]) -> Outlook:
     waiting = list(Execution.objects.filter(status=Status.QUEUED).values_list("parties", flat=True))
     try:
         slots = find_slots(redis_connection(), set(names))
-    except (RedisError, OSError):
-        return Outlook(waits_for=REDIS_AWAY, documents=sent)
+    except (RedisError, OSError) as error:
+        return Outlook(waits_for=trouble(error), documents=sent)
     outlooks = [
         PartyOutlook(
             party=name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -38,6 +39,8 @@ COLOURS: dict[str, str] = {
 }
 SHOWN_EVENTS = 200
 SHOWN_OF_AN_EVENT = 400
+#: Of a result, in rows, of one value of it, in characters, and of its warnings.
+SHOWN_OF_A_RESULT, SHOWN_OF_A_VALUE, SHOWN_WARNINGS = 500, 500, 50
 
 
 def duration(start: datetime | None, end: datetime | None) -> str:
@@ -62,7 +65,8 @@ def percent(progress: float) -> int:
 
 def live(execution: Execution) -> dict[str, Any]:
     """All that changes while it runs: seven queries, whatever its size."""
-    runs: list[Any] = list(execution.runs.filter(attempt=execution.attempt).select_related("party").order_by("pk"))
+    latest = execution.runs.filter(attempt=execution.attempt).select_related("party").defer("result")
+    runs: list[Any] = list(latest.order_by("pk"))
     for run in runs:
         run.colour, run.percent = COLOURS.get(run.status, "default"), percent(run.progress)
         run.duration = duration(run.started_at, run.ended_at)
@@ -75,6 +79,7 @@ def live(execution: Execution) -> dict[str, Any]:
     warnings = result.pop("warnings", [])
     if not isinstance(warnings, list):  # a party wrote it
         warnings = [warnings]
+    rows = list(islice(flat(result), SHOWN_OF_A_RESULT + 1))
     return {
         "execution": execution,
         "colour": COLOURS.get(execution.status, "default"),
@@ -84,8 +89,10 @@ def live(execution: Execution) -> dict[str, Any]:
         "runs": runs,
         "stages": reached,
         "devices_of": builder_of(reached),
-        "warnings": warnings,
-        "result": list(flat(result)),
+        "warnings": [cut(str(warning)) for warning in warnings[:SHOWN_WARNINGS]],
+        "more_warnings": max(len(warnings) - SHOWN_WARNINGS, 0),
+        "result": rows[:SHOWN_OF_A_RESULT],
+        "more_result": len(rows) > SHOWN_OF_A_RESULT,
         "changes": execution.changes.select_related("by").order_by("at", "pk"),
         "events": events[:SHOWN_EVENTS],
         "more_events": len(events) > SHOWN_EVENTS,
@@ -170,7 +177,7 @@ def flat(result: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     """A nested result as rows: ``intersection count, alice`` and the number."""
     if isinstance(result, dict):
         for key, value in result.items():
-            yield from flat(value, f"{prefix}, {key}" if prefix else str(key).replace("_", " "))
+            yield from flat(value, cut(f"{prefix}, {key}" if prefix else str(key).replace("_", " ")))
     elif isinstance(result, bool) or result is None:
         yield prefix, {True: "yes", False: "no", None: "-"}[result]
     elif isinstance(result, int):
@@ -178,9 +185,18 @@ def flat(result: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(result, float):
         yield prefix, f"{result:.6g}"
     elif isinstance(result, list):
-        yield prefix, ", ".join(map(str, result))
+        few = ", ".join(cut(str(value)) for value in result[:SHOWN_OF_A_VALUE])
+        more = f", and {len(result) - SHOWN_OF_A_VALUE:,} more" if len(result) > SHOWN_OF_A_VALUE else ""
+        yield prefix, cut(few) + more
     else:
-        yield prefix, str(result)
+        yield prefix, cut(str(result))
+
+
+def cut(text: str) -> str:
+    """Return what a page shows of a text that may be of any length."""
+    if len(text) <= SHOWN_OF_A_VALUE:
+        return text
+    return f"{text[:SHOWN_OF_A_VALUE]} ... ({len(text):,} characters)"
 
 
 def as_text(found: Mapping[str, Any]) -> list[tuple[str, str]]:

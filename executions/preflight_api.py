@@ -16,8 +16,8 @@ from controlplane.permissions import ModelPermissions
 from executions import preflight
 from executions.connection import redis_connection
 from executions.models import PartyCheck, Preflight
-from executions.outlook import REDIS_AWAY
 from executions.submissions import SubmissionSerializer, invalid
+from workers.connection import trouble
 from workers.errors import ConfigError
 from workers.problems import DocumentsInvalid
 from workers.validation import validate
@@ -83,7 +83,7 @@ class PreflightViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Prefli
             raise invalid(error) from None
         except (preflight.CannotCheck, ConfigError) as error:
             raise Conflict(str(error)) from None
-        except (RedisError, OSError):
-            raise Unavailable(REDIS_AWAY) from None
+        except (RedisError, OSError) as error:
+            raise Unavailable(trouble(error)) from None
         detail = PreflightSerializer(asked, context=self.get_serializer_context()).data
         return Response(detail, status.HTTP_201_CREATED, headers={"Location": detail["url"]})

@@ -14,13 +14,16 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 from redis import Redis
+from redis.exceptions import ResponseError
 from rq.command import send_command
 
 from executions.connection import drop_foreign
 from executions.models import Execution, PartyRun, PortLease
+from executions.pieces import forget_unfinished
 from executions.settle import settle
 from executions.slots import find_slots, forgiving
 from executions.states import ACTIVE, RUN_ENDED, RunStatus, Status, transition
+from workers.connection import refusal
 from workers.jobs import STOP_MARK, PartyJob
 
 log = logging.getLogger(__name__)
@@ -41,6 +44,12 @@ class Recovery:
     IMPORT_LIMIT = timedelta(seconds=120)
     #: A party that ended has this long to shut down before it is stopped.
     SHUTDOWN_LIMIT = timedelta(seconds=15)
+    #: A worker that was told to stop a run has this long, and its word is not waited for any longer: it may hang, or
+    #: not want to.
+    STOP_LIMIT = timedelta(seconds=30)
+    #: Of a process that ended by itself the result may be late: what a coordinator that died had read is read by
+    #: another one after some seconds, and what Redis lost is sent again by the worker.
+    REPORT_SECONDS = 20.0
 
     def __init__(self, connection: Redis) -> None:
         self.connection = connection
@@ -49,7 +58,14 @@ class Recovery:
 
     def step(self) -> bool:
         """One look at everything. Returns whether anything was done. Raises RedisError."""
-        done = [self.enforce_time_limits(), self.begin_cancelling(), self.look_after_runs(), self.queue_due_retries()]
+        done = [
+            self.enforce_time_limits(),
+            self.begin_cancelling(),
+            self.end_undecided(),
+            forget_unfinished(),
+            self.queue_due_retries(),
+            self.look_after_runs(),
+        ]
         return any(done)
 
     def queue_due_retries(self) -> bool:
@@ -85,9 +101,28 @@ class Recovery:
                     done = True
         return done
 
+    def end_undecided(self) -> bool:
+        """End runs whose party said that its process is gone and whose verdict has not come: it was dropped or lost.
+
+        Nobody else looks at them any more: there is no process to stop and no job to find gone.
+        """
+        undecided = PartyRun.objects.filter(
+            released_at__isnull=False, execution__status__in=ACTIVE, attempt=F("execution__attempt")
+        ).exclude(status__in=RUN_ENDED)
+        done = False
+        for run in undecided.select_related("party", "execution"):
+            if run.error or run.stop_requested_at or run.execution.status == Status.CANCELLING:
+                done |= _decide(run, RunStatus.STOPPED)  # whatever came of it, it counts no more
+            elif run.released_at and timezone.now() - run.released_at > timedelta(seconds=self.REPORT_SECONDS):
+                name = run.party.name
+                error = f"{name} said that its process has ended, and what came of it never arrived"
+                done |= _decide(run, RunStatus.LOST, error)
+        return done
+
     def look_after_runs(self) -> bool:
         """Stop what is to be stopped, release what has ended, find what is lost."""
-        runs = list(PartyRun.objects.filter(released_at=None, enqueued_at__isnull=False).select_related("party"))
+        waiting = PartyRun.objects.filter(released_at=None, enqueued_at__isnull=False)
+        runs = list(waiting.select_related("party").defer("result"))
         unsent = PartyRun.objects.filter(released_at=None, enqueued_at=None, stop_requested_at__isnull=False)
         done = False
         for run in unsent.select_related("party"):
@@ -96,13 +131,19 @@ class Recovery:
         seen = {run.pk for run in runs}
         self._suspects = {pk: found for pk, found in self._suspects.items() if pk in seen}
         slots = find_slots(self.connection, {run.party.name for run in runs})
+        refused: ResponseError | None = None
         for run, (state, worker, waits) in zip(runs, self._job_states(runs), strict=True):
-            if run.stop_requested_at or self._is_overdue(run):
-                done |= self._stop(run, state, worker)
-            elif state == "queued":
-                done |= self._check_begins(run, worker, waits, bool(slots[run.party.name].alive))
-            else:
-                done |= self._check_alive(run, state)
+            try:
+                if run.stop_requested_at or self._is_overdue(run):
+                    done |= self._stop(run, state, worker)
+                elif state == "queued":
+                    done |= self._check_begins(run, worker, waits, bool(slots[run.party.name].alive))
+                else:
+                    done |= self._check_alive(run, state)
+            except ResponseError as error:
+                if not refusal(error):
+                    raise
+                refused = error  # one that cannot be stopped now does not keep the others from their ends
         # Runs that were released with their execution still to be settled: a coordinator died in between
         for pk in (
             Execution.objects.filter(status__in=ACTIVE, runs__attempt=F("attempt"), runs__status__in=RUN_ENDED)
@@ -110,10 +151,16 @@ class Recovery:
             .values_list("pk", flat=True)
         ):
             settle(pk)
+        if refused:
+            raise refused
         return done
 
-    def _is_overdue(self, run: PartyRun) -> bool:
-        return run.ended_at is not None and timezone.now() - run.ended_at > self.SHUTDOWN_LIMIT
+    def _is_overdue(self, run: PartyRun, more: timedelta = timedelta()) -> bool:
+        return run.ended_at is not None and timezone.now() - run.ended_at > self.SHUTDOWN_LIMIT + more
+
+    def _ignores_its_stop(self, run: PartyRun) -> bool:
+        told = run.stop_requested_at
+        return self._is_overdue(run, self.STOP_LIMIT) or (told is not None and timezone.now() - told > self.STOP_LIMIT)
 
     def _job_states(self, runs: list[PartyRun]) -> list[tuple[str, str, bool]]:
         """RQ's status of each run's job, the worker that has it, and whether it still waits in the queue.
@@ -144,8 +191,10 @@ class Recovery:
             # Perhaps its death is why the others failed: then it is the first real cause
             return self._check_alive(run, state)
         if state in (GONE, "stopped", "failed", "finished", "canceled"):
-            # Its own last words, if there are any, are in the stream and are applied before the verdict
-            if self._has_been(run, state, 0.2 if state != "finished" else self.GRACE_SECONDS):
+            # Its own last words, if there are any, are in the stream and are applied before the verdict. A process
+            # whose job was taken from under it needs some seconds to notice.
+            slow = state == "finished" or (state == GONE and self._ignores_its_stop(run))
+            if self._has_been(run, state, self.GRACE_SECONDS if slow else 0.2):
                 self._end(run, RunStatus.STOPPED)
                 return True
             return False
@@ -164,6 +213,10 @@ class Recovery:
             if removed or self._has_been(run, state, patience):
                 self._end(run, RunStatus.STOPPED)
                 return True
+        elif self._ignores_its_stop(run):
+            # Its process, if it lives, ends itself once its job is gone
+            self.connection.delete(PartyJob.key_for(run.job_id))
+            return True
         # Not rq's send_stop_job_command: it reads all of a job's hash, which a party may have filled with anything
         send_command(self.connection, worker, "stop-job", job_id=run.job_id)
         return True
@@ -195,7 +248,8 @@ class Recovery:
                 self._end(run, RunStatus.LOST, lost[state])
                 return True
         elif state in ("finished", "failed", "stopped", "canceled"):
-            if self._has_been(run, state, self.GRACE_SECONDS):
+            patience = self.REPORT_SECONDS if state == "finished" else self.GRACE_SECONDS
+            if self._has_been(run, state, patience):
                 self._end(run, RunStatus.LOST, f"the job at {run.party.name} ended without a report")
                 return True
         elif run.status == RunStatus.DISPATCHED and timezone.now() - run.dispatched_at > self.IMPORT_LIMIT:
@@ -222,18 +276,26 @@ class Recovery:
 
     def _end(self, run: PartyRun, status: RunStatus, error: str = "") -> None:
         """Release a run whose process is gone; give it ``status`` if it has not ended by its own report."""
-        now = timezone.now()
         with transaction.atomic():
-            fields: dict[str, Any] = {"status": status, "ended_at": now}
-            if error:
-                fields |= {"error": error, "error_type": "NetworkError"}
-            PartyRun.objects.filter(pk=run.pk, released_at=None).exclude(status__in=RUN_ENDED).update(**fields)
-            PartyRun.objects.filter(pk=run.pk, released_at=None).update(released_at=now)
+            if PartyRun.objects.filter(pk=run.pk, released_at=None).update(released_at=timezone.now()):
+                _decide(run, status, error)
             if status == RunStatus.LOST:
                 # A worker that was only out of reach, or asleep, finds its job gone when it is back, and stops it.
                 # Before the commit: should Redis be away now, all of this is done again.
                 self.connection.delete(PartyJob.key_for(run.job_id))
             PortLease.objects.filter(run=run).delete()
             settle(run.execution_id)
-        if error:
-            log.warning("%s: %s", run.job_id, error)
+
+
+def _decide(run: PartyRun, status: RunStatus, error: str = "") -> bool:
+    """Give a run its ``status`` and its execution what follows; whether it had not ended by its own report."""
+    fields: dict[str, Any] = {"status": status, "ended_at": timezone.now()}
+    if error:
+        fields |= {"error": error, "error_type": "NetworkError"}
+    with transaction.atomic():
+        if not PartyRun.objects.filter(pk=run.pk).exclude(status__in=RUN_ENDED).update(**fields):
+            return False
+        settle(run.execution_id)
+    if error:
+        log.warning("%s: %s", run.job_id, error)
+    return True

@@ -9,46 +9,32 @@ import json
 import logging
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import transaction
 from django.utils import timezone
-from pydantic import BaseModel, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from redis.exceptions import RedisError
 
 from controlplane.models import COLUMN_TYPES, Dataset, Party
 from controlplane.storable import unstorable
+from executions.connection import redis_connection
+from executions.messages import read_json
 from executions.models import PartyCheck
 from executions.preflight import call_off
 from workers import datasets, preflight
-from workers.documents import DATASET_NAME
+from workers.connection import trouble
+from workers.documents import column_problems
 from workers.errors import ERRORS, is_link
+from workers.events import REPORT_LIMIT
+from workers.problems import problems_of
 
 log = logging.getLogger(__name__)
 
-REPORT_LIMIT = 2**20
-DATASETS_LIMIT = 1000
-
-
-def read_json(raw: bytes, limit: int) -> Any:
-    """What a party wrote, fit to be stored. Raises ValueError or RecursionError."""
-    if len(raw) > limit:
-        raise ValueError("too long")
-    # PostgreSQL takes no NUL character in text or JSON
-    content = json.loads(raw, object_hook=_without_nul, parse_constant=str)
-    if problem := next(unstorable(content), None):
-        raise ValueError(problem.wrong)
-    return content
-
-
-def _without_nul(item: dict[str, Any]) -> dict[str, Any]:
-    def clean(value: Any) -> Any:
-        if isinstance(value, str):
-            return value.replace("\0", "")
-        return [clean(v) for v in value] if isinstance(value, list) else value
-
-    return {key.replace("\0", ""): clean(value) for key, value in item.items()}
+#: Longer than a host waits for it.
+ANSWER_KEPT_SECONDS = 300
 
 
 class CheckResult(BaseModel):
@@ -67,27 +53,46 @@ class PreflightReport(BaseModel):
 
 
 class TableReport(BaseModel):
-    columns: dict[Annotated[str, StringConstraints(min_length=1, max_length=200)], str] | None = None
+    columns: dict[str, str] | None = None
     rows: int | None = Field(default=None, ge=0, lt=2**63)
-    error: str = Field(default="", max_length=500)
+    error: str = Field(default="", max_length=datasets.PROBLEM_LENGTH)
+
+    @field_validator("columns")
+    @classmethod
+    def check_names(cls, columns: dict[str, str] | None) -> dict[str, str] | None:
+        if wrong := column_problems(columns or ()):
+            raise ValueError("; ".join(wrong))
+        return columns
 
 
 class DatasetsReport(BaseModel):
-    """All tables that the party's party.toml registers."""
+    """Tables that the party's party.toml registers; or, once those are told, the names of all."""
 
-    datasets: dict[Annotated[str, StringConstraints(pattern=DATASET_NAME)], TableReport] = Field(
-        max_length=DATASETS_LIMIT
-    )
+    publication: UUID | None = None
+    #: Each to be looked at for itself: one that is wrong does not stop the others.
+    datasets: dict[str, Any] = Field(default_factory=dict, max_length=datasets.MOST_DATASETS)
+    names: list[str] | None = None
+
+    @model_validator(mode="after")
+    def check_content(self) -> DatasetsReport:
+        if not self.model_fields_set & {"datasets", "names"}:
+            raise ValueError("says nothing of datasets")
+        return self
 
 
 def apply(party: str, kind: str, raw: bytes) -> None:
     """Record a report, if it is one."""
     try:
         content = read_json(raw, REPORT_LIMIT)
+        if problem := next(unstorable(content), None):
+            raise ValueError(problem.wrong)
         if kind == preflight.REPORT:
             _apply_preflight(party, PreflightReport.model_validate(content))
         else:
-            _apply_datasets(party, DatasetsReport.model_validate(content))
+            told = DatasetsReport.model_validate(content)
+            verdicts = _apply_datasets(party, told)
+            if told.publication and verdicts:
+                _answer(datasets.answers_to(party, str(told.publication)), verdicts)
     except (ValueError, RecursionError) as error:
         reason = "malformed" if isinstance(error, ValidationError) else str(error)[:100]
         log.warning("a %s report of %s was dropped: %s", kind, party, reason)
@@ -140,33 +145,71 @@ def _told(table: TableReport, problem: str, now: datetime) -> dict[str, Any]:
     }
 
 
-def _register(dataset: Dataset) -> None:
-    try:
-        dataset.full_clean()
-    except DjangoValidationError as error:
-        log.warning("%s was published and not registered: %s", dataset, "; ".join(error.messages)[:500])
-    else:
-        dataset.save()
-
-
-def _apply_datasets(party: str, report: DatasetsReport) -> None:
+def _apply_datasets(party: str, report: DatasetsReport) -> dict[str, dict[str, str]]:
+    """Register what is new, and note of what is known how it looks now. Returns a verdict for each table."""
     now = timezone.now()
     with transaction.atomic():
         owner = Party.objects.select_for_update(of=("self",)).filter(name=party).first()
         if owner is None:
-            return
-        known = {d.name: d for d in owner.datasets.filter(produced_by=None)}
-        taken = set(owner.datasets.exclude(produced_by=None).values_list("name", flat=True))
-        for name, table in report.datasets.items():
-            told = _told(table, table.error, now)
-            if name in known:
-                Dataset.objects.filter(pk=known[name].pk).update(**told)
-            elif table.columns and name not in taken:
-                _register(Dataset(party=owner, name=name, columns=told["reported_columns"], **told))
-        gone = [d.pk for name, d in known.items() if name not in report.datasets]
-        Dataset.objects.filter(pk__in=gone).update(
-            reported_columns=None,
-            reported_rows=None,
-            reported_at=now,
-            reported_problem="the party's host has no such dataset: it is not in its party.toml",
-        )
+            return {}
+        known = {d.name: d for d in owner.datasets.all()}
+        verdicts = {}
+        for name, raw in report.datasets.items():
+            verdict, problem = _apply_table(owner, known, name, raw, now)
+            verdicts[name] = {"verdict": verdict, "problem": problem}
+        # A host of before there were publications tells all of its tables at once
+        names = list(report.datasets) if report.publication is None and report.names is None else report.names
+        if names is not None:
+            gone = {d.pk for name, d in known.items() if not d.produced_by} - {known[n].pk for n in names if n in known}
+            Dataset.objects.filter(pk__in=gone).update(
+                reported_columns=None,
+                reported_rows=None,
+                reported_at=now,
+                reported_problem="the party's host has no such dataset: it is not in its party.toml",
+            )
+    return verdicts
+
+
+def _apply_table(owner: Party, known: dict[str, Dataset], name: str, raw: Any, now: datetime) -> tuple[str, str]:
+    """Returns the verdict, and what is wrong or differs."""
+    dataset = known.get(name)
+    if dataset and dataset.produced_by:
+        return datasets.REFUSED, "an execution's output has this name; rename one of the two"
+    problem = ""
+    try:
+        table = TableReport.model_validate(raw)
+    except ValidationError as error:
+        problem = "; ".join(map(str, problems_of(error, TableReport)))[: datasets.PROBLEM_LENGTH]
+        table = TableReport(error=problem)
+    told = _told(table, table.error, now)
+    if dataset:
+        Dataset.objects.filter(pk=dataset.pk).update(**told)
+        for field, value in told.items():
+            setattr(dataset, field, value)
+        if table.error:
+            return datasets.REFUSED, table.error
+        lines = "; ".join(dataset.drift)[: datasets.PROBLEM_LENGTH]
+        return (datasets.DIFFERS if lines else datasets.AS_REGISTERED), lines
+    if table.error or not table.columns:
+        return datasets.REFUSED, table.error or "it has no columns"
+    if len(known) >= datasets.MOST_DATASETS:
+        return datasets.REFUSED, f"the control plane keeps at most {datasets.MOST_DATASETS:,} datasets of a party"
+    new = Dataset(party=owner, name=name, columns=told["reported_columns"], **told)
+    try:
+        new.full_clean()
+    except DjangoValidationError as error:
+        return datasets.REFUSED, " ".join(error.messages)[: datasets.PROBLEM_LENGTH]
+    new.save()
+    known[name] = new
+    return datasets.REGISTERED, ""
+
+
+def _answer(key: str, verdicts: Mapping[str, Any]) -> None:
+    """Tell the host. Best effort: what it sent is applied, and a host that hears nothing says so."""
+    try:
+        with redis_connection().pipeline(transaction=True) as pipeline:
+            pipeline.rpush(key, json.dumps(verdicts))
+            pipeline.expire(key, ANSWER_KEPT_SECONDS)
+            pipeline.execute()
+    except (RedisError, OSError) as error:
+        log.warning("a publication of datasets was not answered: %s", trouble(error))

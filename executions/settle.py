@@ -16,7 +16,7 @@ from controlplane.models import COLUMN_TYPES, Dataset
 from executions.models import Execution, PartyRun
 from executions.states import ACTIVE, RUN_ENDED, RunStatus, Status, transition
 from workers.devices import stages
-from workers.documents import TaskConfig
+from workers.documents import TaskConfig, column_problem
 from workers.errors import ERRORS, AlgorithmError, ClusterInitError, NetworkError, ResourceError, is_link
 from workers.executors.base import TABLE
 
@@ -176,7 +176,8 @@ def _register_outputs(execution: Execution, run: PartyRun, outputs: Any) -> list
             continue
         names.append(name)
         found = {
-            "columns": {str(c)[:200]: t for c, t in columns.items() if t in COLUMN_TYPES},
+            # A name that cannot be registered is no name that a task could give
+            "columns": {c: t for c, t in columns.items() if t in COLUMN_TYPES and not column_problem(c, 1)},
             "kind": kind,
             "produced_by": execution.pk,
         }

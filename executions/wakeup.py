@@ -7,6 +7,7 @@ import logging
 from redis.exceptions import RedisError
 
 from executions.connection import redis_connection
+from workers.connection import trouble
 
 WAKE_STREAM = "controlplane:wake"
 log = logging.getLogger(__name__)
@@ -17,4 +18,4 @@ def wake_coordinator() -> None:
     try:
         redis_connection().xadd(WAKE_STREAM, {"": ""}, maxlen=1)
     except (RedisError, OSError) as error:
-        log.warning("the coordinator was not woken: %s", type(error).__name__)
+        log.warning("the coordinator was not woken: %s", trouble(error))

@@ -263,7 +263,7 @@ def test_it_keeps_the_method_where_a_slash_is_missing(client: APIClient) -> None
 @pytest.mark.parametrize(
     ("change", "attr", "words"),
     [
-        ({"columns": {"": "int"}}, "columns", "A column has no name"),
+        ({"columns": {"": "int"}}, "columns", "Column 1 has no name"),
         ({"columns": {"a\nb": "int"}}, "columns", "cannot be printed"),
         ({"key_columns": ["uid", "uid"]}, "key_columns", "Names a column twice"),
     ],

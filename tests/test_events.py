@@ -20,7 +20,7 @@ from tests.simulated import publish_success, publisher
 from workers.events import FAILURE, RUNNING, SUCCESS, stream_of
 
 
-def fail_with_events(events: list[Any]) -> None:
+def fail_with_events(events: list[Any], pieces: list[Any]) -> None:
     if events:
         raise DatabaseError("the database is away")
 

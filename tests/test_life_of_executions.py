@@ -343,7 +343,8 @@ def test_it_keeps_its_promises_whatever_happens_in_whatever_order(
     connection: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Time is not waited for: what must last a while lasts no time, and retries are due when time passes
-    monkeypatch.setattr(Recovery, "GRACE_SECONDS", 0)
+    for name in ("GRACE_SECONDS", "REPORT_SECONDS"):
+        monkeypatch.setattr(Recovery, name, 0)
     monkeypatch.setattr(Recovery, "_has_been", lambda *_: True)
     monkeypatch.setattr(environment, "worker_grace_seconds", 0)
     monkeypatch.setattr(Listener, "CLAIM_AFTER_MS", 0)

@@ -10,12 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
 from redis import Redis
 
-from controlplane.environment import environment
-from controlplane.models import Dataset, Party
-from executions.listener import Listener
 from fixtures.documents import psi_documents
 from workers import preflight
 from workers.party import PartyHost
@@ -178,76 +174,6 @@ def test_it_never_raises(hosts: dict[str, Host]) -> None:
         assert list(errors(report)) == ["documents"], documents
 
 
-# --- datasets
-
-
-@pytest.fixture
-def published(
-    hosts: dict[str, Host], connection: Redis, parties: dict[str, Party], monkeypatch: pytest.MonkeyPatch
-) -> Any:
-    monkeypatch.setattr(environment, "party_toml", hosts["alice"].toml)
-
-    def publish() -> dict[str, Dataset]:
-        call_command("publish_datasets")
-        Listener(connection).step()
-        return {d.name: d for d in Dataset.objects.filter(party__name="alice")}
-
-    return publish
-
-
-def test_one_command_registers_what_a_host_has(published: Any, hosts: dict[str, Host], capsys: Any) -> None:
-    found = published()
-    assert found["people"].columns == COLUMNS
-    assert (found["people"].reported_rows, found["people"].drift) == (None, [])
-    assert "uid str, age int" in capsys.readouterr().out
-    assert found["customers"].drift == ["the party's host has no such dataset: it is not in its party.toml"]
-    hosts["alice"].write('publish = "counts"')
-    hosts["alice"].table.write_text("uid,age,name\n1,2.5,x\n")
-    changed = published()["people"]
-    assert changed.columns == COLUMNS, "what is registered changes by an operator's hand alone"
-    assert changed.reported_rows == 1
-    # PostgreSQL keeps no order of keys
-    assert set(changed.drift) == {
-        "column 'uid' is int, not str",
-        "column 'age' is float, not int",
-        "column 'name' is new",
-    }
-
-
-def test_it_says_which_table_cannot_be_read(published: Any, hosts: dict[str, Host]) -> None:
-    published()
-    hosts["alice"].table.unlink()
-    with pytest.raises(CommandError, match="people cannot be read"):
-        published()
-    Listener(Redis.from_url(environment.redis_url)).step()
-    assert "is missing on this host" in Dataset.objects.get(name="people").drift[0]
-
-
-def test_it_publishes_nothing_where_the_policy_says_so(
-    published: Any, hosts: dict[str, Host], connection: Redis
-) -> None:
-    hosts["alice"].write('publish = "nothing"')
-    with pytest.raises(CommandError, match='publish = "nothing"'):
-        published()
-    assert not connection.exists("events:alice")
-
-
-def test_it_leaves_alone_what_an_execution_made(published: Any, parties: dict[str, Party]) -> None:
-    made = Dataset.objects.create(
-        party=parties["alice"], name="people", columns={"x": "int"}, produced_by="00000000-0000-4000-8000-000000000000"
-    )
-    published()
-    made.refresh_from_db()
-    assert (made.columns, made.reported_at) == ({"x": "int"}, None)
-
-
-def test_it_says_that_redis_is_away(published: Any, hosts: dict[str, Host], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "redis_url", "redis://user:secretpw@127.0.0.1:1/0")
-    with pytest.raises(CommandError, match="Redis is not reachable") as refused:
-        call_command("publish_datasets")
-    assert "secretpw" not in str(refused.value)
-
-
 # --- at the worker's desk
 
 
@@ -280,3 +206,37 @@ def test_a_worker_answers_what_is_still_wanted_alone(
     for malformed in (b"{", b"[]", b'{"preflight": "x"}', b'{"preflight": {}, "documents": {}}'):
         desk._answer(malformed)
     assert waiting.asked == answered
+
+
+def test_a_report_of_a_very_wide_table_goes_without_its_columns(hosts: dict[str, Host], connection: Redis) -> None:
+    class Waiting:
+        def is_ready(self) -> bool:
+            return True
+
+        def ask(self, *_: Any) -> dict[str, Any]:
+            columns = {f"column_{n:07d}": "int" for n in range(60_000)}
+            return {
+                "checks": [{"check": "documents"}],
+                "facts": {"cpus": 2, "dataset": {"name": "people", "columns": columns}},
+            }
+
+    waiting: Any = Waiting()
+    name = "00000000-0000-4000-8000-000000000000"
+    connection.set(wanted(name), 1, ex=WANTED_SECONDS)
+    desk = Desk(hosts["alice"].host, connection, "w" * 300, lambda: waiting)
+    desk._answer(json.dumps(request(hosts, "alice") | {"preflight": name}).encode())
+    said = json.loads(connection.xrange("events:alice")[-1][1][b"preflight"])
+    assert said == {
+        "preflight": name, "worker": "w" * 200, "checks": [{"check": "documents"}],
+        "facts": {"cpus": 2, "dataset": {"name": "people"}},
+    }  # fmt: skip
+
+
+def test_the_text_of_a_check_is_no_longer_than_the_control_plane_takes(
+    hosts: dict[str, Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = alone(hosts, monkeypatch, columns={f"a_column_{n:05d}": "int" for n in range(3000)})
+    text = errors(found)["dataset"]
+    assert len(text) == 4000
+    assert text.startswith("dataset people is not as registered: column 'a_column_00000' is gone")
+    assert text.endswith("characters; the rest is left out)")

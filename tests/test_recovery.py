@@ -21,7 +21,8 @@ from workers.jobs import STOP_MARK
 
 @pytest.fixture
 def dispatched(parties: dict[str, Party], connection: Redis, monkeypatch: pytest.MonkeyPatch) -> Execution:
-    monkeypatch.setattr(Recovery, "GRACE_SECONDS", 0)
+    for name in ("GRACE_SECONDS", "REPORT_SECONDS"):
+        monkeypatch.setattr(Recovery, name, 0)
     for party in parties:
         add_worker(connection, party)
     execution = submit()

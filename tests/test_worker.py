@@ -275,6 +275,25 @@ def test_a_process_ends_itself_when_its_worker_or_its_job_is_gone(connection: Re
         process.communicate(timeout=10)
 
 
+def test_a_process_goes_on_while_its_worker_cannot_renew_its_key(connection: Redis) -> None:
+    connection.set("watched-1", 1, px=2000)
+    connection.set("watched-2", 1)
+    process = run_parent(WATCHED, os.environ["REDIS_URL"])
+    assert process.stdout
+    assert process.stdout.readline() == b"watching\n"
+    try:
+        connection.config_set("min-replicas-to-write", 1)
+        time.sleep(5)
+        assert not connection.exists("watched-1")
+        assert process.poll() is None
+        connection.config_set("min-replicas-to-write", 0)
+        assert process.wait(10) == ABANDONED
+    finally:
+        connection.config_set("min-replicas-to-write", 0)
+        process.kill()
+        process.communicate(timeout=10)
+
+
 @pytest.mark.parametrize("status", [0, None])
 def test_it_does_not_report_a_job_that_ended_by_itself(connection: Redis, party_toml: Path, status: int | None) -> None:
     made = worker(connection, ["alice"])

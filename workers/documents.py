@@ -9,7 +9,7 @@ ports and ``self_party``; both forms are the same model. Device layers live besi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
@@ -23,10 +23,34 @@ PartyName = Annotated[str, StringConstraints(pattern=PARTY_NAME)]
 DatasetName = Annotated[str, StringConstraints(pattern=DATASET_NAME)]
 #: What a further input or output is to a task type, such as model.
 Role = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+#: In characters.
+COLUMN_NAME_LENGTH = 200
 #: The format tells forms that the columns of a party's datasets are at choice.
 ColumnName = Annotated[
-    str, StringConstraints(min_length=1, max_length=200), Field(json_schema_extra={"format": "column"})
+    str, StringConstraints(min_length=1, max_length=COLUMN_NAME_LENGTH), Field(json_schema_extra={"format": "column"})
 ]
+
+
+def column_problem(name: str, position: int) -> str:
+    """Return why a column of a table, counted from 1, cannot be registered; empty if it can.
+
+    The one rule for party hosts, which look at a table's heading, and the control plane, which is told of it.
+    """
+    if not name:
+        return f"column {position} has no name; name it, or leave it out (pandas: to_csv(index=False))"
+    if len(name) > COLUMN_NAME_LENGTH:
+        return f"the name of column {position} has {len(name):,} characters; shorten it to {COLUMN_NAME_LENGTH} at most"
+    if not name.isprintable():
+        return (
+            f"the name of column {position}, {name!r}, holds a character that cannot be printed, such as a tab; "
+            "rename the column"
+        )
+    return ""
+
+
+def column_problems(names: Iterable[str]) -> list[str]:
+    """Return what is wrong with each of a table's column names that cannot be registered, in their order."""
+    return [wrong for position, name in enumerate(names, 1) if (wrong := column_problem(name, position))]
 
 
 #: Of a field that no form asks for: it is filled in at dispatch, or a value for it is refused.

@@ -13,18 +13,41 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
 
+from workers.connection import trouble, when_it_takes_writes
+from workers.errors import AlgorithmError, ConfigError
+
 log = logging.getLogger(__name__)
 
 RUNNING, SUCCESS, FAILURE = "RUNNING", "SUCCESS", "FAILURE"
+
+MIB = 2**20
+#: The largest event, in bytes of JSON. The control plane refuses a larger one, so a party does not send it.
+EVENT_LIMIT = 16 * MIB
+#: A larger event goes in pieces of this many bytes, each an entry of the stream: the reader takes many entries at
+#: once, and neither it nor Redis should have to hold many large ones.
+PIECE_SIZE = 48 * 1024
+MOST_PIECES = -(-EVENT_LIMIT // PIECE_SIZE)
+#: The largest report that is no event, in bytes of JSON.
+REPORT_LIMIT = MIB
+#: What goes to Redis in one round trip, in bytes: a slow line still takes it within the connection's time-out.
+ROUND_TRIP = MIB
+#: How long the rest of a large event waits for a full Redis, in seconds.
+ROOM_SECONDS = 5.0
+#: How much the control plane takes of an error's text, in characters, and of a list of problems, in entries.
+ERROR_LENGTH, MOST_PROBLEMS = 4000, 100
+WORKER_LENGTH = 200
+#: The largest result, in bytes of JSON, and any other field of an event: the event around them has room too.
+RESULT_LIMIT, FIELD_LIMIT = EVENT_LIMIT - 4 * MIB, MIB // 4
 
 
 def stream_of(party: str) -> str:
@@ -33,7 +56,10 @@ def stream_of(party: str) -> str:
 
 
 class Publisher:
-    """Publishes the events of one attempt at one party, in order. Never raises for a delivery that failed."""
+    """Publishes the events of one attempt at one party, in order.
+
+    Never raises for a delivery that failed. Raises AlgorithmError for a success whose result is too large to report.
+    """
 
     #: At most two progress events a second; the newest wins.
     PROGRESS_INTERVAL = 0.5
@@ -56,7 +82,7 @@ class Publisher:
         self._party = party
         self._envelope: dict[str, Any] = {
             "task_request_id": execution,
-            "worker_container": worker,
+            "worker_container": worker[:WORKER_LENGTH],
             "task_name": f"secretflow.execute_{task_type}_task",
             "party": party,
             "attempt": attempt,
@@ -71,6 +97,8 @@ class Publisher:
 
     def publish(self, status: str, stage: str, **data: Any) -> None:
         """Send one event at once, with the progress that was held back, in one round trip."""
+        if status == SUCCESS and "result" in data:
+            check_size(data["result"])
         self.stage = stage
         held = self._take_held()
         self._send([*held, self._event(status, stage, data)])
@@ -91,7 +119,7 @@ class Publisher:
     def _event(self, status: str, stage: str, data: dict[str, Any]) -> dict[str, Any]:
         self._sequence += 1
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        said = {"stage": stage} | data | {"execution_time": round(time.monotonic() - self._started, 3)}
+        said = {"stage": stage} | _bounded(data) | {"execution_time": round(time.monotonic() - self._started, 3)}
         return self._envelope | {
             "status": status,
             "timestamp": now,
@@ -114,7 +142,7 @@ class Publisher:
                 append_to_stream(self._connection, self._party, lines)
                 return
             except (RedisError, OSError) as error:
-                log.warning("Redis did not take an event (%s); it waits on disk", type(error).__name__)
+                log.warning("an event waits on disk: %s", trouble(error))
                 self._late = True
         if place is None:
             log.warning("an event is lost: neither Redis nor the disk took it")
@@ -125,17 +153,92 @@ class Publisher:
             log.warning("an event may be lost: %s", error.strerror)
 
 
-def append_to_stream(connection: Redis, party: str, lines: list[str]) -> None:
-    """Append events, given as JSON, in one round trip. Raises RedisError or OSError."""
+def check_size(result: Mapping[str, Any]) -> None:
+    """Raise AlgorithmError if a result is too large to be reported."""
+    size = len(json.dumps(result, separators=(",", ":")))
+    if size > RESULT_LIMIT:
+        raise AlgorithmError(
+            f"the result has {size:,} bytes, and a party can report at most {RESULT_LIMIT:,}; "
+            "run the task over fewer columns, in several runs"
+        )
+
+
+def _bounded(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the data with what the control plane would cut cut here, where the log has all of it."""
+    found = dict(data)
+    if isinstance(error := found.get("error"), str):
+        found["error"] = shortened(error)
+    if isinstance(problems := found.get("problems"), list):
+        found["problems"] = problems[:MOST_PROBLEMS]
+    for name, value in found.items():
+        # No field but the result has a reason to be large; what has none must not cost a run its verdict
+        if name != "result" and (size := len(json.dumps(value, default=str))) > FIELD_LIMIT:
+            found[name] = f"left out: {size:,} bytes"
+    return found
+
+
+def shortened(text: str, length: int = ERROR_LENGTH) -> str:
+    """Return the text, or as much of it as the control plane takes, with a word about the rest."""
+    if len(text) <= length:
+        return text
+    rest = f" ... ({len(text):,} characters; the rest is left out)"
+    return text[: length - len(rest)] + rest
+
+
+def append_to_stream(connection: Redis, party: str, lines: Iterable[str]) -> None:
+    """Append events, given as JSON, each as an entry or, if it is large, as several. Raises RedisError or OSError."""
+    patience = 0.0
+    for entries in _in_round_trips(lines):
+        when_it_takes_writes(partial(_append, connection, party, entries), patience=patience)
+        # A Redis that is full has room again when what was sent has been read: a large event need not begin anew
+        patience = ROOM_SECONDS
+
+
+def _in_round_trips(lines: Iterable[str]) -> Iterator[list[dict[str, str]]]:
+    entries: list[dict[str, str]] = []
+    size = 0
+    for line in lines:
+        for entry in _entries(line):
+            entries.append(entry)
+            size += sum(map(len, entry.values()))
+            if size >= ROUND_TRIP:
+                yield entries
+                entries, size = [], 0
+    if entries:
+        yield entries
+
+
+def _append(connection: Redis, party: str, entries: list[dict[str, str]]) -> None:
     with connection.pipeline(transaction=True) as pipeline:
-        for line in lines:
-            pipeline.xadd(stream_of(party), {"event": line})
+        for entry in entries:
+            pipeline.xadd(stream_of(party), entry)  # type: ignore[arg-type]
         pipeline.execute()
 
 
+def _entries(line: str) -> Iterator[dict[str, str]]:
+    """The entries of the stream that hold an event; its JSON has ASCII alone, so that it can be cut anywhere."""
+    if len(line) <= PIECE_SIZE:
+        yield {"event": line}
+        return
+    event = json.loads(line)
+    of = -(-len(line) // PIECE_SIZE)
+    header = {name: event[name] for name in ("task_request_id", "party", "attempt", "sequence")} | {"of": of}
+    for number in range(of):
+        text = line[number * PIECE_SIZE : (number + 1) * PIECE_SIZE]
+        yield {"piece": json.dumps(header | {"number": number + 1}, separators=(",", ":")), "text": text}
+
+
 def report(connection: Redis, party: str, kind: str, content: Mapping[str, Any]) -> None:
-    """Tell the control plane something that is no event of a run. It is not kept: raises RedisError or OSError."""
-    connection.xadd(stream_of(party), {kind: json.dumps(content, separators=(",", ":"))})
+    """Tell the control plane something that is no event of a run.
+
+    It is not kept: raises RedisError or OSError; ConfigError where the control plane would refuse it for its size.
+    """
+    text = json.dumps(content, separators=(",", ":"))
+    if len(text) > REPORT_LIMIT:
+        raise ConfigError(
+            f"the {kind} report has {len(text):,} bytes, and the control plane takes at most {REPORT_LIMIT:,}"
+        )
+    connection.xadd(stream_of(party), {kind: text})
 
 
 class Journal:
@@ -186,11 +289,14 @@ class Journal:
                     continue
                 place = 0 if everything else int(note.read_text() or 0)
                 content = path.read_bytes()
-            # A process that is killed while it writes leaves half a line
-            lines = [line for line in content[place:].decode(errors="replace").splitlines() if line.endswith("}")]
-            if lines:
-                append_to_stream(connection, party, lines)
-            sent += len(lines)
+            try:
+                for end, lines in _batches(content, place):
+                    append_to_stream(connection, party, lines)
+                    place, sent = end, sent + len(lines)
+            except (RedisError, OSError):
+                with self._locked():
+                    note.write_text(str(place))  # it goes on from there: what was sent need not go again
+                raise
             with self._locked():
                 if path.exists() and path.stat().st_size > len(content):
                     note.write_text(str(len(content)))  # more came meanwhile
@@ -208,3 +314,19 @@ class Journal:
 
     def _note(self, name: str) -> Path:
         return (self.directory / name).with_suffix(".late")
+
+
+def _batches(content: bytes, place: int) -> Iterator[tuple[int, list[str]]]:
+    """The lines of a file from a place on, some at a time, each time with the place where they end."""
+    lines: list[str] = []
+    size = 0
+    for raw in content[place:].splitlines(keepends=True):
+        place, size = place + len(raw), size + len(raw)
+        line = raw.decode(errors="replace").rstrip("\n")
+        if line.endswith("}"):  # a process that is killed while it writes leaves half a line
+            lines.append(line)
+        if size >= ROUND_TRIP and lines:
+            yield place, lines
+            lines, size = [], 0
+    if lines:
+        yield place, lines

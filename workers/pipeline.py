@@ -172,8 +172,9 @@ class _TaskRun:
             self.host = self.host.reload()  # what the operator changed since this process began holds at once
             self.host.prepare_directories()
             metadata = self._run()
-            status = SUCCESS
+            # First, as it refuses a result that is too large to report
             self.publisher.publish(SUCCESS, "task_execution", result=metadata, computation_progress=1.0)
+            status = SUCCESS
         except BaseException as error:
             failure = classify(error)
             log.error("%s failed in stage %s", self.job_name, self.publisher.stage, exc_info=error)

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from uuid import UUID
 from redis import Redis
 from redis.exceptions import RedisError
 
+from workers.connection import trouble, when_it_takes_writes
 from workers.errors import ConfigError, ResourceError, classify, contract_name
-from workers.events import report
+from workers.events import WORKER_LENGTH, report, shortened
 from workers.executors.base import TABLE
 from workers.party import PartyHost
 from workers.standby import Standby
@@ -133,7 +135,7 @@ class _Checks:
             failure = classify(error)
             if not isinstance(error, type(failure)):
                 log.warning("pre-flight check %s failed", name, exc_info=error)
-            entry |= {"error": str(failure), "error_type": contract_name(failure)}
+            entry |= {"error": shortened(str(failure)), "error_type": contract_name(failure)}
             if vital:
                 raise _Failed from None
 
@@ -215,7 +217,7 @@ class Desk:
                     self._answer(taken[1])
                 except (RedisError, OSError) as error:
                     # Not a loss: what is not answered is asked again
-                    log.warning("a pre-flight report was not delivered: %s", type(error).__name__)
+                    log.warning("a pre-flight report was not delivered: %s", trouble(error))
 
     def _answer(self, raw: bytes) -> None:
         try:
@@ -231,13 +233,15 @@ class Desk:
             self.connection.rpush(requests_of(self.host.name), raw)
             return
 
-        def say(content: Mapping[str, Any]) -> None:
-            report(self.connection, self.host.name, REPORT, {"preflight": preflight, "worker": self.worker, **content})
+        def say(content: Mapping[str, Any], patience: float = TAKE_WITHIN) -> None:
+            message = {"preflight": preflight, "worker": self.worker[:WORKER_LENGTH], **content}
+            tell = partial(report, self.connection, self.host.name, REPORT, message)
+            when_it_takes_writes(tell, patience=patience)
 
         begun = time.monotonic()
 
         def go_on() -> None:
-            say({})
+            say({}, 0)
             if time.monotonic() - begun > LIMIT:  # whatever it is at: the worker needs a process for jobs
                 standby.process.kill()
 
@@ -246,4 +250,10 @@ class Desk:
         if answer is None:
             error = "the checking process ended before it was done: killed, for want of memory, or after its time limit"
             answer = {"checks": [{"check": "process", "error": error, "error_type": "ResourceError"}], "facts": {}}
-        say(answer)
+        try:
+            say(answer)
+        except ConfigError:
+            # The heading of a very wide table, which only the page of the dataset would show
+            log.warning("a pre-flight report is too large; it goes without the columns of the dataset")
+            answer["facts"].get("dataset", {}).pop("columns", None)
+            say(answer)

@@ -150,6 +150,9 @@ def end_when_abandoned(connection: Redis, keys: list[str], patience: float = 3.0
             watched = list(keys)
             try:
                 there = connection.exists(*watched) == len(watched)
+                if not there:
+                    # Raises where Redis takes no writes, and the worker could not renew its key either
+                    connection.delete(f"{watched[0]}:nothing")
             except (RedisError, OSError):
                 there = True
             now = time.monotonic()
@@ -236,18 +239,32 @@ def perform(order: dict[str, Any], hello: dict[str, Any], watched: list[str]) ->
     from rq.serializers import JSONSerializer
     from rq.worker import Worker
 
-    from workers.connection import connect
+    from workers.connection import connect, when_it_takes_writes
     from workers.jobs import STOP_MARK, PartyJob
 
     class Horse(Worker):
         def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
             """The worker process's alone: RQ would have its key live on here for as long as the job may take."""
 
+        # RQ takes a server that is full, for now, for the failure of the job, and cannot note even that
+
         def prepare_job_execution(self, job: Any, remove_from_intermediate_queue: bool = False) -> None:
-            super().prepare_job_execution(job, remove_from_intermediate_queue)
+            prepare = super().prepare_job_execution
+            when_it_takes_writes(lambda: prepare(job, remove_from_intermediate_queue))
             if self.connection.hexists(job.key, STOP_MARK):
                 self.log.info("job %s was stopped before it began", job.id)
                 os._exit(1)
+
+        def _finalize_success(self, job: Any, queue: Any, execution: Any, return_value: Any) -> None:
+            finalize = super()._finalize_success
+            # The result went with the events; Redis need not hold a large one a second time
+            short = {name: value for name, value in return_value.items() if name != "result_metadata"}
+            when_it_takes_writes(lambda: finalize(job, queue, execution, short))
+
+        def _finalize_failure(self, job: Any, *args: Any) -> None:
+            # RQ logs that it could not note the failure, and leaves it at that: so the waiting comes before
+            when_it_takes_writes(lambda: self.connection.hset(job.key, "worker_name", self.name))
+            super()._finalize_failure(job, *args)
 
     connection = Redis.from_url(hello["redis_url"])
     queue = Queue(order["queue"], connection=connection, job_class=PartyJob, serializer=JSONSerializer)

@@ -8,17 +8,19 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue, worker_registration
 from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
 from rq.worker import Worker
 
-from workers.connection import DEFAULT_URL, connect
+from workers.connection import DEFAULT_URL, connect, refusal, trouble, when_it_takes_writes
 from workers.errors import ConfigError
 from workers.events import FAILURE, Journal, Publisher, stream_of
 from workers.jobs import STOP_MARK, PartyJob, install_gate
@@ -74,6 +76,8 @@ class PartyWorker(Worker):
         self._standby: Standby | None = None
         self._keeper = Keeper(self.host)
         self._alive = threading.Event()
+        #: What the log was told last of why Redis does not serve the heartbeat.
+        self._told_trouble = ""
         self._took_job_at = 0.0
         #: Error and class, where the job's process was killed by this worker and not by the machine.
         self._stopped_because: tuple[str, str] | None = None
@@ -126,7 +130,20 @@ class PartyWorker(Worker):
         try:
             super().heartbeat(HEARTBEAT_TTL, pipeline)
         except RedisError as error:  # RQ would quit; the heartbeat thread beats again when Redis is back
-            self.log.warning("Worker %s: no heartbeat: %s", self.name, type(error).__name__)
+            self._note_trouble(self.connection, error)
+
+    def _note_trouble(self, connection: Redis, error: Exception) -> None:
+        """Say what is wrong with Redis, once, and stay alive for the control plane where that can be done.
+
+        A server that takes no writes because it is full still lets a key live on; this worker's would be gone after
+        some seconds, and its run would be taken for lost.
+        """
+        if (why := trouble(error)) != self._told_trouble:
+            log.warning("Worker %s: %s. Its work goes on", self.name, why)
+            self._told_trouble = why
+        if isinstance(error, RedisError) and refusal(error):
+            with suppress(RedisError, OSError):
+                connection.expire(self.key, HEARTBEAT_TTL)
 
     def _beat(self) -> None:
         connection = connect(self.redis_url)
@@ -152,6 +169,7 @@ class PartyWorker(Worker):
                         # No event, only a nudge: the coordinator need not find out at its next look
                         pipeline.xadd(stream_of(self.host.name), {"ready": self.name})
                     was_there, unread, unwanted, *_ = pipeline.execute()
+                self._told_trouble = ""
                 told = standby
                 lost = lost or not was_there
                 journal.deliver(connection, self.host.name, everything=lost)
@@ -163,7 +181,7 @@ class PartyWorker(Worker):
                         connection.delete(ports_wanted(self.host.name))
                     continue  # and tell that its ports are free
             except (RedisError, OSError) as error:
-                log.warning("no heartbeat: %s", type(error).__name__)
+                self._note_trouble(connection, error)
             until = time.monotonic() + HEARTBEAT_INTERVAL
             while time.monotonic() < until and self._alive.is_set():
                 time.sleep(0.05)
@@ -182,8 +200,22 @@ class PartyWorker(Worker):
 
     # --- jobs
 
-    # RQ quits when Redis is away at any moment but while it waits for a job. Then the computation at hand would
-    # count as lost, and whoever supervises this process would have to notice.
+    # RQ quits when Redis is away at any moment but while it waits for a job, and when Redis takes no writes also then.
+    # The computation at hand would count as lost, and whoever supervises this process would have to notice.
+
+    def register_birth(self) -> None:
+        when_it_takes_writes(super().register_birth, say=self.log.warning)
+
+    def dequeue_job_and_maintain_ttl(self, timeout: int | None, max_idle_time: int | None = None) -> Any:
+        wait = super().dequeue_job_and_maintain_ttl
+        return self._patiently(lambda: wait(timeout, max_idle_time))
+
+    def prepare_execution(self, job: Any) -> Any:
+        prepare = super().prepare_execution
+        return self._patiently(lambda: prepare(job))
+
+    def _patiently(self, action: Callable[[], Any]) -> Any:
+        return when_it_takes_writes(action, given_up=lambda: self._stop_requested, say=self.log.warning)
 
     def check_for_suspension(self, burst: bool) -> None:
         self._wait_for_redis()
@@ -238,7 +270,7 @@ class PartyWorker(Worker):
         self._took_job_at = time.time()
         self._stopped_because = None
         # RQ writes it when the horse begins; until then nobody could tell whose death the job died
-        self.connection.hset(job.key, "worker_name", self.name)
+        self._patiently(lambda: self.connection.hset(job.key, "worker_name", self.name))
         order = {"job_id": job.id, "execution_id": self.execution.id, "queue": queue.name}
         self._horse = self._take_session(job, order) or self._take_standby(order)
         self._horse_pid = self._horse.process.pid
@@ -309,7 +341,7 @@ class PartyWorker(Worker):
             super().maintain_heartbeats(job, execution)
         except RedisError as error:
             # Not a reason to lose sight of the horse: it computes on, and Redis comes back
-            self.log.warning("Worker %s: no heartbeat for job %s: %s", self.name, job.id, type(error).__name__)
+            self._note_trouble(self.connection, error)
 
     def monitor_work_horse(self, job: Any, queue: Queue, execution: Any) -> None:
         try:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from redis import Redis
 from redis.exceptions import RedisError
 from rich.console import Console
 from rich.table import Table
@@ -12,39 +14,83 @@ from rich.table import Table
 from controlplane.environment import environment
 from controlplane.management.commands.rqworker import connect_to_redis
 from workers import datasets
+from workers.connection import trouble
 from workers.errors import ConfigError
-from workers.events import report
 from workers.party import PartyHost
 
 
 class Command(BaseCommand):
     help = (
         "Publish names, columns and types of the datasets in this host's party.toml (PARTY_TOML), and row counts if "
-        'its policy says publish = "counts". No rows leave the host.'
+        'its policy says publish = "counts". No rows leave the host. Says for each what the control plane made of it.'
     )
     requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--wait",
+            type=float,
+            default=10.0,
+            metavar="SECONDS",
+            help="How long to wait for the control plane's answers; 0 to wait for none, and know of none. Default: 10.",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             host = PartyHost.load(environment.party_toml)
             found = datasets.describe(host)
-            report(connect_to_redis(), host.name, datasets.REPORT, {"datasets": found})
+            connection = connect_to_redis()
+            publication = datasets.publish(connection, host.name, found, self.stderr.write)
+            answers = self._answers(connection, host.name, publication, found, options["wait"])
         except ConfigError as error:
             raise CommandError(str(error)) from None
         except (RedisError, OSError) as error:
-            raise CommandError(
-                f"Redis is not reachable ({type(error).__name__}); check REDIS_URL and that the server runs."
-            ) from None
-        table = Table(box=None, title=f"published by {host.name}", title_justify="left")
-        for heading in ("dataset", "columns", "rows"):
-            table.add_column(heading)
-        for name, told in found.items():
-            columns = ", ".join(f"{c} {t}" for c, t in told.get("columns", {}).items())
-            table.add_row(name, columns or told["error"], f"{told['rows']:,}" if "rows" in told else "not told")
-        console = Console(width=120)
-        with console.capture() as shown:
-            console.print(table)
-        self.stdout.write(shown.get())
-        wrong = [name for name, told in found.items() if "error" in told]
+            raise CommandError(f"{trouble(error)}.") from None
+        self.stdout.write(_table(host.name, found, answers))
+        wrong = _wrong(found, answers)
+        unanswered = [name for name in found if name not in answers] if options["wait"] else []
+        if unanswered:
+            wrong.append(
+                f"no coordinator answered for {', '.join(unanswered)} within {options['wait']:g} s. What was published "
+                f"is registered when one reads it: is `manage.py coordinate` running, is {host.name} a party there?"
+            )
         if wrong:
-            raise CommandError(f"{', '.join(wrong)} cannot be read; the control plane was told so.")
+            raise CommandError("\n".join(wrong))
+
+    @staticmethod
+    def _answers(
+        connection: Redis, party: str, publication: str, found: Mapping[str, Any], seconds: float
+    ) -> dict[str, Any]:
+        return datasets.verdicts(connection, party, publication, set(found), seconds)
+
+
+def _wrong(found: Mapping[str, Mapping[str, Any]], answers: Mapping[str, Any]) -> list[str]:
+    """A line for each table that could not be registered."""
+    lines = []
+    for name, told in found.items():
+        if "error" in told:
+            lines.append(f"{name} was not registered: {told['error']}")
+        elif answers.get(name, {}).get("verdict") == datasets.REFUSED:
+            lines.append(f"{name} was not registered: {answers[name].get('problem')}")
+    return lines
+
+
+def _table(party: str, found: Mapping[str, Mapping[str, Any]], answers: Mapping[str, Any]) -> str:
+    table = Table(box=None, title=f"published by {party}", title_justify="left")
+    for heading in ("dataset", "columns", "rows", "control plane"):
+        table.add_column(heading)
+    for name, told in found.items():
+        columns = ", ".join(f"{c} {t}" for c, t in told.get("columns", {}).items())
+        answer = answers.get(name, {})
+        parts = ("verdict",) if "error" in told else ("verdict", "problem")  # what is wrong stands beside it already
+        words = ": ".join(str(answer[part]) for part in parts if answer.get(part))
+        rows = f"{told['rows']:,}" if "rows" in told else "not told"
+        table.add_row(name, _few(columns or told["error"]), rows, _few(words or "no answer"))
+    console = Console(width=160)
+    with console.capture() as shown:
+        console.print(table, markup=False)
+    return shown.get()
+
+
+def _few(text: str, length: int = 600) -> str:
+    return text if len(text) <= length else f"{text[:length]} ..."

@@ -10,7 +10,7 @@ from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from controlplane.environment import environment
-from workers.connection import connect
+from workers.connection import connect, trouble
 from workers.errors import ConfigError
 from workers.party import PartyHost
 
@@ -35,9 +35,7 @@ class Command(RQWorker):
         except KeyboardInterrupt:  # before it began to work
             raise SystemExit(130) from None
         except RedisError as error:
-            raise CommandError(
-                f"Redis is not reachable ({type(error).__name__}); check REDIS_URL and that the server runs."
-            ) from None
+            raise CommandError(f"{trouble(error)}.") from None
 
 
 def connect_to_redis() -> Redis:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
+from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand
@@ -16,9 +17,9 @@ from executions.connection import redis_connection
 from executions.dispatch import Dispatcher
 from executions.listener import Listener
 from executions.models import Execution
-from executions.outlook import REDIS_AWAY
 from executions.recovery import Recovery
 from executions.states import Status
+from workers.connection import refusal, trouble
 
 log = logging.getLogger(__name__)
 
@@ -51,12 +52,13 @@ class Coordinator:
             self._redis_was_away = False
         return did
 
-    def without_redis(self) -> None:
-        """What is left to do while Redis is away: say so on what waits for it."""
+    def without_redis(self, error: RedisError) -> None:
+        """What is left to do while Redis is away or takes no writes: say so on what waits for it."""
         self._redis_was_away = True
-        away = REDIS_AWAY
+        away = trouble(error)
         Execution.objects.filter(status=Status.QUEUED).exclude(waiting_for=away).update(waiting_for=away)
-        away += ". The parties work on; what they report will be here when Redis is back"
+        then = "takes writes again" if refusal(error) else "is back"
+        away += f". The parties work on; what they report will be here when Redis {then}"
         Execution.objects.active().exclude(waiting_for=away).update(waiting_for=away)
 
 
@@ -80,8 +82,8 @@ class Command(BaseCommand):
                 busy_now = busy or Execution.objects.active().exists()
                 busy = coordinator.step(200 if busy_now else Coordinator.IDLE_MS)
             except RedisError as error:
-                log.warning("Redis: %s", type(error).__name__)
-                self._shielded(coordinator.without_redis)
+                log.warning("%s", trouble(error))
+                self._shielded(partial(coordinator.without_redis, error))
                 time.sleep(0.5)
             except (DatabaseError, InterfaceError) as error:
                 log.warning("database: %s", type(error).__name__)

@@ -1,0 +1,139 @@
+"""What a party's stream holds, made out of bytes that anybody at the party may have written."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, Field, ValidationError
+
+from controlplane.storable import unstorable
+from workers.errors import AlgorithmError
+from workers.events import EVENT_LIMIT, FAILURE, MOST_PIECES, PIECE_SIZE, SUCCESS, stream_of
+
+log = logging.getLogger(__name__)
+
+#: Of a large event the history keeps no field that is longer than this, in characters of JSON.
+KEPT_OF_A_FIELD = 4096
+
+
+class _OfARun(BaseModel):
+    """Names the run that a message is about, and the event's place among the run's events; unknown keys are dropped."""
+
+    task_request_id: UUID
+    party: str = Field(max_length=32)
+    attempt: int = Field(ge=1, lt=2**31)
+    sequence: int = Field(ge=1, lt=2**31)
+
+    @property
+    def run(self) -> tuple[UUID, int, str]:
+        return self.task_request_id, self.attempt, self.party
+
+
+class EventMessage(_OfARun):
+    """An event as a party sends it."""
+
+    status: Literal["RUNNING", "SUCCESS", "FAILURE", "RETRY"]
+    timestamp: datetime
+    worker_container: str = Field(default="", max_length=200)
+    data: dict[str, Any] = Field(default_factory=dict)
+    #: In bytes; not the party's to say.
+    size: int = 0
+
+    @property
+    def stage(self) -> str:
+        return str(self.data.get("stage", ""))[:32]
+
+    def for_the_history(self) -> dict[str, Any]:
+        """Return the data without what is large: the result is with its run, and the database holds it once."""
+        if self.size <= PIECE_SIZE:
+            return self.data
+        kept = {}
+        for name, value in self.data.items():
+            length = len(json.dumps(value))
+            elsewhere = "; the result of this party's run holds it" if name == "result" else ""
+            kept[name] = value if length <= KEPT_OF_A_FIELD else f"left out: {length:,} characters{elsewhere}"
+        return kept
+
+
+class PieceHeader(_OfARun):
+    """Says which part of which event a piece is."""
+
+    number: int = Field(ge=1, le=MOST_PIECES)
+    of: int = Field(ge=2, le=MOST_PIECES)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of an event that is too large for one entry of a stream."""
+
+    header: PieceHeader
+    text: bytes
+
+
+def read_json(raw: bytes, limit: int) -> Any:
+    """Return what a party wrote. Raises ValueError or RecursionError."""
+    if len(raw) > limit:
+        raise ValueError(f"it is longer than {limit:,} bytes")
+    # PostgreSQL takes no NUL character in text or JSON
+    return json.loads(raw, object_hook=_without_nul, parse_constant=str)
+
+
+def _without_nul(item: dict[str, Any]) -> dict[str, Any]:
+    def clean(value: Any) -> Any:
+        if isinstance(value, str):
+            return value.replace("\0", "")
+        return [clean(v) for v in value] if isinstance(value, list) else value
+
+    return {key.replace("\0", ""): clean(value) for key, value in item.items()}
+
+
+def parse_event(stream: str, raw: bytes) -> EventMessage | None:
+    """Return the event, if it is one and names the party whose stream it came by.
+
+    A verdict that no database can store is a failed one: who waits for it must not wait for ever.
+    """
+    try:
+        content = read_json(raw, EVENT_LIMIT)
+        message = EventMessage.model_validate(content).model_copy(update={"size": len(raw)})
+        if stream_of(message.party) != stream:
+            raise ValueError("it names another party than its stream")
+        if message.timestamp.tzinfo is None:
+            raise ValueError("its timestamp has no zone")
+        problem = next(unstorable(content), None)
+        if problem and message.status not in (SUCCESS, FAILURE):
+            raise ValueError(problem.wrong)
+    except (ValueError, RecursionError) as error:
+        _dropped("an event", stream, error)
+        return None
+    if problem is None:
+        return message
+    why = f"the control plane cannot store what {message.party} reported at its end: {str(problem)[:300]}"
+    stage = "cleanup" if message.data.get("stage") == "cleanup" else "task_execution"
+    data = {"stage": stage, "error": why, "error_type": AlgorithmError.__name__}
+    return message.model_copy(update={"status": FAILURE, "data": data, "worker_container": ""})
+
+
+def parse_piece(stream: str, fields: Mapping[bytes, bytes]) -> Piece | None:
+    """Return the piece of an event, if it is one and names the party whose stream it came by."""
+    try:
+        header = PieceHeader.model_validate(read_json(fields[b"piece"], 1000))
+        text = fields.get(b"text", b"")
+        if stream_of(header.party) != stream:
+            raise ValueError("it names another party than its stream")
+        if header.number > header.of or not 0 < len(text) <= PIECE_SIZE:
+            raise ValueError("its number or its length is wrong")
+    except (ValueError, RecursionError) as error:
+        _dropped("a piece of an event", stream, error)
+        return None
+    return Piece(header, text)
+
+
+def _dropped(what: str, stream: str, error: Exception) -> None:
+    reason = "it is malformed" if isinstance(error, ValidationError) else str(error)[:100]
+    log.warning("%s on %s was dropped: %s", what, stream, reason)
