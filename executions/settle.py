@@ -155,6 +155,9 @@ def _succeed(execution: Execution, runs: list[PartyRun]) -> None:
                 outputs[run.party.name] = _register_outputs(execution, run, value)
             elif isinstance(value, dict) and isinstance(result.get(key), dict):
                 result[key] = result[key] | value
+            elif key == "warnings" and isinstance(value, list) and isinstance(result.get(key), list):
+                # Each party has some of its own, and some that all have
+                result[key] = [*dict.fromkeys([*map(str, result[key]), *map(str, value)])]
             else:
                 result.setdefault(key, value)
     if outputs:

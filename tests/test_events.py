@@ -44,6 +44,16 @@ def test_it_brings_an_execution_from_dispatched_to_success(
     assert (run.status, run.worker, run.devices) == (RunStatus.SUCCESS, "bob-host-1", ["spu"])
 
 
+def test_it_tells_the_warnings_of_every_party_once(execution: Execution, connection: Redis, tmp_path: Path) -> None:
+    for party, mine in (("alice", ["both", "alice's"]), ("bob", ["both", "bob's"])):
+        events = publisher(execution, party, connection, tmp_path)
+        events.publish(RUNNING, "task_started")
+        events.publish(SUCCESS, "task_execution", result={"rows": 3, "warnings": mine})
+    Listener(connection).step()
+    execution.refresh_from_db()
+    assert execution.result == {"rows": 3, "warnings": ["both", "alice's", "bob's"]}
+
+
 def test_it_applies_a_repeated_event_once(execution: Execution, connection: Redis, tmp_path: Path) -> None:
     publish_success(execution, "alice", connection, tmp_path)
     entries = connection.xrange(stream_of("alice"))

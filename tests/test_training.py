@@ -29,6 +29,15 @@ def parties(processes: Processes, tmp_path_factory: pytest.TempPathFactory) -> I
     found.close()
 
 
+@pytest.fixture(scope="module")
+def wine(parties: Parties) -> Parties:
+    """With small models of the wine table."""
+    columns = put(parties, public(load_wine))
+    parties.run(training(columns))
+    parties.run(training(columns, "ss_xgb", training_params={"num_boost_round": 1, "max_depth": 2}))
+    return parties
+
+
 def put(parties: Parties, table: pd.DataFrame, name: str = "rows") -> dict[str, list[str]]:
     """Register a table, its columns spread over the parties; ``y`` is bob's. Party to its features."""
     features = [column for column in table if column != "y"]
@@ -112,8 +121,10 @@ def test_so_does_a_generalised_linear_model(parties: Parties) -> None:
     assert roc_auc_score(table.y[64:], found) > 0.9
 
 
-@pytest.mark.parametrize("load", [load_breast_cancer, load_wine])
-@pytest.mark.parametrize("task_type", ["lr", "ss_xgb", "sgb"])
+@pytest.mark.parametrize(
+    ("task_type", "load"),
+    [("lr", load_breast_cancer), ("lr", load_wine), ("ss_xgb", load_wine), ("sgb", load_wine)],
+)
 def test_its_defaults_rank_the_rows_of_public_tables(parties: Parties, load: Any, task_type: str) -> None:
     table = public(load)
     parties.run(training(put(parties, table), task_type))
@@ -197,18 +208,15 @@ def test_a_training_that_diverges_says_so(parties: Parties) -> None:
 )
 @pytest.mark.parametrize("task_type", ["lr", "ss_xgb"])
 def test_a_model_is_not_used_with_other_settings_than_it_was_made_with(
-    parties: Parties, task_type: str, layers: dict[str, Any], said: str
+    wine: Parties, task_type: str, layers: dict[str, Any], said: str
 ) -> None:
-    table = public(load_wine)
-    parties.run(training(put(parties, table), task_type))
     devices = {"spu_config": {"runtime_config": layers}, "heu_config": {"enable_heu": False}}
     with pytest.raises(AssertionError, match=said):
-        parties.run(predicting("bob", task_type), **devices)
+        wine.run(predicting("bob", task_type), **devices)
 
 
-def test_a_model_is_not_used_by_its_parties_in_another_order(parties: Parties) -> None:
-    parties.run(training(put(parties, public(load_wine))))
+def test_a_model_is_not_used_by_its_parties_in_another_order(wine: Parties) -> None:
     with pytest.raises(
         AssertionError, match="was made with parties alice, bob, this task has bob, alice: name the same"
     ):
-        parties.answers(predicting("bob"), ["bob", "alice"])
+        wine.answers(predicting("bob"), ["bob", "alice"])

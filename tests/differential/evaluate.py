@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from hypothesis import assume
 from hypothesis import strategies as st
-from scipy.stats import ks_2samp  # type: ignore[import-untyped]
+from scipy.stats import ks_2samp
 from sklearn import metrics
 
 from tests.differential.cases import Case, Output, column, number, the_same_at_all

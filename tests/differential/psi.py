@@ -107,7 +107,7 @@ class Case:
             how = "left" if is_left else "right"
         joined = frames[first].assign(**{f"in_{first}": True})
         for other in others:
-            joined = joined.merge(frames[other].assign(**{f"in_{other}": True}), on=keys, how=how)  # type: ignore[arg-type]
+            joined = joined.merge(frames[other].assign(**{f"in_{other}": True}), on=keys, how=how)
         if self.join == "difference":
             joined = joined[joined[[f"in_{p}" for p in self.parties]].isna().any(axis=1)]
         receivers = self.receivers or tuple(self.parties)

@@ -166,10 +166,15 @@ class PredictExecutor(VerticalExecutor):
         import secretflow as sf
 
         told: list[Any] = []
+
+        def take(found: Any) -> bool:
+            told.append(found)
+            return True
+
         owner, receiver = (sf.PYU(p) for p in (prepared.training["label_party"], prepared.params.receiver))
         scaling = owner(lambda mine: mine)(prepared.model.own.get(LABEL_SCALING))
         # Carried out at the receiver, in this process: what is revealed to all is only that it was
-        sf.reveal(receiver(lambda found: bool(told.append(found)))(scaling.to(receiver)))
+        sf.reveal(receiver(take)(scaling.to(receiver)))
         if predictions is None:
             return None
         [(mean, deviation)] = told
