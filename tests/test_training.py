@@ -188,6 +188,18 @@ def test_a_model_without_use_says_so_and_what_to_change(parties: Parties) -> Non
     assert "predictions are equal" not in str(parties.run(training(columns))["alice"]["warnings"])
 
 
+def test_features_that_fixed_point_turns_into_zeros_are_told(parties: Parties) -> None:
+    table = noise(60, 4)
+    table["y"] = (table.x0 > 0).astype(int)
+    table["x3"] *= 1e-9
+    columns = put(parties, table)
+    answers = parties.run(training(columns, standardize=False))
+    told = [warning for warning in answers["alice"]["warnings"] if "rounded" in warning]
+    assert len(told) == 1
+    assert told[0].startswith("bob.x3: 100% of the numbers")
+    assert "rounded" not in str(parties.run(training(columns))["alice"]["warnings"])
+
+
 def test_a_training_that_diverges_says_so(parties: Parties) -> None:
     table = noise(60, 4)
     table["y"] = table.x0 * 3

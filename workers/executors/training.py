@@ -17,6 +17,7 @@ from workers.errors import ConfigError
 from workers.executors.base import NUMERIC, Catalogue, Session, Slots, check_column, not_a_party
 from workers.executors.doubts import warn_of_model
 from workers.executors.metrics import measured
+from workers.executors.precision import told_precision
 from workers.executors.vertical import (
     PartyColumns,
     VerticalExecutor,
@@ -245,9 +246,17 @@ def _scaling(values: Any) -> tuple[float, float]:
 def check_features(
     session: Session, kind: str, values: Mapping[str, Any], names: Mapping[str, Mapping[str, str]]
 ) -> None:
-    """Raise ConfigError where a model of this kind would have the SPU compute with features too large for it."""
-    for column, own in names.get(session.party, {}).items() if kind in LINEAR else ():
+    """Raise ConfigError where a model of this kind would have the SPU compute with features too large for it.
+
+    Features that are too small for it are told in the result's warnings. Every party calls it, with its own ``values``.
+    """
+    if kind not in LINEAR:
+        return
+    for column, own in names.get(session.party, {}).items():
         check_range(session, values[own], column)
+    step = 2.0 ** -session.documents["spu"].runtime_config.fraction_bits
+    features = [(p, c, own) for p, mine in names.items() for c, own in mine.items() if own != FILLER]
+    told_precision(session, [(p, f"{p}.{c}", values.get(own), step) for p, c, own in features])
 
 
 def feature_names(features: Mapping[str, list[str]], owner: str | None) -> dict[str, dict[str, str]]:
