@@ -145,6 +145,24 @@ def _crossed(rows: Any, keys: Any) -> Any:
     return changed
 
 
+def _digest(texts: Any, key: bytes) -> str:
+    """Return a keyed digest of texts (an arrow array) and of their order."""
+    import numpy as np
+    import pyarrow as pa
+
+    digest, whole = hmac.new(key, digestmod=hashlib.sha256), texts.cast(pa.large_string())
+    parts = []
+    for chunk in whole.chunks:
+        _, places, data = chunk.buffers()
+        bounds = np.frombuffer(places, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]
+        # Lengths first, then the texts: which says the same however the texts are cut into chunks
+        digest.update(np.diff(bounds).tobytes())
+        parts.append(memoryview(data)[bounds[0] : bounds[-1]] if data else b"")
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
 def check_pairing(session: Session, output: Path, dataset: str, keys: Sequence[str], rows: Any) -> int:
     """Compare a keyed digest of the keys in the parties' outputs. Return how many rows have the keys of all parties.
 
@@ -156,11 +174,9 @@ def check_pairing(session: Session, output: Path, dataset: str, keys: Sequence[s
     common = len(rows) - sum(lacking for _, lacking, _ in told)
     key = "".join(part for *_, part in told).encode()
     whole = keys_of(output, dataset, keys)[: max(common, 0)]
-    digest = hmac.new(key, digestmod=hashlib.sha256)
-    for begin in range(0, len(whole), _CHUNK):
-        digest.update("\n".join(whole[begin : begin + _CHUNK].to_pylist()).encode() + b"\n")
+    digest = _digest(whole, key)
     complete = bool((rows[: max(common, 0)] >= 0).all())
-    seen = set(told_by(session.parties, (len(rows), complete, digest.hexdigest())).values())
+    seen = set(told_by(session.parties, (len(rows), complete, digest)).values())
     if common < 0 or not complete or len(seen) > 1:
         raise AlgorithmError(
             "PSI gave the parties rows in unlike orders, so nothing was kept; please report this with the protocol, "
