@@ -110,11 +110,12 @@ def _compare(told: Any, chosen: list[float], column: list[float], function: str,
     if function == "COUNT" or (is_whole and function in ("SUM", "MIN", "MAX")):
         assert told == clear  # whole numbers below 2^53, to the last digit
         return
-    # On the SPU one step is below 2^-40 of the column's largest number, of VAR of its square; a sum adds up those of
-    # its rows. What the owner computes is closer.
+    # On the SPU one step is below 2^-40 of the column's largest number, of VAR of the square of its spread, and never
+    # below 2^-64 of the square of that number; a sum adds up those of its rows. What the owner computes is closer.
     most = float(np.nanmax(np.abs(column)))
     spread = most if function != "VAR" else (float(np.nanmax(column)) - float(np.nanmin(column))) ** 2
-    assert abs(told - clear) <= 1e-12 * spread * len(column)
+    least = 2.0**-64 * most**2 if function == "VAR" else 0.0
+    assert abs(told - clear) <= (1e-12 * spread + least) * len(column)
 
 
 def _keys(cells: Sequence[str], kind: str) -> list[Any]:
