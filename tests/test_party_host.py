@@ -225,6 +225,13 @@ def test_it_knows_no_alignment_of_an_output_that_somebody_edited(host: PartyHost
     assert found(host, "common") == (path, None)
 
 
+@pytest.mark.parametrize("name", ["a dir", "a;b", "$HOME", "it's", 'q"q', "a&b"])
+def test_it_refuses_a_place_for_outputs_that_a_shell_would_misread(tmp_path: Path, name: str) -> None:
+    """SecretFlow's PSI sorts its temporary files, which lie there, by a command line."""
+    with pytest.raises(ConfigError, match="output_dir: lies at a path with blanks or other characters"):
+        PartyHost.load(write(tmp_path, f"party = 'a'\noutput_dir = {json.dumps(name)}\n{POLICY}"))
+
+
 def test_it_takes_an_alignment_that_its_operator_declares(tmp_path: Path) -> None:
     tables = '[datasets.x]\npath = "x.csv"\nalignment = "clinic.2026"\n[datasets.y]\npath = "y.csv"\n'
     host = PartyHost.load(write(tmp_path, f'party = "a"\n{POLICY}{tables}'))

@@ -124,7 +124,13 @@ class PartyHost:
         except ValidationError as error:
             found = "\n".join(f"  {p}" for p in problems_of(error, PartyFile))
             raise ConfigError(f"{path} is wrong:\n{found}") from None
-        return cls(file, path.resolve())
+        host = cls(file, path.resolve())
+        if not re.fullmatch(r"[\w./+@=-]+", str(host.output_dir)):
+            raise ConfigError(
+                f"{path} is wrong:\n  output_dir: lies at a path with blanks or other characters that SecretFlow's PSI "
+                "cannot handle, as it hands the path to a shell; use letters, digits and . _ - / alone"
+            )
+        return host
 
     def reload(self) -> PartyHost:
         """As party.toml says now. Raises ConfigError, which leaves the party and so names no path."""
