@@ -137,8 +137,10 @@ def _crossed(rows: Any, keys: Any) -> Any:
         return rows
     is_new = (keys[1:] != keys[:-1]) | ((rows[1:] < 0) != (rows[:-1] < 0))
     starts = np.flatnonzero(np.concatenate([[True], is_new]))
+    sizes = np.diff(np.append(starts, len(rows)))
+    is_of_both = sizes >= 4  # two rows here and two there at least
     changed = rows.copy()
-    for begin, end in zip(starts, np.append(starts[1:], len(rows)), strict=True):
+    for begin, end in zip(starts[is_of_both], (starts + sizes)[is_of_both], strict=True):
         own = len(np.unique(rows[begin:end]))
         if 1 < own < end - begin:
             changed[begin:end] = rows[begin:end].reshape(own, -1).T.ravel()
