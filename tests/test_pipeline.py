@@ -361,7 +361,7 @@ def test_it_fails_fast_and_says_so_when_a_process_is_killed_and_retries(site: Si
     assert "bob" in retry["why"]
     assert "killed (signal 9" in retry["why"]
     done = site.end_of(execution)
-    assert (done["status"], done["attempt"]) == ("SUCCESS", 2)
+    assert (done["status"], done["attempt"]) == ("SUCCESS", 2), (done["error"], site.get(execution)["changes"])
 
 
 def test_it_finds_a_worker_that_was_killed_and_leaves_nothing_computing(site: Site, joined: dict[str, Any]) -> None:
@@ -377,7 +377,7 @@ def test_it_finds_a_worker_that_was_killed_and_leaves_nothing_computing(site: Si
     retry = next(c for c in site.get(execution)["changes"] if c["to_status"] == "RETRY")
     assert "worker of bob" in retry["why"]  # gone with its job, or before it began it
     done = site.end_of(execution)
-    assert (done["status"], done["attempt"]) == ("SUCCESS", 2)
+    assert (done["status"], done["attempt"]) == ("SUCCESS", 2), (done["error"], site.get(execution)["changes"])
     site.wait_until_idle()
     assert leftovers(site) == []
 
@@ -398,7 +398,7 @@ def test_no_process_computes_on_when_its_worker_hangs(site: Site, joined: dict[s
     finally:
         os.kill(worker, signal.SIGCONT)
     done = site.end_of(execution)
-    assert (done["status"], done["attempt"]) == ("SUCCESS", 2), done["error"]
+    assert (done["status"], done["attempt"]) == ("SUCCESS", 2), (done["error"], site.get(execution)["changes"])
     retry = next(c for c in done["changes"] if c["to_status"] == "RETRY")
     assert "the worker of bob is gone" in retry["why"]
 
