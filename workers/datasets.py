@@ -6,6 +6,7 @@ from typing import Any
 
 from workers.errors import ConfigError
 from workers.party import PartyHost
+from workers.sources import readable
 
 #: Kind of this report in a party's stream.
 REPORT = "datasets"
@@ -19,9 +20,11 @@ def describe(host: PartyHost) -> dict[str, dict[str, Any]]:
     if not host.publishes("columns"):
         raise ConfigError('party.toml says publish = "nothing"; set "columns", or "counts" to tell row counts too')
     found: dict[str, dict[str, Any]] = {}
-    for name, path in host.registered().items():
+    for name, source in host.registered().items():
         try:
-            found[name] = host.published(host.describe(name, path))
+            with host.private_directory("publish") as directory:
+                [table] = readable({"": source}, directory).values()
+                found[name] = host.published(host.describe(table))
         except ConfigError as error:
             found[name] = {"error": str(error)}
     return found
