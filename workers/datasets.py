@@ -20,6 +20,7 @@ from workers.documents import column_problems
 from workers.errors import ConfigError
 from workers.events import REPORT_LIMIT, report, shortened
 from workers.party import PartyHost
+from workers.sources import readable
 
 #: Kind of these reports in a party's stream.
 REPORT = "datasets"
@@ -49,9 +50,11 @@ def describe(host: PartyHost) -> dict[str, dict[str, Any]]:
     if not host.publishes("columns"):
         raise ConfigError('party.toml says publish = "nothing"; set "columns", or "counts" to tell row counts too')
     found: dict[str, dict[str, Any]] = {}
-    for name, path in host.registered().items():
+    for name, source in host.registered().items():
         try:
-            found[name] = host.published(host.describe(name, path))
+            with host.private_directory("publish") as directory:
+                [table] = readable({"": source}, directory).values()
+                found[name] = host.published(host.describe(table))
             _check(name, found[name])
         except ConfigError as error:
             found[name] = {"error": shortened(str(error), PROBLEM_LENGTH)}

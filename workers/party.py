@@ -14,9 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, ValidationError, field_validator
 
-from workers.documents import DATASET_NAME, DatasetName, Document, PartyName, SFInitConfig
+from workers.documents import DATASET_NAME, ColumnName, DatasetName, Document, PartyName, SFInitConfig
 from workers.errors import ConfigError
 from workers.executors.base import DECLARED, TABLE, Security, Source
 from workers.problems import problems_of
@@ -45,6 +45,31 @@ class DatasetEntry(Document):
         "in the same order: those tables declare the same name. Tasks that need rows to line up then take it without "
         "a PSI, and their results say so.",
     )
+    types: dict[ColumnName, Literal["str", "int", "float", "bool"]] = Field(
+        default_factory=dict,
+        description="Types of columns where they are not to be guessed from the values: str of a code of digits, say.",
+    )
+    encoding: str | None = Field(
+        default=None,
+        max_length=40,
+        description="Of the file, where it is not UTF-8, such as gb18030 (GBK), utf-16, windows-1252 or latin-1.",
+    )
+    delimiter: str | None = Field(
+        default=None,
+        pattern=r"^[\x01-\x09\x0b\x0c\x0e-!#-/:-@\[-`{-~]$",
+        description='What separates the fields, where it is no comma, such as ";", "|" or "\\t" for a tab.',
+    )
+
+    @field_validator("encoding")
+    @classmethod
+    def check_encoding(cls, value: str | None) -> str | None:
+        try:
+            "".encode(value or "utf-8")
+        except LookupError:
+            raise ValueError(
+                "is no encoding that Python knows; use utf-8, gb18030, utf-16, windows-1252 or latin-1"
+            ) from None
+        return value
 
 
 class Policy(Document):
@@ -105,6 +130,9 @@ class PartyHost:
                 name,
                 directory / entry.path,
                 alignment=f"{DECLARED}{entry.alignment}" if entry.alignment else None,
+                types=entry.types,
+                encoding=entry.encoding,
+                delimiter=entry.delimiter,
             )
             for name, entry in file.datasets.items()
         }
@@ -114,7 +142,8 @@ class PartyHost:
         """Raises ConfigError with every problem of the file."""
         path = Path(path)
         try:
-            content = tomllib.loads(path.read_text())
+            # Editors on Windows put a mark before UTF-8
+            content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
             raise ConfigError(f"{path} does not exist; set PARTY_TOML to this host's party.toml") from None
         except (OSError, ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
@@ -164,6 +193,17 @@ class PartyHost:
             lock = (path / ".lock").open("w")
             fcntl.flock(lock, fcntl.LOCK_EX)
         return lock
+
+    @contextmanager
+    def private_directory(self, purpose: str) -> Iterator[Path]:
+        """Yield a private directory of this process that is no run's; removed afterwards. Raises ConfigError."""
+        self.prepare_directories()
+        path = self.work_root / f"{purpose}-{os.getpid()}"
+        with self.claim_workdir(path):
+            try:
+                yield path
+            finally:
+                shutil.rmtree(path, ignore_errors=True)
 
     def remove_abandoned_workdirs(self) -> None:
         """Remove the private directories whose processes are gone, however those ended."""
@@ -238,14 +278,21 @@ class PartyHost:
                 if suffix != SUFFIXES[0]:
                     return Source(name, path, str(note.get("kind") or "unknown"))
                 # A table that somebody edited or replaced since may have other rows, or another order
-                alignment = note.get("alignment") if note.get("state") == _state(path) else None
-                return Source(name, path, TABLE, alignment if isinstance(alignment, str) else None)
+                note = note if note.get("state") == _state(path) else {}
+                alignment, types = note.get("alignment"), note.get("types")
+                return Source(
+                    name,
+                    path,
+                    TABLE,
+                    alignment if isinstance(alignment, str) else None,
+                    types if isinstance(types, dict) else {},
+                )
         # Names no other dataset: what else a party has is its own affair
         raise ConfigError(f"{self.name} has no dataset {name!r}; register it in party.toml on {self.name}'s host")
 
-    def describe(self, name: str, path: Path) -> dict[str, Any]:
-        """``columns``, name to type, and ``rows`` of a table. Raises ConfigError."""
-        return {"columns": column_types(path, name), "rows": count_rows(path, name)}
+    def describe(self, table: Source) -> dict[str, Any]:
+        """Return ``columns``, name to type, and ``rows`` of a readable table. Raises ConfigError."""
+        return {"columns": column_types(table.path, table.name), "rows": count_rows(table.path, table.name)}
 
     def published(self, table: Mapping[str, Any]) -> dict[str, Any]:
         """What ``describe`` found, as far as the control plane may be told it."""
@@ -255,16 +302,22 @@ class PartyHost:
         """Whether the control plane may be told this of a table: ``columns`` or ``rows``."""
         return self.policy.publish == "counts" or (self.policy.publish == "columns" and what == "columns")
 
-    def registered(self) -> dict[str, Path]:
+    def registered(self) -> dict[str, Source]:
         """The tables that party.toml registers, by name."""
-        return {name: table.path for name, table in self._tables.items()}
+        return dict(self._tables)
 
     def keep_output(
-        self, name: str, source: Path, execution: str, kind: str = TABLE, alignment: str | None = None
+        self,
+        name: str,
+        source: Path,
+        execution: str,
+        kind: str = TABLE,
+        alignment: str | None = None,
+        types: Mapping[str, str] | None = None,
     ) -> None:
         """Make ``source`` (on the same file system) the output ``name``, replacing an older one at once.
 
-        ``alignment``: of a table's rows, None where it is not known.
+        ``alignment``: of a table's rows, None where it is not known. ``types``: of a table's columns.
         """
         suffix, other = SUFFIXES if kind == TABLE else reversed(SUFFIXES)
         path = self._output(name, suffix)
@@ -276,9 +329,8 @@ class PartyHost:
         self._output(name, other).unlink(missing_ok=True)
         os.replace(source, path)
         fresh = note.with_suffix(f".{os.getpid()}")
-        fresh.write_text(
-            json.dumps({"execution": execution, "kind": kind, "alignment": alignment, "state": _state(path)})
-        )
+        content = {"execution": execution, "kind": kind, "alignment": alignment, "types": dict(types or {})}
+        fresh.write_text(json.dumps(content | {"state": _state(path)}))
         os.replace(fresh, note)
 
     def outputs(self) -> list[str]:

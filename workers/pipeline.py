@@ -24,7 +24,6 @@ from workers.components.shares import replaced
 from workers.connection import DEFAULT_URL, connect
 from workers.devices import DEVICE_REGISTRY
 from workers.devices.base import Device
-from workers.documents import TaskConfig
 from workers.endpoints import endpoints
 from workers.errors import ConfigError, NetworkError, SecretFlowTaskError, classify, contract_name
 from workers.events import FAILURE, RUNNING, SUCCESS, Publisher
@@ -34,6 +33,7 @@ from workers.party import PartyHost, remove_run_files
 from workers.problems import DocumentsInvalid
 from workers.secrets import masked, with_secrets_opened
 from workers.sessions import MOST_RUNS, LiveSession, key_of, settings_of, settle_down
+from workers.sources import readable, types_of_output
 from workers.tables import column_types
 from workers.validation import Run, validate
 
@@ -104,9 +104,13 @@ def accept(host: PartyHost, documents: dict[str, Any]) -> Run:
 
 
 def session_of(host: PartyHost, run: Run, workdir: Path) -> Session:
-    """What an executor needs to look at its parameters and its data; to compute it needs more. Raises ConfigError."""
+    """What an executor needs to look at its parameters and its data; to compute it needs more. Raises ConfigError.
+
+    ``workdir``: a private directory that exists; tables are converted into it where they have to be.
+    """
     named = {"": run.task.data_sources} | run.task.further_sources
-    sources = {role: host.dataset(names[host.name]) for role, names in named.items() if host.name in names}
+    found = {role: host.dataset(names[host.name]) for role, names in named.items() if host.name in names}
+    sources = readable(found, workdir)
     return Session(party=host.name, parties=run.cluster.parties, task=run.task, sources=sources, workdir=workdir)
 
 
@@ -243,9 +247,9 @@ class _TaskRun:
         live.idle_seconds = run.task.keep_devices_seconds or 0
 
     def _session(self, run: Run) -> Session:
+        self.workdir_lock = self.host.claim_workdir(self.workdir)
         session = session_of(self.host, run, self.workdir)
         session.run_name = self.job_name
-        self.workdir_lock = self.host.claim_workdir(self.workdir)
         temporary = self.workdir / "tmp"
         temporary.mkdir(mode=0o700)
         # SPU writes its log into the current directory, and links over TLS have sockets there
@@ -255,7 +259,7 @@ class _TaskRun:
         os.environ["TMPDIR"] = str(temporary)
         tempfile.tempdir = None
         session.progress = self._progress
-        session.keep_output = partial(self._keep_output, run.task)
+        session.keep_output = partial(self._keep_output, session)
         return session
 
     def _progress(self, fraction: float) -> None:
@@ -265,11 +269,24 @@ class _TaskRun:
             gc.collect()
 
     def _keep_output(
-        self, task: TaskConfig, file: Path, role: str = "", kind: str = TABLE, *, alignment: str | None = None
+        self,
+        session: Session,
+        file: Path,
+        role: str = "",
+        kind: str = TABLE,
+        *,
+        alignment: str | None = None,
+        types: Mapping[str, str] | None = None,
     ) -> None:
+        task = session.task
         name = (task.further_outputs[role] if role else task.outputs)[self.host.name]
-        self.kept[name] = {"columns": column_types(file, name)} if kind == TABLE else {"kind": kind}
-        self.host.keep_output(name, file, self.execution, kind, alignment)
+        special: dict[str, str] = {}
+        if kind == TABLE:
+            types = types_of_output(file, name, session.sources.values(), types or {})
+            guessed = column_types(file, name)
+            special = {column: found for column, found in types.items() if found != guessed[column]}
+        self.kept[name] = {"columns": types} if kind == TABLE else {"kind": kind}
+        self.host.keep_output(name, file, self.execution, kind, alignment, special)
 
     def _start_cluster(self, run: Run) -> None:
         cluster = run.cluster

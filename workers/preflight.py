@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -79,11 +80,12 @@ class _Checks:
         self.facts: dict[str, Any] = {"versions": versions(), "cpus": os.cpu_count()}
 
     def of(self, host: PartyHost) -> dict[str, Any]:
-        with suppress(_Failed):
-            self._run(host)
+        # Tables that have to be converted are, into here
+        with tempfile.TemporaryDirectory(dir=os.environ["TMPDIR"]) as directory, suppress(_Failed):
+            self._run(host, Path(directory))
         return {"checks": self.checks, "facts": self.facts}
 
-    def _run(self, host: PartyHost) -> None:
+    def _run(self, host: PartyHost, directory: Path) -> None:
         from workers import pipeline
 
         documents = self.request["documents"]
@@ -102,12 +104,12 @@ class _Checks:
         with self._check("dataset"):
             if table := run.task.data_sources.get(host.name):
                 self.facts["dataset"] = {"name": table}
-            session = pipeline.session_of(host, run, Path(os.environ["TMPDIR"]))
+            session = pipeline.session_of(host, run, directory)
             rows = 0
             for role, source in session.sources.items():
                 if source.kind != TABLE:
                     continue
-                found = host.describe(source.name, source.path)
+                found = host.describe(source)
                 rows += found["rows"]
                 if not role:
                     self.facts["dataset"] |= host.published(found)

@@ -8,34 +8,88 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from workers.codes import columns_of_codes
 from workers.errors import ConfigError
+from workers.file_form import looks_like
+from workers.problems import closest
 
 _MISFIT = "dataset {} has a line that does not fit its columns or is not UTF-8"
 
+#: The guess of a column that looks like numbers and is text.
+_CODE = "code"
+
+#: The types that are declared for columns of a run's tables, by path and dataset. The functions of this module take a
+#: path and a name, and each of them has to go by these types: see ``workers.sources``, which alone changes them.
+_declared: dict[tuple[Path, str], Mapping[str, str]] = {}
+
+
+def declare(types: Mapping[tuple[Path, str], Mapping[str, str]]) -> None:
+    """Make these the declared types of columns, by path and dataset, in place of all that were declared before."""
+    _declared.clear()
+    _declared.update(types)
+
 
 def column_types(path: Path, dataset: str) -> dict[str, str]:
-    """Column name to ``int``, ``float``, ``str`` or ``bool``, from the first block of the file.
+    """Return column name to ``int``, ``float``, ``str`` or ``bool``: as declared, otherwise as the values look.
 
+    Columns are guessed by the first block of the file; those of codes, such as 007, by the whole file.
     Raises ConfigError naming the dataset, never the path: error texts leave the party.
     """
-    import pyarrow as pa
-    from pyarrow import csv
-
     try:
         there = path.is_file()
     except OSError:  # a directory on the way may not be entered, or a name is too long
         there = False
     if not there:
         raise ConfigError(f"the file of dataset {dataset} is missing on this host; check party.toml")
+    guessed = {column: "str" if kind == _CODE else kind for column, kind in _guessed(path, dataset, _state(path))}
+    declared = _declared.get((path, dataset), {})
+    for column in declared:
+        if column not in guessed:
+            raise ConfigError(
+                f"party.toml declares a type for column {column!r}, which dataset {dataset} does not have; "
+                f"{closest(column, guessed)}"
+            )
+    return guessed | declared
+
+
+@lru_cache(maxsize=16)  # executors ask again and again
+def _guessed(path: Path, dataset: str, state: tuple[int, ...]) -> tuple[tuple[str, str], ...]:
+    import pyarrow as pa
+    from pyarrow import csv
+
     try:
         with csv.open_csv(path) as reader:
             schema = reader.schema
             names = schema.names  # these are decoded here, not before
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
-        raise _unreadable(error, f"the file of dataset {dataset} cannot be read as CSV with a header line") from None
-    if len(set(names)) != len(names):
-        raise ConfigError(f"dataset {dataset} names a column twice; each column needs its own name")
-    return {field.name: _type_name(field.type) for field in schema}
+        text = f"the file of dataset {dataset} cannot be read as CSV with a header line"
+        raise _unreadable(error, text, path) from None
+    _check_headings(names, dataset)
+    if len(names) == 1 and (hint := looks_like(path, delimiter=True)):
+        raise ConfigError(f"dataset {dataset} has one column alone, {names[0]!r}: {hint}")
+    found = {field.name: _type_name(field.type) for field in schema}
+    numeric = [column for column, kind in found.items() if kind in ("int", "float")]
+    codes = columns_of_codes(path, _quietly(text_in_blocks(path, dataset, numeric))) if numeric else set()
+    return tuple((column, _CODE if column in codes else kind) for column, kind in found.items())
+
+
+def _check_headings(names: list[str], dataset: str) -> None:
+    for number, name in enumerate(names, 1):
+        if not name.strip():
+            raise ConfigError(
+                f"dataset {dataset} has no heading over column {number} of {len(names)}; name the column, or leave it "
+                "out (pandas writes its index so: use to_csv(index=False))"
+            )
+        if name in names[: number - 1]:
+            raise ConfigError(f"dataset {dataset} has column {name!r} twice; give each column a name of its own")
+
+
+def _quietly(blocks: Iterator[Any]) -> Iterator[Any]:
+    """Yield blocks up to the first line that cannot be read: whoever reads the column says what is wrong with it."""
+    try:
+        yield from blocks
+    except ConfigError:
+        return
 
 
 def drift(registered: Mapping[str, str], found: Mapping[str, str]) -> list[tuple[str, bool]]:
@@ -45,10 +99,24 @@ def drift(registered: Mapping[str, str], found: Mapping[str, str]) -> list[tuple
         if column not in found:
             lines.append((f"column {column!r} is gone", True))
         elif found[column] != kind:
-            # A column of whole numbers may well be registered as float
-            lines.append((f"column {column!r} is {found[column]}, not {kind}", "str" in (kind, found[column])))
+            # What is registered as text may be anything on the host (id cards of which none has an X, say), and what
+            # is registered as float may be whole numbers. Text where numbers are registered is what fails.
+            lines.append((f"column {column!r} is {found[column]}, not {kind}", found[column] == "str"))
     lines += [(f"column {column!r} is new", False) for column in found if column not in registered]
     return lines
+
+
+def refuse_text(path: Path, dataset: str, column: str) -> None:
+    """Raise ConfigError where a column of digits, maybe, is text: because party.toml says so, or it has codes."""
+    wrong = f"column {column!r} of dataset {dataset} is not numeric"
+    declared = _declared.get((path, dataset), {}).get(column)
+    if declared == "str":
+        raise ConfigError(f"{wrong}: its declared type is str")
+    if declared is None and dict(_guessed(path, dataset, _state(path))).get(column) == _CODE:
+        raise ConfigError(
+            f"{wrong}: it has codes, such as 007 or whole numbers beyond 64 bits; if they are quantities, declare the "
+            "column int or float under types of this dataset in party.toml"
+        )
 
 
 def count_rows(path: Path, dataset: str) -> int:
@@ -72,6 +140,7 @@ def read_columns(path: Path, dataset: str, columns: list[str]) -> Any:
         return np.empty((rows, 0))
     for column in columns:
         if known[column] == "str" and _has_rows(path, dataset):
+            refuse_text(path, dataset, column)
             raise ConfigError(f"column {column!r} of dataset {dataset} is not numeric")
     # Not inferred a second time: that goes by the whole file, whose last line may be no number
     kinds = {column: "bool" if known[column] == "bool" else "float64" for column in columns}
@@ -103,6 +172,11 @@ def text_blocks(path: Path, dataset: str, columns: list[str]) -> Iterator[Any]:
     Raises ConfigError where one is missing, or a line does not fit.
     """
     types_of(path, dataset, columns)
+    yield from text_in_blocks(path, dataset, columns)
+
+
+def text_in_blocks(path: Path, dataset: str, columns: list[str]) -> Iterator[Any]:
+    """As ``text_blocks``, of columns that are known to be there."""
     yield from _blocks(path, dataset, dict.fromkeys(columns, "string"))
 
 
@@ -114,14 +188,7 @@ def check_keys(path: Path, dataset: str, keys: list[str], *, remedy: str | None 
     for column in types_of(path, dataset, keys):
         if '"' in column:  # PSI would write it into the output's heading as it is
             raise ConfigError(f"dataset {dataset} has a column {column!r}; PSI cannot write its name, so rename it")
-    found = path.stat()
-    _check_keys(
-        path,
-        dataset,
-        tuple(keys),
-        remedy,
-        (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns),
-    )
+    _check_keys(path, dataset, tuple(keys), remedy, _state(path))
 
 
 @lru_cache(maxsize=8)  # of what passed: the process that did the pre-flight checks mostly runs the job, too
@@ -179,7 +246,7 @@ def _blocks(path: Path, dataset: str, types: dict[str, str]) -> Iterator[Any]:
         with csv.open_csv(path, convert_options=options) as reader:
             yield from reader
     except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
-        raise _unreadable(error, _MISFIT.format(dataset)) from None
+        raise _unreadable(error, _MISFIT.format(dataset), path) from None
 
 
 def _read(path: Path, dataset: str, columns: list[str], types: dict[str, str] | None = None) -> Any:
@@ -190,13 +257,22 @@ def _read(path: Path, dataset: str, columns: list[str], types: dict[str, str] | 
     try:
         return csv.read_csv(path, convert_options=options)
     except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
-        raise _unreadable(error, _MISFIT.format(dataset)) from None
+        raise _unreadable(error, _MISFIT.format(dataset), path) from None
 
 
-def _unreadable(error: Exception, text: str) -> ConfigError:
-    """With the row, where pyarrow says so; never with its words, which quote the row."""
+def _unreadable(error: Exception, text: str, path: Path) -> ConfigError:
+    """With the row, where pyarrow says so, and what the file looks like; never with its words, which quote the row."""
     found = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", str(error))
-    return ConfigError(f"{text}: line {found[1]} has {found[3]} values for {found[2]} columns" if found else text)
+    if found:
+        text += f": line {found[1]} has {found[3]} values for {found[2]} columns"
+    hint = looks_like(path, delimiter=bool(found))
+    return ConfigError(f"{text}; {hint}" if hint else text)
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """Return what of a file changes when somebody edits or replaces it."""
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _type_name(kind: Any) -> str:

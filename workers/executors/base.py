@@ -58,6 +58,11 @@ class Source:
     #: Who lined its rows up, in which order: tables of the same alignment have the same rows, line by line. None where
     #: nobody knows.
     alignment: str | None = None
+    #: Column to type where that is declared, or known from what the table was made of. See ``workers.sources``.
+    types: Mapping[str, str] = field(default_factory=dict)
+    #: Of the file, where it is no CSV in UTF-8 with commas: executors never see such a one.
+    encoding: str | None = None
+    delimiter: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +93,15 @@ class Place:
 
 
 class KeepOutput(Protocol):
-    def __call__(self, path: Path, role: str = "", kind: str = TABLE, *, alignment: str | None = None) -> None: ...
+    def __call__(
+        self,
+        path: Path,
+        role: str = "",
+        kind: str = TABLE,
+        *,
+        alignment: str | None = None,
+        types: Mapping[str, str] | None = None,
+    ) -> None: ...
 
 
 @dataclass(slots=True)
@@ -105,8 +118,9 @@ class Session:
     #: Reports progress, 0 to 1. To be called equally often at all parties: it collects garbage now and then.
     progress: Callable[[float], None] = lambda fraction: None
     #: Keeps a finished file as this party's output: of this role ("" is its entry in outputs), of this kind. Of a
-    #: table, the alignment of its rows: that of what it was made of, or a new one.
-    keep_output: KeepOutput = lambda path, role="", kind=TABLE, *, alignment=None: None
+    #: table, the alignment of its rows: that of what it was made of, or a new one; and the types of its columns, where
+    #: its maker knows them better than the file and this party's tables show them.
+    keep_output: KeepOutput = lambda path, role="", kind=TABLE, *, alignment=None, types=None: None
     #: The run, by a name that all parties know it by.
     run_name: str = ""
     #: Live devices by name, such as ``spu``.

@@ -8,7 +8,7 @@ from typing import Any
 
 from workers.errors import ConfigError
 from workers.executors.base import Session
-from workers.tables import count_rows, read_text, types_of
+from workers.tables import count_rows, read_text, refuse_text, types_of
 
 #: What a cell says, in a column of numbers, that has none. In a column of text only a cell without a letter is empty.
 NO_NUMBER = (
@@ -64,6 +64,7 @@ def read_numbers(path: Path, dataset: str, columns: list[str]) -> dict[str, Cell
     found = read_cells(path, dataset, columns)
     for column, cells in found.items():
         if cells.numbers is None:
+            refuse_text(path, dataset, column)
             cells.numbers = _numbers(cells.text, column, dataset)
     return found
 

@@ -144,6 +144,7 @@ class TrainingExecutor(VerticalExecutor):
                 found = (found - mean) / deviation
             values[name] = found
         values |= fillers(names, len(table))
+        self._check_samples(params, columns, table)
         prepared = Prepared(params, values, scaling, len(table))
         if len(wanted) > len(columns):
             prepared.label = values[LABEL] = table[:, -1]
@@ -152,9 +153,35 @@ class TrainingExecutor(VerticalExecutor):
                 values[LABEL] = (prepared.label - mean) / deviation
             if self.is_classification(params):
                 check_classes(np.unique(prepared.label), params.label.column, party)
-            elif rule := self.label_rule(params):
-                _check_label(prepared.label, params.label, *rule)
+            else:
+                if prepared.label.min() == prepared.label.max():
+                    raise ConfigError(
+                        f"label {params.label.column!r} at {party} has the same value in all rows; there is nothing to "
+                        "learn: choose another column"
+                    )
+                if rule := self.label_rule(params):
+                    _check_label(prepared.label, params.label, *rule)
         return prepared
+
+    def _check_samples(self, params: Any, columns: list[str], table: Any) -> None:
+        """Raise ConfigError where SecretFlow would refuse so few rows; warn of a feature that tells nothing.
+
+        ``table``: this party's features and label, (rows, columns), the features first.
+        """
+        name, party = self.session.source.name, self.session.party
+        # With the column of zeros that a label's party without features brings
+        features = sum(map(len, feature_names(params.features, params.label.party).values()))
+        if self.kind in LINEAR and len(table) <= features:
+            raise ConfigError(
+                f"dataset {name} has {len(table)} rows for {features} features of all parties; a model of so many "
+                f"features takes {features + 1} rows or more, as fewer could reveal the label"
+            )
+        for index, column in enumerate(columns):
+            if table[:, index].min() == table[:, index].max():
+                self.session.warnings.append(
+                    f"Feature {column!r} of {party} has the same value in all rows, so it adds nothing to the model. "
+                    "Leave it out."
+                )
 
     def adapted(self, algorithm_params: Prepared, devices: Mapping[str, Any]) -> Mapping[str, Any]:
         return with_spu(devices, self._spu_settings(algorithm_params.params))
