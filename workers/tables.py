@@ -49,7 +49,7 @@ def column_types(path: Path, dataset: str) -> dict[str, str]:
                 f"party.toml declares a type for column {column!r}, which dataset {dataset} does not have; "
                 f"{closest(column, guessed)}"
             )
-    return guessed | declared
+    return {**guessed, **declared}
 
 
 @lru_cache(maxsize=16)  # executors ask again and again
