@@ -64,6 +64,8 @@ def _guessed(path: Path, dataset: str, state: tuple[int, ...]) -> tuple[tuple[st
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         text = f"the file of dataset {dataset} cannot be read as CSV with a header line"
         raise _unreadable(error, text, path) from None
+    if any("\0" in name for name in names):  # UTF-16 without its mark
+        raise _unreadable(ValueError(), f"the file of dataset {dataset} cannot be read as CSV with a header line", path)
     _check_headings(names, dataset)
     if len(names) == 1 and (hint := looks_like(path, delimiter=True)):
         raise ConfigError(f"dataset {dataset} has one column alone, {names[0]!r}: {hint}")
@@ -262,11 +264,17 @@ def _read(path: Path, dataset: str, columns: list[str], types: dict[str, str] | 
 
 def _unreadable(error: Exception, text: str, path: Path) -> ConfigError:
     """With the row, where pyarrow says so, and what the file looks like; never with its words, which quote the row."""
-    found = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", str(error))
-    if found:
-        text += f": line {found[1]} has {found[3]} values for {found[2]} columns"
-    hint = looks_like(path, delimiter=bool(found))
-    return ConfigError(f"{text}; {hint}" if hint else text)
+    misfit = misfit_of(error)
+    hint = looks_like(path, delimiter=bool(misfit))
+    return ConfigError("".join((text, f": {misfit}" if misfit else "", f"; {hint}" if hint else "")))
+
+
+def misfit_of(error: Exception) -> str:
+    """Return which line has another number of values than the heading, from pyarrow's words; empty if none has."""
+    found = re.search(r"(?:Row #(\d+): )?Expected (\d+) columns, got (\d+)", str(error))
+    if not found:
+        return ""
+    return f"{f'line {found[1]}' if found[1] else 'a line'} has {found[3]} values for {found[2]} columns"
 
 
 def _state(path: Path) -> tuple[int, ...]:
