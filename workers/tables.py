@@ -49,7 +49,7 @@ def column_types(path: Path, dataset: str) -> dict[str, str]:
                 f"party.toml declares a type for column {column!r}, which dataset {dataset} does not have; "
                 f"{closest(column, guessed)}"
             )
-    return guessed | declared
+    return {**guessed, **declared}
 
 
 @lru_cache(maxsize=16)  # executors ask again and again
@@ -69,7 +69,7 @@ def _guessed(path: Path, dataset: str, state: tuple[int, ...]) -> tuple[tuple[st
     _check_headings(names, dataset)
     if len(names) == 1 and (hint := looks_like(path, delimiter=True)):
         raise ConfigError(f"dataset {dataset} has one column alone, {names[0]!r}: {hint}")
-    found = {field.name: _type_name(field.type) for field in schema}
+    found = {field.name: type_name(field.type) for field in schema}
     numeric = [column for column, kind in found.items() if kind in ("int", "float")]
     codes = columns_of_codes(path, _quietly(text_in_blocks(path, dataset, numeric))) if numeric else set()
     return tuple((column, _CODE if column in codes else kind) for column, kind in found.items())
@@ -283,7 +283,8 @@ def _state(path: Path) -> tuple[int, ...]:
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def _type_name(kind: Any) -> str:
+def type_name(kind: Any) -> str:
+    """Return what a column of an arrow type is called here."""
     import pyarrow.types as types
 
     if types.is_boolean(kind):
