@@ -140,20 +140,23 @@ class Parties:
     """Parties with tables of their own, and tasks over them.
 
     ``layers``: documents of devices for all runs that name no others; a device of which there is none is off.
-    All tables are declared to line up, but for those that ``alignments`` has, by party and name.
+    All tables are declared to line up, but for those that ``alignments`` has, by party and name; ``options`` has
+    further lines of party.toml for a table.
     """
 
     def __init__(self, processes: Processes, directory: Path, names: Sequence[str], **layers: Any) -> None:
         self.directory, self.names = directory, list(names)
         self._processes, self._layers, self._ports = processes, layers, Ports()
         self.alignments: dict[tuple[str, str], str | None] = {}
+        self.options: dict[tuple[str, str], str] = {}
         for name in names:
             (directory / name).mkdir(exist_ok=True)
 
-    def table(self, party: str, name: str, frame: pd.DataFrame | str) -> None:
-        """Register a table, all of which are declared to line up. As text, it is written as it is."""
-        text = frame if isinstance(frame, str) else frame.to_csv(index=False)
-        (self.directory / party / f"{name}.csv").write_text(text, newline="")
+    def table(self, party: str, name: str, frame: pd.DataFrame | str | bytes) -> None:
+        """Register a table, all of which are declared to line up. As text or bytes, it is written as it is."""
+        text = frame if isinstance(frame, str | bytes) else frame.to_csv(index=False)
+        content = text if isinstance(text, bytes) else text.encode()
+        (self.directory / party / f"{name}.csv").write_bytes(content)
 
     def run(self, task: Mapping[str, Any], **layers: Any) -> dict[str, dict[str, Any]]:
         """What the task returned at each party; on the live session of the run before, where that suits.
@@ -204,6 +207,7 @@ class Parties:
             alignment = self.alignments.get((party, file.stem), "given")
             tables += f'[datasets.{file.stem}]\npath = "{file.name}"\n'
             tables += f'alignment = "{alignment}"\n' if alignment else ""
+            tables += self.options.get((party, file.stem), "") + "\n"
         policy = '[policy]\ntask_types = ["*"]\npeers = ["*"]\nsecurity = "trial"\n'
         path = home / "party.toml"
         path.write_text(f'party = "{party}"\n{policy}{tables}')

@@ -124,6 +124,14 @@ def test_it_reads_what_the_host_has_and_allows(tmp_path: Path, monkeypatch: pyte
         (f'party = "a"\n{POLICY}[datasets.x]\npaht = "a"', "datasets.x.path: is required|did you mean 'path'?"),
         (f'party = "a"\n{POLICY}[datasets]\nx = "a"', "datasets.x: has a wrong value; should be"),
         (f'party = "a"\n{POLICY}[datasets."../x"]\npath = "a"', "datasets.../x: is not a valid name; should match"),
+        (
+            f'party = "a"\n{POLICY}[datasets.x]\npath = "a"\nencoding = "utf9"',
+            "datasets.x.encoding: is no encoding that Python knows; use utf-8, gb18030, utf-16, ",
+        ),
+        (f'party = "a"\n{POLICY}[datasets.x]\npath = "a"\nencoding = "base64"', "datasets.x.encoding: is no encoding"),
+        (f'party = "a"\n{POLICY}[datasets.x]\npath = "a"\ndelimiter = ";;"', "datasets.x.delimiter: "),
+        (f'party = "a"\n{POLICY}[datasets.x]\npath = "a"\ndelimiter = "x"', "datasets.x.delimiter: "),
+        (f'party = "a"\n{POLICY}[datasets.x]\npath = "a"\ntypes = {{b = "text"}}', "datasets.x.types.b: |str"),
         ('party = "a"\nparty = "b"', "cannot be read: "),
         ("party = alice", "cannot be read: Invalid value (at line 1, column 9)"),
         (b"party = '\xff'", "cannot be read: 'utf-8' codec can't decode"),
@@ -136,6 +144,25 @@ def test_it_says_what_is_wrong_with_the_file_and_where(tmp_path: Path, content: 
     assert str(caught.value).startswith(f"{path} ")
     for words in said.split("|"):
         assert words in str(caught.value)
+
+
+def test_it_reads_what_its_operator_says_of_a_tables_form(tmp_path: Path) -> None:
+    text = 'path = "x.csv"\nencoding = "gb18030"\ndelimiter = "\\t"\ntypes = {"身份证" = "str", age = "int"}\n'
+    source = PartyHost.load(write(tmp_path, f'party = "a"\n{POLICY}[datasets.x]\n{text}')).dataset("x")
+    assert (source.encoding, source.delimiter) == ("gb18030", "\t")
+    assert source.types == {"身份证": "str", "age": "int"}
+
+
+def test_it_reads_a_file_with_a_byte_order_mark(tmp_path: Path) -> None:
+    assert PartyHost.load(write(tmp_path, b"\xef\xbb\xbf" + TOML.encode())).name == "alice"
+
+
+def test_it_remembers_the_types_of_an_output_until_somebody_edits_it(host: PartyHost) -> None:
+    host.keep_output("common", result(host), "execution-1", types={"uid": "str"})
+    source = host.dataset("common")
+    assert source.types == {"uid": "str"}
+    source.path.write_text("uid\n7\n8\n")
+    assert host.dataset("common").types == {}
 
 
 def test_it_says_which_file_is_missing_and_what_to_set(tmp_path: Path) -> None:

@@ -135,6 +135,12 @@ def test_it_says_which_port_is_taken(hosts: dict[str, Host], monkeypatch: pytest
         ("age\n1\n", {"dataset": "column 'uid' is gone"}),
         ("uid,age\np1,old\n", {"dataset": "column 'age' is str, not int"}),
         ("uid,age,name\np1,1.5,x\n", {}),
+        # What is registered as text may be digits alone here
+        ("uid,age\n110101199003071240,1\n110101199003071259,2\n", {}),
+        ("\ufeffuid,age\np1,1\n", {}),
+        ("uid,age\n", {"dataset": "dataset people has no rows"}),
+        (",uid,age\n0,p1,1\n", {"dataset": "has no heading over column 1 of 3"}),
+        ("uid;age\np1;1\n", {"dataset": 'separated by semicolons; save it with commas, or set delimiter = ";"'}),
         (None, {"dataset": "the file of dataset people is missing on this host"}),
     ],
 )
@@ -150,6 +156,34 @@ def test_it_says_what_is_wrong_with_the_table(
     assert set(found) == set(words)
     for name, text in words.items():
         assert text in found[name]
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "words"),
+    [
+        (b"uid;age\np1;1\n", 'delimiter = ";"', None),
+        ("uid,age\n张三,1\n".encode("gbk"), 'encoding = "gb18030"', None),
+        (b"uid,age\np1,1\np2,\np3,n.a.\n", 'types = {age = "int"}',
+         "column 'age' of dataset people is declared int, and line 4 has something else than a whole number"),
+        (b"uid,age\np1,1\n", 'types = {agee = "int"}', "did you mean 'age'?"),
+    ],
+)  # fmt: skip
+def test_it_reads_a_table_as_party_toml_says(
+    hosts: dict[str, Host], monkeypatch: pytest.MonkeyPatch, table: bytes, options: str, words: str | None
+) -> None:
+    hosts["alice"].table.write_bytes(table)
+    with hosts["alice"].toml.open("a") as toml:
+        toml.write(options)
+    report = alone(hosts, monkeypatch)
+    found = errors(report)
+    found.pop("peers", None)
+    assert "n.a." not in json.dumps(report), "a value left the host"
+    if words is None:
+        assert found == {}
+        assert report["facts"]["dataset"]["columns"] == COLUMNS
+    else:
+        assert list(found) == ["dataset"]
+        assert words in found["dataset"]
 
 
 def test_it_refuses_what_its_policy_does(hosts: dict[str, Host], monkeypatch: pytest.MonkeyPatch) -> None:

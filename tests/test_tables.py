@@ -246,7 +246,7 @@ def test_it_says_which_column_is_not_fit_for_arithmetic(table: Table, content: s
 def test_it_says_that_a_late_line_does_not_fit(table: Table, line: str) -> None:
     path = table("a,b\n" + "1,2\n" * BLOCK_ROWS + line)
     text = refusal(read_columns, path, ["a"])
-    assert text == "dataset patients has a line that does not fit its columns or is not UTF-8"
+    assert text.startswith("dataset patients has a line that does not fit its columns or is not UTF-8")
 
 
 # --- keys

@@ -68,7 +68,7 @@ def _encoding(start: bytes) -> tuple[str, str] | None:
     if _decodes(start, "utf-8"):
         return None
     if _decodes(start, "gb18030"):
-        pairs = list(_first_bytes(start))
+        pairs = _first_bytes(start)
         if 2 * sum(byte in _COMMON_HANZI for byte in pairs) >= len(pairs):
             return "GBK", "gb18030"
     if any(byte < 32 and byte not in b"\t\n\r\f" for byte in start):

@@ -292,7 +292,10 @@ class PartyHost:
 
     def describe(self, table: Source) -> dict[str, Any]:
         """Return ``columns``, name to type, and ``rows`` of a readable table. Raises ConfigError."""
-        return {"columns": column_types(table.path, table.name), "rows": count_rows(table.path, table.name)}
+        columns, rows = column_types(table.path, table.name), count_rows(table.path, table.name)
+        if not rows and not set(columns) <= set(table.types):
+            raise ConfigError(f"dataset {table.name} has no rows, so the types of its columns cannot be told; fill it")
+        return {"columns": columns, "rows": rows}
 
     def published(self, table: Mapping[str, Any]) -> dict[str, Any]:
         """What ``describe`` found, as far as the control plane may be told it."""

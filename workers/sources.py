@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from workers.errors import ConfigError
 from workers.executors.base import TABLE, Source
 from workers.executors.cells import NO_NUMBER
 from workers.file_form import looks_like
-from workers.tables import column_types, declare, read_text, text_blocks
+from workers.tables import column_types, declare, misfit_of, read_text, text_blocks
 
 _MARK = b"\xef\xbb\xbf"
 _BLOCK = 1 << 20
@@ -93,6 +92,10 @@ def _convert(source: Source, target: Path) -> None:
     try:
         with csv.open_csv(source.path, read, parse) as reader:
             names = reader.schema.names
+        if len(names) == 1 and any(sign in names[0] for sign in ",;|\t"):
+            raise ConfigError(
+                f"dataset {source.name} has one column alone, {names[0]!r}; put its delimiter right in party.toml"
+            )
         # Not as numbers: what is written comes out as it is
         convert = csv.ConvertOptions(column_types=dict.fromkeys(names, "string"))
         with csv.open_csv(source.path, read, parse, convert) as reader, target.open("wb") as written:
@@ -126,8 +129,8 @@ def _not_so(error: Exception, source: Source) -> Exception:
         return error
     if isinstance(error, UnicodeError):
         wrong = f"is not {source.encoding or 'utf-8'} throughout"
-    elif found := re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", str(error)):
-        wrong = f"does not fit: line {found[1]} has {found[3]} values for {found[2]} columns"
+    elif misfit := misfit_of(error):
+        wrong = f"does not fit: {misfit}"
     else:
         wrong = f"cannot be read as CSV in {source.encoding or 'utf-8'}"
     hint = looks_like(source.path, delimiter=source.delimiter is None)

@@ -13,6 +13,8 @@ from workers.errors import ConfigError
 from workers.file_form import looks_like
 from workers.problems import closest
 
+#: Below it float64 has every whole number.
+WHOLE_LIMIT = 2.0**53
 _MISFIT = "dataset {} has a line that does not fit its columns or is not UTF-8"
 
 #: The guess of a column that looks like numbers and is text.
@@ -64,10 +66,12 @@ def _guessed(path: Path, dataset: str, state: tuple[int, ...]) -> tuple[tuple[st
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         text = f"the file of dataset {dataset} cannot be read as CSV with a header line"
         raise _unreadable(error, text, path) from None
+    if any("\0" in name for name in names):  # UTF-16 without its mark
+        raise _unreadable(ValueError(), f"the file of dataset {dataset} cannot be read as CSV with a header line", path)
     _check_headings(names, dataset)
     if len(names) == 1 and (hint := looks_like(path, delimiter=True)):
         raise ConfigError(f"dataset {dataset} has one column alone, {names[0]!r}: {hint}")
-    found = {field.name: _type_name(field.type) for field in schema}
+    found = {field.name: type_name(field.type) for field in schema}
     numeric = [column for column, kind in found.items() if kind in ("int", "float")]
     codes = columns_of_codes(path, _quietly(text_in_blocks(path, dataset, numeric))) if numeric else set()
     return tuple((column, _CODE if column in codes else kind) for column, kind in found.items())
@@ -153,6 +157,11 @@ def read_columns(path: Path, dataset: str, columns: list[str]) -> Any:
         if values.null_count:
             raise ConfigError(f"column {column!r} of dataset {dataset} has {values.null_count} empty values")
         array = values.cast(pa.float64()).to_numpy()
+        if known[column] == "int" and len(array) and np.abs(array).max() >= WHOLE_LIMIT:
+            raise ConfigError(
+                f"column {column!r} of dataset {dataset} has whole numbers of 2^53 and more, which would be rounded; "
+                "declare it str in party.toml where it is a code, otherwise subtract a constant from it or divide it"
+            )
         if infinite := int(np.isinf(array).sum()):
             raise ConfigError(f"column {column!r} of dataset {dataset} has {infinite} infinite values")
         arrays.append(array)
@@ -262,11 +271,17 @@ def _read(path: Path, dataset: str, columns: list[str], types: dict[str, str] | 
 
 def _unreadable(error: Exception, text: str, path: Path) -> ConfigError:
     """With the row, where pyarrow says so, and what the file looks like; never with its words, which quote the row."""
-    found = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", str(error))
-    if found:
-        text += f": line {found[1]} has {found[3]} values for {found[2]} columns"
-    hint = looks_like(path, delimiter=bool(found))
-    return ConfigError(f"{text}; {hint}" if hint else text)
+    misfit = misfit_of(error)
+    hint = looks_like(path, delimiter=bool(misfit))
+    return ConfigError("".join((text, f": {misfit}" if misfit else "", f"; {hint}" if hint else "")))
+
+
+def misfit_of(error: Exception) -> str:
+    """Return which line has another number of values than the heading, from pyarrow's words; empty if none has."""
+    found = re.search(r"(?:Row #(\d+): )?Expected (\d+) columns, got (\d+)", str(error))
+    if not found:
+        return ""
+    return f"{f'line {found[1]}' if found[1] else 'a line'} has {found[3]} values for {found[2]} columns"
 
 
 def _state(path: Path) -> tuple[int, ...]:
@@ -275,7 +290,8 @@ def _state(path: Path) -> tuple[int, ...]:
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def _type_name(kind: Any) -> str:
+def type_name(kind: Any) -> str:
+    """Return what a column of an arrow type is called here."""
     import pyarrow.types as types
 
     if types.is_boolean(kind):

@@ -142,9 +142,13 @@ def check(case: Case, answers: Mapping[str, Mapping[str, Any]], output: Output) 
     assert pairs == expected, f"{pairs} is not {expected}"
     for party, rows in zip(receivers, found, strict=True):
         assert answers[party]["output_rows"] == {party: len(rows)}
-    in_common = sum(all(part is not None for part in pair) and case.join != "difference" for pair in case.expected())
-    if len(receivers) > 1:
-        for party in receivers:
+    for party in receivers:
+        in_common = sum(all(part is not None for part in pair) for pair in case.expected())
+        if case.join == "difference":
+            [other] = [p for p in case.parties if p != party]
+            known = {tuple(row[: case.keys]) for row in case.rows[other]}
+            in_common = sum(tuple(row[: case.keys]) in known for row in case.rows[party])
+        if len(receivers) > 1 or case.join == "difference":
             assert answers[party]["intersection_count"] == {party: in_common}
 
 

@@ -10,21 +10,26 @@ from pathlib import Path
 from typing import Any
 
 from workers.errors import ConfigError
+from workers.tables import type_name
 
 DESCRIPTION, RECORD, OWN = "distdata.pb", "record.json", "own.json"
 
 
-def as_csv(source: Path, target: Path, form: str) -> None:
-    """A table as a component left it (ORC or CSV), as CSV with a header line; stripe by stripe."""
+def as_csv(source: Path, target: Path, form: str) -> dict[str, str]:
+    """Write a table as a component left it (ORC or CSV) as CSV with a header line, stripe by stripe.
+
+    Return the types of its columns, where the component's file says them.
+    """
     if form == "csv":
         source.rename(target)
-        return
+        return {}
     from pyarrow import csv, orc
 
     file = orc.ORCFile(source)
     with csv.CSVWriter(target, file.schema) as writer:
         for stripe in range(file.nstripes):
             writer.write_batch(file.read_stripe(stripe))
+    return {column.name: type_name(column.type) for column in file.schema}
 
 
 def packed(target: Path, data: Any, party: str, root: Path, own: Mapping[str, Any], record: Mapping[str, Any]) -> None:

@@ -148,8 +148,9 @@ class Runner:
             target = self.root / f"kept_{role or 'output'}"
             if data.type in TABLES:
                 part = parts[role, session.party]
-                as_csv(self.root / part.uri, target, part.format)
-                session.keep_output(target, role, TABLE, alignment=alignment or session.new_alignment(role))
+                types = as_csv(self.root / part.uri, target, part.format)
+                order = alignment or session.new_alignment(role)
+                session.keep_output(target, role, TABLE, alignment=order, types=types)
             else:
                 packed(target, data, session.party, self.root, own or {}, record)
                 session.keep_output(target, role, data.type)

@@ -14,6 +14,7 @@ from workers.components.files import Kept
 from workers.components.pairing import check_keys_of
 from workers.components.run import Runner, how_it_was_made
 from workers.components.shares import BY_MODEL, check_shares, spu_settings, with_spu
+from workers.components.wrong import TOLD, check_attributes, check_model, check_table
 from workers.documents import Document, PartyName, SFInitConfig, TaskConfig
 from workers.executors.base import (
     TABLE,
@@ -25,6 +26,7 @@ from workers.executors.base import (
     check_parties,
     not_a_party,
 )
+from workers.executors.lr import SIGMOIDS
 from workers.problems import DocumentsInvalid, Problem, closest
 from workers.tables import types_of
 
@@ -124,6 +126,8 @@ class ComponentExecutor(BaseTaskExecutor):
             yield from (problem.under(f"{base}.attributes") for problem in wrong)
             if wrong:
                 return
+            if reason := check_attributes(component.id, params.attributes):
+                yield Problem(f"{base}.attributes.sig_type", reason, SIGMOIDS)
             for path, party in _parties(component.attributes, params.attributes):
                 if party not in cluster.parties:
                     yield not_a_party(f"{base}.attributes.{path}", cluster.parties)
@@ -155,9 +159,13 @@ class ComponentExecutor(BaseTaskExecutor):
                 assert source  # or its documents were not valid
                 types_of(source.path, source.name, list(columns))
                 keys = [c for name, found in selected(slot, given) if name.startswith("keys") for c in found]
+                by = [c for name, found in selected(slot, given) if name == "by" for c in found if c in columns]
+                check_table(component.id, source, list(columns), by)
                 check_keys_of(component.id, slot["name"], getattr(params, "attributes", None), keys, source)
         models = {slot["name"]: session.source_of(slot["name"]) for slot in component.models}
         kept = {role: Kept(source.path, source.name, session.party) for role, source in models.items() if source}
+        for role, model in kept.items():
+            check_model(component.id, (session.source_of(role) or session.source).name, model)
         return Prepared(params, component, kept)
 
     def adapted(self, algorithm_params: Prepared, devices: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -200,6 +208,7 @@ class ComponentExecutor(BaseTaskExecutor):
             {"" if index == 0 else name: data for index, (name, data) in enumerate(kept.items())},
             alignment=main.alignment if main else None,
         )
+        session.warnings += [TOLD[component.id]] if component.id in TOLD else []
         session.progress(1.0)
         return {"component": component.id} | runner.reports(outputs)
 

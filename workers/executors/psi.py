@@ -220,9 +220,10 @@ class PSITaskExecutor(BaseTaskExecutor):
         party, name, target = session.party, session.task.outputs[session.party], session.workdir / "output.csv"
         rows = table.rows(answer, crossed=party != session.parties[0])
         table.write(rows, target)
-        if everyone:
-            common = check_pairing(session, target, name, params.input_keys[party], rows)
-        else:
+        common = check_pairing(session, target, name, params.input_keys[party], rows) if everyone else 0
+        if params.join_type == "difference":
+            common = int(report["intersection_count"])  # what is left out of the output
+        elif not everyone:
             # Its rows without a match come last, where the join keeps them
             kept = int((rows >= 0).sum())
             alone = report["original_count"] - report["intersection_count"]
