@@ -133,10 +133,11 @@ def test_it_says_that_redis_is_away(published: Any, alice: Alice, monkeypatch: p
 @pytest.mark.parametrize(
     ("heading", "words"),
     [
-        (",id,x", "column 1 has no name; name it, or leave it out (pandas: to_csv(index=False))"),
-        ("id," + "x" * 201, "the name of column 2 has 201 characters; shorten it to 200 at most"),
-        ("id,a\tb,c", "the name of column 2, 'a\\tb', holds a character that cannot be printed, such as a tab; "
-         "rename the column"),
+        (",id,x", "has no heading over column 1 of 3; name the column, or leave it out (pandas writes its index so: "
+         "use to_csv(index=False))"),
+        ("id," + "x" * 201, "cannot be registered: the name of column 2 has 201 characters; shorten it to 200 at most"),
+        ("id,a\tb,c", "cannot be registered: the name of column 2, 'a\\tb', holds a character that cannot be "
+         "printed, such as a tab; rename the column"),
     ],
     ids=["unnamed", "long", "tab"],
 )  # fmt: skip
@@ -145,7 +146,7 @@ def test_a_bad_table_keeps_no_other_from_being_registered(
 ) -> None:
     cells = ",".join("1" * len(heading.split(",")))
     alice.write(bad=f"{heading}\n{cells}\n", zoo="uid,legs\na,4\n")
-    assert refused() == [f"bad was not registered: dataset bad cannot be registered: {words}"]
+    assert refused() == [f"bad was not registered: dataset bad {words}"]
     assert {d.name: d.columns for d in Dataset.objects.filter(party__name="alice", reported_problem="")} == {
         "people": COLUMNS, "zoo": {"uid": "str", "legs": "int"},
     }  # fmt: skip
@@ -160,7 +161,7 @@ def test_a_known_dataset_that_went_bad_says_so_on_its_page(published: Any, alice
     assert len(refused()) == 1
     people = Dataset.objects.get(name="people")
     assert people.columns == COLUMNS
-    assert "column 1 has no name" in people.drift[0]
+    assert "has no heading over column 1 of 3" in people.drift[0]
 
 
 def test_it_says_what_differs_from_what_is_registered(published: Any, alice: Alice, capsys: Any) -> None:
@@ -278,5 +279,16 @@ def test_a_host_of_before_there_were_answers_is_understood(parties: dict[str, Pa
 def test_the_host_refuses_what_the_control_plane_would(alice: Alice) -> None:
     alice.write(bad=",id\n1,2\n")
     found = datasets.describe(PartyHost.load(alice.toml))
-    assert found["bad"]["error"].startswith("dataset bad cannot be registered: column 1 has no name")
+    assert found["bad"]["error"].startswith("dataset bad has no heading over column 1 of 2")
     assert len(json.dumps(found)) < REPORT_LIMIT
+
+
+def test_it_publishes_a_table_as_party_toml_says(published: Callable[[], dict[str, Dataset]], alice: Alice) -> None:
+    alice.write('publish = "counts"', people="")
+    (alice.directory / "people.csv").write_bytes("身份证;age\n110101199003071240;1\n".encode("gbk"))
+    with alice.toml.open("a") as toml:
+        toml.write('encoding = "gb18030"\ndelimiter = ";"\ntypes = {"身份证" = "str"}\n')
+    found = published()["people"]
+    assert found.columns == {"身份证": "str", "age": "int"}
+    assert found.reported_rows == 1
+    assert list(alice.directory.glob("outputs/.work/publish*")) == [], "the converted copy is gone"

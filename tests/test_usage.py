@@ -95,7 +95,7 @@ def test_a_change_says_which_tasks_it_breaks_and_how(admin: Client) -> None:
 def test_so_does_a_dataset_also_when_it_gets_another_name(admin: Client) -> None:
     make_task()
     dataset = Dataset.objects.get(name="clients")
-    rows = [{"name": "user_id", "type": "int", "key": True}]
+    rows = [{"name": "id", "type": "int", "key": True}]
     said = change(admin, dataset, party=dataset.party_id, name="clients", description="", columns=rows)
     assert said[0] == "1 task uses it; not valid now: 1."
     assert "input_keys" in said[1]

@@ -38,6 +38,14 @@ RULES = [
         "did you mean 'reg_type'?",
     ),
     Rule(
+        component,
+        f"{COMP}/attributes",
+        {"sig_type": "mix"},
+        {"sig_type": "real"},
+        f"{PATH}.attributes.sig_type",
+        "real gives wrong predictions in this version of SecretFlow",
+    ),
+    Rule(
         component_with_bound,
         f"{COMP}/attributes/bound_value",
         "50.5",

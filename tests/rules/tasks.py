@@ -115,6 +115,8 @@ RULES = [
         | {"training_params": {"sig_type": "t3"}, "model_type": "linear_regression"},
         f"{ML_PATH}.training_params.sig_type", "is for logistic regression, a linear one would ignore it",
     ),
+    Rule(lr, f"{ML}/training_params", {"sig_type": "mix"}, {"sig_type": "real"}, f"{ML_PATH}.training_params.sig_type",
+         "real gives wrong predictions in this version of SecretFlow; use t1, the fastest, or t3"),
     Rule(lr, "task_config/outputs", {"bob": "p"}, {"alice": "p"}, "task_config.outputs.alice",
          "only bob can keep the predictions"),
     # encrypted sums
