@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-#: A whole number that is written with zeros before it.
-_PADDED = r"^\s*[+-]?0\d"
+#: A whole number that is written with zeros before it, as codes and postcodes are.
+PADDED = r"^\s*[+-]?0\d"
 _LONG = r"^\s*[+-]?\d{19,}\s*$"
 _FRACTION = r"^\s*[+-]?(\d+\.\d*|\.\d+|\d+(\.\d*)?[eE][+-]?\d+)\s*$"
 #: As many digits as the largest number of 64 bits has.
@@ -31,7 +31,7 @@ def columns_of_codes(path: Path, blocks: Iterator[Any]) -> set[str]:
         for column, text in zip(block.schema.names, block.columns, strict=True):
             if column in padded:
                 continue
-            if has_padded and pc.any(pc.match_substring_regex(text, _PADDED)).as_py():
+            if has_padded and pc.any(pc.match_substring_regex(text, PADDED)).as_py():
                 padded.add(column)
             if not has_long or column in fractions:
                 continue

@@ -12,7 +12,7 @@ from workers.errors import ConfigError
 from workers.executors.base import TABLE, Source
 from workers.executors.cells import NO_NUMBER
 from workers.file_form import looks_like
-from workers.tables import column_types, declare, misfit_of, read_text, text_blocks
+from workers.tables import check_there, column_types, declare, misfit_of, read_text, text_blocks
 
 _MARK = b"\xef\xbb\xbf"
 _BLOCK = 1 << 20
@@ -49,22 +49,13 @@ def needs_copy(source: Source) -> bool:
 def _plain(source: Source, target: Path) -> Source:
     if not needs_copy(source):
         return source
-    # Says in one voice what is wrong with a path
-    if not _is_there(source.path):
-        raise ConfigError(f"the file of dataset {source.name} is missing on this host; check party.toml")
+    check_there(source.path, source.name)
     target.touch(mode=0o600)
     if source.encoding or source.delimiter:
         _convert(source, target)
     else:
         _without_mark(source.path, target)
     return replace(source, path=target, encoding=None, delimiter=None)
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:
-        return False
 
 
 def _has_mark(path: Path) -> bool:

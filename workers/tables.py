@@ -37,12 +37,7 @@ def column_types(path: Path, dataset: str) -> dict[str, str]:
     Columns are guessed by the first block of the file; those of codes, such as 007, by the whole file.
     Raises ConfigError naming the dataset, never the path: error texts leave the party.
     """
-    try:
-        there = path.is_file()
-    except OSError:  # a directory on the way may not be entered, or a name is too long
-        there = False
-    if not there:
-        raise ConfigError(f"the file of dataset {dataset} is missing on this host; check party.toml")
+    check_there(path, dataset)
     guessed = {column: "str" if kind == _CODE else kind for column, kind in _guessed(path, dataset, _state(path))}
     declared = _declared.get((path, dataset), {})
     for column in declared:
@@ -52,6 +47,16 @@ def column_types(path: Path, dataset: str) -> dict[str, str]:
                 f"{closest(column, guessed)}"
             )
     return {**guessed, **declared}
+
+
+def check_there(path: Path, dataset: str) -> None:
+    """Raise ConfigError where a table has no file."""
+    try:
+        there = path.is_file()
+    except OSError:  # a directory on the way may not be entered, or a name is too long
+        there = False
+    if not there:
+        raise ConfigError(f"the file of dataset {dataset} is missing on this host; check party.toml")
 
 
 @lru_cache(maxsize=16)  # executors ask again and again

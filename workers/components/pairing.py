@@ -8,7 +8,7 @@ from typing import Any
 
 from workers.errors import ConfigError
 from workers.executors.base import Session, Source
-from workers.executors.matching import KEY, NO_ROW, KeyTable, check_pairing
+from workers.executors.matching import KeyTable, check_pairing
 from workers.tables import check_keys, read_text
 
 #: The components that call ``psi`` of their SPU, and those that call ``ub_psi``.
@@ -57,13 +57,14 @@ class PairingSPU:
         table, mine = Path(input_path[party]), list(keys[party])
         wanted = KeyTable(table, self._dataset, mine, table.parent)
         answer = table.parent / "answer.csv"
-        report = session.devices["spu"].psi(
-            keys={p: [KEY] for p in keys},
-            input_path={p: str(wanted.path) if p == party else "" for p in keys},
-            output_path={p: str(answer) if p == party else "" for p in output_path},
+        report = wanted.match(
+            session.devices["spu"],
+            party,
+            keys,
+            output_path,
+            answer,
             broadcast_result=broadcast_result,
             table_keys_duplicated=table_keys_duplicated,
-            output_csv_na_rep=NO_ROW,
             **options,
         )
         if party in output_path:

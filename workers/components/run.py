@@ -21,6 +21,7 @@ from workers.components.reports import report
 from workers.components.shares import EXP_MODES, SETTINGS, shares_of
 from workers.errors import AlgorithmError, ConfigError, chain_of
 from workers.executors.base import TABLE, Session, Source, check_alignment
+from workers.executors.telling import told_by
 from workers.tables import column_types, count_rows
 
 #: Our column types in SecretFlow's words.
@@ -63,7 +64,6 @@ class Runner:
         Tells all parties the types of these columns, and that the rows are equally many. ``of_two``: where one party
         alone has columns, another gets a ``FILLER``, for components that want columns of two.
         """
-        import secretflow as sf
         from secretflow_spec import VTable, VTableField, VTableFieldKind, VTableParty, VTableSchema
 
         session = self.session
@@ -77,11 +77,11 @@ class Runner:
             self._dataset = source.name
             (self.root / f"{name}.csv").symlink_to(source.path)
         parties = [p for p in session.parties if p in columns.parties()]
-        told = sf.reveal([sf.PYU(p)(lambda said: said)(types) for p in parties])
+        told = told_by(parties, types)
         if len(parties) > 1:
             check_alignment(session, rows, source.alignment if source else None, parties)
         made = []
-        for party, known in zip(parties, told, strict=True):
+        for party, known in told.items():
             fields = [
                 VTableField(column, FIELD_TYPES[known[column]], VTableFieldKind[kind])
                 for column, kind in columns.of(party).items()
@@ -89,7 +89,7 @@ class Runner:
             made.append(VTableParty(party, f"{name}.csv", "csv", [""], VTableSchema(fields)))
         if of_two and len(parties) == 1:
             other = next(p for p in session.parties if p not in parties)
-            count = sf.reveal(sf.PYU(parties[0])(lambda said: said)(rows))
+            count = told_by(parties, rows)[parties[0]]
             if session.party == other:
                 (self.root / f"{name}.csv").write_text("\n".join([FILLER, *["0.0"] * count, ""]))
             filler = VTableSchema([VTableField(FILLER, "float64", VTableFieldKind.FEATURE)])
@@ -101,13 +101,11 @@ class Runner:
 
         Tells all parties that theirs are parts of the same model.
         """
-        import secretflow as sf
         from secretflow_spec.v1.data_pb2 import DistData
 
         session = self.session
         mine = kept.digest if kept else ""
-        told = sf.reveal([sf.PYU(p)(lambda said: said)(mine) for p in session.parties])
-        if len(set(told)) > 1:
+        if len(set(told_by(session.parties, mine).values())) > 1:
             raise ConfigError(
                 f"the parties' {role} are not parts of one model: name what one execution kept, at all parties"
             )

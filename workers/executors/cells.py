@@ -15,10 +15,6 @@ NO_NUMBER = (
     "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "N/A", "NA", "NULL",
     "NaN", "n/a", "nan", "null",
 )  # fmt: skip
-#: A float64 holds every whole number below it, and not every one above.
-EXACT = 2.0**53
-#: A whole number that is written with zeros before it, as codes and postcodes are.
-PADDED = r"^\s*[+-]?0\d"
 
 
 @dataclass(slots=True)

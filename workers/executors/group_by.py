@@ -9,15 +9,18 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from workers.codes import PADDED
 from workers.components.reports import MOST_ROWS
 from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
 from workers.errors import ConfigError
 from workers.executors import grouping
 from workers.executors.base import NUMERIC, Catalogue, check_alignment, check_column, not_a_party
-from workers.executors.cells import EXACT, PADDED, Cells, own_rows, read_cells, read_numbers
+from workers.executors.cells import Cells, own_rows, read_cells, read_numbers
 from workers.executors.precision import told_precision
+from workers.executors.telling import told_by
 from workers.executors.vertical import PartyColumns, VerticalExecutor, check_no_outputs, check_party_columns
 from workers.problems import Problem
+from workers.tables import WHOLE_LIMIT
 
 
 class Aggregate(Document):
@@ -116,7 +119,7 @@ class GroupByExecutor(VerticalExecutor):
         summed = [a.column for a in mine if a.function != "COUNT"]
         cells = read_cells(path, name, counted) | read_numbers(path, name, summed)
         for column in dict.fromkeys(summed):
-            if cells[column].whole and (np.abs(cells[column].numbers) >= EXACT).any():
+            if cells[column].whole and (np.abs(cells[column].numbers) >= WHOLE_LIMIT).any():
                 raise ConfigError(
                     f"column {column!r} of dataset {name} has whole numbers of 2^53 and more, which float64 rounds: "
                     "scale the column"
@@ -136,14 +139,11 @@ class GroupByExecutor(VerticalExecutor):
         return party in params.by or any(entry.party == party for entry in params.aggregates)
 
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
-        import secretflow as sf
-
         prepared, params, session = algorithm_params, algorithm_params.params, self.session
         parties = [p for p in session.parties if self.lines_up(params, p)]
         if len(parties) > 1:
             check_alignment(session, prepared.rows, session.source.alignment, parties)
-        told = sf.reveal([sf.PYU(p)(lambda keys: keys)(prepared.keys) for p in params.by])
-        keys = dict(zip(params.by, told, strict=True))
+        keys = told_by(params.by, prepared.keys)
         # Of a party whose rows all have one key the groups do not depend
         varying = {party: len(known) for party, known in keys.items() if len(known) > 1}
         session.progress(0.2)
@@ -264,7 +264,7 @@ def _key(cells: Cells) -> Any:
     import pyarrow.compute as pc
 
     padded = cells.numbers is not None and pc.any(pc.match_substring_regex(cells.text, PADDED)).as_py()
-    if cells.numbers is None or padded or (cells.whole and (np.abs(cells.numbers) >= EXACT).any()):
+    if cells.numbers is None or padded or (cells.whole and (np.abs(cells.numbers) >= WHOLE_LIMIT).any()):
         plain = np.array(cells.text.to_pylist(), object)
     elif cells.kind == "bool":
         plain = np.where(cells.numbers == 1, True, False).astype(object)
@@ -288,7 +288,7 @@ def _plain(figures: Any, function: str, whole: bool) -> list[Any]:
     def plain(figure: float) -> Any:
         if math.isnan(figure):
             return None
-        return round(figure) if is_whole and abs(figure) < EXACT else figure
+        return round(figure) if is_whole and abs(figure) < WHOLE_LIMIT else figure
 
     is_whole = function == "COUNT" or (whole and function in ("SUM", "MIN", "MAX"))
     return [plain(float(figure)) for figure in figures]

@@ -22,7 +22,7 @@ from workers.executors.base import (
 from workers.executors.precision import told_precision
 from workers.executors.vertical import greatest
 from workers.problems import Problem
-from workers.tables import read_columns
+from workers.tables import WHOLE_LIMIT, read_columns
 
 
 class HESumParams(Document):
@@ -32,8 +32,6 @@ class HESumParams(Document):
     name: ColumnName = Field(default="sum", description="Name of the column of sums in the output.")
 
 
-#: Up to here float64 has every whole number.
-LIMIT = 2.0**53
 #: Of the whole numbers that are encrypted in place of fractions.
 FRACTION_BITS = 100
 #: Schemes whose plaintexts have some hundred bits, also with keys of 1024.
@@ -95,7 +93,7 @@ class HESumExecutor(BaseTaskExecutor):
         session = self.session
         dataset, column = session.source.name, params.columns[session.party]
         values = read_columns(session.input_path, dataset, [column])[:, 0]
-        if greatest(values) >= LIMIT / len(session.parties):
+        if greatest(values) >= WHOLE_LIMIT / len(session.parties):
             raise ConfigError(
                 f"column {column!r} of dataset {dataset} has values so large that sums would lose digits; "
                 f"scale it to values below 2^53 / {len(session.parties)}"

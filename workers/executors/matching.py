@@ -13,7 +13,7 @@ import hashlib
 import hmac
 import mmap
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +41,30 @@ class KeyTable:
         import pyarrow as pa
         from pyarrow import csv
 
-        self.table, self.dataset, self._keys = table, dataset, list(keys)
+        self.table, self.dataset = table, dataset
         #: The file for PSI.
         self.path = directory / "keys.csv"
-        found = keys_of(table, dataset, self._keys)
+        found = keys_of(table, dataset, keys)
         options = csv.WriteOptions(include_header=False, quoting_style="none")
         with self.path.open("wb") as file:
             file.write(f"{KEY},{ROW}\n".encode())  # arrow would quote these names
             csv.write_csv(pa.table({KEY: found, ROW: np.arange(len(found))}), file, options)
         self._count = len(found)
+
+    def match(
+        self, spu: Any, party: str, parties: Collection[str], receivers: Collection[str], answer: Path, **options: Any
+    ) -> Any:
+        """Run PSI over the parties' files, with this party's output in ``answer``. Return its reports.
+
+        All parties call it. ``options``: further ones of ``SPU.psi``.
+        """
+        return spu.psi(
+            keys={p: [KEY] for p in parties},
+            input_path={p: str(self.path) if p == party else "" for p in parties},
+            output_path={p: str(answer) if p == party else "" for p in receivers},
+            output_csv_na_rep=NO_ROW,
+            **options,
+        )
 
     def rows(self, answer: Path, *, crossed: bool) -> Any:
         """Return the numbers of the rows in PSI's output, int64, (rows,); -1 for a row that the party does not have.
@@ -77,7 +92,7 @@ class KeyTable:
                     f"dataset {self.dataset} has line breaks inside quotes, or was changed meanwhile; "
                     "PSI takes each line for a row, so remove them"
                 )
-            heading = text[starts[0] : ends[0]].removeprefix(b"\xef\xbb\xbf")
+            heading = text[starts[0] : ends[0]]
             columns = len(_columns(heading))
             # A line with nothing on it is no row to those who read the output
             empty = b",".join([nothing] * columns) if columns > 1 else nothing or b'""'

@@ -18,7 +18,7 @@ from workers.executors.base import (
     check_parties,
     not_a_party,
 )
-from workers.executors.matching import KEY, NO_ROW, KeyTable, check_pairing
+from workers.executors.matching import KeyTable, check_pairing
 from workers.problems import Problem, closest
 from workers.tables import check_keys, column_types
 
@@ -190,10 +190,12 @@ class PSITaskExecutor(BaseTaskExecutor):
         answer = session.workdir / "answer.csv"
         session.progress(0.0)
         everyone = len(params.receivers) == len(session.parties)
-        reports = session.devices["spu"].psi(
-            keys={p: [KEY] for p in session.parties},
-            input_path={p: str(table.path) if p == session.party else "" for p in session.parties},
-            output_path={p: str(answer) if p == session.party else "" for p in session.parties},
+        reports = table.match(
+            session.devices["spu"],
+            session.party,
+            session.parties,
+            session.parties,
+            answer,
             receiver=params.receivers[0],
             broadcast_result=everyone,
             protocol=params.protocol,
@@ -203,7 +205,6 @@ class PSITaskExecutor(BaseTaskExecutor):
             else "JOIN_TYPE_UNSPECIFIED",
             left_side=params.left_side or session.parties[0],
             table_keys_duplicated={p: p in params.duplicate_keys for p in session.parties},
-            output_csv_na_rep=NO_ROW,
         )
         result: dict[str, Any] = {"original_count": {r["party"]: r["original_count"] for r in reports}}
         if session.party in params.receivers:

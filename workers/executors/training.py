@@ -18,6 +18,7 @@ from workers.executors.base import NUMERIC, Catalogue, Session, Slots, check_col
 from workers.executors.doubts import warn_of_model
 from workers.executors.metrics import measured
 from workers.executors.precision import told_precision
+from workers.executors.telling import told_by
 from workers.executors.vertical import (
     PartyColumns,
     VerticalExecutor,
@@ -199,8 +200,6 @@ class TrainingExecutor(VerticalExecutor):
 
         A gradient sums up a feature times the error over a step's rows; trees sum up the errors of all rows.
         """
-        import secretflow as sf
-
         session, params = self.session, prepared.params
         owner, is_class = params.label.party, self.is_classification(params)
         times = int(self.attributes(params, prepared.rows).get("batch_size", prepared.rows))
@@ -210,7 +209,7 @@ class TrainingExecutor(VerticalExecutor):
             return
         # At the begin a number's error is the number itself: its party tells the next power of two
         mine = 2.0 ** math.ceil(math.log2(max(greatest(prepared.values.get(LABEL, [])), 1.0)))
-        error = 1.0 if is_class else sf.reveal(sf.PYU(owner)(lambda said: said)(mine))
+        error = 1.0 if is_class else told_by([owner], mine)[owner]
         for column, own in feature_names(params.features, owner).get(session.party, {}).items():
             check_range(session, prepared.values[own], column, times=math.ceil(times * error))
 
