@@ -200,7 +200,7 @@ def test_a_model_is_refused_to_an_spu_that_its_shares_mean_nothing_to(diabetes: 
     training = {"epochs": 1, "batch_size": 64}
     task = _training("lr", "ml_params", COLUMNS, training, model_type="linear_regression")
     trained = diabetes.run(task | {"further_outputs": {"model": {"alice": "m", "bob": "m"}}})
-    assert "nothing vouches for" in trained["alice"]["warnings"][0]
+    assert "nothing else vouches for" in trained["alice"]["warnings"][0]
     task = {
         "task_type": "predict",
         "data_sources": {"alice": "rows", "bob": "rows"},
