@@ -1,32 +1,31 @@
 """Parties that run tasks together without worker and control plane: the rest is as in production.
 
-Each is a process (:mod:`tests.party_process`) that calls ``execute_secretflow_task``, run after run. The processes are
-shared by all tests of a pytest process, as importing SecretFlow takes longer than most of their runs.
+Each is a process (:mod:`tests.party_process`) that calls ``execute_secretflow_task``, run after run. They are forked
+from one that has imported SecretFlow, and shared by all tests of a pytest process.
 """
 
 from __future__ import annotations
 
-import json
+import multiprocessing
 import os
-import select
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pandas as pd
 
-from executions.trial import ROOT
+from tests import party_process
 from tests.test_rendezvous import Ports
 
 #: No run of these tests takes longer, in seconds.
 LIMIT = 60.0
 #: What the others have once one has failed, in seconds.
-GRACE = 20.0
+GRACE = 6.0
 #: Of an HEU whose keys are made soon.
 SMALL_KEYS = {"he_parameters": {"schema": "ou", "key_pair": {"generate": {"bit_size": 1024}}}}
 
@@ -36,7 +35,10 @@ class Processes:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._processes: dict[str, subprocess.Popen[str]] = {}
+        self._forks = multiprocessing.get_context("forkserver")
+        self._forks.set_forkserver_preload(["tests.preloaded"])
+        self._processes: dict[str, BaseProcess] = {}
+        self._orders: dict[str, Connection] = {}
         #: Those of the last run: a session that it left is up at all of them.
         self._together: set[str] = set()
 
@@ -44,12 +46,14 @@ class Processes:
         """Each party's answer to its order."""
         if self._together != set(orders):
             self._end_session()
-        self._start([name for name in orders if name not in self._processes])
+        for name in orders:
+            if name not in self._processes:
+                self._start(name)
         self._together = set(orders)
         answers: dict[str, dict[str, Any]] = {}
         try:
             for name, order in orders.items():
-                self._tell(name, order)
+                self._orders[name].send(order)
             answers = self._hear_all(orders, LIMIT)
         finally:
             if any(failed(answers.get(name)) for name in orders):
@@ -57,25 +61,30 @@ class Processes:
         return answers
 
     def pids(self) -> list[int]:
-        return [process.pid for process in self._processes.values()]
+        return [process.pid for process in self._processes.values() if process.pid]
 
     def _end_session(self) -> None:
         """At all its parties at once: SecretFlow's shutdown waits for the peers."""
         names = [name for name in self._together if name in self._processes]
         for name in names:
-            self._tell(name, {})
-        assert [self._hear(name) for name in names] == ["ended"] * len(names)
+            self._orders[name].send({})
+        for name in names:
+            assert self._orders[name].poll(LIMIT), f"{name} says nothing"
+            assert self._orders[name].recv() == "ended"
 
     def _hear_all(self, names: Iterable[str], limit: float) -> dict[str, dict[str, Any]]:
         """After a failure the others have a few seconds: one that waits for its peer would do so for a day."""
-        waiting = {stdout: name for name in names if (stdout := self._processes[name].stdout)}
+        waiting = {self._orders[name]: name for name in names}
         answers: dict[str, dict[str, Any]] = {}
         while waiting:
-            said = select.select(list(waiting), [], [], limit)[0]
-            for stdout in said:
-                name = waiting.pop(stdout)
-                line = stdout.readline() or json.dumps(failure(f"ended: {self._log(name)}"))
-                answers[name] = json.loads(line)
+            said = wait(list(waiting), limit)
+            for orders in said:
+                assert isinstance(orders, Connection)
+                name = waiting.pop(orders)
+                try:
+                    answers[name] = orders.recv()
+                except (EOFError, ConnectionResetError):
+                    answers[name] = failure(f"ended: {self._log(name)}")
                 limit = GRACE if failed(answers[name]) else limit
             if not said:
                 return answers | {name: failure(f"says nothing: {self._stacks(name)}") for name in waiting.values()}
@@ -85,38 +94,24 @@ class Processes:
         for name in list(self._processes if names is None else names):
             process = self._processes.pop(name)
             process.kill()
-            process.communicate(timeout=LIMIT)
+            process.join(LIMIT)
+            self._orders.pop(name).close()
 
-    def _start(self, names: list[str]) -> None:
-        for name in names:
-            home = self.directory / name
-            home.mkdir(exist_ok=True)
-            with (home / "log").open("a") as log:
-                self._processes[name] = subprocess.Popen(
-                    [sys.executable, "-m", "tests.party_process"],
-                    cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
-                )  # fmt: skip
-            self._tell(name, {"redis_url": os.environ["REDIS_URL"], "directory": str(home)})
-        assert [self._hear(name) for name in names] == ["ready"] * len(names)
-
-    def _tell(self, name: str, message: Mapping[str, Any]) -> None:
-        stdin = self._processes[name].stdin
-        assert stdin
-        stdin.write(json.dumps(message) + "\n")
-        stdin.flush()
-
-    def _hear(self, name: str) -> str:
-        stdout = self._processes[name].stdout
-        assert stdout
-        assert select.select([stdout], [], [], LIMIT)[0], f"{name} says nothing"
-        line = stdout.readline().rstrip()
-        assert line, self._log(name)
-        return line
+    def _start(self, name: str) -> None:
+        home = self.directory / name
+        home.mkdir(exist_ok=True)
+        self._orders[name], theirs = self._forks.Pipe()
+        process = self._forks.Process(
+            target=party_process.main, args=(theirs, os.environ["REDIS_URL"], home), name=name, daemon=True
+        )
+        process.start()
+        theirs.close()  # otherwise nobody would see that it has ended
+        self._processes[name] = process
 
     def _stacks(self, name: str) -> str:
         """Where its threads are."""
         before = len(self._whole_log(name))
-        self._processes[name].send_signal(signal.SIGUSR1)
+        os.kill(self._processes[name].pid or 0, signal.SIGUSR1)
         time.sleep(1)  # it writes them at once, but does not say when it has
         return self._whole_log(name)[before:]
 

@@ -1,13 +1,10 @@
-"""A party that runs what it is told, one run after the other in one process: ``python -m tests.party_process``.
+"""A party that runs what it is told, one run after the other in one process, forked from :mod:`tests.preloaded`.
 
-Reads from standard input, a line of JSON each: first ``redis_url`` and ``directory``, its own; then for each run
-``party_toml`` and the keyword arguments of ``execute_secretflow_task`` as ``run``. As with a worker's process, a live
-session stays for the next run that asks for it and that it suits; any other run ends it, and so does an empty order,
-to which the answer is ``ended``.
-
-Says ``ready`` on standard output, then for each run its result, what was brought up on the way, as SecretFlow's own
-constructors were called, the engines of other packages' devices that are imported by then, and, if the session is kept,
-what was submitted to SecretFlow so far. A failed run ends it. Its other words go to standard error.
+For each order, ``party_toml`` and the keyword arguments of ``execute_secretflow_task`` as ``run``, it sends the run's
+result, what was brought up on the way, as SecretFlow's own constructors were called, the engines of other packages'
+devices that are imported by then, and, if the session is kept, what was submitted to SecretFlow so far. As with a
+worker's process, a live session stays for the next run that asks for it and that it suits; any other run ends it, and
+so does an empty order, to which the answer is ``ended``. A failed run ends the process.
 """
 
 from __future__ import annotations
@@ -18,6 +15,7 @@ import os
 import signal
 import sys
 import traceback
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -25,28 +23,38 @@ from typing import Any
 brought_up: list[Any] = []
 
 
-def main() -> None:
-    sys.path.append(str(Path(__file__).parent / "plugin"))
-    hello = json.loads(sys.stdin.readline())
-    said = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
+def main(orders: Connection, redis_url: str, directory: Path) -> None:
+    """Serve the orders. What else it says goes to the file ``log`` in its directory."""
+    with (directory / "log").open("ab") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
     faulthandler.register(signal.SIGUSR1)  # where all of its threads are, to whom it says nothing
+    try:
+        serve(orders, redis_url, directory)
+    except EOFError:
+        pass  # the tests are over
+    except BaseException:
+        traceback.print_exc()
+    # Threads of SecretFlow's would keep it for ever: it would say nothing any more, and not end either
+    os._exit(1)
 
-    from workers import pipeline, standby
+
+def serve(orders: Connection, redis_url: str, directory: Path) -> None:
+    from workers import pipeline
     from workers.connection import connect
     from workers.party import PartyHost
+    from workers.zygote import unlike_its_siblings
 
-    standby.preload()
+    unlike_its_siblings()
     watch()
-    connection, directory = connect(hello["redis_url"]), Path(hello["directory"])
+    connection = connect(redis_url)
     at = ""
-    print("ready", file=said)
-    while line := sys.stdin.readline():
-        order = json.loads(line)
+    while True:
+        order = orders.recv()
         brought_up.clear()
         if not order:
             end_session(pipeline.runtime)
-            print("ended", file=said)
+            orders.send("ended")
             continue
         if pipeline.runtime and (at != order["party_toml"] or not suits(pipeline.runtime, order["run"])):
             end_session(pipeline.runtime)
@@ -55,11 +63,10 @@ def main() -> None:
             pipeline.runtime = pipeline.Runtime(PartyHost.load(at), connection, "by-hand", directory)
         result = pipeline.execute_secretflow_task(**order["run"])
         engines = [name for name in ("hsm_engine",) if name in sys.modules]
-        more = {"brought_up": brought_up, "engines": engines, "submitted": submitted()}
-        print(json.dumps(result | more), file=said)
+        more = {"brought_up": list(brought_up), "engines": engines, "submitted": submitted()}
+        orders.send(json.loads(json.dumps(result | more)))  # as it would go over Redis
         if result["status"] != "success":
-            break  # as a worker's process: broken links are what tells the peers
-    os._exit(0)
+            return  # as a worker's process: broken links are what tells the peers
 
 
 def suits(runtime: Any, run: dict[str, Any]) -> bool:
@@ -124,12 +131,3 @@ def watch() -> None:
         return make_keys(*how)
 
     heu.setup = setup
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except BaseException:
-        traceback.print_exc()
-    # Threads of SecretFlow's would keep it for ever: it would say nothing any more, and not end either
-    os._exit(1)

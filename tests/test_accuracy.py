@@ -218,7 +218,7 @@ def test_a_model_is_refused_to_an_spu_that_its_shares_mean_nothing_to(diabetes: 
     prepared = executor.validate_params(session.task.algorithm_params)
     executor.adapted(prepared, {"spu_config": SPUConfig()})
     other = SPUConfig.model_validate({"runtime_config": {"protocol": "CHEETAH", "field": "FM64"}})
-    with pytest.raises(ConfigError, match="m was made with SEMI2K on FM128, this task's SPU has CHEETAH on FM64"):
+    with pytest.raises(ConfigError, match="m was made with protocol SEMI2K, this task has CHEETAH, field FM128"):
         executor.adapted(prepared, {"spu_config": other})
 
 

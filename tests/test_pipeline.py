@@ -79,10 +79,10 @@ class Site:
         self.trial.wait_for_workers(*TWO, timeout=TIME_LIMIT)
 
     def worker_pids(self, party: str) -> list[int]:
-        """The worker process and its children: standby and job."""
+        """The worker process, and those of its children that compute or wait to: not the one that forks them."""
         worker = self.trial.processes[f"worker-{party}"].pid
         children = Path(f"/proc/{worker}/task/{worker}/children").read_text().split()
-        return [worker, *map(int, children)]
+        return [worker, *(int(pid) for pid in children if Path(f"/proc/{pid}/comm").read_text().strip() == "compute")]
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,13 @@
-"""A process that has SecretFlow imported and waits for one job: ``python -m workers.standby``.
+"""A process that has SecretFlow imported and waits for one job.
 
-Importing SecretFlow takes two seconds, and a process forked after the import is not safe (3-facts.md
-section 2), so each job gets a fresh process that did its importing beforehand. Started by
-:class:`workers.worker.PartyWorker` alone: it reads its worker's name from standard input, says ``ready``
-on standard output, reads one job, becomes RQ's work horse for it, and ends with ``os._exit``. Where the job's
-session may be used again it says so instead, and reads the next job.
+Started by :class:`workers.worker.PartyWorker` alone, forked by its zygote or, where that must not fork, as
+``python -m workers.standby``. It reads its worker's name from standard input, says ``ready`` on standard output,
+reads one job, becomes RQ's work horse for it, and ends with ``os._exit``. Where the job's session may be used again
+it says so instead, and reads the next job.
 """
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import importlib
 import json
 import logging
 import os
@@ -20,48 +16,77 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
 from redis import Redis
 from redis.exceptions import RedisError
 
+from workers import zygote
 from workers.party import PartyHost
+from workers.zygote import ROOT, Zygote, die_with_parent, name_process
 
 log = logging.getLogger(__name__)
 
-PR_SET_PDEATHSIG = 1
 READY = b"ready\n"
 #: Exit status of a process that ended because nobody looked after it any more.
 ABANDONED = 70
-ROOT = Path(__file__).resolve().parent.parent
+
+
+class Forked:
+    """A child process that the zygote forked, with as much of ``subprocess.Popen`` as is used here."""
+
+    def __init__(self, pid: int, stdin: IO[bytes], stdout: IO[bytes]) -> None:
+        self.pid, self.stdin, self.stdout = pid, stdin, stdout
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            with suppress(ChildProcessError):  # RQ has waited for it, and has yet to say what it was told
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        until = None if timeout is None else time.monotonic() + timeout
+        while self.poll() is None:
+            if until is not None and time.monotonic() > until:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+            time.sleep(0.005)
+        assert self.returncode is not None
+        return self.returncode
+
+    def kill(self) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
 
 
 class Standby:
-    """A waiting process, ready for one job. Create it in the main thread: it dies with the thread that made it."""
+    """A waiting process, ready for one job. Create it in the main thread: it dies with the thread that made it.
+
+    Raises OSError where no process can be started.
+    """
 
     START_TIMEOUT = 120.0
 
-    def __init__(self, worker: str, redis_url: str, host: PartyHost) -> None:
+    def __init__(self, worker: str, redis_url: str, host: PartyHost, zygote: Zygote) -> None:
         # What SecretFlow leaves under TMPDIR goes with the process: see remove_abandoned_workdirs
         self._directory = host.work_root / f"standby-{uuid4()}"
-        lock = host.claim_workdir(self._directory)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "workers.standby"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=ROOT,
-            env=os.environ | {"TMPDIR": str(self._directory)},
-            start_new_session=True,
-            pass_fds=(lock.fileno(),),  # locked until the process ends, however it does
-        )
-        lock.close()
+        with host.claim_workdir(self._directory) as lock:  # locked until the process ends, however it does
+            self.process = _forked(zygote, lock, self._directory) or subprocess.Popen(
+                [sys.executable, "-m", "workers.standby"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                cwd=ROOT,
+                env=os.environ | {"TMPDIR": str(self._directory)},
+                start_new_session=True,
+                pass_fds=(lock.fileno(),),
+            )
         # Over the pipe, not in the arguments: the URL may carry a password
         self._write({"worker": worker, "redis_url": redis_url, "host": host.as_message(), "parent": os.getpid()})
         self._ready = False
@@ -124,14 +149,22 @@ class Standby:
         self.process.stdin.flush()
 
 
+def _forked(parent: Zygote, lock: IO[str], directory: Path) -> Forked | None:
+    """Return the process; None where the zygote must not fork. Raises OSError where none can be started."""
+    stdin, orders = os.pipe()
+    answers, stdout = os.pipe()
+    pid = None
+    try:
+        pid = parent.fork("workers.standby.serve", [stdin, stdout, lock.fileno()], {"TMPDIR": str(directory)})
+    finally:
+        for descriptor in (stdin, stdout) if pid else (stdin, stdout, orders, answers):
+            os.close(descriptor)
+    if pid is None:
+        return None
+    return Forked(pid, os.fdopen(orders, "wb"), os.fdopen(answers, "rb"))
+
+
 # --- in the process
-
-
-def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent's main thread ends: no orphan computes on."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it was gone before the call
-        os._exit(1)
 
 
 def end_when_abandoned(connection: Redis, keys: list[str], patience: float = 3.0) -> None:
@@ -164,54 +197,24 @@ def end_when_abandoned(connection: Redis, keys: list[str], patience: float = 3.0
     threading.Thread(target=watch, name="abandoned?", daemon=True).start()
 
 
-def preload() -> None:
-    """Import all that a job may need."""
-    import secretflow  # noqa: F401  the two seconds
-
-    from workers.executors import TASK_EXECUTOR_REGISTRY
-
-    for name in ("workers.pipeline", "workers.devices.spu", "secretflow.device.device.spu", "pyarrow.csv"):
-        importlib.import_module(name)
-    for executor in TASK_EXECUTOR_REGISTRY.values():
-        for name in executor.preload:
-            importlib.import_module(name)
-    warm_up()
-    # What was imported stays: the collections of garbage in a run, a tenth of a second each, need not look at it
-    gc.freeze()
-
-
-def warm_up() -> None:
-    """Do once what the first checks would otherwise be slow at: some 70 ms that a run need not wait for."""
-    import pyarrow
-
-    # For Ctrl-C, which a job never gets, pyarrow looks through all objects of the process after each file: 25 ms
-    pyarrow.enable_signal_handlers(False)
-    from workers.errors import ConfigError
-    from workers.tables import check_keys
-    from workers.validation import layers, validate
-
-    with suppress(ConfigError):
-        validate({layer: {} for layer in layers()})
-    with tempfile.NamedTemporaryFile("w", suffix=".csv") as table:
-        table.write("key\n1\n")
-        table.flush()
-        check_keys(Path(table.name), "warm-up", ["key"])
-
-
-def main() -> None:
+def serve() -> None:
+    """Serve the worker, which speaks through standard input and output. Never returns."""
     hello = json.loads(sys.stdin.buffer.readline())
     die_with_parent(hello["parent"])
+    name_process("compute")
     # Whatever libraries print must not get into the conversation with the parent
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if "secretflow" not in sys.modules:
+        zygote.load()
+        zygote.unlike_its_siblings()
 
     from workers import jobs, pipeline, preflight
     from workers.connection import connect
 
     jobs.install_gate()
-    preload()
     connection = connect(hello["redis_url"])
     runtime = pipeline.runtime = pipeline.Runtime(
         PartyHost.from_message(hello["host"]), connection, hello["worker"], Path(os.environ["TMPDIR"])
@@ -296,4 +299,4 @@ def perform(order: dict[str, Any], hello: dict[str, Any], watched: list[str]) ->
 
 
 if __name__ == "__main__":
-    main()
+    serve()

@@ -29,6 +29,7 @@ from workers.party import PartyHost, remove_run_files
 from workers.preflight import Desk
 from workers.sessions import ports_wanted
 from workers.standby import ABANDONED, Standby
+from workers.zygote import Zygote
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class PartyWorker(Worker):
             queue.serializer = JSONSerializer
             queue.job_class = PartyJob
         self.log_job_description = False  # it is the call with all its arguments
+        self._zygote = Zygote()
         self._standby: Standby | None = None
         self._keeper = Keeper(self.host)
         self._alive = threading.Event()
@@ -88,10 +90,8 @@ class PartyWorker(Worker):
         self.host.remove_abandoned_workdirs()
         for _ in range(2):  # the first may be killed: by hand, or for want of memory while much starts at once
             self._next_standby()
-            assert self._standby
-            if self._standby.is_ready(Standby.START_TIMEOUT):
+            if self._standby and self._standby.is_ready(Standby.START_TIMEOUT):
                 break
-            self._standby.close()
         else:
             raise ConfigError(
                 "SecretFlow could not be started; see the lines above "
@@ -118,15 +118,14 @@ class PartyWorker(Worker):
         if self._standby:
             self._standby.close()
         self._keeper.end()
+        self._zygote.close()
         try:
             super().teardown()
         except RedisError as error:
             self.log.warning("could not sign off: %s", type(error).__name__)
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
-        # Every few seconds, in the main thread. During a job not before its first two seconds are over:
-        # importing SecretFlow would compete with a short one.
-        self._next_standby()
+        self._next_standby()  # every few seconds, in the main thread
         try:
             super().heartbeat(HEARTBEAT_TTL, pipeline)
         except RedisError as error:  # RQ would quit; the heartbeat thread beats again when Redis is back
@@ -293,17 +292,18 @@ class PartyWorker(Worker):
         return process
 
     def _take_standby(self, order: dict[str, Any]) -> Standby:
-        for _ in range(2):
+        for _ in range(5):
             self._next_standby()
-            assert self._standby
+            taken, self._standby = self._standby, None
+            if taken is None:
+                time.sleep(1)  # no memory, no processes left: that passes, or the run is tried again elsewhere
+                continue
             try:
-                self._standby.take(order)
-                break
+                taken.take(order)
+                return taken
             except BrokenPipeError:  # it died while it waited
-                self._standby.process.wait()
-        assert self._standby, "two standby processes in a row died"
-        taken, self._standby = self._standby, None
-        return taken
+                taken.close()
+        raise OSError("no process for the job can be started")
 
     def _is_stopped(self, job: Any) -> bool:
         try:
@@ -326,7 +326,8 @@ class PartyWorker(Worker):
             return self.horse_pid, os.EX_OK, None
         pid, status, usage = super().wait_for_horse()
         if pid:
-            self._horse.process.returncode = status  # it was reaped here, not by its Popen
+            # It was reaped here, so the process's own object would never learn of it
+            self._horse.process.returncode = os.waitstatus_to_exitcode(status)
         return pid, status, usage
 
     def maintain_heartbeats(self, job: Any, execution: Any) -> None:
@@ -350,8 +351,14 @@ class PartyWorker(Worker):
             self._report_killed(job)
 
     def _next_standby(self) -> None:
-        if self._standby is None or self._standby.process.poll() is not None:
-            self._standby = Standby(self.name, self.redis_url, self.host)
+        if self._standby and self._standby.process.poll() is not None:
+            self._standby.close()
+            self._standby = None
+        if self._standby is None:
+            try:
+                self._standby = Standby(self.name, self.redis_url, self.host, self._zygote)
+            except OSError as error:  # a job that computes has what it needs; this one is for the next
+                log.warning("Worker %s: no process for the next job could be started: %s", self.name, error)
 
     def _report_killed(self, job: Any) -> None:
         """Tell the control plane of a job whose process did not end by itself, and tidy up behind it."""
@@ -376,23 +383,25 @@ class PartyWorker(Worker):
             first_sequence=WORKER_SEQUENCE,
         )
         error, error_type = self._stopped_because or describe_exit(status)
-        crashed = os.WIFSIGNALED(status) and os.WTERMSIG(status) != signal.SIGKILL
+        crashed = status < 0 and status != -signal.SIGKILL
         publisher.publish(FAILURE, "cleanup", error=error, error_type=error_type, crashed=crashed or None)
         remove_run_files(self.host.workdir(request, attempt), self._took_job_at)
 
 
 def describe_exit(status: int) -> tuple[str, str]:
-    """What to say of a process that ended with this wait status: error text and the contract's class."""
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        if number == 9:
-            return "the computing process was killed (signal 9: by hand, or by the kernel for want of memory)", (
-                "ResourceError"
-            )
-        if number == 6:
-            # Seen when a send to a dead peer fails inside PSI (3-facts.md)
-            return "the computing process aborted (signal 6): usually a peer went away", "NetworkError"
-        return f"the computing process crashed (signal {number})", "AlgorithmError"
-    if os.WEXITSTATUS(status) == ABANDONED:
+    """What to say of a process that ended with this exit status, which is negative after a signal.
+
+    Returns the error's text and the contract's class.
+    """
+    if status == -signal.SIGKILL:
+        return "the computing process was killed (signal 9: by hand, or by the kernel for want of memory)", (
+            "ResourceError"
+        )
+    if status == -signal.SIGABRT:
+        # Seen when a send to a dead peer fails inside PSI (3-facts.md)
+        return "the computing process aborted (signal 6): usually a peer went away", "NetworkError"
+    if status < 0:
+        return f"the computing process crashed (signal {-status})", "AlgorithmError"
+    if status == ABANDONED:
         return "stopped: its worker was silent for too long, or Redis lost its job", "NetworkError"
-    return f"the computing process ended by itself with exit status {os.WEXITSTATUS(status)}", "NetworkError"
+    return f"the computing process ended by itself with exit status {status}", "NetworkError"

@@ -24,6 +24,7 @@ from tests.benchmarks.memory import PeakMemory
 from workers import devices
 from workers.party import PartyHost, remove_run_files
 from workers.standby import Standby
+from workers.zygote import Zygote
 
 LIMIT = 600.0
 IMPORTS = 3
@@ -146,10 +147,12 @@ def seconds_to_import(trial: Trial) -> float:
     """What a job would wait for if no process had imported SecretFlow before it came."""
     host = PartyHost.load(trial.party_dir("alice") / "party.toml")
     started = time.perf_counter()
-    standby = Standby("benchmark", trial.redis_url, host)
+    zygote = Zygote()
+    standby = Standby("benchmark", trial.redis_url, host, zygote)
     assert standby.is_ready(Standby.START_TIMEOUT)
     seconds = time.perf_counter() - started
     standby.close()
+    zygote.close()
     return seconds
 
 
