@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from controlplane.models import Party
+from controlplane.models import Dataset, Party
 from controlplane.vault import sealed_for
 from workers.devices import DEVICE_REGISTRY
+from workers.documents import TaskConfig
+from workers.executors.base import TABLE
 
 
 def enabled_devices(documents: Mapping[str, Any]) -> list[str]:
@@ -38,7 +40,8 @@ def completed_for(
 def complete(
     documents: Mapping[str, Any], party: str, job_name: str, endpoints: Mapping[str, list[str]]
 ) -> dict[str, Any]:
-    """The documents as ``party`` is sent them: with every address and leased port, its own name, the job's name.
+    """The documents as ``party`` is sent them: with every address and leased port, its own name, the job's name, and
+    the types that an operator gave its columns.
 
     ``endpoints``: each party's ``host:port``, as many as ``ports_needed`` says, in the cluster's order.
     """
@@ -49,8 +52,22 @@ def complete(
         "self_party": party,
         "job_name": job_name,
     }
+    if types := _registered_types(party, documents["task_config"]):
+        completed["task_config"] = dict(documents["task_config"]) | {"column_types": types}
     for layer in enabled_devices(documents):
         device = DEVICE_REGISTRY[layer]
         if device.ports:
             completed[layer] = device.complete(dict(documents[layer]), {p: f.pop(0) for p, f in remaining.items()})
     return completed
+
+
+def _registered_types(party: str, task: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Return, by dataset of the party that the task reads, the registered types that its host did not report."""
+    names = {name for _, owner, name in TaskConfig.model_validate(task).reads() if owner == party}
+    found = {}
+    rows = Dataset.objects.filter(party__name=party, name__in=names, kind=TABLE)
+    for name, columns, reported in rows.values_list("name", "columns", "reported_columns"):
+        known = reported or {}
+        if edited := {column: kind for column, kind in columns.items() if known.get(column) != kind}:
+            found[name] = edited
+    return found

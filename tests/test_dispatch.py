@@ -46,12 +46,24 @@ def test_it_enqueues_one_job_per_party_with_leased_ports(parties: dict[str, Part
     assert PortLease.objects.count() == 4
 
 
-def test_it_sends_every_party_the_same_documents_but_for_its_own_name(parties: dict[str, Party]) -> None:
+def test_it_sends_every_party_the_same_documents_but_for_its_own_name_and_types(parties: dict[str, Party]) -> None:
     endpoints = {"alice": ["a:1", "a:2"], "bob": ["b:3", "b:4"]}
     sent = {p: complete(documents(), p, "j-1", endpoints) for p in parties}
     for found in sent.values():
-        del found["sf_init_config"]["self_party"]
+        del found["sf_init_config"]["self_party"], found["task_config"]["column_types"]
     assert sent["alice"] == sent["bob"]
+
+
+def test_it_sends_a_party_the_types_that_its_host_did_not_report_and_nobody_else(parties: dict[str, Party]) -> None:
+    alice, bob = (parties[name].datasets.get() for name in ("alice", "bob"))
+    alice.reported_columns, bob.reported_columns = dict(alice.columns), dict(bob.columns)
+    alice.columns |= {"uid": "int"}
+    for dataset in (alice, bob):
+        dataset.save()
+    endpoints = {p: [f"127.0.0.1:{port}", f"127.0.0.1:{port + 1}"] for p, port in (("alice", 9000), ("bob", 9100))}
+    sent = {p: complete(documents(), p, "j-1", endpoints)["task_config"] for p in parties}
+    assert sent["alice"]["column_types"] == {alice.name: {"uid": "int"}}
+    assert "column_types" not in sent["bob"]
 
 
 def test_it_claims_all_parties_or_none(parties: dict[str, Party], connection: Redis) -> None:

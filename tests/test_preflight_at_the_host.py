@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -67,11 +68,14 @@ def request(hosts: dict[str, Host], me: str, **extra: Any) -> dict[str, Any]:
     return {"preflight": "1", "documents": documents, "columns": COLUMNS} | extra
 
 
-def check_both(hosts: dict[str, Host]) -> dict[str, dict[str, Any]]:
+def check_both(hosts: dict[str, Host], column_types: Mapping[str, Any] | None = None) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
+    asked = {name: request(hosts, name) for name in hosts}
+    for name, types in (column_types or {}).items():
+        asked[name]["documents"]["task_config"] |= {"column_types": types}
+        asked[name]["columns"] = COLUMNS | types.get("people", {})
     threads = [
-        threading.Thread(target=lambda n=name: found.__setitem__(n, check(hosts[n].host, request(hosts, n))))
-        for name in hosts
+        threading.Thread(target=lambda n=name: found.__setitem__(n, check(hosts[n].host, asked[n]))) for name in hosts
     ]
     for thread in threads:
         thread.start()
@@ -100,6 +104,15 @@ def test_all_is_well(hosts: dict[str, Host]) -> None:
         assert report["facts"]["free_disk"] > 2**20
         assert "p1" not in json.dumps(report), "a row left the host"
         assert str(hosts[name].directory) not in json.dumps(report), "a path left the host"
+
+
+def test_a_type_registered_for_one_party_holds_there_and_keeps_nobody_apart(hosts: dict[str, Host]) -> None:
+    """Each party is sent its own types alone, so the documents differ by them."""
+    own = {"alice": {"people": {"age": "str"}}, "bob": {}}
+    reports = check_both(hosts, own)
+    assert {name: errors(report) for name, report in reports.items()} == {"alice": {}, "bob": {}}
+    assert reports["alice"]["facts"]["dataset"]["columns"] == {"uid": "str", "age": "str"}
+    assert reports["bob"]["facts"]["dataset"]["columns"] == COLUMNS
 
 
 def test_counts_are_told_where_the_policy_says_so_and_nothing_where_it_says_that(

@@ -140,6 +140,18 @@ def test_a_column_of_digits_that_is_declared_text_is_text(tmp_path: Path) -> Non
             call(table.path, table.name, ["card"])
 
 
+def test_a_registered_type_holds_where_party_toml_says_nothing(tmp_path: Path) -> None:
+    registered = {"card": "str", "n": "str", "x": "float", "gone": "int"}
+    table = read(tmp_path, b"card,n,x\n7,1,2\n8,2,3\n", types={"n": "int"}, registered=registered)
+    assert column_types(table.path, table.name) == {"card": "str", "n": "int", "x": "float"}
+
+
+def test_it_says_where_a_registered_type_is_corrected(tmp_path: Path) -> None:
+    text = refusal(tmp_path, b"a,b\n1,2\nx,3\n", registered={"a": "int"})
+    assert text.startswith("column 'a' of dataset patients is registered int, and line 3 has something else")
+    assert text.endswith("correct the value, or the type on the page of the dataset")
+
+
 def test_codes_that_are_declared_numbers_are_numbers(tmp_path: Path) -> None:
     table = read(tmp_path, b"a,b\n007,100000000000000000000\n8,1\n", types={"a": "int", "b": "float"})
     assert column_types(table.path, table.name) == {"a": "int", "b": "float"}

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -110,7 +110,8 @@ def session_of(host: PartyHost, run: Run, workdir: Path) -> Session:
     """
     named = {"": run.task.data_sources} | run.task.further_sources
     found = {role: host.dataset(names[host.name]) for role, names in named.items() if host.name in names}
-    sources = readable(found, workdir)
+    types = run.task.column_types
+    sources = readable({role: replace(s, registered=types.get(s.name, {})) for role, s in found.items()}, workdir)
     return Session(party=host.name, parties=run.cluster.parties, task=run.task, sources=sources, workdir=workdir)
 
 
@@ -384,7 +385,8 @@ def _task_type(documents: dict[str, Any]) -> str:
 
 
 def _digest(documents: dict[str, Any]) -> str:
-    """Equal at all parties that were sent the same documents, their own name and what is sealed for them apart."""
+    """Equal at all parties that were sent the same documents, apart from what is for each of them alone."""
     cluster = {k: v for k, v in documents["sf_init_config"].items() if k != "self_party"}
-    text = json.dumps(masked(documents) | {"sf_init_config": cluster}, sort_keys=True)
+    task = {k: v for k, v in documents["task_config"].items() if k != "column_types"}
+    text = json.dumps(masked(documents) | {"sf_init_config": cluster, "task_config": task}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -36,9 +36,24 @@ def readable(sources: Mapping[str, Source], directory: Path) -> dict[str, Source
         if source.kind == TABLE and source.name not in tables:
             tables[source.name] = _plain(source, directory / f"table_{len(tables)}.csv")
     declare({(table.path, table.name): dict(table.types) for table in tables.values()})
+    tables = {name: _with_registered_types(table) for name, table in tables.items()}
+    declare({(table.path, table.name): dict(table.types) for table in tables.values()})
     for table in tables.values():
         _check_types(table)
     return {role: tables[source.name] if source.kind == TABLE else source for role, source in sources.items()}
+
+
+def _with_registered_types(table: Source) -> Source:
+    """Return the table with the registered types that change something; party.toml has the last word."""
+    if not table.registered:
+        return table
+    known = column_types(table.path, table.name)
+    new = {
+        column: kind
+        for column, kind in table.registered.items()
+        if column in known and column not in table.types and known[column] != kind
+    }
+    return replace(table, types={**table.types, **new}, registered=new)
 
 
 def needs_copy(source: Source) -> bool:
@@ -142,9 +157,11 @@ def _check_types(table: Source) -> None:
         for column, text in zip(block.schema.names, block.columns, strict=True):
             if (row := _first_misfit(text, checked[column])) is not None:
                 line = _line_of(table.path, done + row)
+                is_registered = column in table.registered
                 raise ConfigError(
-                    f"column {column!r} of dataset {table.name} is declared {checked[column]}, and line {line} has "
-                    f"something else than {_WORDS[checked[column]]}; correct the value, or the type in party.toml"
+                    f"column {column!r} of dataset {table.name} is {'registered' if is_registered else 'declared'} "
+                    f"{checked[column]}, and line {line} has something else than {_WORDS[checked[column]]}; correct "
+                    f"the value, or the type {'on the page of the dataset' if is_registered else 'in party.toml'}"
                 )
         done += block.num_rows
 

@@ -60,6 +60,8 @@ class Source:
     alignment: str | None = None
     #: Column to type where that is declared, or known from what the table was made of. See ``workers.sources``.
     types: Mapping[str, str] = field(default_factory=dict)
+    #: Column to type as the control plane has it; holds where ``types`` says nothing.
+    registered: Mapping[str, str] = field(default_factory=dict)
     #: Of the file, where it is no CSV in UTF-8 with commas: executors never see such a one.
     encoding: str | None = None
     delimiter: str | None = None
