@@ -166,6 +166,18 @@ class CorrelationExecutor(_MomentsExecutor):
     def factor(rows: int) -> float:
         return (rows - 1) / rows
 
+    def corrected(self, result: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
+        found = super().corrected(result, prepared)
+        for report in found["reports"]["report"]:
+            for table in report["tables"]:
+                table["rows"] = [_bounded(row, index) for index, row in enumerate(table["rows"])]
+        return found
+
+
+def _bounded(row: list[float], own: int) -> list[float]:
+    """Return a row of correlations without the error of fixed point: within [-1, 1], and 1 of the column itself."""
+    return [1.0 if index == own else min(1.0, max(-1.0, figure)) for index, figure in enumerate(row)]
+
 
 class VIFExecutor(_MomentsExecutor):
     """Tells of each column how well the others, those of other parties too, already say the same: its variance
