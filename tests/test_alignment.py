@@ -85,6 +85,18 @@ def test_tables_of_unlike_or_unknown_order_are_refused(parties: Parties, alice: 
     assert 'give each the same alignment = "NAME" in its party.toml' in error
 
 
+def test_an_output_that_somebody_changed_is_told_as_that(parties: Parties) -> None:
+    parties.run(psi("edited"))
+    path = parties.directory / "bob" / "outputs" / "edited.csv"
+    made = path.read_text()
+    path.write_text("".join(made.splitlines(keepends=True)[:-1]))
+    error = refusal(parties, correlation("edited", "edited"))
+    assert "line up: bob's table was changed since execution" in error
+    assert "made it; restore the file as it was, or run that execution again; otherwise run a PSI on" in error
+    path.write_text(made)
+    parties.run(correlation("edited", "edited"))
+
+
 def test_tables_that_both_parties_declare_to_line_up_are_taken_and_the_result_says_so(parties: Parties) -> None:
     answers = parties.run(correlation("sorted_by_hand", "sorted_by_hand"))
     [warning] = answers["alice"]["warnings"]

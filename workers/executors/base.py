@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from workers.documents import Document, SFInitConfig, TaskConfig
 from workers.errors import ConfigError
+from workers.executors.alignment import DECLARED, misaligned
 from workers.executors.telling import told_by
 from workers.problems import DocumentsInvalid, Problem, closest, problems_of
 
@@ -44,8 +45,6 @@ class Catalogue(Protocol):
 
 #: Kind of what is kept as CSV with a header line. Models and rules have SecretFlow's type names.
 TABLE = "table"
-#: Before an alignment that party.toml declares, as distinct from one that a run made.
-DECLARED = "declared:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,12 +302,8 @@ def check_alignment(session: Session, rows: int, alignment: str | None, parties:
     """
     parties = parties or session.parties
     told = told_by(parties, (rows, alignment))
-    counts = {party: count for party, (count, _) in told.items()}
-    if len(set(counts.values())) > 1:
-        said = ", ".join(f"{party} has {count}" for party, count in counts.items())
-        raise ConfigError(f"the parties' rows do not line up: {said}; {LINE_UP}")
     alignments = {party: found for party, (_, found) in told.items()}
-    if problem := misaligned(alignments):
+    if problem := misaligned(alignments, {party: count for party, (count, _) in told.items()}):
         raise ConfigError(problem)
     [common] = set(alignments.values())
     if str(common).startswith(DECLARED):
@@ -316,31 +311,6 @@ def check_alignment(session: Session, rows: int, alignment: str | None, parties:
             f"The rows of {' and '.join(parties)} were taken to line up because each declares the alignment "
             f"{str(common).removeprefix(DECLARED)!r} in its party.toml; nothing else vouches for it."
         )
-
-
-#: What to do about tables that do not.
-LINE_UP = (
-    "run a PSI on the tables first and use its outputs, or, where you know that the tables have the same rows in the "
-    'same order, give each the same alignment = "NAME" in its party.toml'
-)
-
-
-def misaligned(alignments: Mapping[str, str | None]) -> str:
-    """Return why these parties' tables do not line up, by their alignments; empty where they do."""
-    if len(alignments) < 2 or (len(set(alignments.values())) == 1 and None not in alignments.values()):
-        return ""
-    if unknown := [party for party, found in alignments.items() if found is None]:
-        whose = f"{' and '.join(unknown)}'s table{'s' if len(unknown) > 1 else ''}"
-        everyone = " and ".join(alignments)
-        return f"nothing says that the rows of {everyone} line up: the order of {whose} is unknown; {LINE_UP}"
-    said = ", ".join(
-        f"{party}'s is declared in its party.toml ({found.removeprefix(DECLARED)})"
-        if found.startswith(DECLARED)
-        else f"{party}'s is that of execution {found}"
-        for party, found in alignments.items()
-        if found
-    )
-    return f"the parties' rows do not line up, as their tables have unlike orders: {said}; {LINE_UP}"
 
 
 def check_columns(
