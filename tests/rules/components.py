@@ -115,8 +115,18 @@ RULES = [
         {"alice": ["age"], "bob": ["number"]},
         {"alice": ["age"], "bob": ["number", "label"]},
         f"{INPUT_PATH}.labels.bob.0",
-        "is named at features.bob, too",
+        "is named at features.bob, too; name it once",
     ),
+    Rule(
+        component,
+        f"{INPUT}/ids",
+        {"alice": ["uid"]},
+        {"alice": ["uid"], "bob": ["uid"]},
+        f"{INPUT_PATH}.ids.bob.0",
+        "is named at ids.alice, too; columns of one input need unlike names: rename 'uid' in the table of bob",
+    ),
+    # nothing is said of what it does not have
+    Rule(component_of_statistics, f"{COMP}/attributes", {}, {"bins": 3}, f"{PATH}.attributes", "unknown key"),
     Rule(
         component,
         INPUT,

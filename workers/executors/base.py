@@ -178,6 +178,11 @@ class BaseTaskExecutor(ABC):
         return " ".join((cls.__doc__ or cls.title).replace("``", "").split())
 
     @classmethod
+    def has_defaults(cls) -> bool:
+        """Return whether ``algorithm_params`` may be empty, as there is a default for each parameter, or none."""
+        return not any(field.is_required() for field in cls.Params.model_fields.values())
+
+    @classmethod
     def parse_params(cls, algorithm_params: Mapping[str, Any]) -> Any:
         """The typed parameters. Raises DocumentsInvalid with paths relative to ``algorithm_params``."""
         problems = [
@@ -185,12 +190,13 @@ class BaseTaskExecutor(ABC):
             for key in algorithm_params
             if key != cls.params_key
         ]
-        if cls.params_key not in algorithm_params:
+        if cls.params_key not in algorithm_params and not cls.has_defaults():
             problems.append(Problem(cls.params_key, "is required", "add it"))
             raise DocumentsInvalid(problems)
-        model = cls.model_for(algorithm_params[cls.params_key])
+        given = algorithm_params.get(cls.params_key, {})
+        model = cls.model_for(given)
         try:
-            params = model.model_validate(algorithm_params[cls.params_key])
+            params = model.model_validate(given)
         except ValidationError as error:
             problems += [p.under(cls.params_key) for p in problems_of(error, model)]
         if problems:
