@@ -60,6 +60,8 @@ class Source:
     alignment: str | None = None
     #: Column to type where that is declared, or known from what the table was made of. See ``workers.sources``.
     types: Mapping[str, str] = field(default_factory=dict)
+    #: The same of columns for which the control plane says it, and this host nothing.
+    registered_types: Mapping[str, str] = field(default_factory=dict)
     #: Of the file, where it is no CSV in UTF-8 with commas: executors never see such a one.
     encoding: str | None = None
     delimiter: str | None = None
