@@ -84,7 +84,7 @@ class DatasetAdmin(ConfigAdmin):
             "Columns",
             {
                 "fields": ("columns",),
-                "description": "A type that you write here holds in checks and runs, as str for a code of digits, unless "
+                "description": "A type that you write here holds in checks and runs, such as str for a code, unless "
                 "party.toml on the party's host declares another one. Text does not become a number by it.",
             },
         ),

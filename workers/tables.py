@@ -17,6 +17,8 @@ from workers.problems import closest
 WHOLE_LIMIT = 2.0**53
 _MISFIT = "dataset {} has a line that does not fit its columns or is not UTF-8"
 
+#: Of a table's first line: pyarrow reads no further for it, in bytes.
+_MOST_HEADING = 1 << 20
 #: The guess of a column that looks like numbers and is text.
 CODE = "code"
 
@@ -79,6 +81,11 @@ def _guessed(path: Path, dataset: str, state: tuple[int, ...]) -> tuple[tuple[st
             schema = reader.schema
             names = schema.names  # these are decoded here, not before
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+        if (size := _size_of_heading(path)) > _MOST_HEADING:
+            raise ConfigError(
+                f"the heading of dataset {dataset} has {size:,} bytes, and {_MOST_HEADING:,} at most are read; keep "
+                "fewer columns or shorter names; if the table has few columns, check its line ends and quotes"
+            ) from None
         text = f"the file of dataset {dataset} cannot be read as CSV with a header line"
         raise _unreadable(error, text, path) from None
     if any("\0" in name for name in names):  # UTF-16 without its mark
@@ -90,6 +97,17 @@ def _guessed(path: Path, dataset: str, state: tuple[int, ...]) -> tuple[tuple[st
     numeric = [column for column, kind in found.items() if kind in ("int", "float")]
     codes = columns_of_codes(path, _quietly(text_in_blocks(path, dataset, numeric))) if numeric else set()
     return tuple((column, CODE if column in codes else kind) for column, kind in found.items())
+
+
+def _size_of_heading(path: Path) -> int:
+    """Return how many bytes there are before the first line end, counting no further than 1 GiB."""
+    size = 0
+    with path.open("rb") as file:
+        while (block := file.readline(1 << 20)) and size < 1 << 30:
+            size += len(block)
+            if block.endswith(b"\n"):
+                break
+    return size
 
 
 def _check_headings(names: list[str], dataset: str) -> None:

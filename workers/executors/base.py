@@ -46,6 +46,8 @@ class Catalogue(Protocol):
 TABLE = "table"
 #: Before an alignment that party.toml declares, as distinct from one that a run made.
 DECLARED = "declared:"
+#: Before the execution that made a table whose file is another one by now: of no order that anybody knows.
+CHANGED = "changed:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,12 +329,23 @@ LINE_UP = (
 
 def misaligned(alignments: Mapping[str, str | None]) -> str:
     """Return why these parties' tables do not line up, by their alignments; empty where they do."""
-    if len(alignments) < 2 or (len(set(alignments.values())) == 1 and None not in alignments.values()):
+    unknown = [party for party, found in alignments.items() if found is None]
+    changed = {
+        party: found.removeprefix(CHANGED) for party, found in alignments.items() if found and found.startswith(CHANGED)
+    }
+    if len(alignments) < 2 or (len(set(alignments.values())) == 1 and not unknown and not changed):
         return ""
-    if unknown := [party for party, found in alignments.items() if found is None]:
-        whose = f"{' and '.join(unknown)}'s table{'s' if len(unknown) > 1 else ''}"
-        everyone = " and ".join(alignments)
-        return f"nothing says that the rows of {everyone} line up: the order of {whose} is unknown; {LINE_UP}"
+    if unknown or changed:
+        why = [
+            f"the file of {party}'s table was changed since execution {execution} made it"
+            for party, execution in changed.items()
+        ]
+        if unknown:
+            why.append(f"the order of {' and '.join(unknown)}'s table{'s' if len(unknown) > 1 else ''} is unknown")
+        remedy = "put the file back as it was, or run what made it again, or " if changed else ""
+        return (
+            f"nothing says that the rows of {' and '.join(alignments)} line up: {', and '.join(why)}; {remedy}{LINE_UP}"
+        )
     said = ", ".join(
         f"{party}'s is declared in its party.toml ({found.removeprefix(DECLARED)})"
         if found.startswith(DECLARED)
