@@ -28,6 +28,7 @@ RULES = [
         "task_config.algorithm_params.psi_params",
         "unknown key; this task type takes component_params alone",
     ),
+    Rule(component_of_statistics, f"{COMP}/attributes", {}, {"epochs": 1}, f"{PATH}.attributes.epochs", "unknown key"),
     Rule(component, f"{COMP}/attributes", {"epochs": 3}, {"epochs": 0}, f"{PATH}.attributes.epochs", "greater than"),
     Rule(
         component,

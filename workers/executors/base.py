@@ -188,12 +188,14 @@ class BaseTaskExecutor(ABC):
             for key in algorithm_params
             if key != cls.params_key
         ]
-        if cls.params_key not in algorithm_params:
+        # A task type without any parameter need not be told so
+        given = algorithm_params.get(cls.params_key, None if cls.Params.model_fields else {})
+        if given is None and cls.params_key not in algorithm_params:
             problems.append(Problem(cls.params_key, "is required", "add it"))
             raise DocumentsInvalid(problems)
-        model = cls.model_for(algorithm_params[cls.params_key])
+        model = cls.model_for(given)
         try:
-            params = model.model_validate(algorithm_params[cls.params_key])
+            params = model.model_validate(given)
         except ValidationError as error:
             problems += [p.under(cls.params_key) for p in problems_of(error, model)]
         if problems:

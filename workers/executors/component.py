@@ -280,7 +280,10 @@ def _check_tables(
                     path = f"{name}.{kind}.{party}.{index}"
                     if column in seen:
                         yield Problem(
-                            path, f"is named at {seen[column]}, too", "in one table each column has its own name"
+                            path,
+                            f"is named at {seen[column]}, too",
+                            f"rename {column!r} in the table of one of the parties, or leave it out there: the columns "
+                            "of all parties make one table here, in which each needs a name of its own",
                         )
                     seen[column] = f"{kind}.{party}"
                     if "." in column:
