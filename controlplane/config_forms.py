@@ -68,8 +68,7 @@ class DatasetForm(forms.ModelForm):
 
     columns = DocumentFormField(
         label="",
-        help_text="Name the columns as in the table on the party's host. Keys identify a row; PSI matches by them. "
-        "The types given here hold in the run, unless the host's party.toml declares another.",
+        help_text="Name the columns as in the table on the party's host. Keys identify a row; PSI matches by them.",
     )
 
     SCHEMA: Schema = {

@@ -11,6 +11,9 @@ from workers.devices import DEVICE_REGISTRY
 from workers.documents import TaskConfig
 from workers.executors.base import TABLE
 
+#: Party to table to column to type.
+Types = Mapping[str, Mapping[str, Mapping[str, str]]]
+
 
 def enabled_devices(documents: Mapping[str, Any]) -> list[str]:
     """Layers of the devices that are on, in bring-up order."""
@@ -26,24 +29,41 @@ def ports_needed(documents: Mapping[str, Any]) -> int:
     return 1 + sum(DEVICE_REGISTRY[layer].ports for layer in enabled_devices(documents))
 
 
+def registered_types(documents: Mapping[str, Any]) -> Types:
+    """The registered types of all tables that valid documents read. One query."""
+    wanted = {(party, name) for _, party, name in TaskConfig.model_validate(documents["task_config"]).reads()}
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    tables = Dataset.objects.filter(
+        party__name__in={party for party, _ in wanted}, name__in={name for _, name in wanted}, kind=TABLE
+    )
+    for party, name, columns in tables.values_list("party__name", "name", "columns"):
+        if (party, name) in wanted:
+            found.setdefault(party, {})[name] = columns
+    return found
+
+
 def completed_for(
-    party: Party, documents: Mapping[str, Any], job_name: str, endpoints: Mapping[str, list[str]]
+    party: Party, documents: Mapping[str, Any], job_name: str, endpoints: Mapping[str, list[str]], types: Types
 ) -> dict[str, Any]:
     """The documents to be put into Redis for a party: its secrets sealed, those of others left out.
 
     Raises ConfigError where a secret cannot be read any more.
     """
-    sent = complete(documents, party.name, job_name, endpoints)
+    sent = complete(documents, party.name, job_name, endpoints, types)
     return sealed_for(party.name, party.public_key, sent, list(endpoints), job_name)
 
 
 def complete(
-    documents: Mapping[str, Any], party: str, job_name: str, endpoints: Mapping[str, list[str]]
+    documents: Mapping[str, Any],
+    party: str,
+    job_name: str,
+    endpoints: Mapping[str, list[str]],
+    types: Types,
 ) -> dict[str, Any]:
-    """The documents as ``party`` is sent them: with every address and leased port, its own name, the job's name, and
-    the types that an operator gave its columns.
+    """The documents as ``party`` is sent them: with every address and leased port, its own name, the job's name.
 
-    ``endpoints``: each party's ``host:port``, as many as ``ports_needed`` says, in the cluster's order.
+    ``endpoints``: each party's ``host:port``, as many as ``ports_needed`` says, in the cluster's order. ``types``: see
+    ``registered_types``; a party is sent those of its own tables.
     """
     remaining = {p: list(found) for p, found in endpoints.items()}
     completed = dict(documents)
@@ -52,22 +72,10 @@ def complete(
         "self_party": party,
         "job_name": job_name,
     }
-    if types := _registered_types(party, documents["task_config"]):
-        completed["task_config"] = dict(documents["task_config"]) | {"column_types": types}
+    if mine := types.get(party):
+        completed["task_config"] = dict(documents["task_config"]) | {"column_types": mine}
     for layer in enabled_devices(documents):
         device = DEVICE_REGISTRY[layer]
         if device.ports:
             completed[layer] = device.complete(dict(documents[layer]), {p: f.pop(0) for p, f in remaining.items()})
     return completed
-
-
-def _registered_types(party: str, task: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Return, by dataset of the party that the task reads, the registered types that its host did not report."""
-    names = {name for _, owner, name in TaskConfig.model_validate(task).reads() if owner == party}
-    found = {}
-    rows = Dataset.objects.filter(party__name=party, name__in=names, kind=TABLE)
-    for name, columns, reported in rows.values_list("name", "columns", "reported_columns"):
-        known = reported or {}
-        if edited := {column: kind for column, kind in columns.items() if known.get(column) != kind}:
-            found[name] = edited
-    return found

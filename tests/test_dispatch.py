@@ -34,6 +34,9 @@ def test_it_enqueues_one_job_per_party_with_leased_ports(parties: dict[str, Part
         assert run.job_id == f"{run.party.name}-{execution.pk}-1"
         job = job_of(connection, run)
         assert job.func_name == "workers.pipeline.execute_secretflow_task"
+        name = job.kwargs["task_config"]["data_sources"][run.party.name]
+        registered = run.party.datasets.get(name=name).columns
+        assert job.kwargs["task_config"]["column_types"] == {name: registered}, "its own tables' alone"
         cluster = job.kwargs["sf_init_config"]
         assert cluster["self_party"] == run.party.name
         assert cluster["job_name"] == f"{execution.pk}-1"
@@ -48,22 +51,11 @@ def test_it_enqueues_one_job_per_party_with_leased_ports(parties: dict[str, Part
 
 def test_it_sends_every_party_the_same_documents_but_for_its_own_name_and_types(parties: dict[str, Party]) -> None:
     endpoints = {"alice": ["a:1", "a:2"], "bob": ["b:3", "b:4"]}
-    sent = {p: complete(documents(), p, "j-1", endpoints) for p in parties}
+    sent = {p: complete(documents(), p, "j-1", endpoints, {"alice": {"customers": {"a": "str"}}}) for p in parties}
     for found in sent.values():
-        del found["sf_init_config"]["self_party"], found["task_config"]["column_types"]
+        del found["sf_init_config"]["self_party"]
+    assert sent["alice"]["task_config"].pop("column_types") == {"customers": {"a": "str"}}
     assert sent["alice"] == sent["bob"]
-
-
-def test_it_sends_a_party_the_types_that_its_host_did_not_report_and_nobody_else(parties: dict[str, Party]) -> None:
-    alice, bob = (parties[name].datasets.get() for name in ("alice", "bob"))
-    alice.reported_columns, bob.reported_columns = dict(alice.columns), dict(bob.columns)
-    alice.columns |= {"uid": "int"}
-    for dataset in (alice, bob):
-        dataset.save()
-    endpoints = {p: [f"127.0.0.1:{port}", f"127.0.0.1:{port + 1}"] for p, port in (("alice", 9000), ("bob", 9100))}
-    sent = {p: complete(documents(), p, "j-1", endpoints)["task_config"] for p in parties}
-    assert sent["alice"]["column_types"] == {alice.name: {"uid": "int"}}
-    assert "column_types" not in sent["bob"]
 
 
 def test_it_claims_all_parties_or_none(parties: dict[str, Party], connection: Redis) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -68,14 +67,11 @@ def request(hosts: dict[str, Host], me: str, **extra: Any) -> dict[str, Any]:
     return {"preflight": "1", "documents": documents, "columns": COLUMNS} | extra
 
 
-def check_both(hosts: dict[str, Host], column_types: Mapping[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+def check_both(hosts: dict[str, Host]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
-    asked = {name: request(hosts, name) for name in hosts}
-    for name, types in (column_types or {}).items():
-        asked[name]["documents"]["task_config"] |= {"column_types": types}
-        asked[name]["columns"] = COLUMNS | types.get("people", {})
     threads = [
-        threading.Thread(target=lambda n=name: found.__setitem__(n, check(hosts[n].host, asked[n]))) for name in hosts
+        threading.Thread(target=lambda n=name: found.__setitem__(n, check(hosts[n].host, request(hosts, n))))
+        for name in hosts
     ]
     for thread in threads:
         thread.start()
@@ -106,15 +102,6 @@ def test_all_is_well(hosts: dict[str, Host]) -> None:
         assert str(hosts[name].directory) not in json.dumps(report), "a path left the host"
 
 
-def test_a_type_registered_for_one_party_holds_there_and_keeps_nobody_apart(hosts: dict[str, Host]) -> None:
-    """Each party is sent its own types alone, so the documents differ by them."""
-    own = {"alice": {"people": {"age": "str"}}, "bob": {}}
-    reports = check_both(hosts, own)
-    assert {name: errors(report) for name, report in reports.items()} == {"alice": {}, "bob": {}}
-    assert reports["alice"]["facts"]["dataset"]["columns"] == {"uid": "str", "age": "str"}
-    assert reports["bob"]["facts"]["dataset"]["columns"] == COLUMNS
-
-
 def test_counts_are_told_where_the_policy_says_so_and_nothing_where_it_says_that(
     hosts: dict[str, Host], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +109,18 @@ def test_counts_are_told_where_the_policy_says_so_and_nothing_where_it_says_that
     assert alone(hosts, monkeypatch)["facts"]["dataset"] == {"name": "people", "columns": COLUMNS, "rows": 20}
     hosts["alice"].write('publish = "nothing"')
     assert alone(hosts, monkeypatch)["facts"]["dataset"] == {"name": "people"}
+
+
+def test_a_registered_type_holds_and_the_control_plane_is_still_told_what_the_table_shows(
+    hosts: dict[str, Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts["alice"].table.write_text("uid,age\n7,007\n8,1\n")
+    asked = request(hosts, "alice")
+    asked["documents"]["task_config"]["column_types"] = {"people": COLUMNS}
+    monkeypatch.setattr(preflight, "MEETING_SECONDS", 0.2)
+    report = check(hosts["alice"].host, asked)
+    assert list(errors(report)) == ["peers"]
+    assert report["facts"]["dataset"]["columns"] == {"uid": "int", "age": "str"}
 
 
 def test_it_says_which_peer_is_out_of_reach(hosts: dict[str, Host], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,18 +140,6 @@ def test_a_column_of_digits_that_is_declared_text_is_text(tmp_path: Path) -> Non
             call(table.path, table.name, ["card"])
 
 
-def test_a_registered_type_holds_where_party_toml_says_nothing(tmp_path: Path) -> None:
-    registered = {"card": "str", "n": "str", "x": "float", "gone": "int"}
-    table = read(tmp_path, b"card,n,x\n7,1,2\n8,2,3\n", types={"n": "int"}, registered=registered)
-    assert column_types(table.path, table.name) == {"card": "str", "n": "int", "x": "float"}
-
-
-def test_it_says_where_a_registered_type_is_corrected(tmp_path: Path) -> None:
-    text = refusal(tmp_path, b"a,b\n1,2\nx,3\n", registered={"a": "int"})
-    assert text.startswith("column 'a' of dataset patients is registered int, and line 3 has something else")
-    assert text.endswith("correct the value, or the type on the page of the dataset")
-
-
 def test_codes_that_are_declared_numbers_are_numbers(tmp_path: Path) -> None:
     table = read(tmp_path, b"a,b\n007,100000000000000000000\n8,1\n", types={"a": "int", "b": "float"})
     assert column_types(table.path, table.name) == {"a": "int", "b": "float"}
@@ -187,6 +175,40 @@ def test_it_says_which_line_does_not_fit_a_declared_type(
     text = refusal(tmp_path, content, types={"a": kind})
     assert text.startswith(f"column 'a' of dataset patients is declared {kind}, and line {line} has something else")
     assert text.endswith("correct the value, or the type in party.toml")
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "found"),
+    [
+        ("str", "7,8", "str"),
+        ("str", "true,false", "str"),
+        ("int", "007,008", "int"),
+        ("float", "7,8", "float"),
+        ("bool", "0,1", "bool"),
+        # What text and fractions are stays: the table is not as registered
+        ("int", "x,y", "str"),
+        ("int", "1.5,2", "float"),
+    ],
+)
+def test_a_registered_type_holds_where_the_values_can_be_of_it(
+    tmp_path: Path, kind: str, values: str, found: str
+) -> None:
+    path = tmp_path / "secret-place.csv"
+    path.write_text("x,a\n" + "".join(f"1,{value}\n" for value in values.split(",")))
+    [table] = readable({"": Source("patients", path)}, tmp_path, {"patients": {"a": kind, "gone": "str"}}).values()
+    assert column_types(path, "patients") == {"x": "int", "a": found}
+    assert types_of_output(path, "made", [table], {})["a"] == found, "and in what is made of it"
+
+
+def test_party_toml_goes_before_what_is_registered(tmp_path: Path) -> None:
+    path = tmp_path / "secret-place.csv"
+    path.write_text("x,a\n1,7\n1,9\n")
+    source = Source("patients", path, types={"a": "float"})
+    readable({"": source}, tmp_path, {"patients": {"a": "bool"}})
+    assert column_types(path, "patients")["a"] == "float"
+    with pytest.raises(ConfigError, match=r"column 'a' of dataset patients is registered as bool, and line 2 has .*; "
+                       r"correct the value, or the type on the dataset's page of the control plane"):  # fmt: skip
+        readable({"": Source("patients", path)}, tmp_path, {"patients": {"a": "bool"}})
 
 
 def test_it_says_that_a_declared_column_is_not_there(tmp_path: Path) -> None:

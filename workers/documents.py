@@ -242,8 +242,8 @@ class TaskConfig(Document):
     algorithm_params: dict[str, Any] = Field(description="The task type's own parameters, under its one key.")
     column_types: dict[DatasetName, dict[ColumnName, Literal["str", "int", "float", "bool"]]] = Field(
         default_factory=dict,
-        description="Types that are registered for columns of the party's own datasets and that its host did not "
-        "report; filled in for each party at dispatch.",
+        description="The registered types of the columns of each table that this party reads, filled in at dispatch. "
+        "What the party's own party.toml says of a type goes before.",
         json_schema_extra=IN_NO_FORM,
     )
     keep_devices_seconds: int | None = Field(

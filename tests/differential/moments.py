@@ -53,8 +53,6 @@ def check(case: Case, answers: Mapping[str, Any], output: Output) -> None:
         found = [[float(row[table["columns"].index(name)]) for name in names] for row in table["rows"]]
         # The component's 40 fraction bits, in sums of some rows, which its report has in float32
         assert np.allclose(found, clear, rtol=0, atol=1e-6)
-        assert np.diagonal(found).tolist() == [1.0] * len(names)
-        assert np.abs(found).max() <= 1
         return
     told = [report["values"][name] for name in names]
     smallest, vectors = np.linalg.eigh(clear)

@@ -101,11 +101,6 @@ class ComponentExecutor(BaseTaskExecutor):
         if found and found.not_here:
             # Before anything is said of its attributes, which would be in vain
             raise DocumentsInvalid([Problem(f"{cls.params_key}.component", "cannot run here", found.not_here)])
-        if found:
-            # Of what the component does not have, {} says nothing
-            idle = cls.Params.model_fields.keys() - found.params.model_fields.keys()
-            said = {k: v for k, v in algorithm_params[cls.params_key].items() if k not in idle or v != {}}
-            algorithm_params = {**algorithm_params, cls.params_key: said}
         return super().parse_params(algorithm_params)
 
     @classmethod
@@ -276,7 +271,7 @@ def _check_tables(
 ) -> Iterator[Problem]:
     for slot in component.tables:
         name, columns = slot["name"], getattr(params.columns, slot["name"])
-        seen: dict[str, tuple[str, str]] = {}
+        seen: dict[str, str] = {}
         for kind in ("features", "labels", "ids"):
             named = getattr(columns, kind)
             yield from check_parties(named, cluster, f"{name}.{kind}")
@@ -284,14 +279,13 @@ def _check_tables(
                 for index, column in enumerate(wanted):
                     path = f"{name}.{kind}.{party}.{index}"
                     if column in seen:
-                        remedy = (
-                            "name it once"
-                            if seen[column][1] == party
-                            else f"columns of one input need unlike names: rename {column!r} in the table of {party}, "
-                            "or leave it out here"
+                        yield Problem(
+                            path,
+                            f"is named at {seen[column]}, too",
+                            f"rename {column!r} in the table of one of the parties, or leave it out there: the columns "
+                            "of all parties make one table here, in which each needs a name of its own",
                         )
-                        yield Problem(path, f"is named at {'.'.join(seen[column])}, too", remedy)
-                    seen[column] = (kind, party)
+                    seen[column] = f"{kind}.{party}"
                     if "." in column:
                         yield Problem(path, "has a dot in its name, which components cannot read", "rename the column")
                     yield from check_column(catalogue, task, party, column, path, dataset=_source(task, name, party))
@@ -327,7 +321,7 @@ def _check_bound(
                 )
 
 
-def _check_select(slot: Mapping[str, Any], columns: Any, known: Mapping[str, Any]) -> Iterator[Problem]:
+def _check_select(slot: Mapping[str, Any], columns: Any, known: Mapping[str, str]) -> Iterator[Problem]:
     chosen = dict(selected(slot, columns))
     for entry in slot["columns"]:
         path, found = f"{slot['name']}.select.{entry['name']}", chosen.get(entry["name"], [])
