@@ -230,7 +230,7 @@ def test_it_never_leaves_a_wrong_alignment_behind_a_crash(
 
     source = result(host, "uid\nnew\n")
     with monkeypatch.context() as patch:
-        patch.setattr(f"workers.party.{step}", crash)
+        patch.setattr(step, crash)
         with pytest.raises(KeyboardInterrupt):
             host.keep_output("common", source, "execution-2", alignment="execution-2-1")
     path, alignment = found(host, "common")
