@@ -116,7 +116,15 @@ RULES = [
         {"alice": ["age"], "bob": ["number"]},
         {"alice": ["age"], "bob": ["number", "label"]},
         f"{INPUT_PATH}.labels.bob.0",
-        "is named at features.bob, too",
+        "is named at features.bob, too; name it once",
+    ),
+    Rule(
+        component,
+        f"{INPUT}/ids",
+        {"alice": ["uid"]},
+        {"alice": ["uid"], "bob": ["uid"]},
+        f"{INPUT_PATH}.ids.bob.0",
+        "is named at ids.alice, too; rename 'uid' in the table of one of the parties, or leave it out there",
     ),
     Rule(
         component,
