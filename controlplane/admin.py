@@ -80,7 +80,14 @@ class DatasetAdmin(ConfigAdmin):
     list_select_related = ("party",)
     fieldsets = (
         (None, {"fields": ("party", "name", "description")}),
-        ("Columns", {"fields": ("columns",)}),
+        (
+            "Columns",
+            {
+                "fields": ("columns",),
+                "description": "A type that you write here holds in checks and runs, such as str for a code, unless "
+                "party.toml on the party's host declares another one. Text does not become a number by it.",
+            },
+        ),
         ("On the party's host", {"fields": ("shown_report",)}),
     )
     readonly_fields = ("shown_report",)

@@ -149,7 +149,7 @@ class DocumentFieldSchema(OpenApiSerializerFieldExtension):
                         "title": executor.title,
                         "type": "object",
                         "properties": {executor.params_key: self._component(executor.Params.__name__, executor.Params)},
-                        "required": [executor.params_key],
+                        "required": [] if executor.has_defaults() else [executor.params_key],
                         "additionalProperties": False,
                     }
                     for executor in TASK_EXECUTOR_REGISTRY.values()

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from controlplane.models import Party
+from controlplane.models import Dataset, Party
 from controlplane.vault import sealed_for
 from workers.devices import DEVICE_REGISTRY
+from workers.documents import TaskConfig
+from workers.executors.base import TABLE
+
+#: Party to table to column to type.
+Types = Mapping[str, Mapping[str, Mapping[str, str]]]
 
 
 def enabled_devices(documents: Mapping[str, Any]) -> list[str]:
@@ -24,23 +29,41 @@ def ports_needed(documents: Mapping[str, Any]) -> int:
     return 1 + sum(DEVICE_REGISTRY[layer].ports for layer in enabled_devices(documents))
 
 
+def registered_types(documents: Mapping[str, Any]) -> Types:
+    """The registered types of all tables that valid documents read. One query."""
+    wanted = {(party, name) for _, party, name in TaskConfig.model_validate(documents["task_config"]).reads()}
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    tables = Dataset.objects.filter(
+        party__name__in={party for party, _ in wanted}, name__in={name for _, name in wanted}, kind=TABLE
+    )
+    for party, name, columns in tables.values_list("party__name", "name", "columns"):
+        if (party, name) in wanted:
+            found.setdefault(party, {})[name] = columns
+    return found
+
+
 def completed_for(
-    party: Party, documents: Mapping[str, Any], job_name: str, endpoints: Mapping[str, list[str]]
+    party: Party, documents: Mapping[str, Any], job_name: str, endpoints: Mapping[str, list[str]], types: Types
 ) -> dict[str, Any]:
     """The documents to be put into Redis for a party: its secrets sealed, those of others left out.
 
     Raises ConfigError where a secret cannot be read any more.
     """
-    sent = complete(documents, party.name, job_name, endpoints)
+    sent = complete(documents, party.name, job_name, endpoints, types)
     return sealed_for(party.name, party.public_key, sent, list(endpoints), job_name)
 
 
 def complete(
-    documents: Mapping[str, Any], party: str, job_name: str, endpoints: Mapping[str, list[str]]
+    documents: Mapping[str, Any],
+    party: str,
+    job_name: str,
+    endpoints: Mapping[str, list[str]],
+    types: Types,
 ) -> dict[str, Any]:
     """The documents as ``party`` is sent them: with every address and leased port, its own name, the job's name.
 
-    ``endpoints``: each party's ``host:port``, as many as ``ports_needed`` says, in the cluster's order.
+    ``endpoints``: each party's ``host:port``, as many as ``ports_needed`` says, in the cluster's order. ``types``: see
+    ``registered_types``; a party is sent those of its own tables.
     """
     remaining = {p: list(found) for p, found in endpoints.items()}
     completed = dict(documents)
@@ -49,6 +72,8 @@ def complete(
         "self_party": party,
         "job_name": job_name,
     }
+    if mine := types.get(party):
+        completed["task_config"] = dict(documents["task_config"]) | {"column_types": mine}
     for layer in enabled_devices(documents):
         device = DEVICE_REGISTRY[layer]
         if device.ports:

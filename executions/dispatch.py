@@ -21,7 +21,7 @@ from rq.serializers import JSONSerializer
 
 from controlplane.environment import environment
 from controlplane.models import Party
-from executions.completion import completed_for
+from executions.completion import completed_for, registered_types
 from executions.connection import drop_foreign
 from executions.models import Execution, PartyRun, PortLease
 from executions.preflight import CannotCheck, call_off, latest_of, request, verdict
@@ -238,13 +238,13 @@ class Dispatcher:
         endpoints = {r.party.name: [f"{r.party.address}:{port}" for port in r.ports] for r in runs}
         order = {p: i for i, p in enumerate(execution.parties)}
         endpoints = dict(sorted(endpoints.items(), key=lambda item: order[item[0]]))
-        job_name = f"{execution.pk}-{attempt}"
+        job_name, types = f"{execution.pk}-{attempt}", registered_types(execution.documents)
         jobs = [
             PartyJob.create(
                 TASK_FUNCTION,
                 kwargs={
                     "task_request_id": str(execution.pk),
-                    **completed_for(run.party, execution.documents, job_name, endpoints),
+                    **completed_for(run.party, execution.documents, job_name, endpoints, types),
                 },
                 id=run.job_id,
                 origin=run.party.name,

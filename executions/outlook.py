@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 
 from controlplane.catalogue import DatabaseCatalogue
 from controlplane.models import Party
-from executions.completion import complete, ports_needed
+from executions.completion import complete, ports_needed, registered_types
 from executions.connection import redis_connection
 from executions.models import Execution
 from executions.slots import find_slots, free_ports, reason_to_wait
@@ -73,8 +73,8 @@ def look_ahead(documents: Mapping[str, Any]) -> Outlook:
     ports = {name: free_ports(parties[name]) for name in names}
     endpoints = {name: [f"{parties[name].address}:{port}" for port in ports[name][:wanted]] for name in names}
     short = [name for name in names if len(ports[name]) < wanted]
-    shown = masked(documents)
-    sent = {} if short else {name: complete(shown, name, "<execution>-<attempt>", endpoints) for name in names}
+    shown, types = masked(documents), registered_types(documents)
+    sent = {} if short else {name: complete(shown, name, "<execution>-<attempt>", endpoints, types) for name in names}
     waiting = list(Execution.objects.filter(status=Status.QUEUED).values_list("parties", flat=True))
     try:
         slots = find_slots(redis_connection(), set(names))

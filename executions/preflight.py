@@ -14,8 +14,8 @@ from django.utils import timezone
 from redis import Redis
 from redis.exceptions import RedisError
 
-from controlplane.models import Dataset, Party
-from executions.completion import completed_for, ports_needed
+from controlplane.models import Party
+from executions.completion import completed_for, ports_needed, registered_types
 from executions.connection import drop_foreign, redis_connection
 from executions.models import Execution, PartyCheck, Preflight
 from executions.slots import find_slots, free_ports
@@ -97,20 +97,15 @@ def _send(
 ) -> None:
     endpoints = {party: [f"{parties[party].address}:{port}" for port in found] for party, found in ports.items()}
     sources = documents["task_config"]["data_sources"]
-    registered = {
-        (party, name): columns
-        for party, name, columns in Dataset.objects.filter(
-            party__in=parties.values(), name__in=sources.values()
-        ).values_list("party__name", "name", "columns")
-    }
+    registered = registered_types(documents)
     drop_foreign(connection, [requests_of(party) for party in ports], "list")
     with connection.pipeline(transaction=True) as pipeline:
         pipeline.set(wanted(str(preflight.pk)), 1, ex=WANTED_SECONDS)
         for party in ports:
             message = {
                 "preflight": str(preflight.pk),
-                "documents": completed_for(parties[party], documents, f"{preflight.pk}-1", endpoints),
-                "columns": registered.get((party, sources.get(party, ""))),
+                "documents": completed_for(parties[party], documents, f"{preflight.pk}-1", endpoints, registered),
+                "columns": registered.get(party, {}).get(sources.get(party, "")),
             }
             pipeline.rpush(requests_of(party), json.dumps(message))
             pipeline.ltrim(requests_of(party), -REQUESTS_KEPT, -1)

@@ -15,7 +15,7 @@ from django.utils.functional import cached_property
 
 from controlplane.models import Party
 from workers.errors import is_link
-from workers.executors.base import LINE_UP, misaligned
+from workers.executors.alignment import misaligned
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +101,9 @@ class Preflight(models.Model):
         facts = {part.party.name: part.facts for part in self.parties if part.facts.get("rows_line_up") is True}
         told = {party: found["dataset"].get("rows") for party, found in facts.items() if _is_dict(found.get("dataset"))}
         rows = {party: number for party, number in told.items() if isinstance(number, int)}
-        if len({*rows.values()}) > 1:
-            said = ", ".join(f"{party} has {number}" for party, number in rows.items())
-            error = f"the parties' rows do not line up: {said}; {LINE_UP}"
-            yield CheckProblem(next(iter(rows)), "rows", error, "ConfigError")
-            return
         alignments = {p: found["alignment"] for p, found in facts.items() if _is_alignment(found.get("alignment", 0))}
-        if error := misaligned(alignments):
-            yield CheckProblem(next(iter(alignments)), "rows", error, "ConfigError")
+        if error := misaligned(alignments, rows):
+            yield CheckProblem(next(iter(facts)), "rows", error, "ConfigError")
 
     def _silent(self) -> Iterator[CheckProblem]:
         for part in self.parties:

@@ -145,6 +145,8 @@ class Parties:
         self._processes, self._layers, self._ports = processes, layers, Ports()
         self.alignments: dict[tuple[str, str], str | None] = {}
         self.options: dict[tuple[str, str], str] = {}
+        #: By party and table, what the control plane would send each party.
+        self.column_types: dict[str, dict[str, dict[str, str]]] = {}
         for name in names:
             (directory / name).mkdir(exist_ok=True)
 
@@ -180,6 +182,8 @@ class Parties:
         for name in names:
             mine = {"parties": names, "self_party": name, "cluster": cluster, "job_name": f"{execution}-1"}
             run = {"task_request_id": execution, "sf_init_config": mine} | documents
+            if types := self.column_types.get(name):
+                run["task_config"] = documents["task_config"] | {"column_types": types}
             orders[name] = {"party_toml": str(self._write_toml(name)), "run": run}
         answers = self._processes.run(orders)
         errors = {n: answer["result_metadata"] for n, answer in answers.items() if failed(answer)}

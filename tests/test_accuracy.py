@@ -162,6 +162,8 @@ def test_correlation_and_vif_are_those_of_pandas(diabetes: Parties) -> None:
     [table] = told("correlation")["tables"]
     found = pd.DataFrame(table["rows"], columns=table["columns"])[names].astype(float).to_numpy()
     assert found == pytest.approx(clear, abs=1e-4)
+    assert (found.diagonal() == 1).all(), "the SPU's rounding gave 1.00000005"
+    assert np.abs(found).max() == 1
     values = told("vif")["values"]
     assert [values[name] for name in names] == pytest.approx(np.linalg.inv(clear).diagonal(), rel=1e-3)
 

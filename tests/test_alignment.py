@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -83,6 +84,21 @@ def test_tables_of_unlike_or_unknown_order_are_refused(parties: Parties, alice: 
     error = refusal(parties, correlation(alice, bob))
     assert said in error
     assert 'give each the same alignment = "NAME" in its party.toml' in error
+
+
+def test_a_table_that_was_edited_since_its_run_is_refused_until_it_is_put_back(parties: Parties) -> None:
+    parties.run(psi("edited"))
+    path = parties.directory / "alice" / "outputs" / "edited.csv"
+    text = path.read_text()
+    # That a row is gone is no news to who took it out, but that it was this file
+    for edited in (text.replace("u001", "u999"), text[: text[:-1].rindex("\n") + 1]):
+        path.write_text(edited)
+        error = refusal(parties, correlation("edited", "edited"))
+        assert re.search(
+            r"the file of alice's table was changed since execution [0-9a-f-]{36} made it; put the file", error
+        )
+    path.write_text(text)
+    parties.run(correlation("edited", "edited"))
 
 
 def test_tables_that_both_parties_declare_to_line_up_are_taken_and_the_result_says_so(parties: Parties) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from tests.parties import Parties, Processes
@@ -89,6 +90,23 @@ def test_psi_of_three(processes: Processes, tmp_path: Any) -> None:
     found = paired(parties, names)
     assert len(found) == 3
     assert set(found) == MATCHES
+    parties.close()
+
+
+def test_psi_of_three_keeps_texts_and_empty_cells_as_they_are(processes: Processes, tmp_path: Any) -> None:
+    names = ("alice", "bob", "carol")
+    parties = parties_of(processes, tmp_path, names)
+    for name in names:
+        parties.table(name, "table", f"{name[0]},n,id\nNA,1,k1\n,2,k2\nnull,,k3\nNULL,4,k4\n")
+    columns = {
+        f"input_ds{index}": {"features": {name: [name[0], "n"]}, "ids": {name: ["id"]}}
+        for index, name in enumerate(names, 1)
+    }
+    parties.run(task(names, "data_prep/psi_tp", columns, {}, outputs=dict.fromkeys(names, "common")))
+    for name in names:
+        found = pd.read_csv(parties.directory / name / "outputs" / "common.csv", dtype=str, keep_default_na=False)
+        rows = {row["id"]: (row[name[0]], row["n"]) for _, row in found.iterrows()}
+        assert rows == {"k1": ("NA", "1"), "k2": ("", "2"), "k3": ("null", ""), "k4": ("NULL", "4")}
     parties.close()
 
 

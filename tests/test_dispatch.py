@@ -34,6 +34,9 @@ def test_it_enqueues_one_job_per_party_with_leased_ports(parties: dict[str, Part
         assert run.job_id == f"{run.party.name}-{execution.pk}-1"
         job = job_of(connection, run)
         assert job.func_name == "workers.pipeline.execute_secretflow_task"
+        name = job.kwargs["task_config"]["data_sources"][run.party.name]
+        registered = run.party.datasets.get(name=name).columns
+        assert job.kwargs["task_config"]["column_types"] == {name: registered}, "its own tables' alone"
         cluster = job.kwargs["sf_init_config"]
         assert cluster["self_party"] == run.party.name
         assert cluster["job_name"] == f"{execution.pk}-1"
@@ -46,11 +49,12 @@ def test_it_enqueues_one_job_per_party_with_leased_ports(parties: dict[str, Part
     assert PortLease.objects.count() == 4
 
 
-def test_it_sends_every_party_the_same_documents_but_for_its_own_name(parties: dict[str, Party]) -> None:
+def test_it_sends_every_party_the_same_documents_but_for_its_own_name_and_types(parties: dict[str, Party]) -> None:
     endpoints = {"alice": ["a:1", "a:2"], "bob": ["b:3", "b:4"]}
-    sent = {p: complete(documents(), p, "j-1", endpoints) for p in parties}
+    sent = {p: complete(documents(), p, "j-1", endpoints, {"alice": {"customers": {"a": "str"}}}) for p in parties}
     for found in sent.values():
         del found["sf_init_config"]["self_party"]
+    assert sent["alice"]["task_config"].pop("column_types") == {"customers": {"a": "str"}}
     assert sent["alice"] == sent["bob"]
 
 

@@ -26,6 +26,11 @@ def test_it_reports_all_problems_of_all_documents_at_once() -> None:
     }
 
 
+def test_a_task_type_without_parameters_need_not_be_told_so() -> None:
+    executor = TASK_EXECUTOR_REGISTRY["apply_rule"]
+    assert executor.parse_params({}) == executor.parse_params({"apply_rule_params": {}})
+
+
 def test_it_refuses_an_unknown_document_and_a_missing_one() -> None:
     documents = psi()
     documents["gpu_confg"] = documents.pop("spu_config")

@@ -61,6 +61,19 @@ def test_id_cards_of_which_one_party_has_digits_alone(parties: Parties) -> None:
         parties.run(correlation)
 
 
+def test_a_type_that_is_registered_on_the_control_plane_holds_in_the_run(parties: Parties) -> None:
+    for party in ("alice", "bob"):
+        parties.table(party, "people", "card,a\n7,1\n8,2\n")
+    parties.column_types["alice"] = {"people": {"card": "str"}}
+    result = parties.run(psi("card"))
+    assert result["alice"]["outputs"]["common"]["columns"] == {"card": "str", "a": "int"}
+    assert result["bob"]["outputs"]["common"]["columns"] == {"card": "int", "a": "int"}
+    # What bob's own host says goes before
+    parties.column_types["bob"] = {"people": {"card": "str"}}
+    parties.options["bob", "people"] = 'types = {card = "float"}'
+    assert parties.run(psi("card"))["bob"]["outputs"]["common"]["columns"]["card"] == "float"
+
+
 def test_card_numbers_of_which_some_are_beyond_64_bits(parties: Parties) -> None:
     parties.table("alice", "people", "card,a\n6222021234567890123,1\n9322021234567890123,2\n")
     parties.table("bob", "people", "card,b\n9322021234567890123,x\n6222021234567890123,y\n")

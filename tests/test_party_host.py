@@ -230,7 +230,7 @@ def test_it_never_leaves_a_wrong_alignment_behind_a_crash(
 
     source = result(host, "uid\nnew\n")
     with monkeypatch.context() as patch:
-        patch.setattr(f"workers.party.{step}", crash)
+        patch.setattr(step, crash)
         with pytest.raises(KeyboardInterrupt):
             host.keep_output("common", source, "execution-2", alignment="execution-2-1")
     path, alignment = found(host, "common")
@@ -249,7 +249,21 @@ def test_it_knows_no_alignment_of_an_output_that_somebody_edited(host: PartyHost
     path, alignment = found(host, "common")
     assert alignment == "execution-1-1"
     path.write_text("uid\nb\na\n")
-    assert found(host, "common") == (path, None)
+    assert found(host, "common") == (path, "changed:execution-1")
+    path.write_text("uid\na\nb\n")
+    os.utime(path, ns=(1, 1))
+    assert found(host, "common") == (path, "execution-1-1"), "restored, as a backup does"
+    path.write_text("uid\na\nb\nc\n")
+    assert found(host, "common") == (path, "changed:execution-1")
+    host.keep_output("more", result(host, "uid\nc\n"), "execution-2", alignment="changed:execution-1")
+    assert found(host, "more")[1] is None, "what is made of it has an order that nobody knows"
+
+
+@pytest.mark.parametrize("note", ["[]", '{"state": 3}', '{"state": []}', '{"state": [1, 2], "alignment": "x"}'])
+def test_it_takes_no_note_for_more_than_it_says(host: PartyHost, note: str) -> None:
+    keep(host, "common")
+    (host.output_dir / "common.origin.json").write_text(note)
+    assert found(host, "common")[1] in (None, "changed:None")
 
 
 @pytest.mark.parametrize("name", ["a dir", "a;b", "$HOME", "it's", 'q"q', "a&b"])

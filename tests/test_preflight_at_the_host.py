@@ -111,6 +111,18 @@ def test_counts_are_told_where_the_policy_says_so_and_nothing_where_it_says_that
     assert alone(hosts, monkeypatch)["facts"]["dataset"] == {"name": "people"}
 
 
+def test_a_registered_type_holds_and_the_control_plane_is_still_told_what_the_table_shows(
+    hosts: dict[str, Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts["alice"].table.write_text("uid,age\n7,007\n8,1\n")
+    asked = request(hosts, "alice")
+    asked["documents"]["task_config"]["column_types"] = {"people": COLUMNS}
+    monkeypatch.setattr(preflight, "MEETING_SECONDS", 0.2)
+    report = check(hosts["alice"].host, asked)
+    assert list(errors(report)) == ["peers"]
+    assert report["facts"]["dataset"]["columns"] == {"uid": "int", "age": "str"}
+
+
 def test_it_says_which_peer_is_out_of_reach(hosts: dict[str, Host], monkeypatch: pytest.MonkeyPatch) -> None:
     report = alone(hosts, monkeypatch)
     assert errors(report) == {"peers": "bob did not come to the meeting within 0.2 s"}

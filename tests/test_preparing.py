@@ -36,7 +36,7 @@ def one_hot(parties: Parties, columns: Any, further: Any = None, **params: Any) 
 def apply_rule(parties: Parties, name: str = "other") -> dict[str, Any]:
     task = {
         "task_type": "apply_rule", "data_sources": dict.fromkeys(BOTH, name), "further_sources": {"rule": RULE},
-        "outputs": {"alice": "again", "bob": "again"}, "algorithm_params": {"apply_rule_params": {}},
+        "outputs": {"alice": "again", "bob": "again"}, "algorithm_params": {},
     }  # fmt: skip
     return parties.run(task)["alice"]
 

@@ -177,6 +177,40 @@ def test_it_says_which_line_does_not_fit_a_declared_type(
     assert text.endswith("correct the value, or the type in party.toml")
 
 
+@pytest.mark.parametrize(
+    ("kind", "values", "found"),
+    [
+        ("str", "7,8", "str"),
+        ("str", "true,false", "str"),
+        ("int", "007,008", "int"),
+        ("float", "7,8", "float"),
+        ("bool", "0,1", "bool"),
+        # What text and fractions are stays: the table is not as registered
+        ("int", "x,y", "str"),
+        ("int", "1.5,2", "float"),
+    ],
+)
+def test_a_registered_type_holds_where_the_values_can_be_of_it(
+    tmp_path: Path, kind: str, values: str, found: str
+) -> None:
+    path = tmp_path / "secret-place.csv"
+    path.write_text("x,a\n" + "".join(f"1,{value}\n" for value in values.split(",")))
+    [table] = readable({"": Source("patients", path)}, tmp_path, {"patients": {"a": kind, "gone": "str"}}).values()
+    assert column_types(path, "patients") == {"x": "int", "a": found}
+    assert types_of_output(path, "made", [table], {})["a"] == found, "and in what is made of it"
+
+
+def test_party_toml_goes_before_what_is_registered(tmp_path: Path) -> None:
+    path = tmp_path / "secret-place.csv"
+    path.write_text("x,a\n1,7\n1,9\n")
+    source = Source("patients", path, types={"a": "float"})
+    readable({"": source}, tmp_path, {"patients": {"a": "bool"}})
+    assert column_types(path, "patients")["a"] == "float"
+    with pytest.raises(ConfigError, match=r"column 'a' of dataset patients is registered as bool, and line 2 has .*; "
+                       r"correct the value, or the type on the dataset's page of the control plane"):  # fmt: skip
+        readable({"": Source("patients", path)}, tmp_path, {"patients": {"a": "bool"}})
+
+
 def test_it_says_that_a_declared_column_is_not_there(tmp_path: Path) -> None:
     text = refusal(tmp_path, b"card,x\n7,1\n", types={"crad": "str"})
     assert text.startswith(

@@ -14,6 +14,7 @@ from workers.errors import ConfigError
 from workers.executors import TASK_EXECUTOR_REGISTRY
 from workers.executors.base import Session, Source
 from workers.executors.vertical import check_range
+from workers.tables import declare
 
 COLUMNS = {"columns": {"alice": ["a", "b"]}}
 LABEL = {"features": {"alice": ["a"]}, "label": {"party": "alice", "column": "y"}}
@@ -54,7 +55,8 @@ def glm(distribution: str) -> dict[str, Any]:
         ("stability", {"stability_params": COLUMNS}, "a,b\n1,\n2,NA\n", "'b' of dataset patients has no values"),
         ("stability", {"stability_params": COLUMNS}, "a,b\n1,x\n", "'b' of dataset patients is not numeric"),
         ("table_statistics", {"statistics_params": COLUMNS}, "a,b\n1,inf\n2,3.5\n", "'b' of dataset patients has 1"),
-        ("group_by", grouped(), "a,b\n1,2\n2,9007199254740992\n", "'b' of dataset patients has whole numbers of 2^53"),
+        ("group_by", grouped(), "a,b\n1,2\n2,9007199254740992\n",
+         "divide them; or declare the column float in party.toml"),
         ("group_by", grouped(most_groups=2), "a,b\n1,2\n2,3\n3,4\n",
          "'a' of dataset patients makes 3 groups, more than most_groups (2)"),
         ("split", {"split_params": {}}, "a,b\n", "dataset patients has no rows"),
@@ -73,6 +75,15 @@ def test_it_says_what_is_wrong_with_the_table(
     with pytest.raises(ConfigError) as caught:
         executor.validate_params(params)
     assert words in str(caught.value)
+
+
+def test_whole_numbers_that_float64_rounds_are_grouped_where_they_are_declared_float(tmp_path: Path) -> None:
+    """It is what the refusal says to do."""
+    session = session_of(tmp_path, "group_by", grouped(), "a,b\n1,2\n2,9007199254740993\n")
+    declare({(session.input_path, "patients"): {"b": "float"}})
+    prepared = TASK_EXECUTOR_REGISTRY["group_by"](session).validate_params(grouped())
+    declare({})
+    assert prepared.numbers("b", "SUM").tolist() == [2.0, 2.0**53]
 
 
 @pytest.mark.parametrize(

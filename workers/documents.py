@@ -240,6 +240,12 @@ class TaskConfig(Document):
         description="What else the task keeps, such as a model, for each party by name: see the task type.",
     )
     algorithm_params: dict[str, Any] = Field(description="The task type's own parameters, under its one key.")
+    column_types: dict[DatasetName, dict[ColumnName, Literal["str", "int", "float", "bool"]]] = Field(
+        default_factory=dict,
+        description="The registered types of the columns of each table that this party reads, filled in at dispatch. "
+        "What the party's own party.toml says of a type goes before.",
+        json_schema_extra=IN_NO_FORM,
+    )
     keep_devices_seconds: int | None = Field(
         default=None,
         ge=1,

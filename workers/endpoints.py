@@ -55,6 +55,9 @@ def check_left_out(cluster: SFInitConfig, parsed: Mapping[str, Any], catalogue: 
         if document is not None:
             for place in filled_in(device, document):
                 yield Problem(f"{layer}.{place}", "is filled in at dispatch", "leave it out")
+    task = parsed.get("task_config")
+    if task is not None and task.column_types:
+        yield Problem("task_config.column_types", "is filled in at dispatch", "leave it out")
 
 
 def check_transport(cluster: SFInitConfig, parsed: Mapping[str, Any], catalogue: Catalogue) -> Iterator[Problem]:

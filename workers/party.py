@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import fcntl
-import json
 import os
 import re
 import shutil
@@ -18,7 +17,9 @@ from pydantic import Field, StringConstraints, ValidationError, field_validator
 
 from workers.documents import DATASET_NAME, ColumnName, DatasetName, Document, PartyName, SFInitConfig
 from workers.errors import ConfigError
-from workers.executors.base import DECLARED, TABLE, Security, Source
+from workers.executors.alignment import CHANGED, DECLARED
+from workers.executors.base import TABLE, Security, Source
+from workers.outputs import digest_of, is_as_made, note_of, read_note, write_note
 from workers.problems import problems_of
 from workers.tables import column_types, count_rows
 from workers.tls import KeyMaterial
@@ -274,11 +275,13 @@ class PartyHost:
         for suffix in SUFFIXES:
             path = self._output(name, suffix)
             if path.is_file():
-                note = self._read_note(path)
+                note = read_note(path)
                 if suffix != SUFFIXES[0]:
                     return Source(name, path, str(note.get("kind") or "unknown"))
-                # A table that somebody edited or replaced since may have other rows, or another order
-                note = note if note.get("state") == _state(path) else {}
+                if not is_as_made(path, note):
+                    # It may have other rows, or another order
+                    had_one = isinstance(note.get("alignment"), str)
+                    note = {"alignment": f"{CHANGED}{note.get('execution')}"[:200]} if had_one else {}
                 alignment, types = note.get("alignment"), note.get("types")
                 return Source(
                     name,
@@ -323,18 +326,17 @@ class PartyHost:
         ``alignment``: of a table's rows, None where it is not known. ``types``: of a table's columns.
         """
         suffix, other = SUFFIXES if kind == TABLE else reversed(SUFFIXES)
-        path = self._output(name, suffix)
-        note = self._note(path)
+        path, digest = self._output(name, suffix), digest_of(source)
+        if alignment and alignment.startswith(CHANGED):  # what it was made of; this is as it was made
+            alignment = None
         # The note goes first and comes last: a crash in between leaves an output of unknown alignment,
         # never one with a wrong alignment.
-        note.unlink(missing_ok=True)
+        note_of(path).unlink(missing_ok=True)
         source.chmod(0o600)
         self._output(name, other).unlink(missing_ok=True)
         os.replace(source, path)
-        fresh = note.with_suffix(f".{os.getpid()}")
-        content = {"execution": execution, "kind": kind, "alignment": alignment, "types": dict(types or {})}
-        fresh.write_text(json.dumps(content | {"state": _state(path)}))
-        os.replace(fresh, note)
+        note = {"execution": execution, "kind": kind, "alignment": alignment, "types": dict(types or {})}
+        write_note(path, digest, note)
 
     def outputs(self) -> list[str]:
         """Names of the outputs kept on this host."""
@@ -377,23 +379,6 @@ class PartyHost:
         if not re.fullmatch(DATASET_NAME, name):
             raise ConfigError("an output's name has a character that is not allowed")
         return self.output_dir / f"{name}{suffix}"
-
-    def _read_note(self, path: Path) -> dict[str, Any]:
-        try:
-            note = json.loads(self._note(path).read_text())
-        except (OSError, ValueError):
-            return {}
-        return note if isinstance(note, dict) else {}
-
-    @staticmethod
-    def _note(path: Path) -> Path:
-        return path.with_suffix(".origin.json")
-
-
-def _state(path: Path) -> list[int]:
-    """Return what of a file changes when somebody edits or replaces it. Raises OSError."""
-    found = path.stat()
-    return [found.st_size, found.st_mtime_ns]
 
 
 def remove_run_files(workdir: Path, since: float) -> None:

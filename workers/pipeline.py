@@ -110,7 +110,7 @@ def session_of(host: PartyHost, run: Run, workdir: Path) -> Session:
     """
     named = {"": run.task.data_sources} | run.task.further_sources
     found = {role: host.dataset(names[host.name]) for role, names in named.items() if host.name in names}
-    sources = readable(found, workdir)
+    sources = readable(found, workdir, run.task.column_types)
     return Session(party=host.name, parties=run.cluster.parties, task=run.task, sources=sources, workdir=workdir)
 
 
@@ -384,7 +384,9 @@ def _task_type(documents: dict[str, Any]) -> str:
 
 
 def _digest(documents: dict[str, Any]) -> str:
-    """Equal at all parties that were sent the same documents, their own name and what is sealed for them apart."""
+    """Equal at all parties that were sent the same documents, but for what each is sent of its own."""
     cluster = {k: v for k, v in documents["sf_init_config"].items() if k != "self_party"}
-    text = json.dumps(masked(documents) | {"sf_init_config": cluster}, sort_keys=True)
+    common = masked(documents)
+    task = {k: v for k, v in common["task_config"].items() if k != "column_types"}
+    text = json.dumps(common | {"sf_init_config": cluster, "task_config": task}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -30,7 +30,7 @@ from workers.events import WORKER_LENGTH, report, shortened
 from workers.executors.base import TABLE
 from workers.party import PartyHost
 from workers.standby import Standby
-from workers.tables import drift
+from workers.tables import drift, seen_types
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,10 @@ class _Checks:
                 found = host.describe(source)
                 rows += found["rows"]
                 if not role:
-                    self.facts["dataset"] |= host.published(found)
+                    # What is registered is no news to the control plane
+                    seen = seen_types(source.path, source.name)
+                    own = found["columns"] | {column: seen[column] for column in source.registered_types}
+                    self.facts["dataset"] |= host.published(found | {"columns": own})
                     self._compare(source.name, found["columns"])
             params = run.executor.parse_params(run.task.algorithm_params)
             if "" in session.sources and run.executor.lines_up(params, host.name):

@@ -12,7 +12,16 @@ from workers.errors import ConfigError
 from workers.executors.base import TABLE, Source
 from workers.executors.cells import NO_NUMBER
 from workers.file_form import looks_like
-from workers.tables import check_there, column_types, declare, misfit_of, read_text, text_blocks
+from workers.tables import (
+    CODE,
+    check_there,
+    column_types,
+    declare,
+    guessed_types,
+    misfit_of,
+    read_text,
+    text_blocks,
+)
 
 _MARK = b"\xef\xbb\xbf"
 _BLOCK = 1 << 20
@@ -25,17 +34,28 @@ _PATTERNS = {
 _WORDS = {"int": "a whole number of 64 bits", "float": "a number", "bool": "true or false"}
 
 
-def readable(sources: Mapping[str, Source], directory: Path) -> dict[str, Source]:
+#: Registered types that a column may take, by how its values look. Text may look like anything; where numbers are
+#: registered and the values are text, the table is not as registered, which pre-flight says.
+_MAY_BE = {"int": ("str", "float", "bool"), "float": ("str",), "bool": ("str",), CODE: ("int", "float")}
+
+
+def readable(
+    sources: Mapping[str, Source], directory: Path, registered: Mapping[str, Mapping[str, str]] | None = None
+) -> dict[str, Source]:
     """Return the sources, by role, as executors read them, and declare the types of their columns.
 
     A table in another encoding, with another delimiter or with a byte order mark is converted into a private file in
     ``directory``, once, in blocks. Raises ConfigError where that cannot be done, or a declared type does not fit.
+    ``registered``: table name to the types that the control plane has; this host's own go before.
     """
     tables: dict[str, Source] = {}
     for source in sources.values():
         if source.kind == TABLE and source.name not in tables:
             tables[source.name] = _plain(source, directory / f"table_{len(tables)}.csv")
-    declare({(table.path, table.name): dict(table.types) for table in tables.values()})
+    for name, types in (registered or {}).items():
+        if name in tables and types:
+            tables[name] = _with_registered(tables[name], types)
+    declare({(table.path, table.name): _all_types(table) for table in tables.values()})
     for table in tables.values():
         _check_types(table)
     return {role: tables[source.name] if source.kind == TABLE else source for role, source in sources.items()}
@@ -131,20 +151,40 @@ def _not_so(error: Exception, source: Source) -> Exception:
     )
 
 
+def _with_registered(table: Source, types: Mapping[str, str]) -> Source:
+    guessed = guessed_types(table.path, table.name)
+    return replace(
+        table,
+        registered_types={
+            column: kind
+            for column, kind in types.items()
+            if column not in table.types and kind in _MAY_BE.get(guessed.get(column, ""), ())
+        },
+    )
+
+
+def _all_types(table: Source) -> dict[str, str]:
+    return {**table.registered_types, **table.types}
+
+
 def _check_types(table: Source) -> None:
     """Raise ConfigError naming the first line whose value does not fit the type that is declared for its column."""
-    if not table.types:
+    types = _all_types(table)
+    if not types:
         return
     column_types(table.path, table.name)  # says which declared columns are not there
-    checked = {column: kind for column, kind in table.types.items() if kind in _PATTERNS}
+    checked = {column: kind for column, kind in types.items() if kind in _PATTERNS}
     done = 0
     for block in text_blocks(table.path, table.name, list(checked)) if checked else ():
         for column, text in zip(block.schema.names, block.columns, strict=True):
             if (row := _first_misfit(text, checked[column])) is not None:
                 line = _line_of(table.path, done + row)
+                said, place = ("declared", "in party.toml")
+                if column not in table.types:
+                    said, place = ("registered as", "on the dataset's page of the control plane")
                 raise ConfigError(
-                    f"column {column!r} of dataset {table.name} is declared {checked[column]}, and line {line} has "
-                    f"something else than {_WORDS[checked[column]]}; correct the value, or the type in party.toml"
+                    f"column {column!r} of dataset {table.name} is {said} {checked[column]}, and line {line} has "
+                    f"something else than {_WORDS[checked[column]]}; correct the value, or the type {place}"
                 )
         done += block.num_rows
 

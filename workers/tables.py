@@ -17,8 +17,10 @@ from workers.problems import closest
 WHOLE_LIMIT = 2.0**53
 _MISFIT = "dataset {} has a line that does not fit its columns or is not UTF-8"
 
+#: Of a table's first line: pyarrow reads no further for it, in bytes.
+_MOST_HEADING = 1 << 20
 #: The guess of a column that looks like numbers and is text.
-_CODE = "code"
+CODE = "code"
 
 #: The types that are declared for columns of a run's tables, by path and dataset. The functions of this module take a
 #: path and a name, and each of them has to go by these types: see ``workers.sources``, which alone changes them.
@@ -37,8 +39,7 @@ def column_types(path: Path, dataset: str) -> dict[str, str]:
     Columns are guessed by the first block of the file; those of codes, such as 007, by the whole file.
     Raises ConfigError naming the dataset, never the path: error texts leave the party.
     """
-    check_there(path, dataset)
-    guessed = {column: "str" if kind == _CODE else kind for column, kind in _guessed(path, dataset, _state(path))}
+    guessed = seen_types(path, dataset)
     declared = _declared.get((path, dataset), {})
     for column in declared:
         if column not in guessed:
@@ -47,6 +48,17 @@ def column_types(path: Path, dataset: str) -> dict[str, str]:
                 f"{closest(column, guessed)}"
             )
     return {**guessed, **declared}
+
+
+def seen_types(path: Path, dataset: str) -> dict[str, str]:
+    """As ``column_types``, whatever is declared."""
+    return {column: "str" if kind == CODE else kind for column, kind in guessed_types(path, dataset).items()}
+
+
+def guessed_types(path: Path, dataset: str) -> dict[str, str]:
+    """As ``seen_types``, with ``CODE`` for digits that are text."""
+    check_there(path, dataset)
+    return dict(_guessed(path, dataset, _state(path)))
 
 
 def check_there(path: Path, dataset: str) -> None:
@@ -69,6 +81,11 @@ def _guessed(path: Path, dataset: str, state: tuple[int, ...]) -> tuple[tuple[st
             schema = reader.schema
             names = schema.names  # these are decoded here, not before
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+        if (size := _size_of_heading(path)) > _MOST_HEADING:
+            raise ConfigError(
+                f"the heading of dataset {dataset} has {size:,} bytes, and {_MOST_HEADING:,} at most are read; keep "
+                "fewer columns or shorter names; if the table has few columns, check its line ends and quotes"
+            ) from None
         text = f"the file of dataset {dataset} cannot be read as CSV with a header line"
         raise _unreadable(error, text, path) from None
     if any("\0" in name for name in names):  # UTF-16 without its mark
@@ -79,7 +96,18 @@ def _guessed(path: Path, dataset: str, state: tuple[int, ...]) -> tuple[tuple[st
     found = {field.name: type_name(field.type) for field in schema}
     numeric = [column for column, kind in found.items() if kind in ("int", "float")]
     codes = columns_of_codes(path, _quietly(text_in_blocks(path, dataset, numeric))) if numeric else set()
-    return tuple((column, _CODE if column in codes else kind) for column, kind in found.items())
+    return tuple((column, CODE if column in codes else kind) for column, kind in found.items())
+
+
+def _size_of_heading(path: Path) -> int:
+    """Return how many bytes there are before the first line end, counting no further than 1 GiB."""
+    size = 0
+    with path.open("rb") as file:
+        while (block := file.readline(1 << 20)) and size < 1 << 30:
+            size += len(block)
+            if block.endswith(b"\n"):
+                break
+    return size
 
 
 def _check_headings(names: list[str], dataset: str) -> None:
@@ -121,7 +149,7 @@ def refuse_text(path: Path, dataset: str, column: str) -> None:
     declared = _declared.get((path, dataset), {}).get(column)
     if declared == "str":
         raise ConfigError(f"{wrong}: its declared type is str")
-    if declared is None and dict(_guessed(path, dataset, _state(path))).get(column) == _CODE:
+    if declared is None and dict(_guessed(path, dataset, _state(path))).get(column) == CODE:
         raise ConfigError(
             f"{wrong}: it has codes, such as 007 or whole numbers beyond 64 bits; if they are quantities, declare the "
             "column int or float under types of this dataset in party.toml"

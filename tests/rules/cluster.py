@@ -31,6 +31,9 @@ RULES = [
     Rule(psi, f"{CLUSTER}/self_party", None, "bob", f"{CLUSTER}.self_party", "is filled in at dispatch; leave it out"),
     Rule(psi, f"{CLUSTER}/job_name", None, "job", f"{CLUSTER}.job_name", "is filled in at dispatch; leave it out"),
     Rule(psi, f"{CLUSTER}/cluster", {}, dispatched()[CLUSTER]["cluster"], f"{CLUSTER}.cluster", "is filled in at"),
+    Rule(
+        psi, "task_config/column_types", {}, {"t": {"a": "str"}}, "task_config.column_types", "is filled in at dispatch"
+    ),
     Rule(psi, "spu_config/nodes", [], dispatched()["spu_config"]["nodes"], "spu_config.nodes", "is filled in at"),
     # what is not offered
     Rule(psi, f"{CLUSTER}/mode", "production", "debug", f"{CLUSTER}.mode", "debug mode is not offered yet"),

@@ -28,6 +28,7 @@ RULES = [
         "task_config.algorithm_params.psi_params",
         "unknown key; this task type takes component_params alone",
     ),
+    Rule(component_of_statistics, f"{COMP}/attributes", {}, {"epochs": 1}, f"{PATH}.attributes.epochs", "unknown key"),
     Rule(component, f"{COMP}/attributes", {"epochs": 3}, {"epochs": 0}, f"{PATH}.attributes.epochs", "greater than"),
     Rule(
         component,
@@ -115,7 +116,15 @@ RULES = [
         {"alice": ["age"], "bob": ["number"]},
         {"alice": ["age"], "bob": ["number", "label"]},
         f"{INPUT_PATH}.labels.bob.0",
-        "is named at features.bob, too",
+        "is named at features.bob, too; name it once",
+    ),
+    Rule(
+        component,
+        f"{INPUT}/ids",
+        {"alice": ["uid"]},
+        {"alice": ["uid"], "bob": ["uid"]},
+        f"{INPUT_PATH}.ids.bob.0",
+        "is named at ids.alice, too; rename 'uid' in the table of one of the parties, or leave it out there",
     ),
     Rule(
         component,

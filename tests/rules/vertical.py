@@ -70,6 +70,11 @@ NEEDED = "is required"
 NO_PARTY = "is not a party of sf_init_config"
 NOTHING = "gets nothing from this task; remove it: the figures are the result"
 RULES = [
+    # parameters that all have defaults may be left out
+    Rule(apply_rule, f"{TASK}/algorithm_params", {}, {"aply_rule_params": {}},
+         f"{TASK}.algorithm_params.aply_rule_params", "unknown key; this task type takes apply_rule_params alone"),
+    Rule(split, f"{TASK}/algorithm_params", {}, {"spilt_params": {}},
+         f"{TASK}.algorithm_params.spilt_params", "unknown key; this task type takes split_params alone"),
     Rule(glm, params("glm_params", "training_params"), GLM, GLM | {"exp_mode": "prime"},
          f"{PATH}.glm_params.training_params.exp_mode", "prime is not offered"),
     Rule(glm_of_a_label, params("glm_params", "training_params"), GLM, GLM | {"optimizer": "IRLS"},

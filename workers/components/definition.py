@@ -13,7 +13,7 @@ from pydantic import Field, create_model
 
 from workers.components.export import REGISTRY
 from workers.components.texts import tell
-from workers.documents import ColumnName, Document, PartyName
+from workers.documents import IN_NO_FORM, ColumnName, Document, PartyName
 from workers.problems import Problem
 
 #: Component to why it cannot run here.
@@ -108,6 +108,10 @@ class Component:
             fields["columns"] = (model, Field(description="Which columns of each input table are taken, and as what."))
         if self.attributes:
             fields["attributes"] = _group_field("Attributes", self.attributes, "How it computes.")
+        else:
+            none = create_model("Attributes", __base__=Document)
+            text = "This component has none: {} or nothing."
+            fields["attributes"] = (none, Field(default_factory=none, description=text, json_schema_extra=IN_NO_FORM))
         return create_model("ComponentParams", __base__=Document, __doc__=self.description, **fields)
 
     @staticmethod

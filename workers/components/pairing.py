@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,29 @@ def check_keys_of(component: str, slot: str, attributes: Any, keys: list[str], s
                     f"column {column!r} of dataset {source.name} has commas or quotes in its values, which this "
                     "component would match wrongly; use the task type unbalanced_psi"
                 )
+
+
+#: What stands for an empty cell in the files that PSI of three parties writes: no text that a table has.
+_NOTHING = f"nothing {secrets.token_hex(16)}"
+
+
+def keep_texts() -> None:
+    """Have ``psi_tp`` tell the text NA from an empty cell, as the other components do. May be called again."""
+    from secretflow.component.preprocessing.data_prep import psi_tp
+
+    for name in ("download_csv", "upload_orc"):
+        function = getattr(psi_tp, name)
+        if not hasattr(function, "__wrapped__"):
+            setattr(psi_tp, name, _with_own_word(function))
+
+
+def _with_own_word(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def called(*args: Any) -> Any:
+        *others, _ = args  # the last one is that word
+        return function(*others, _NOTHING)
+
+    return called
 
 
 class PairingSPU:

@@ -16,7 +16,7 @@ from workers.components.definition import READ, REPORT, TABLES, Columns, Compone
 from workers.components.files import Kept, as_csv, packed
 from workers.components.last_batch import learn_from_all_rows
 from workers.components.lockdown import lock_down
-from workers.components.pairing import PSI, PairingSPU
+from workers.components.pairing import PSI, PairingSPU, keep_texts
 from workers.components.reports import report
 from workers.components.shares import EXP_MODES, SETTINGS, shares_of
 from workers.errors import AlgorithmError, ConfigError, chain_of
@@ -180,6 +180,7 @@ class Runner:
         get_comp_list_def()  # registers them all
         lock_down()
         learn_from_all_rows()
+        keep_texts()
         self._count += 1
         domain, _, name = component.id.partition("/")
         param = build_node_eval_param(

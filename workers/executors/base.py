@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from workers.documents import Document, SFInitConfig, TaskConfig
 from workers.errors import ConfigError
+from workers.executors.alignment import DECLARED, misaligned
 from workers.executors.telling import told_by
 from workers.problems import DocumentsInvalid, Problem, closest, problems_of
 
@@ -44,8 +45,6 @@ class Catalogue(Protocol):
 
 #: Kind of what is kept as CSV with a header line. Models and rules have SecretFlow's type names.
 TABLE = "table"
-#: Before an alignment that party.toml declares, as distinct from one that a run made.
-DECLARED = "declared:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +59,8 @@ class Source:
     alignment: str | None = None
     #: Column to type where that is declared, or known from what the table was made of. See ``workers.sources``.
     types: Mapping[str, str] = field(default_factory=dict)
+    #: The same of columns for which the control plane says it, and this host nothing.
+    registered_types: Mapping[str, str] = field(default_factory=dict)
     #: Of the file, where it is no CSV in UTF-8 with commas: executors never see such a one.
     encoding: str | None = None
     delimiter: str | None = None
@@ -177,6 +178,11 @@ class BaseTaskExecutor(ABC):
         return " ".join((cls.__doc__ or cls.title).replace("``", "").split())
 
     @classmethod
+    def has_defaults(cls) -> bool:
+        """Return whether ``algorithm_params`` may be empty, as there is a default for each parameter, or none."""
+        return not any(field.is_required() for field in cls.Params.model_fields.values())
+
+    @classmethod
     def parse_params(cls, algorithm_params: Mapping[str, Any]) -> Any:
         """The typed parameters. Raises DocumentsInvalid with paths relative to ``algorithm_params``."""
         problems = [
@@ -184,12 +190,13 @@ class BaseTaskExecutor(ABC):
             for key in algorithm_params
             if key != cls.params_key
         ]
-        if cls.params_key not in algorithm_params:
+        if cls.params_key not in algorithm_params and not cls.has_defaults():
             problems.append(Problem(cls.params_key, "is required", "add it"))
             raise DocumentsInvalid(problems)
-        model = cls.model_for(algorithm_params[cls.params_key])
+        given = algorithm_params.get(cls.params_key, {})
+        model = cls.model_for(given)
         try:
-            params = model.model_validate(algorithm_params[cls.params_key])
+            params = model.model_validate(given)
         except ValidationError as error:
             problems += [p.under(cls.params_key) for p in problems_of(error, model)]
         if problems:
@@ -301,12 +308,8 @@ def check_alignment(session: Session, rows: int, alignment: str | None, parties:
     """
     parties = parties or session.parties
     told = told_by(parties, (rows, alignment))
-    counts = {party: count for party, (count, _) in told.items()}
-    if len(set(counts.values())) > 1:
-        said = ", ".join(f"{party} has {count}" for party, count in counts.items())
-        raise ConfigError(f"the parties' rows do not line up: {said}; {LINE_UP}")
     alignments = {party: found for party, (_, found) in told.items()}
-    if problem := misaligned(alignments):
+    if problem := misaligned(alignments, {party: count for party, (count, _) in told.items()}):
         raise ConfigError(problem)
     [common] = set(alignments.values())
     if str(common).startswith(DECLARED):
@@ -314,31 +317,6 @@ def check_alignment(session: Session, rows: int, alignment: str | None, parties:
             f"The rows of {' and '.join(parties)} were taken to line up because each declares the alignment "
             f"{str(common).removeprefix(DECLARED)!r} in its party.toml; nothing else vouches for it."
         )
-
-
-#: What to do about tables that do not.
-LINE_UP = (
-    "run a PSI on the tables first and use its outputs, or, where you know that the tables have the same rows in the "
-    'same order, give each the same alignment = "NAME" in its party.toml'
-)
-
-
-def misaligned(alignments: Mapping[str, str | None]) -> str:
-    """Return why these parties' tables do not line up, by their alignments; empty where they do."""
-    if len(alignments) < 2 or (len(set(alignments.values())) == 1 and None not in alignments.values()):
-        return ""
-    if unknown := [party for party, found in alignments.items() if found is None]:
-        whose = f"{' and '.join(unknown)}'s table{'s' if len(unknown) > 1 else ''}"
-        everyone = " and ".join(alignments)
-        return f"nothing says that the rows of {everyone} line up: the order of {whose} is unknown; {LINE_UP}"
-    said = ", ".join(
-        f"{party}'s is declared in its party.toml ({found.removeprefix(DECLARED)})"
-        if found.startswith(DECLARED)
-        else f"{party}'s is that of execution {found}"
-        for party, found in alignments.items()
-        if found
-    )
-    return f"the parties' rows do not line up, as their tables have unlike orders: {said}; {LINE_UP}"
 
 
 def check_columns(

@@ -271,7 +271,7 @@ def _check_tables(
 ) -> Iterator[Problem]:
     for slot in component.tables:
         name, columns = slot["name"], getattr(params.columns, slot["name"])
-        seen: dict[str, str] = {}
+        seen: dict[str, tuple[str, str]] = {}
         for kind in ("features", "labels", "ids"):
             named = getattr(columns, kind)
             yield from check_parties(named, cluster, f"{name}.{kind}")
@@ -279,10 +279,14 @@ def _check_tables(
                 for index, column in enumerate(wanted):
                     path = f"{name}.{kind}.{party}.{index}"
                     if column in seen:
-                        yield Problem(
-                            path, f"is named at {seen[column]}, too", "in one table each column has its own name"
+                        remedy = (
+                            "name it once"
+                            if seen[column][1] == party
+                            else f"rename {column!r} in the table of one of the parties, or leave it out there: the "
+                            "columns of all parties make one table here, in which each needs a name of its own"
                         )
-                    seen[column] = f"{kind}.{party}"
+                        yield Problem(path, f"is named at {'.'.join(seen[column])}, too", remedy)
+                    seen[column] = (kind, party)
                     if "." in column:
                         yield Problem(path, "has a dot in its name, which components cannot read", "rename the column")
                     yield from check_column(catalogue, task, party, column, path, dataset=_source(task, name, party))
@@ -318,7 +322,7 @@ def _check_bound(
                 )
 
 
-def _check_select(slot: Mapping[str, Any], columns: Any, known: Mapping[str, str]) -> Iterator[Problem]:
+def _check_select(slot: Mapping[str, Any], columns: Any, known: Mapping[str, Any]) -> Iterator[Problem]:
     chosen = dict(selected(slot, columns))
     for entry in slot["columns"]:
         path, found = f"{slot['name']}.select.{entry['name']}", chosen.get(entry["name"], [])

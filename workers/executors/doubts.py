@@ -47,13 +47,25 @@ def doubts(label: Any, predictions: Any, is_classification: bool) -> list[str]:
     if error >= constant:
         better = f"the share of ones, {y.mean():.3g}," if is_classification else f"the label's mean, {y.mean():.3g},"
         return [
-            f"The predictions are further from the label than {better} for every row would be "
-            f"(mean squared error {error:.3g} against {constant:.3g}). {_MORE}."
+            f"The predictions are {'further' if error > constant else 'as far'} from the label "
+            f"{'than' if error > constant else 'as'} {better} for every row would be "
+            f"(mean squared error {_apart(error, constant)}). {_MORE}."
         ]
     return []
 
 
 _MORE = "Train for more epochs or with smaller batches, set standardize to true, or change the learning_rate"
+
+
+def _apart(one: float, other: float) -> str:
+    """Return both numbers with as many digits as it takes to see the difference."""
+    if one == other:
+        return f"{one:.3g} for both"
+    for digits in range(3, 17):
+        said = f"{one:.{digits}g}", f"{other:.{digits}g}"
+        if said[0] != said[1]:
+            break
+    return f"{said[0]} against {said[1]}"
 
 
 def _greatest(values: Any) -> float:

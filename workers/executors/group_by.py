@@ -122,7 +122,8 @@ class GroupByExecutor(VerticalExecutor):
             if cells[column].whole and (np.abs(cells[column].numbers) >= WHOLE_LIMIT).any():
                 raise ConfigError(
                     f"column {column!r} of dataset {name} has whole numbers of 2^53 and more, which float64 rounds: "
-                    "scale the column"
+                    "subtract a constant from all of them in the table itself, or divide them; or declare the column "
+                    "float in party.toml if the rounding does no harm"
                 )
         keys, codes = _keys(list(read_cells(path, name, params.by.get(party, [])).values()))
         rows = own_rows(session)

@@ -155,6 +155,12 @@ def _times(value: Any, factor: float) -> Any:
     return value * factor if isinstance(value, float) else value
 
 
+def _bounded(cell: Any, is_own: bool) -> Any:
+    if not isinstance(cell, float):
+        return cell
+    return 1.0 if is_own else min(max(cell, -1.0), 1.0)
+
+
 class CorrelationExecutor(_MomentsExecutor):
     """Tells how columns go together, across parties: Pearson's correlation of each pair, on secret shares."""
 
@@ -165,6 +171,19 @@ class CorrelationExecutor(_MomentsExecutor):
     @staticmethod
     def factor(rows: int) -> float:
         return (rows - 1) / rows
+
+    def corrected(self, result: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
+        """As of all moments, and without what the SPU's rounding adds: none beyond 1, of a column with itself 1."""
+        found = super().corrected(result, prepared)
+        shown = {f"{party}.{column}" for party, mine in prepared.params.columns.items() for column in mine}
+        for report in found["reports"]["report"]:
+            for table in report["tables"]:
+                names = [name for name in table["columns"] if name in shown]
+                table["rows"] = [
+                    [_bounded(cell, name == own) for name, cell in zip(table["columns"], row, strict=True)]
+                    for own, row in zip(names, table["rows"], strict=False)
+                ]
+        return found
 
 
 class VIFExecutor(_MomentsExecutor):
