@@ -372,3 +372,12 @@ def test_it_raises_nothing_but_config_errors(shared: Path, content: bytes) -> No
             continue
         if call is read_columns:
             assert all(math.isfinite(value) for row in found.tolist() for value in row)
+
+
+@pytest.mark.parametrize("columns", [3, 90_000])
+def test_a_heading_that_is_too_long_is_told_as_that(tmp_path: Path, columns: int) -> None:
+    path = tmp_path / "wide.csv"
+    names = [f"column_{i:06}".ljust(1_100_000 // columns, "x") for i in range(columns)]
+    path.write_text(",".join(names) + "\n" + ",".join("1" * columns) + "\n")
+    with pytest.raises(ConfigError, match=r"the heading of dataset wide has 1,\d\d\d,\d\d\d bytes, and 1,048,576 at"):
+        column_types(path, "wide")
