@@ -14,7 +14,7 @@ from workers.components.files import Kept
 from workers.components.pairing import check_keys_of
 from workers.components.run import Runner, how_it_was_made
 from workers.components.shares import BY_MODEL, check_shares, spu_settings, with_spu
-from workers.components.wrong import TOLD, check_attributes, check_model, check_table
+from workers.components.wrong import TOLD, check_attributes, check_model, check_table, split_apart
 from workers.documents import Document, PartyName, SFInitConfig, TaskConfig
 from workers.executors.base import (
     TABLE,
@@ -198,6 +198,8 @@ class ComponentExecutor(BaseTaskExecutor):
                 inputs.append(runner.model(slot["name"], algorithm_params.models.get(slot["name"])))
         if component.attributes:
             attributes |= dict(flattened(component.attributes, params.attributes))
+        if source := session.source_of(component.tables[0]["name"]) if component.tables else None:
+            attributes |= split_apart(component.id, attributes, source)
         if component.id == EXPORT:
             attributes |= how_it_was_made(algorithm_params.models["input_model"].record, inputs.pop())
         session.progress(0.05)
