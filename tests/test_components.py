@@ -28,6 +28,7 @@ ALICE["group"] = ["xyz"[i % 3] for i in range(len(X))]
 BOB = pd.DataFrame({"user_id": ALICE.uid}).join(X[B])
 BOB["y"] = frame.target
 BOB["size"] = (BOB[B[0]] * 3 + 20).round(3)
+BOB["words"] = ALICE["group"].where(np.arange(len(X)) % 7 > 0)
 BOB["gap"] = BOB[B[1]].where(np.arange(len(X)) % 10 > 0)
 ALL = ALICE.join(BOB)
 SMALL = ALICE[["uid", A[0]]].iloc[100:150]
@@ -204,9 +205,13 @@ def test_columns_are_dropped(parties: Parties) -> None:
 
 
 def test_a_row_of_one_empty_cell_stays_a_row(parties: Parties) -> None:
-    columns = {"input_ds": {"features": {"alice": A, "bob": ["gap", B[0]]}, "select": {"drop_features": [B[0]]}}}
+    columns: dict[str, Any] = {"features": {"alice": A, "bob": ["gap", B[0]]}, "select": {"drop_features": [B[0]]}}
+    columns = {"input_ds": columns}
     parties.run(task("data_filter/feature_filter", columns, outputs="gaps"))
     assert_equal(parties.output("bob", "gaps"), BOB[["gap"]])
+    columns["input_ds"]["features"]["bob"][0] = "words"
+    parties.run(task("data_filter/feature_filter", columns, outputs="words"))
+    assert_equal(parties.output("bob", "words"), BOB[["words"]])
     # And it lines up with the other party's when it is read
     columns = {"input_ds": {"features": {"alice": A, "bob": ["gap"]}, "select": {"fill_na_features": ["gap"]}}}
     more: dict[str, Any] = {"outputs": "filled", "further_outputs": {"output_rule": "rule"}}

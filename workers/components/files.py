@@ -29,14 +29,13 @@ def as_csv(source: Path, target: Path, form: str) -> dict[str, str]:
 
     file = orc.ORCFile(source)
     stripes = (file.read_stripe(stripe) for stripe in range(file.nstripes))
-    schema = file.schema
-    if len(schema) == 1 and any(stripe.column(0).null_count for stripe in stripes):
-        # An empty cell alone would make an empty line, which is no row to whoever reads it: as text it has quotes
-        schema = pa.schema([(schema.names[0], pa.string())])
+    # An empty cell alone would make an empty line, which is no row to whoever reads it: as text it has quotes
+    is_text = len(file.schema) == 1 and any(stripe.column(0).null_count for stripe in stripes)
+    schema = pa.schema([(file.schema.names[0], pa.string())]) if is_text else file.schema
     with csv.CSVWriter(target, schema) as writer:
         for index in range(file.nstripes):
             stripe = file.read_stripe(index)
-            if schema != file.schema:
+            if is_text:
                 stripe = pa.record_batch([pc.fill_null(stripe.column(0).cast(pa.string()), "")], schema=schema)
             writer.write_batch(stripe)
     return {column.name: type_name(column.type) for column in file.schema}

@@ -9,6 +9,7 @@ from typing import Any
 from workers.components.files import Kept
 from workers.errors import ConfigError
 from workers.executors.base import Source
+from workers.executors.cells import read_numbers
 from workers.tables import WHOLE_LIMIT, column_types, count_rows, read_text
 
 #: Component to what the result's warnings say.
@@ -46,6 +47,34 @@ def check_table(component: str, source: Source, columns: list[str], by: list[str
                     f"column {column!r} of dataset {source.name} has whole numbers of {most:.0f} and more, with which "
                     f"this component computes wrongly; {_INSTEAD[component]}"
                 )
+
+
+def check_scaled(component: str, attributes: Any, source: Source, columns: list[str]) -> None:
+    """Raise ConfigError where scaling would divide by nothing: SecretFlow takes an empty cell for another value."""
+    import numpy as np
+
+    if component != "preprocessing/feature_calculate" or attributes.rules.op not in ("STANDARDIZE", "NORMALIZATION"):
+        return
+    types = column_types(source.path, source.name)
+    numbers = [column for column in columns if types[column] in ("int", "float")]
+    for column, cells in read_numbers(source.path, source.name, numbers).items():
+        if cells.empty.any() and len(np.unique(cells.numbers[~cells.empty])) == 1:
+            raise ConfigError(
+                f"column {column!r} of dataset {source.name} has one value and empty cells, of which this component "
+                "makes nan; leave the column out"
+            )
+
+
+def check_alike(first: Source, second: Source, columns: list[str]) -> None:
+    """Raise ConfigError where a column of two tables that come one below the other is not of one type."""
+    types = [column_types(source.path, source.name) for source in (first, second)]
+    for column in columns:
+        here, there = (found.get(column) for found in types)
+        if here and there and here != there:
+            raise ConfigError(
+                f"column {column!r} is {here} in dataset {first.name} and {there} in dataset {second.name}; declare "
+                "the same type for both in party.toml, such as str"
+            )
 
 
 #: How many rows SecretFlow reads at once, and splits.
