@@ -28,6 +28,7 @@ ALICE["group"] = ["xyz"[i % 3] for i in range(len(X))]
 BOB = pd.DataFrame({"user_id": ALICE.uid}).join(X[B])
 BOB["y"] = frame.target
 BOB["size"] = (BOB[B[0]] * 3 + 20).round(3)
+BOB["words"] = ALICE["group"].where(np.arange(len(X)) % 7 > 0)
 BOB["gap"] = BOB[B[1]].where(np.arange(len(X)) % 10 > 0)
 ALL = ALICE.join(BOB)
 SMALL = ALICE[["uid", A[0]]].iloc[100:150]
@@ -203,6 +204,22 @@ def test_columns_are_dropped(parties: Parties) -> None:
     assert list(parties.output("bob", "fewer")) == [B[0], *B[2:]]
 
 
+def test_a_row_of_one_empty_cell_stays_a_row(parties: Parties) -> None:
+    columns: dict[str, Any] = {"features": {"alice": A, "bob": ["gap", B[0]]}, "select": {"drop_features": [B[0]]}}
+    columns = {"input_ds": columns}
+    parties.run(task("data_filter/feature_filter", columns, outputs="gaps"))
+    assert_equal(parties.output("bob", "gaps"), BOB[["gap"]])
+    columns["input_ds"]["features"]["bob"][0] = "words"
+    parties.run(task("data_filter/feature_filter", columns, outputs="words"))
+    assert_equal(parties.output("bob", "words"), BOB[["words"]])
+    # And it lines up with the other party's when it is read
+    columns = {"input_ds": {"features": {"alice": A, "bob": ["gap"]}, "select": {"fill_na_features": ["gap"]}}}
+    more: dict[str, Any] = {"outputs": "filled", "further_outputs": {"output_rule": "rule"}}
+    attributes = {"float_fill_strategy": "constant", "fill_value_float": 7.5}
+    parties.run(task("preprocessing/fillna", columns, attributes, data_sources="gaps", **more))
+    assert_equal(parties.output("bob", "filled"), BOB[["gap"]].fillna(7.5))
+
+
 @pytest.mark.parametrize(
     ("attributes", "rows"),
     [
@@ -229,9 +246,16 @@ def test_train_test_split(parties: Parties) -> None:
     more: dict[str, Any] = {"outputs": "train", "further_outputs": {"test_ds": "test"}}
     parties.run(task("data_prep/train_test_split", columns, {"train_size": 0.7, "test_size": 0.3}, **more))
     parts = [parties.output("alice", n).join(parties.output("bob", n)) for n in ("train", "test")]
-    # SecretFlow rounds both sizes, so that a row may be in both parts
-    assert [len(part) for part in parts] == [399, 171]
+    # SecretFlow rounds both sizes up, and would have a row in both parts
+    assert [len(part) for part in parts] == [399, 170]
     assert len(pd.concat(parts).drop_duplicates().merge(ALL, on=[*A, *B, "y"])) == len(ALL)
+
+
+def test_a_split_that_leaves_no_row_for_a_part_is_refused(parties: Parties) -> None:
+    columns = {"input_ds": {"features": F}}
+    more: dict[str, Any] = {"outputs": "train", "further_outputs": {"test_ds": "test"}, "data_sources": "tiny"}
+    with pytest.raises(AssertionError, match=r"train_size 0\.99 takes all 16 rows.*or the task type split"):
+        parties.run(task("data_prep/train_test_split", columns, {"train_size": 0.99, "test_size": 0.01}, **more))
 
 
 def test_psi(parties: Parties) -> None:

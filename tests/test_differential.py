@@ -15,16 +15,20 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from tests.differential import (
+    apply_rule,
+    components,
     evaluate,
     group_by,
     he_sum,
     moments,
     one_hot,
+    predict,
     psi,
     rows,
     stability,
     table_statistics,
     training,
+    unbalanced_psi,
     woe_binning,
 )
 from tests.differential.cases import Hosts
@@ -34,6 +38,7 @@ from tests.parties import Processes
 SUBJECTS = {
     psi: 40, rows: 20, training: 10, table_statistics: 15, stability: 15, one_hot: 15, evaluate: 15,
     group_by: 8, woe_binning: 6, moments: 6, he_sum: 4,
+    unbalanced_psi: 6, apply_rule: 8, predict: 3, components: 8,
 }  # fmt: skip
 #: How many in all, in their shares; and which.
 CASES = int(os.environ.get("FUZZ_CASES", sum(SUBJECTS.values())))

@@ -54,3 +54,29 @@ def test_large_whole_numbers(parties: Parties, component: str, said: str) -> Non
 def test_correlations_of_few_rows(parties: Parties) -> None:
     [warning] = (w for w in parties.run(task("stats/ss_pearsonr", ["x"]))["bob"]["warnings"] if "line up" not in w)
     assert "n / (n - 1) times the correlations" in warning
+
+
+def test_a_column_of_one_value_and_empty_cells_is_not_scaled(parties: Parties) -> None:
+    parties.table("alice", "rows", ALICE.assign(once=[None, 5.0, 5.0, None]))
+    scaling = task(
+        "preprocessing/feature_calculate", ["once"], {"rules": {"op": "STANDARDIZE"}}, {"features": ["once"]}
+    )
+    scaling |= {
+        "outputs": dict.fromkeys(NAMES, "made"),
+        "further_outputs": {"output_rule": dict.fromkeys(NAMES, "rule")},
+    }
+    with pytest.raises(AssertionError, match=r"column 'once' of dataset rows has one value and empty cells.*leave"):
+        parties.run(scaling)
+
+
+def test_tables_of_unlike_columns_do_not_come_one_below_the_other(parties: Parties) -> None:
+    parties.table("alice", "others", ALICE.assign(x=["a", "b", "c", "d"]))
+    parties.table("bob", "others", BOB.assign(amount=["a", "b", "c", "d"]))
+    both = task("data_prep/union", ["x"]) | {"outputs": dict.fromkeys(NAMES, "made")}
+    slot = both["algorithm_params"]["component_params"]["columns"].pop("input_ds")
+    both["algorithm_params"]["component_params"]["columns"] = {"input_ds1": slot, "input_ds2": slot}
+    both["further_sources"] = {"input_ds2": dict.fromkeys(NAMES, "others")}
+    with pytest.raises(
+        AssertionError, match=r"column 'x' is float in dataset rows and str in dataset others; declare the same type"
+    ):
+        parties.run(both)

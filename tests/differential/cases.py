@@ -34,6 +34,8 @@ class Case:
     parties: tuple[str, ...] = PARTIES[:2]
     #: Documents of devices.
     layers: Mapping[str, Any] = field(default_factory=dict)
+    #: Tasks that run before it, in their order, and keep what it reads.
+    before: Sequence[Mapping[str, Any]] = ()
 
     def cells(self, party: str, column: str, dataset: str = "rows") -> Column:
         return self.tables[dataset][party][column]
@@ -103,6 +105,9 @@ class Runnable(Protocol):
     @property
     def layers(self) -> Mapping[str, Any]: ...
 
+    @property
+    def before(self) -> Sequence[Mapping[str, Any]]: ...
+
     def files(self) -> Iterator[tuple[str, str, str]]: ...
 
 
@@ -125,7 +130,7 @@ class Hosts:
         for party, dataset, text in case.files():
             parties.table(party, dataset, text)
         try:
-            answers = parties.run(case.task)
+            *_, answers = [parties.run(task) for task in (*case.before, case.task)]
         finally:
             parties.close()  # the ports that this run was given; thousands of runs would hold too many
         return answers, lambda party, name: (parties.directory / party / "outputs" / f"{name}.csv").read_text()

@@ -43,6 +43,7 @@ class Case:
     receivers: tuple[str, ...] = ()
     repeat: tuple[str, ...] = ()
     endings: dict[str, str] = field(default_factory=dict)
+    before: tuple[dict[str, Any], ...] = ()
 
     @property
     def parties(self) -> list[str]:

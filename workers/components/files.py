@@ -23,12 +23,21 @@ def as_csv(source: Path, target: Path, form: str) -> dict[str, str]:
     if form == "csv":
         source.rename(target)
         return {}
+    import pyarrow as pa
+    import pyarrow.compute as pc
     from pyarrow import csv, orc
 
     file = orc.ORCFile(source)
-    with csv.CSVWriter(target, file.schema) as writer:
-        for stripe in range(file.nstripes):
-            writer.write_batch(file.read_stripe(stripe))
+    stripes = (file.read_stripe(stripe) for stripe in range(file.nstripes))
+    # An empty cell alone would make an empty line, which is no row to whoever reads it: as text it has quotes
+    is_text = len(file.schema) == 1 and any(stripe.column(0).null_count for stripe in stripes)
+    schema = pa.schema([(file.schema.names[0], pa.string())]) if is_text else file.schema
+    with csv.CSVWriter(target, schema) as writer:
+        for index in range(file.nstripes):
+            stripe = file.read_stripe(index)
+            if is_text:
+                stripe = pa.record_batch([pc.fill_null(stripe.column(0).cast(pa.string()), "")], schema=schema)
+            writer.write_batch(stripe)
     return {column.name: type_name(column.type) for column in file.schema}
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from workers.components.files import Kept
 from workers.errors import ConfigError
 from workers.executors.base import Source
-from workers.tables import WHOLE_LIMIT, column_types, read_text
+from workers.executors.cells import read_numbers
+from workers.tables import WHOLE_LIMIT, column_types, count_rows, read_text
 
 #: Component to what the result's warnings say.
 TOLD = {
@@ -45,6 +47,68 @@ def check_table(component: str, source: Source, columns: list[str], by: list[str
                     f"column {column!r} of dataset {source.name} has whole numbers of {most:.0f} and more, with which "
                     f"this component computes wrongly; {_INSTEAD[component]}"
                 )
+
+
+def check_scaled(component: str, attributes: Any, source: Source, columns: list[str]) -> None:
+    """Raise ConfigError where scaling would divide by nothing: SecretFlow takes an empty cell for another value."""
+    import numpy as np
+
+    if component != "preprocessing/feature_calculate" or attributes.rules.op not in ("STANDARDIZE", "NORMALIZATION"):
+        return
+    types = column_types(source.path, source.name)
+    numbers = [column for column in columns if types[column] in ("int", "float")]
+    for column, cells in read_numbers(source.path, source.name, numbers).items():
+        if cells.empty.any() and len(np.unique(cells.numbers[~cells.empty])) == 1:
+            raise ConfigError(
+                f"column {column!r} of dataset {source.name} has one value and empty cells, of which this component "
+                "makes nan; leave the column out"
+            )
+
+
+def check_alike(first: Source, second: Source, columns: list[str]) -> None:
+    """Raise ConfigError where a column of two tables that come one below the other is not of one type."""
+    types = [column_types(source.path, source.name) for source in (first, second)]
+    for column in columns:
+        here, there = (found.get(column) for found in types)
+        if here and there and here != there:
+            raise ConfigError(
+                f"column {column!r} is {here} in dataset {first.name} and {there} in dataset {second.name}; declare "
+                "the same type for both in party.toml, such as str"
+            )
+
+
+#: How many rows SecretFlow reads at once, and splits.
+_AT_ONCE = 50000
+
+
+def split_apart(component: str, attributes: Mapping[str, Any], source: Source) -> dict[str, float]:
+    """Return the attributes with which train_test_split puts no row into both parts. Raises ConfigError.
+
+    SecretFlow rounds both sizes up: 0.7 and 0.3 of 569 rows are 399 and 171 to it. ``attributes``: path to value.
+    """
+    if component != "data_prep/train_test_split":
+        return {}
+    rows = count_rows(source.path, source.name)
+    train, test = float(attributes["train_size"]), float(attributes["test_size"])
+    both = {count: math.ceil(count * train) + math.ceil(count * test) for count in _at_once(rows)}
+    if not any(found > count for count, found in both.items()):
+        return {}
+    if rows > _AT_ONCE:
+        raise ConfigError(
+            f"attributes.test_size {test:g} with train_size {train:g} would put one of {rows} rows into both parts: "
+            "use a smaller test_size, such as one less by 0.001, or the task type split"
+        )
+    left = rows - math.ceil(rows * train)
+    if not left:
+        raise ConfigError(
+            f"attributes.train_size {train:g} takes all {rows} rows, and leaves none for the test: use a smaller "
+            "train_size, or the task type split"
+        )
+    return {"test_size": (left - 0.5) / rows}  # which SecretFlow rounds up
+
+
+def _at_once(rows: int) -> set[int]:
+    return {count for count in (min(rows, _AT_ONCE), rows % _AT_ONCE) if count}
 
 
 _INSTEAD = {

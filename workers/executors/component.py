@@ -14,7 +14,15 @@ from workers.components.files import Kept
 from workers.components.pairing import check_keys_of
 from workers.components.run import Runner, how_it_was_made
 from workers.components.shares import BY_MODEL, check_shares, spu_settings, with_spu
-from workers.components.wrong import TOLD, check_attributes, check_model, check_table
+from workers.components.wrong import (
+    TOLD,
+    check_alike,
+    check_attributes,
+    check_model,
+    check_scaled,
+    check_table,
+    split_apart,
+)
 from workers.documents import Document, PartyName, SFInitConfig, TaskConfig
 from workers.executors.base import (
     TABLE,
@@ -161,6 +169,11 @@ class ComponentExecutor(BaseTaskExecutor):
                 keys = [c for name, found in selected(slot, given) if name.startswith("keys") for c in found]
                 by = [c for name, found in selected(slot, given) if name == "by" for c in found if c in columns]
                 check_table(component.id, source, list(columns), by)
+                scaled = [c for name, found in selected(slot, given) if name == "features" for c in found]
+                mine = [column for column in scaled if column in columns]
+                check_scaled(component.id, getattr(params, "attributes", None), source, mine)
+                if component.id == "data_prep/union" and (first := session.source_of(component.tables[0]["name"])):
+                    check_alike(first, source, list(columns))
                 check_keys_of(component.id, slot["name"], getattr(params, "attributes", None), keys, source)
         models = {slot["name"]: session.source_of(slot["name"]) for slot in component.models}
         kept = {role: Kept(source.path, source.name, session.party) for role, source in models.items() if source}
@@ -198,6 +211,8 @@ class ComponentExecutor(BaseTaskExecutor):
                 inputs.append(runner.model(slot["name"], algorithm_params.models.get(slot["name"])))
         if component.attributes:
             attributes |= dict(flattened(component.attributes, params.attributes))
+        if source := session.source_of(component.tables[0]["name"]) if component.tables else None:
+            attributes |= split_apart(component.id, attributes, source)
         if component.id == EXPORT:
             attributes |= how_it_was_made(algorithm_params.models["input_model"].record, inputs.pop())
         session.progress(0.05)
