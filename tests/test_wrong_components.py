@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
 
 from tests.parties import Parties, Processes
+from workers.components.wrong import check_arithmetic
+from workers.errors import ConfigError
+from workers.executors.base import Source
+from workers.validation import validate
 
 NAMES = ("alice", "bob")
 ALICE = pd.DataFrame({"group": [1.0, 1.0, None, 2.0], "big": [2**53 + i for i in range(4)], "x": [1.0, 2.0, 4.0, 3.0]})
@@ -80,3 +88,68 @@ def test_tables_of_unlike_columns_do_not_come_one_below_the_other(parties: Parti
         AssertionError, match=r"column 'x' is float in dataset rows and str in dataset others; declare the same type"
     ):
         parties.run(both)
+
+
+@pytest.mark.parametrize(
+    ("sign", "a", "b", "row"),
+    [
+        ("*", [2, 3 * 10**9], [5, 4 * 10**9], 2),
+        ("*", [-(2**62)], [2], None),
+        ("*", [2**62], [2], 1),
+        ("+", [2**62, 1], [2**62, 1], 1),
+        ("-", [-(2**62)], [2**62], None),
+        ("/", [6, 7], [3, 2], 2),
+        ("/", [6, 7], [3, 0], 2),
+        ("/", [6, 8], [3, 2], None),
+        ("*", [2**62, 0.5], [2, 3], None),
+    ],
+)
+def test_arithmetic_that_whole_numbers_of_64_bits_cannot_hold(
+    tmp_path: Path, sign: str, a: list[float], b: list[int], row: int | None
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("".join(f"{first},{second}\n" for first, second in zip(["a", *a], ["b", *b], strict=True)))
+    refused = (
+        pytest.raises(ConfigError, match=rf"row {row} of dataset rows: 'a' {re.escape(sign)} 'b' is no whole number")
+        if row
+        else nullcontext()
+    )
+    with refused:
+        attributes = SimpleNamespace(binary_op=sign)
+        check_arithmetic("preprocessing/binary_op", attributes, Source("rows", path), ["a", "b"])
+
+
+def test_a_product_that_overflows_is_refused_in_the_run(parties: Parties) -> None:
+    parties.table("alice", "rows", ALICE.assign(wide=[1, 2, 2**33, 4]))
+    product = task(
+        "preprocessing/binary_op", ["big", "wide"], {"binary_op": "*", "new_feature_name": "new"},
+        {"f1": "big", "f2": "wide"},
+    )  # fmt: skip
+    product |= {
+        "outputs": dict.fromkeys(NAMES, "made"),
+        "further_outputs": {"output_rule": dict.fromkeys(NAMES, "rule")},
+    }
+    with pytest.raises(AssertionError, match=r"row 3 of dataset rows: 'big' [*] 'wide' is no whole number"):
+        parties.run(product)
+
+
+@pytest.mark.parametrize("task_type", ["ss_xgb", "sgb"])
+def test_more_bins_than_boosted_trees_tell_apart(task_type: str) -> None:
+    params = {
+        "features": {"alice": ["x"]},
+        "label": {"party": "bob", "column": "amount"},
+        "training_params": {"sketch_eps": 0.005},
+    }
+    key = {"ss_xgb": "xgb_params", "sgb": "sgb_params"}[task_type]
+    document = {
+        "task_type": task_type,
+        "data_sources": dict.fromkeys(NAMES, "rows"),
+        "outputs": {"bob": "predictions"},
+        "algorithm_params": {key: params},
+    }
+    documents = {
+        "sf_init_config": {"parties": list(NAMES)}, "spu_config": {}, "heu_config": {"sk_keeper": "bob"},
+        "task_config": document,
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match=r"sketch_eps: makes more than 127 bins .*; use 0.008 or more"):
+        validate(documents)

@@ -151,6 +151,7 @@ def strategy(draw: Any) -> Case:
     elif component == "preprocessing/binary_op":
         case = case_of(component, tables, {"binary_op": draw(st.sampled_from("+-*/")), "new_feature_name": "new"},
                        f1=first, f2=second)  # fmt: skip
+        assume(all(_is_kept(case, row) for row in rows_of(tables["rows"])))  # otherwise it is refused
     elif component == "preprocessing/case_when":
         is_int = number.startswith("int")
         constant = {"type": "CONST_INT", "i": int(known)} if is_int else {"type": "CONST_FLOAT", "f": float(known)}
@@ -306,6 +307,17 @@ def _computed(case: Case, row: Row) -> float | None:
     if found is None:
         return 0.0
     return float(OPERATORS[CONDITIONS[condition["op"]]](found, bound.get("i", bound.get("f"))))
+
+
+def _is_kept(case: Case, row: Row) -> bool:
+    """Return whether a result of whole numbers is one of 64 bits."""
+    _, attributes, select = asked(case)
+    a, b = row[select["f1"]], row[select["f2"]]
+    if not (isinstance(a, int) and isinstance(b, int)):
+        return True
+    if attributes["binary_op"] == "/":
+        return b != 0 and a % b == 0
+    return bool(abs(OPERATORS[attributes["binary_op"]](a, b)) < 2**63)
 
 
 def _same(text: str, expected: float | None) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
 from typing import Any
 
 from workers.components.files import Kept
@@ -20,6 +22,7 @@ TOLD = {
     "that depend on each other exactly; the task type vif puts both right.",
     "ml.eval/ss_pvalue": "The p-values are those of the model with its own approximation of the sigmoid (sig_type), "
     "which can differ from those of a logistic regression by a factor.",
+    "preprocessing/onehot_encode": "An empty cell is empty in all new columns; the task type one_hot has 0 there.",
     "stats/stats_psi": "A column that is mostly one value may be put into a single bin, whose stability is 0 whatever "
     "changed; the task type stability makes bins of their own for such values.",
 }
@@ -62,6 +65,35 @@ def check_scaled(component: str, attributes: Any, source: Source, columns: list[
             raise ConfigError(
                 f"column {column!r} of dataset {source.name} has one value and empty cells, of which this component "
                 "makes nan; leave the column out"
+            )
+
+
+_OPERATIONS: dict[str, Callable[[int, int], int | Fraction]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": lambda first, second: Fraction(first, second) if second else Fraction(1, 2),
+}
+
+
+def check_arithmetic(component: str, attributes: Any, source: Source, operands: list[str]) -> None:
+    """Raise ConfigError naming the first row whose result is no whole number of 64 bits, as which it would be kept."""
+    if component != "preprocessing/binary_op" or len(operands) != 2:
+        return
+    types = column_types(source.path, source.name)
+    if any(types[column] != "int" for column in operands):
+        return
+    operation = _OPERATIONS[attributes.binary_op]
+    cells = [list(_values(source, column)) for column in operands]
+    for row, (first, second) in enumerate(zip(*cells, strict=True), 1):
+        if not (_is_whole(first) and _is_whole(second)):
+            continue
+        result = operation(int(first), int(second))
+        if result.denominator != 1 or not -(2**63) <= result < 2**63:
+            raise ConfigError(
+                f"row {row} of dataset {source.name}: {operands[0]!r} {attributes.binary_op} {operands[1]!r} is no "
+                "whole number of 64 bits, and this component would keep a wrong one; declare one of the columns "
+                "float in party.toml, or leave the row out"
             )
 
 
@@ -136,8 +168,22 @@ def check_model(component: str, name: str, kept: Kept) -> None:
         )
 
 
-def check_attributes(component: str, attributes: Any) -> str:
-    """Return what is wrong with the way of computing that is asked for; empty where nothing is."""
+#: Bins of a feature that SecretFlow's boosted trees can tell apart: it numbers them in 8 bits.
+_MOST_BINS = 127
+
+
+def check_attributes(component: str, attributes: Any) -> tuple[str, str, str] | None:
+    """Return the attribute that asks for what the component computes wrongly, why it is wrong, and what to use."""
     if component == "ml.train/ss_sgd_train" and attributes.sig_type == "real":
-        return "real gives wrong predictions in this version of SecretFlow"
-    return ""
+        return "sig_type", "real gives wrong predictions in this version of SecretFlow", SIGMOIDS
+    if component in ("ml.train/ss_xgb_train", "ml.train/sgb_train") and attributes.sketch_eps * _MOST_BINS < 1:
+        return (
+            "sketch_eps",
+            f"makes more than {_MOST_BINS} bins of a feature, of which this version of SecretFlow mixes some up",
+            "use 0.008 or more",
+        )
+    return None
+
+
+#: Instead of the sigmoid itself.
+SIGMOIDS = "use t1, the fastest, or t3, t5, df, sr or mix, which are closer to the sigmoid"

@@ -17,6 +17,7 @@ from workers.components.shares import BY_MODEL, check_shares, spu_settings, with
 from workers.components.wrong import (
     TOLD,
     check_alike,
+    check_arithmetic,
     check_attributes,
     check_model,
     check_scaled,
@@ -34,7 +35,6 @@ from workers.executors.base import (
     check_parties,
     not_a_party,
 )
-from workers.executors.lr import SIGMOIDS
 from workers.problems import DocumentsInvalid, Problem, closest
 from workers.tables import types_of
 
@@ -134,8 +134,8 @@ class ComponentExecutor(BaseTaskExecutor):
             yield from (problem.under(f"{base}.attributes") for problem in wrong)
             if wrong:
                 return
-            if reason := check_attributes(component.id, params.attributes):
-                yield Problem(f"{base}.attributes.sig_type", reason, SIGMOIDS)
+            if found := check_attributes(component.id, params.attributes):
+                yield Problem(f"{base}.attributes.{found[0]}", *found[1:])
             for path, party in _parties(component.attributes, params.attributes):
                 if party not in cluster.parties:
                     yield not_a_party(f"{base}.attributes.{path}", cluster.parties)
@@ -172,6 +172,9 @@ class ComponentExecutor(BaseTaskExecutor):
                 scaled = [c for name, found in selected(slot, given) if name == "features" for c in found]
                 mine = [column for column in scaled if column in columns]
                 check_scaled(component.id, getattr(params, "attributes", None), source, mine)
+                operands = [c for name, found in selected(slot, given) if name in ("f1", "f2") for c in found]
+                if set(operands) <= set(columns):
+                    check_arithmetic(component.id, getattr(params, "attributes", None), source, operands)
                 if component.id == "data_prep/union" and (first := session.source_of(component.tables[0]["name"])):
                     check_alike(first, source, list(columns))
                 check_keys_of(component.id, slot["name"], getattr(params, "attributes", None), keys, source)

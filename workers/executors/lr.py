@@ -12,9 +12,6 @@ from workers.executors.base import Catalogue
 from workers.executors.training import MODEL, TrainingData, TrainingExecutor, batch_of
 from workers.problems import Problem
 
-#: What to use in the place of a sigmoid that SecretFlow 1.14 computes wrongly: weights of 1e30 come of it.
-SIGMOIDS = "use t1, the fastest, or t3, t5, df, sr or mix, which are closer to the sigmoid"
-
 
 class TrainingParams(Document):
     epochs: int = Field(
@@ -103,8 +100,6 @@ class LogisticRegressionExecutor(TrainingExecutor):
         yield from super().check(params, task, cluster, catalogue)
         base = f"algorithm_params.{cls.params_key}.training_params"
         training, default = params.training_params, TrainingParams()
-        if training.sig_type == "real":
-            yield Problem(f"{base}.sig_type", "real gives wrong predictions in this version of SecretFlow", SIGMOIDS)
         if params.model_type == "linear_regression" and training.sig_type != default.sig_type:
             yield Problem(f"{base}.sig_type", "is for logistic regression, a linear one would ignore it", "remove it")
         if training.penalty == "None" and training.l2_norm != default.l2_norm:

@@ -12,6 +12,7 @@ from pydantic import Field
 from workers.components.definition import Columns, components, flattened
 from workers.components.run import FILLER, Runner
 from workers.components.shares import spu_settings, with_spu
+from workers.components.wrong import check_attributes
 from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
 from workers.errors import ConfigError
 from workers.executors.base import NUMERIC, Catalogue, Session, Slots, check_column, not_a_party
@@ -128,6 +129,8 @@ class TrainingExecutor(VerticalExecutor):
         yield from check_label(params.label, params.features, task, cluster, catalogue, base)
         yield from check_outputs(task, params.label.party, cluster, "the predictions")
         yield from check_whole(task, cluster, MODEL)
+        if found := check_attributes(cls.component, params.training_params):
+            yield Problem(f"{base}.training_params.{found[0]}", *found[1:])
 
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
         import numpy as np
