@@ -15,6 +15,7 @@ from django.db.models import Count, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
+from django.utils.html import format_html
 from knox.models import AuthToken
 from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
@@ -38,6 +39,8 @@ from controlplane.models import (
 from controlplane.task_types import described, parameters
 from workers.devices import further_layers
 from workers.executors import TASK_EXECUTOR_REGISTRY
+from workers.executors.alignment import DECLARED
+from workers.executors.base import TABLE
 
 DRIFT_COLOURS = {"as registered": "success", "differs": "warning", "not reported": "default", "output": "info"}
 
@@ -88,9 +91,9 @@ class DatasetAdmin(ConfigAdmin):
                 "party.toml on the party's host declares another one. Text does not become a number by it.",
             },
         ),
-        ("On the party's host", {"fields": ("shown_report",)}),
+        ("On the party's host", {"fields": ("shown_report", "shown_alignment")}),
     )
-    readonly_fields = ("shown_report",)
+    readonly_fields = ("shown_report", "shown_alignment")
     actions_detail = ("take_over",)
 
     @display(description="Columns")
@@ -114,6 +117,23 @@ class DatasetAdmin(ConfigAdmin):
         rows = "" if dataset.reported_rows is None else f", {dataset.reported_rows:,} rows"
         found = "; ".join(dataset.drift) or "as registered"
         return f"{found}{rows} ({dataset.reported_at:%Y-%m-%d %H:%M} UTC)"
+
+    @display(description="Order of rows")
+    def shown_alignment(self, dataset: Dataset) -> str:
+        if dataset.kind != TABLE:
+            return "-"
+        if not dataset.alignment:
+            return (
+                "Unknown. Tasks whose rows must line up refuse it; run a PSI first, or declare alignment in party.toml."
+            )
+        if dataset.alignment.startswith(DECLARED):
+            name = dataset.alignment.removeprefix(DECLARED)
+            return f"Declared as {name!r} in party.toml: lines up with other parties' tables of this name."
+        page = reverse("admin:executions_execution_change", args=[dataset.alignment[:36]])
+        return format_html(
+            'Made by <a href="{}" class="text-link">execution {}</a>: lines up with the other tables of that order.',
+            page, dataset.alignment[:8],
+        )  # fmt: skip
 
     def has_take_over_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         dataset = self.get_object(request, str(object_id)) if object_id else None

@@ -190,7 +190,7 @@ class DatasetSerializer(ModelCleaned):
 
     class Meta:
         model = Dataset
-        reported: ClassVar[list[str]] = ["reported_columns", "reported_rows", "reported_at", "drift"]
+        reported: ClassVar[list[str]] = ["alignment", "reported_columns", "reported_rows", "reported_at", "drift"]
         fields = [
             *("id", "party", "name", "description", "columns", "key_columns", "produced_by", "version"),
             *reported,

@@ -21,6 +21,8 @@ from workers.secrets import read_public_key
 from workers.tables import drift
 from workers.validation import Run, parse_document, validate
 
+#: Longest alignment, in characters.
+ALIGNMENT_LENGTH = 200
 COLUMN_TYPES = ("int", "float", "str", "bool")
 PRODUCTION: Security = "production"
 
@@ -161,6 +163,12 @@ class Dataset(Versioned):
         null=True, blank=True, editable=False, help_text="The execution whose output it is, if it is one."
     )
 
+    alignment = models.CharField(
+        max_length=ALIGNMENT_LENGTH,
+        blank=True,
+        editable=False,
+        help_text="What put the rows in their order: the execution's id, or declared: and the name in party.toml.",
+    )
     reported_columns = models.JSONField(
         null=True, blank=True, editable=False, help_text="As the party's own host found them, where it says so."
     )

@@ -18,7 +18,7 @@ from django.utils import timezone
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from redis.exceptions import RedisError
 
-from controlplane.models import COLUMN_TYPES, Dataset, Party
+from controlplane.models import ALIGNMENT_LENGTH, COLUMN_TYPES, Dataset, Party
 from controlplane.storable import unstorable
 from executions.connection import redis_connection
 from executions.messages import read_json
@@ -29,6 +29,7 @@ from workers.connection import trouble
 from workers.documents import column_problems
 from workers.errors import ERRORS, is_link
 from workers.events import REPORT_LIMIT
+from workers.executors.alignment import DECLARED
 from workers.problems import problems_of
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,8 @@ class TableReport(BaseModel):
     columns: dict[str, str] | None = None
     rows: int | None = Field(default=None, ge=0, lt=2**63)
     error: str = Field(default="", max_length=datasets.PROBLEM_LENGTH)
+    #: Only what party.toml declares: nobody but a run makes an alignment of its own.
+    alignment: str | None = Field(default=None, pattern=f"^{DECLARED}", max_length=ALIGNMENT_LENGTH)
 
     @field_validator("columns")
     @classmethod
@@ -141,6 +144,7 @@ def _told(table: TableReport, problem: str, now: datetime) -> dict[str, Any]:
         "reported_columns": columns,
         "reported_rows": table.rows,
         "reported_problem": problem[:500],
+        "alignment": table.alignment or "",
         "reported_at": now,
     }
 
@@ -162,6 +166,7 @@ def _apply_datasets(party: str, report: DatasetsReport) -> dict[str, dict[str, s
         if names is not None:
             gone = {d.pk for name, d in known.items() if not d.produced_by} - {known[n].pk for n in names if n in known}
             Dataset.objects.filter(pk__in=gone).update(
+                alignment="",
                 reported_columns=None,
                 reported_rows=None,
                 reported_at=now,

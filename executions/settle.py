@@ -12,7 +12,7 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
-from controlplane.models import COLUMN_TYPES, Dataset
+from controlplane.models import ALIGNMENT_LENGTH, COLUMN_TYPES, Dataset
 from executions.models import Execution, PartyRun
 from executions.states import ACTIVE, RUN_ENDED, RunStatus, Status, transition
 from workers.devices import stages
@@ -183,6 +183,7 @@ def _register_outputs(execution: Execution, run: PartyRun, outputs: Any) -> list
             "columns": {c: t for c, t in columns.items() if t in COLUMN_TYPES and not column_problem(c, 1)},
             "kind": kind,
             "produced_by": execution.pk,
+            "alignment": str(described.get("alignment") or "")[:ALIGNMENT_LENGTH],
         }
         dataset, created = Dataset.objects.get_or_create(party=run.party, name=name, defaults=found)
         if not created and dataset.produced_by:

@@ -9,6 +9,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import OperationalError
 from django.test import Client
+from rest_framework.test import APIClient
 
 from controlplane.form_schema import fitted, pruned
 from controlplane.models import ClusterConfig, Dataset, HEUConfig, Party, SPUConfig, Task
@@ -82,6 +83,29 @@ def test_it_composes_and_starts_a_psi_from_an_empty_database(client: Client) -> 
     assert execution.documents["task_config"] == PSI
     assert execution.submitted_by is not None
     assert execution.submitted_by.username == "root"
+
+
+@pytest.mark.parametrize(
+    ("alignment", "said"),
+    [
+        ("", "Unknown. Tasks whose rows must line up refuse it"),
+        ("declared:by-uid", "Declared as &#x27;by-uid&#x27; in party.toml"),
+        (
+            "0b5e0b5e-0b5e-4b5e-8b5e-0b5e0b5e0b5e-2/test",
+            '<a href="/admin/executions/execution/0b5e0b5e-0b5e-4b5e-8b5e-0b5e0b5e0b5e/change/" class="text-link">'
+            "execution 0b5e0b5e</a>",
+        ),
+        ("<script>", "execution &lt;script&gt;</a>"),
+    ],
+)
+def test_a_dataset_says_what_put_its_rows_in_order(client: Client, alignment: str, said: str) -> None:
+    make_parties()
+    dataset = Dataset.objects.get(name="customers")
+    Dataset.objects.filter(pk=dataset.pk).update(alignment=alignment)
+    assert said in client.get(f"/admin/controlplane/dataset/{dataset.pk}/change/").content.decode()
+    api = APIClient()
+    api.force_authenticate(User.objects.get())
+    assert api.get(f"/api/v1/datasets/{dataset.pk}/").json()["alignment"] == alignment
 
 
 def test_it_keeps_columns_and_keys_of_a_dataset_as_rows(client: Client) -> None:

@@ -69,6 +69,9 @@ def test_the_outputs_of_one_psi_line_up(parties: Parties) -> None:
     assert all(a == b for a, b in pairs)
     answers = parties.run(correlation("common", "common"))
     assert "warnings" not in answers["alice"]
+    told = {name: answer["outputs"]["told"]["alignment"] for name, answer in parties.run(psi("told")).items()}
+    assert told["alice"] == told["bob"], "the control plane is told as well"
+    assert re.fullmatch(r"[0-9a-f-]{36}-1", told["alice"])
 
 
 @pytest.mark.parametrize(

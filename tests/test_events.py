@@ -304,13 +304,19 @@ def test_it_registers_outputs_and_leaves_the_operators_datasets_alone(
         publisher(execution, party, connection, tmp_path).publish(
             SUCCESS,
             "task_execution",
-            result={"outputs": {"common": {"columns": {"uid": "str"}}, "other": {"columns": {"uid": "str"}}}},
+            result={
+                "outputs": {
+                    "common": {"columns": {"uid": "str"}, "alignment": "of-this-run-1"},
+                    "other": {"columns": {"uid": "str"}},
+                }
+            },
         )
     Listener(connection).step()
     execution.refresh_from_db()
     assert execution.result["outputs"] == {"alice": ["common"], "bob": ["common"]}
     made = Dataset.objects.get(party__name="alice", name="common")
     assert (made.columns, made.produced_by) == ({"uid": "str"}, execution.pk)
+    assert made.alignment == "of-this-run-1"
     mine.refresh_from_db()
     assert (mine.columns, mine.produced_by) == ({"a": "int"}, None)
     assert not Dataset.objects.filter(name="other").exists()

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from pydantic import ValidationError
 from redis import Redis
 
 from controlplane.environment import environment
 from controlplane.models import Dataset, Party
 from executions.listener import Listener
+from executions.reports import TableReport
 from workers import datasets
 from workers.events import REPORT_LIMIT, stream_of
 from workers.party import PartyHost
@@ -281,6 +283,19 @@ def test_the_host_refuses_what_the_control_plane_would(alice: Alice) -> None:
     found = datasets.describe(PartyHost.load(alice.toml))
     assert found["bad"]["error"].startswith("dataset bad has no heading over column 1 of 2")
     assert len(json.dumps(found)) < REPORT_LIMIT
+
+
+def test_it_publishes_an_alignment_that_party_toml_declares(published: Any, alice: Alice) -> None:
+    assert published()["people"].alignment == ""
+    with alice.toml.open("a") as toml:
+        toml.write('alignment = "by-uid"\n')
+    assert published()["people"].alignment == "declared:by-uid"
+
+
+def test_no_report_makes_an_alignment_of_an_execution() -> None:
+    table = {"columns": {"uid": "str"}, "alignment": "0b5e0b5e-0b5e-0b5e-0b5e-0b5e0b5e0b5e-1"}
+    with pytest.raises(ValidationError, match="alignment"):
+        TableReport.model_validate(table)
 
 
 def test_it_publishes_a_table_as_party_toml_says(published: Callable[[], dict[str, Dataset]], alice: Alice) -> None:

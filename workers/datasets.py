@@ -43,7 +43,8 @@ def answers_to(party: str, publication: str) -> str:
 
 
 def describe(host: PartyHost) -> dict[str, dict[str, Any]]:
-    """Return each registered table as far as the party's policy allows: ``columns`` and ``rows``, or ``error``.
+    """Return each registered table as far as the party's policy allows: ``columns``, ``rows`` and ``alignment``, or
+    ``error``.
 
     Raises ConfigError where the policy allows nothing.
     """
@@ -54,7 +55,7 @@ def describe(host: PartyHost) -> dict[str, dict[str, Any]]:
         try:
             with host.private_directory("publish") as directory:
                 [table] = readable({"": source}, directory).values()
-                found[name] = host.published(host.describe(table))
+                found[name] = host.published(host.describe(table)) | {"alignment": source.alignment}
             _check(name, found[name])
         except ConfigError as error:
             found[name] = {"error": shortened(str(error), PROBLEM_LENGTH)}
