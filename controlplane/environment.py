@@ -46,7 +46,9 @@ class Environment(BaseSettings):
         default=Path("party.toml"), validation_alias="PARTY_TOML", description="On a party host: its party.toml."
     )
     worker_grace_seconds: float = Field(
-        default=8, ge=0, description="How long an execution waits for a party that has no live worker before it fails."
+        default=8,
+        ge=0,
+        description="How long an execution waits for a party without a live worker before its first try.",
     )
 
     def secret(self) -> str:

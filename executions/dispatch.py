@@ -23,8 +23,9 @@ from controlplane.environment import environment
 from controlplane.models import Party
 from executions.completion import completed_for, registered_types
 from executions.connection import drop_foreign
-from executions.models import Execution, PartyRun, PortLease
+from executions.models import Execution, PartyRun, PortLease, Preflight
 from executions.preflight import CannotCheck, call_off, latest_of, request, verdict
+from executions.preflight_models import SILENT
 from executions.settle import retry_or_fail
 from executions.slots import Slots, find_slots, free_ports, no_worker_message, reason_to_wait
 from executions.states import RunStatus, Status, transition
@@ -52,6 +53,8 @@ class Waiting:
     created_at: datetime
     queued_at: datetime
     waiting_for: str
+    attempt: int
+    retries: dict[str, int]
     dispatch_limit_seconds: int
 
     @property
@@ -70,6 +73,8 @@ class Dispatcher:
         self.connection = connection
         #: Since when (monotonic seconds) a party that is waited for has had no live worker.
         self._absent_since: dict[str, float] = {}
+        #: When a party was last seen without a live worker.
+        self._absent_at: dict[str, datetime] = {}
 
     def step(self) -> bool:
         """Dispatch everything that fits now. Returns whether anything was. Raises RedisError."""
@@ -125,13 +130,18 @@ class Dispatcher:
     def _note_absence(self, slots: Mapping[str, Slots]) -> None:
         now = time.monotonic()
         self._absent_since = {p: self._absent_since.get(p, now) for p, found in slots.items() if not found.alive}
+        self._absent_at |= dict.fromkeys(self._absent_since, timezone.now())
 
     def _give_up(self, waiting: Waiting, lacking: list[str], slots: Mapping[str, Slots], reason: str) -> bool:
-        """Fail an execution that has waited for too long, or for a party that has been without a worker."""
+        """Fail an execution that has waited for too long, or for a party that has been without a worker.
+
+        The latter only before its first try: to a party that had a worker, another one is expected to come.
+        """
         now = time.monotonic()
         absent = [p for p in lacking if not slots[p].alive]
         waited = (timezone.now() - waiting.queued_at).total_seconds()
-        gone = [p for p in absent if min(waited, now - self._absent_since[p]) >= environment.worker_grace_seconds]
+        grace, is_first = environment.worker_grace_seconds, not (waiting.attempt or waiting.retries)
+        gone = [p for p in absent if is_first and min(waited, now - self._absent_since[p]) >= grace]
         if not gone and waited <= waiting.dispatch_limit_seconds:
             return False
         limit = f"was not dispatched within {waiting.dispatch_limit_seconds} s: {reason}"
@@ -155,6 +165,8 @@ class Dispatcher:
         if execution.status != Status.QUEUED:
             return "another coordinator took it"
         preflight = latest_of(execution)
+        if preflight and self._went_unheard(preflight):
+            preflight = None
         if preflight and preflight.state == "checking":
             return CHECKING
         if preflight and preflight.state == "failed":
@@ -176,6 +188,12 @@ class Dispatcher:
             transition(execution, Status.FAILURE, why=str(error), **fields)
             return str(error)
         return CHECKING
+
+    def _went_unheard(self, preflight: Preflight) -> bool:
+        """Whether all that failed is that a party did not answer which has been without a worker since it was asked."""
+        problems = preflight.problems if preflight.state == "failed" else []
+        absent = [p for p in problems if p.check == SILENT and p.party in self._absent_at]
+        return bool(absent) and all(p in absent and self._absent_at[p.party] > preflight.requested_at for p in problems)
 
     def _claim(self, execution: Execution, ports: Mapping[str, list[int]], slots: Mapping[str, Slots]) -> str:
         """Take a slot and these ports at every party and become DISPATCHED, all or nothing; the reason if not."""

@@ -17,6 +17,9 @@ from controlplane.models import Party
 from workers.errors import is_link
 from workers.executors.alignment import misaligned
 
+#: The check that fails where a party says nothing.
+SILENT = "answer"
+
 
 @dataclass(frozen=True, slots=True)
 class CheckProblem:
@@ -109,7 +112,7 @@ class Preflight(models.Model):
         for part in self.parties:
             if part.answered_at is None and timezone.now() - part.heard_at > self.SILENCE:
                 error = f"no worker of {part.party.name} answered the pre-flight checks; look at its output"
-                yield CheckProblem(part.party.name, "answer", error, "ResourceError")
+                yield CheckProblem(part.party.name, SILENT, error, "ResourceError")
 
     @property
     def is_complete(self) -> bool:

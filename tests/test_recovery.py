@@ -9,9 +9,10 @@ import pytest
 from django.utils import timezone
 from redis import Redis
 
+from controlplane.environment import environment
 from controlplane.models import Party
 from executions.dispatch import Dispatcher
-from executions.models import Execution, NotCancellable, PartyRun, PortLease
+from executions.models import Execution, NotCancellable, PartyCheck, PartyRun, PortLease, Preflight
 from executions.recovery import Recovery
 from executions.settle import settle
 from executions.states import RunStatus, Status, transition
@@ -58,6 +59,50 @@ def test_it_finds_a_lost_worker_stops_the_other_party_and_retries(dispatched: Ex
     assert [c.to_status for c in dispatched.changes.all()] == [
         "QUEUED", "DISPATCHED", "RUNNING", "RETRY", "QUEUED", "DISPATCHED",
     ]  # fmt: skip
+
+
+def test_a_retry_waits_for_a_worker_for_as_long_as_it_may_and_takes_no_further_tries(
+    dispatched: Execution, connection: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "worker_grace_seconds", 0)
+    begin(dispatched, connection)
+    recovery, dispatcher = Recovery(connection), Dispatcher(connection)
+    dispatched.runs.update(status=RunStatus.LOST, error="x", error_type="NetworkError", ended_at=timezone.now(),
+                           released_at=timezone.now())  # fmt: skip
+    settle(dispatched.pk)
+    Execution.objects.update(due_at=timezone.now())
+    recovery.queue_due_retries()
+    # Its key lives on for some seconds, in which it is asked for its checks
+    dispatcher.step()
+    connection.delete("rq:worker:bob-1")
+    dispatcher.step()
+    PartyCheck.objects.filter(party__name="alice").update(answered_at=timezone.now(), results=[])
+    PartyCheck.objects.filter(party__name="bob").update(heard_at=timezone.now() - timedelta(minutes=1))
+    Preflight.objects.update(requested_at=timezone.now() - timedelta(seconds=1))
+    dispatcher.step()
+    assert status(dispatched) == Status.QUEUED
+    assert dispatched.waiting_for.startswith("bob has no live worker")
+    add_worker(connection, "bob", "2")
+    dispatch(dispatcher)
+    assert (status(dispatched), dispatched.attempt) == (Status.DISPATCHED, 2)
+    assert dispatched.retries == {"NetworkError": 1}
+
+
+def test_a_retry_that_no_worker_comes_for_ends_at_its_limit(
+    dispatched: Execution, connection: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "worker_grace_seconds", 0)
+    begin(dispatched, connection)
+    dispatched.runs.update(status=RunStatus.LOST, error="x", error_type="NetworkError", ended_at=timezone.now(),
+                           released_at=timezone.now())  # fmt: skip
+    settle(dispatched.pk)
+    Execution.objects.update(due_at=timezone.now(), dispatch_limit_seconds=60)
+    Recovery(connection).queue_due_retries()
+    connection.delete("rq:worker:bob-1")
+    Execution.objects.update(queued_at=timezone.now() - timedelta(seconds=61))
+    Dispatcher(connection).step()
+    assert status(dispatched) == Status.FAILURE
+    assert dispatched.error.startswith("was not dispatched within 60 s: bob has no live worker; start")
 
 
 def test_it_leaves_a_worker_that_comes_back_nothing_to_go_on_with(dispatched: Execution, connection: Redis) -> None:

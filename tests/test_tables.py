@@ -372,3 +372,21 @@ def test_it_raises_nothing_but_config_errors(shared: Path, content: bytes) -> No
             continue
         if call is read_columns:
             assert all(math.isfinite(value) for row in found.tolist() for value in row)
+
+
+@pytest.mark.parametrize("columns", [3, 90_000])
+def test_a_heading_that_is_too_long_is_told_as_that(tmp_path: Path, columns: int) -> None:
+    path = tmp_path / "wide.csv"
+    names = [f"column_{i:06}".ljust(1_100_000 // columns, "x") for i in range(columns)]
+    path.write_text(",".join(names) + "\n" + ",".join("1" * columns) + "\n")
+    with pytest.raises(ConfigError, match=r"the heading of dataset wide has 1,\d\d\d,\d\d\d bytes, and 1,048,576 at"):
+        column_types(path, "wide")
+
+
+@pytest.mark.parametrize(("cells", "is_told"), [(["1,5", "2", "-1.000,25", ""], True), (["1,5", "x"], False)])
+def test_it_says_that_numbers_have_decimal_commas(tmp_path: Path, cells: list[str], is_told: bool) -> None:
+    path = tmp_path / "prices.csv"
+    path.write_text("id,price\n" + "".join(f'1,"{cell}"\n' for cell in cells))
+    with pytest.raises(ConfigError, match="column 'price' of dataset prices is not numeric") as caught:
+        read_columns(path, "prices", ["price"])
+    assert ("decimal commas, such as 1,5; write them with decimal points" in str(caught.value)) == is_told

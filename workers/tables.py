@@ -155,6 +155,23 @@ def refuse_text(path: Path, dataset: str, column: str) -> None:
             "column int or float under types of this dataset in party.toml"
         )
 
+    if declared is None and _has_decimal_commas(path, dataset, column):
+        raise ConfigError(
+            f"{wrong}: its values look like numbers with decimal commas, such as 1,5; write them with decimal points"
+        )
+
+
+def _has_decimal_commas(path: Path, dataset: str, column: str) -> bool:
+    """Whether the first block has numbers alone, and one with a comma before its fraction."""
+    import pyarrow.compute as pc
+
+    found = next(text_blocks(path, dataset, [column]), None)
+    if found is None:
+        return False
+    cells = found.column(0).filter(pc.not_equal(found.column(0), ""))
+    is_number = pc.match_substring_regex(cells, r"^\s*[+-]?\d+(\.\d{3})*(,\d+)?\s*$")
+    return bool(pc.all(is_number).as_py() and pc.any(pc.match_substring(cells, ",")).as_py())
+
 
 def count_rows(path: Path, dataset: str) -> int:
     """Read in blocks, whatever the size. Raises ConfigError."""
