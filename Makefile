@@ -9,7 +9,7 @@ DATABASE_TESTS := $(wildcard tests/test_api*.py tests/test_admin*.py tests/test_
   tests/test_pipelines*.py tests/test_schedules.py)
 export DJANGO_SETTINGS_MODULE := controlplane.settings
 
-.PHONY: help install demo test lint unit test-postgres chaos fuzz bench lock clean
+.PHONY: help install demo test lint unit test-postgres chaos fuzz bench docs lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -58,6 +58,9 @@ fuzz: $(INSTALLED) ## Compare random tables with a computation in the clear; FUZ
 
 bench: $(INSTALLED) ## Benchmarks; each prints a ratio against its baseline, measured in the same run
 	$(PY) -m tests.benchmarks
+
+docs: $(INSTALLED) ## Make docs/task-types.md anew from the parameter models
+	$(PY) manage.py task_types --markdown > docs/.task-types && mv docs/.task-types docs/task-types.md
 
 lock: | $(UV) ## Resolve the dependencies anew
 	$(UV) lock

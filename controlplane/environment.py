@@ -1,4 +1,4 @@
-"""Everything that an environment variable can set, in one place. The README's table is this class."""
+"""Everything that an environment variable can set, in one place. docs/operations.md describes this class."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 FOR TRIALS AND TESTS ONLY: all parties run as one user on one host here, so nothing is private between
 them. The demo, the tests and the benchmarks use this; a production host runs the same commands by hand
-or under a supervisor (see the README).
+or under a supervisor (see docs/operations.md).
 """
 
 from __future__ import annotations

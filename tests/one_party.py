@@ -1,19 +1,18 @@
-"""One party of a bare SecretFlow session over links as ours are, without a meeting: ``python -m tests.one_party``.
+"""One party of a bare SecretFlow session over links as ours are, without a meeting; forked from :mod:`tests.preloaded`.
 
-Reads its part as a line of JSON from standard input and says on standard output, a line each, how far it came:
-``ready``, upon which it waits for another line; ``cluster`` after values have come over the cross-silo link; ``spu``
-after a sum on the SPU; or ``failed`` and how :mod:`workers.errors` classifies the error. Its other words go to
-standard error.
+Receives its part, and says how far it came: ``ready``, upon which it waits for ``go``; ``cluster`` after values have
+come over the cross-silo link; ``spu`` after a sum on the SPU; or ``failed`` and how :mod:`workers.errors` classifies
+the error. Its other words go to the log.
 """
 
 from __future__ import annotations
 
 import gc
-import json
 import os
 import signal
 import sys
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +23,21 @@ from workers.tls import KeyMaterial
 PLANTED = "in-the-clear-" * 64
 
 
-def main() -> None:
-    part = json.loads(sys.stdin.readline())
-    said = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
+def main(talk: Connection, part: dict[str, Any], log: Path) -> None:
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
     os.chdir(part["directory"])
     links.MAX_RETRIES = 50  # a second, and not ten: nobody comes later than that
     prepare(part["tls"])
-    print("ready", file=said)
-    sys.stdin.readline()
+    talk.send("ready")
+    talk.recv()
     try:
-        run(part, said)
+        run(part, talk)
     except BaseException as error:
-        print(error, file=sys.stderr)
+        print(error, file=sys.stderr, flush=True)
         found = classify(error)
-        print("failed", type(found).__name__, found, file=said)
+        talk.send(f"failed {type(found).__name__} {found}")
         time.sleep(1)
     os._exit(0)
 
@@ -48,7 +47,7 @@ def prepare(files: dict[str, str] | None) -> None:
     links.prepare_links(tls, {})
 
 
-def run(part: dict[str, Any], said: Any) -> None:
+def run(part: dict[str, Any], talk: Connection) -> None:
     import numpy as np
     import secretflow as sf
 
@@ -68,7 +67,7 @@ def run(part: dict[str, Any], said: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     alice, bob = sf.PYU("alice"), sf.PYU("bob")
     assert sf.reveal([alice(lambda: PLANTED)(), bob(lambda: PLANTED)()]) == [PLANTED] * 2
-    print("cluster", file=said)
+    talk.send("cluster")
     prepare(part["spu_tls"])
     device = sf.SPU(
         {"nodes": part["nodes"], "runtime_config": {"protocol": "SEMI2K", "field": "FM64"}},
@@ -77,11 +76,7 @@ def run(part: dict[str, Any], said: Any) -> None:
     x, y = alice(lambda: np.array([1.0, 2.0]))(), bob(lambda: np.array([3.0, 4.0]))()
     total = sf.reveal(device(lambda a, b: (a * b).sum())(x.to(device), y.to(device)))
     assert abs(float(total) - 11) < 0.01, total
-    print("spu", file=said)
+    talk.send("spu")
     del x, y, device
     gc.collect()
     sf.shutdown()
-
-
-if __name__ == "__main__":
-    main()

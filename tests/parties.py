@@ -26,6 +26,9 @@ from tests.test_rendezvous import Ports
 LIMIT = 60.0
 #: What the others have once one has failed, in seconds.
 GRACE = 6.0
+#: Makes processes that have SecretFlow imported.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["tests.preloaded"])
 #: Of an HEU whose keys are made soon.
 SMALL_KEYS = {"he_parameters": {"schema": "ou", "key_pair": {"generate": {"bit_size": 1024}}}}
 
@@ -35,8 +38,6 @@ class Processes:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._forks = multiprocessing.get_context("forkserver")
-        self._forks.set_forkserver_preload(["tests.preloaded"])
         self._processes: dict[str, BaseProcess] = {}
         self._orders: dict[str, Connection] = {}
         #: Those of the last run: a session that it left is up at all of them.
@@ -100,8 +101,8 @@ class Processes:
     def _start(self, name: str) -> None:
         home = self.directory / name
         home.mkdir(exist_ok=True)
-        self._orders[name], theirs = self._forks.Pipe()
-        process = self._forks.Process(
+        self._orders[name], theirs = FORKS.Pipe()
+        process = FORKS.Process(
             target=party_process.main, args=(theirs, os.environ["REDIS_URL"], home), name=name, daemon=True
         )
         process.start()

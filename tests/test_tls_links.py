@@ -9,19 +9,22 @@ import base64
 import json
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import grpc
 import pytest
 
 from executions.certificates import TrialCA
+from tests import one_party
 from tests.one_party import PLANTED
+from tests.parties import FORKS
 from tests.test_rendezvous import Ports, connect
 from tests.test_rendezvous import ports as ports  # the fixture
 from workers.endpoints import split
@@ -30,7 +33,6 @@ from workers.tls import KeyMaterial
 pytestmark = pytest.mark.pipeline
 
 LIMIT = 60.0
-ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("alice", "bob")
 Files = KeyMaterial | None
 COMPARE = "compare the certificates and the CA that the parties use"
@@ -77,7 +79,8 @@ class Session:
         self.at = {name: ports.take() for name in NAMES}
         self.nodes = [{"party": name, "address": ports.take()} for name in NAMES]
         self.taps = {name: Tap(ports.take(), self.at[name]) for name in NAMES}
-        self.processes: dict[str, subprocess.Popen[str]] = {}
+        self.processes: dict[str, BaseProcess] = {}
+        self.talks: dict[str, Connection] = {}
 
     def start(self, name: str, tls: Files, spu_tls: Files | str = "same") -> None:
         (self.directory / name).mkdir()
@@ -86,41 +89,45 @@ class Session:
             "party": name, "directory": str(self.directory / name), "backend": self.backend, "cluster": cluster,
             "nodes": self.nodes, "tls": _paths(tls), "spu_tls": _paths(tls if isinstance(spu_tls, str) else spu_tls),
         }  # fmt: skip
-        with (self.directory / f"{name}.log").open("w") as log:
-            self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "tests.one_party"],
-                cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
-            )  # fmt: skip
-        self._tell(name, json.dumps(part))
+        self.talks[name], theirs = FORKS.Pipe()
+        log = self.directory / f"{name}.log"
+        self.processes[name] = FORKS.Process(target=one_party.main, args=(theirs, part, log), daemon=True)
+        self.processes[name].start()
+        theirs.close()
 
     def go(self, *names: str) -> None:
         """Let the parties begin, at the same moment."""
         for name in names:
-            stdout = self.processes[name].stdout
-            assert stdout
-            assert stdout.readline() == "ready\n"
+            assert self._hear(name) == "ready"
         for name in names:
-            self._tell(name, "go")
+            self.talks[name].send("go")
 
     def outcomes(self) -> dict[str, list[str]]:
         """What each party said, and that all have ended."""
-        return {name: process.communicate(timeout=LIMIT)[0].splitlines() for name, process in self.processes.items()}
+        said = {name: list(iter(partial(self._hear, name), "")) for name in self.processes}
+        for process in self.processes.values():
+            process.join(LIMIT)
+            assert process.exitcode == 0
+        return said
+
+    def _hear(self, name: str) -> str:
+        """What it says next; nothing once it has ended."""
+        assert self.talks[name].poll(LIMIT), f"{name} says nothing"
+        try:
+            return str(self.talks[name].recv())
+        except EOFError:
+            return ""
 
     def log(self, name: str) -> str:
         return (self.directory / f"{name}.log").read_text(errors="replace")
 
     def stop(self) -> None:
-        for process in self.processes.values():
+        for name, process in self.processes.items():
             process.kill()
-            process.communicate(timeout=LIMIT)
+            process.join(LIMIT)
+            self.talks[name].close()
         for tap in self.taps.values():
             tap.listener.close()
-
-    def _tell(self, name: str, line: str) -> None:
-        stdin = self.processes[name].stdin
-        assert stdin
-        stdin.write(line + "\n")
-        stdin.flush()
 
 
 def _address(listener: socket.socket) -> str:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 
 from tests.test_worker import ROOT
 from workers.party import PartyHost
-from workers.standby import Standby
+from workers.standby import Forked, Standby
 from workers.zygote import Zygote
 
 pytestmark = pytest.mark.pipeline
@@ -178,3 +179,12 @@ def memory(pid: int) -> int:
     """Private memory in KiB."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+
+
+def test_a_process_that_somebody_else_waited_for_is_taken_for_ended() -> None:
+    child = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    child.wait(10)
+    forked = Forked(child.pid, BytesIO(), BytesIO())
+    assert forked.wait(5) == Forked.UNKNOWN
+    forked.kill()
+    assert forked.returncode is None

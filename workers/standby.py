@@ -19,7 +19,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
@@ -41,25 +40,32 @@ ABANDONED = 70
 class Forked:
     """A child process that the zygote forked, with as much of ``subprocess.Popen`` as is used here."""
 
+    #: Returned by ``poll`` and ``wait`` if somebody else waited for the process, and has yet to set ``returncode``.
+    UNKNOWN = 255
+
     def __init__(self, pid: int, stdin: IO[bytes], stdout: IO[bytes]) -> None:
         self.pid, self.stdin, self.stdout = pid, stdin, stdout
         self.returncode: int | None = None
+        # Of two threads that poll at once, one would be told that there is no such child
+        self._polling = threading.Lock()
 
     def poll(self) -> int | None:
-        if self.returncode is None:
-            with suppress(ChildProcessError):  # RQ has waited for it, and has yet to say what it was told
-                pid, status = os.waitpid(self.pid, os.WNOHANG)
+        with self._polling:
+            if self.returncode is None:
+                try:
+                    pid, status = os.waitpid(self.pid, os.WNOHANG)
+                except ChildProcessError:  # RQ waits for its work horse by itself
+                    return self.UNKNOWN
                 self.returncode = os.waitstatus_to_exitcode(status) if pid else None
-        return self.returncode
+            return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         until = None if timeout is None else time.monotonic() + timeout
-        while self.poll() is None:
+        while (status := self.poll()) is None:
             if until is not None and time.monotonic() > until:
                 raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
             time.sleep(0.005)
-        assert self.returncode is not None
-        return self.returncode
+        return status
 
     def kill(self) -> None:
         if self.poll() is None:

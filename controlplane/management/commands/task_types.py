@@ -12,7 +12,18 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from controlplane.examples import before, request_of
 from controlplane.task_types import parameters
 from workers.executors import TASK_EXECUTOR_REGISTRY
+from workers.executors.base import BaseTaskExecutor
 from workers.problems import closest
+
+PAGE = """# Task types
+
+<!-- Made by `make docs` from the parameter models. Do not edit. -->
+
+A task names one of these types in its `task_config`. The same information, and the whole body of a
+`POST /api/v1/executions/` that runs each example with the demo's tables, is at `GET /api/v1/task-types/`, at
+*All task types* beside a task's form, and in `manage.py task_types lr` (or `component:stats/ss_vif`).
+[Tables, rows and keys](data.md) describes what all of them have in common. An output is a dataset of its party, so
+that the next task can name it."""
 
 
 class Command(BaseCommand):
@@ -24,10 +35,11 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("task_type", nargs="?")
+        parser.add_argument("--markdown", action="store_true", help="Print docs/task-types.md.")
 
-    def handle(self, *args: Any, task_type: str | None, **options: Any) -> None:
+    def handle(self, *args: Any, task_type: str | None, markdown: bool, **options: Any) -> None:
         try:
-            for line in _about(task_type) if task_type else _overview():
+            for line in _page() if markdown else _about(task_type) if task_type else _overview():
                 self.stdout.write(line)
             self.stdout.flush()
         except BrokenPipeError:
@@ -70,6 +82,34 @@ def _about(asked: str) -> Iterator[str]:
         yield "\nExample (POST /api/v1/executions/; a task's document is its task_config):"
         yield from before(example)
         yield json.dumps(request_of(example), indent=2)
+
+
+def _page() -> Iterator[str]:
+    """Return the lines of docs/task-types.md. Task types of other packages are left out."""
+    yield PAGE
+    for name, executor in TASK_EXECUTOR_REGISTRY.items():
+        if executor.__module__.startswith("workers."):
+            yield from _section(name, executor)
+
+
+def _section(name: str, executor: type[BaseTaskExecutor]) -> Iterator[str]:
+    yield f"\n## `{name}`: {executor.title}\n\n{textwrap.fill(executor.description(), 118)}"
+    if places := executor.places(""):
+        yield "\n| role | where | what may be there | |\n|---|---|---|---|"
+        for place in places:
+            yield f"| {place.name} | `{place.where}` | {' or '.join(place.kinds)} | {place.help} |"
+    yield "\n| parameter | value | default | |\n|---|---|---|---|"
+    for parameter in parameters(executor):
+        default = "required" if parameter.required else f"`{parameter.default}`" if parameter.default else ""
+        yield f"| `{parameter.path}` | {parameter.kind} | {default} | {parameter.help} |"
+    if variants := executor.variants():
+        yield f"\n| `{name}` | what it does |\n|---|---|"
+        for variant, text in variants.items():
+            reason = executor.not_here(variant)
+            yield f"| `{variant}` | {text}" + (f" **Cannot run here:** {reason}" if reason else "") + " |"
+    if example := executor.example_of(""):
+        yield "\nExample of a `task_config`:"
+        yield f"\n```json\n{json.dumps(example, indent=2)}\n```"
 
 
 def _indented(text: str) -> Iterator[str]:

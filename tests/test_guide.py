@@ -1,13 +1,15 @@
-"""What README has a service send is taken, word for word and in its order."""
+"""What docs/ has a service send is taken, word for word and in its order; what is made from the models is not stale."""
 
 from __future__ import annotations
 
 import json
 import re
+from io import StringIO
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.management import call_command
 from rest_framework.test import APIClient
 
 from controlplane.models import Dataset
@@ -15,7 +17,7 @@ from executions.trial import ROOT
 from tests.composed import make_parties
 from workers.validation import validate
 
-README = (ROOT / "README.md").read_text()
+GUIDE = (ROOT / "docs/services.md").read_text()
 
 
 @pytest.mark.django_db
@@ -24,7 +26,7 @@ def test_what_it_registers_and_runs_is_taken() -> None:
     Dataset.objects.all().delete()
     client = APIClient()
     client.force_authenticate(User.objects.create_superuser("operator"))
-    posts = re.findall(r"^\$ post ([\w-]+) '(.*?)'$", README, re.MULTILINE | re.DOTALL)
+    posts = re.findall(r"^\$ post ([\w-]+) '(.*?)'$", GUIDE, re.MULTILINE | re.DOTALL)
     assert {"datasets", "cluster-configs", "tasks", "executions", "pipelines", "pipeline-runs"} <= {
         to for to, _ in posts
     }
@@ -39,4 +41,16 @@ def test_the_four_documents_are_valid() -> None:
 
 
 def _json_blocks() -> list[Any]:
-    return [json.loads(block) for block in re.findall(r"```json\n(.*?)```", README, re.DOTALL)]
+    return [json.loads(block) for block in re.findall(r"```json\n(.*?)```", GUIDE, re.DOTALL)]
+
+
+def test_the_page_of_task_types_is_not_stale() -> None:
+    made = StringIO()
+    call_command("task_types", markdown=True, stdout=made)
+    assert (ROOT / "docs/task-types.md").read_text() == made.getvalue(), "run `make docs`"
+
+
+def test_links_between_the_guides_lead_somewhere() -> None:
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")):
+        for target in re.findall(r"\]\((?!https?:)([^)#]*)", page.read_text()):
+            assert not target or (page.parent / target).exists(), (page.name, target)
