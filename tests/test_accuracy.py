@@ -168,6 +168,25 @@ def test_correlation_and_vif_are_those_of_pandas(diabetes: Parties) -> None:
     assert [values[name] for name in names] == pytest.approx(np.linalg.inv(clear).diagonal(), rel=1e-3)
 
 
+def test_correlation_of_the_largest_smallest_and_closest_numbers_of_float64(diabetes: Parties) -> None:
+    few = np.array([0.0, 1.0, 7.0, -3.0, 2.0])
+    columns = {"large": few * 1e200, "small": few * 1e-200, "close": (few + 5e15).astype(int)}
+    other = np.array([1.0, 2.0, 4.0, 4.0, 5.0])
+    diabetes.table("alice", "extremes", pd.DataFrame(columns))
+    diabetes.table("bob", "extremes", pd.DataFrame({"x": other}))
+    answer = diabetes.run(
+        {
+            "task_type": "correlation",
+            "data_sources": {"alice": "extremes", "bob": "extremes"},
+            "algorithm_params": {"statistics_params": {"columns": {"alice": list(columns), "bob": ["x"]}}},
+        }
+    )["bob"]
+    [table] = answer["reports"]["report"][0]["tables"]
+    rows = np.array(table["rows"])[:, [table["columns"].index(f"alice.{name}") for name in columns]]
+    assert rows[:3] == pytest.approx(np.ones((3, 3)), abs=1e-6)
+    assert rows[3] == pytest.approx(np.corrcoef(few, other)[0, 1], abs=1e-6)
+
+
 FEATURES = list(load_diabetes().feature_names)
 COLUMNS = {"alice": FEATURES[:5], "bob": FEATURES[5:]}
 

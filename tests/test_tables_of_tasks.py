@@ -59,6 +59,11 @@ def glm(distribution: str) -> dict[str, Any]:
          "divide them; or declare the column float in party.toml"),
         ("group_by", grouped(most_groups=2), "a,b\n1,2\n2,3\n3,4\n",
          "'a' of dataset patients makes 3 groups, more than most_groups (2)"),
+        # Its component tells 0 of all, or infinity, or what is a fifth beside the truth
+        ("scale", {"scale_params": COLUMNS}, "a,b\n1,1e200\n2,-1e200\n", "'b' of dataset patients has numbers between"),
+        ("scale", {"scale_params": COLUMNS}, "a,b\n1,1e-200\n2,3e-200\n", "otherwise divide them by one"),
+        ("lr", {"ml_params": {"features": {"alice": ["a"]}, "label": {"party": "alice", "column": "b"}}},
+         "a,b\n" + "".join(f"{5 * 10**15 + i % 3},{i % 2}\n" for i in range(40)), "'a' of dataset patients has"),
         ("split", {"split_params": {}}, "a,b\n", "dataset patients has no rows"),
         ("lr", {"ml_params": LABEL}, "a,y\n1,0\n2,2\n", "label 'y' at alice has values other than 0 and 1"),
         ("lr", {"ml_params": LABEL}, "a,y\n1,0\n2,0\n", "label 'y' at alice has one class only"),

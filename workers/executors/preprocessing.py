@@ -13,6 +13,7 @@ from workers.components.run import FILLER, Runner
 from workers.documents import Document, SFInitConfig, TaskConfig
 from workers.errors import ConfigError
 from workers.executors.base import NUMERIC, Catalogue, Session, Slots
+from workers.executors.standard import check_standard
 from workers.executors.telling import told_by
 from workers.executors.training import LABEL
 from workers.executors.vertical import (
@@ -86,7 +87,11 @@ class PreprocessingExecutor(VerticalExecutor):
             for column, values in zip(mine, read_columns(self.session.input_path, name, mine).T, strict=True):
                 if self.wants_variety and values.min() == values.max():
                     raise ConfigError(f"column {column!r} of dataset {name} has one value in all rows; leave it out")
+                self.check_values(params, column, values)
         return prepared_of(self.session, params, params.columns)
+
+    def check_values(self, params: Any, column: str, values: Any) -> None:
+        """Raise ConfigError where the component computes wrongly with the numbers of a column (rows,)."""
 
     @staticmethod
     def names(columns: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
@@ -217,7 +222,8 @@ class ScaleParams(Document):
 
 class ScaleExecutor(PreprocessingExecutor):
     """Scales columns, each party its own: to mean 0 and deviation 1, or to the range from 0 to 1. What was done can be
-    kept as ``further_outputs.rule`` and done to other rows by the task type apply_rule."""
+    kept as ``further_outputs.rule`` and done to other rows by the task type apply_rule. Numbers of which float64 has no
+    exact mean or deviation, such as 1e200 or large ones that hardly differ, are refused with standardize."""
 
     title = "Scaling"
     params_key = "scale_params"
@@ -229,6 +235,10 @@ class ScaleExecutor(PreprocessingExecutor):
         "outputs": {"alice": "scaled", "bob": "scaled"},
         "algorithm_params": {"scale_params": {"columns": {"alice": ["mean_radius"], "bob": ["worst_area"]}}},
     }
+
+    def check_values(self, params: ScaleParams, column: str, values: Any) -> None:
+        if params.method == "standardize":
+            check_standard(values, column, self.session.source.name)
 
     def attributes(self, params: ScaleParams) -> dict[str, Any]:
         operation = "STANDARDIZE" if params.method == "standardize" else "NORMALIZATION"

@@ -14,6 +14,7 @@ from workers.components.shares import HIGH_PRECISION, with_spu
 from workers.documents import Document, SFInitConfig, TaskConfig
 from workers.errors import AlgorithmError, ConfigError
 from workers.executors.base import Catalogue
+from workers.executors.standard import standardized
 from workers.executors.telling import told_by
 from workers.executors.vertical import (
     PartyColumns,
@@ -106,8 +107,7 @@ class _MomentsExecutor(VerticalExecutor):
                     "out: it varies with no other"
                 )
             # Neither figure changes by that, whatever the column's unit
-            centred = values - values.mean()
-            numbers[own] = centred / centred.std()
+            numbers[own] = standardized(values)
         return Prepared(params, numbers)
 
     def adapted(self, algorithm_params: Prepared, devices: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -19,6 +19,7 @@ from workers.executors.base import NUMERIC, Catalogue, Session, Slots, check_col
 from workers.executors.doubts import warn_of_model
 from workers.executors.metrics import measured
 from workers.executors.precision import told_precision
+from workers.executors.standard import check_standard
 from workers.executors.telling import told_by
 from workers.executors.vertical import (
     PartyColumns,
@@ -144,6 +145,7 @@ class TrainingExecutor(VerticalExecutor):
         for index, column in enumerate(columns):
             found, name = table[:, index], names[column]
             if params.standardize:
+                check_standard(found, column, session.source.name)
                 mean, deviation = scaling[name] = _scaling(found)
                 found = (found - mean) / deviation
             values[name] = found
@@ -153,6 +155,7 @@ class TrainingExecutor(VerticalExecutor):
         if len(wanted) > len(columns):
             prepared.label = values[LABEL] = table[:, -1]
             if self.scales_label(params):
+                check_standard(prepared.label, params.label.column, session.source.name)
                 mean, deviation = prepared.label_scaling = _scaling(prepared.label)
                 values[LABEL] = (prepared.label - mean) / deviation
             if self.is_classification(params):
