@@ -28,7 +28,7 @@ def main(talk: Connection, part: dict[str, Any], log: Path) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     os.chdir(part["directory"])
-    links.MAX_RETRIES = 50  # a second, and not ten: nobody comes later than that
+    links.MAX_RETRIES = 150  # three seconds, and not ten: nobody comes later than that
     prepare(part["tls"])
     talk.send("ready")
     talk.recv()
