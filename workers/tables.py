@@ -111,14 +111,16 @@ def _size_of_heading(path: Path) -> int:
 
 
 def _check_headings(names: list[str], dataset: str) -> None:
+    seen: set[str] = set()
     for number, name in enumerate(names, 1):
         if not name.strip():
             raise ConfigError(
                 f"dataset {dataset} has no heading over column {number} of {len(names)}; name the column, or leave it "
                 "out (pandas writes its index so: use to_csv(index=False))"
             )
-        if name in names[: number - 1]:
+        if name in seen:
             raise ConfigError(f"dataset {dataset} has column {name!r} twice; give each column a name of its own")
+        seen.add(name)
 
 
 def _quietly(blocks: Iterator[Any]) -> Iterator[Any]:
