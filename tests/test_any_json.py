@@ -74,7 +74,7 @@ def assert_judged(documents: Any, known: Known) -> None:
     assert problems is None or (problems and all(problem.wrong for problem in problems))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(layer=st.sampled_from(layers()), document=JSON)
 def test_it_judges_any_json_as_a_document(layer: str, document: Any) -> None:
     parsed, problems = parse_document(layer, document)
@@ -82,20 +82,20 @@ def test_it_judges_any_json_as_a_document(layer: str, document: Any) -> None:
     assert_judged(BASES[0]() | {layer: document}, Known())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(documents=st.dictionaries(st.sampled_from(layers()) | st.text(max_size=8), JSON, max_size=5))
 def test_it_judges_any_json_as_the_documents(documents: Any) -> None:
     assert_judged(documents, Known())
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(documents=mutated(tuple(base() for base in BASES)), known=st.sampled_from([Known(), TRIAL, AT_A_PARTY]))
 def test_it_judges_documents_with_anything_in_them_changed(documents: Any, known: Known) -> None:
     assert_judged(documents, known)
 
 
 @pytest.mark.django_db
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=st.data())
 def test_the_api_judges_them_too(parties: Any, body: st.DataObject) -> None:
     client = APIClient(raise_request_exception=False)

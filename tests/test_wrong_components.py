@@ -77,6 +77,32 @@ def test_a_column_of_one_value_and_empty_cells_is_not_scaled(parties: Parties) -
         parties.run(scaling)
 
 
+def test_signs_for_no_number_are_empty_cells_to_components(parties: Parties) -> None:
+    parties.table("alice", "signs", 'n,t\n1,NA\nNA,"a,b"\nn/a,\n4,x\n')
+    parties.table("bob", "signs", "amount\n1.5\nnan\n2.5\nNULL\n")
+    filling = task("preprocessing/fillna", ["n", "t"])
+    filling["algorithm_params"]["component_params"] = {
+        "component": "preprocessing/fillna",
+        "columns": {
+            "input_ds": {
+                "features": {"alice": ["n", "t"], "bob": ["amount"]}, "select": {"fill_na_features": ["n", "amount"]},
+            }
+        },
+        "attributes": {
+            "int_fill_strategy": "constant", "fill_value_int": 7,
+            "float_fill_strategy": "constant", "fill_value_float": 7.5,
+        },
+    }  # fmt: skip
+    filling |= {
+        "data_sources": dict.fromkeys(NAMES, "signs"), "outputs": dict.fromkeys(NAMES, "made"),
+        "further_outputs": {"output_rule": dict.fromkeys(NAMES, "rule")},
+    }  # fmt: skip
+    parties.run(filling)
+    rows = (parties.directory / "alice" / "outputs" / "made.csv").read_text().replace('"', "").split()
+    assert rows == ["n,t", "1,NA", "7,a,b", "7,", "4,x"]
+    assert parties.output("bob", "made").amount.tolist() == [1.5, 7.5, 2.5, 7.5]
+
+
 def test_tables_of_unlike_columns_do_not_come_one_below_the_other(parties: Parties) -> None:
     parties.table("alice", "others", ALICE.assign(x=["a", "b", "c", "d"]))
     parties.table("bob", "others", BOB.assign(amount=["a", "b", "c", "d"]))

@@ -123,10 +123,6 @@ def strategy(draw: Any) -> Case:
         case = case_of(component, tables, {"comparator": how, "bound_value": bound}, feature=any_)
     elif component == "data_filter/expr_condition_filter":
         # SecretFlow ends with a ConversionException where there are larger whole numbers
-        whole = [
-            cell for one in tables["rows"].values() for name in one if name[0] == "i" for cell in one[name] if cell
-        ]
-        assume(all(abs(int(cell)) < 2**31 for cell in whole))
         sign = draw(st.sampled_from((">", "<=", "=")))
         end = draw(st.sampled_from(("", f" and {words} <> 'a'", f" or {second} < 1", f" or not {second} < 1")))
         case = case_of(component, tables, {"expr": f"{number} {sign} {known}{end}"})

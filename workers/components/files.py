@@ -5,14 +5,44 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from workers.errors import ConfigError
-from workers.tables import type_name
+from workers.executors.base import Source
+from workers.executors.cells import NO_NUMBER
+from workers.tables import column_types, text_blocks, type_name
 
 DESCRIPTION, RECORD, OWN = "distdata.pb", "record.json", "own.json"
+
+
+def link(table: Source, target: Path, numbers: Sequence[str]) -> None:
+    """Make ``target`` a table that components read: a link to it, or a copy where ``numbers`` have NA and the like.
+
+    Components take an empty cell alone for one without a number, and any other sign for text. Raises ConfigError.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from pyarrow import csv
+
+    signs = pa.array([sign for sign in NO_NUMBER if sign])
+
+    def marked(column: Any) -> Any:
+        return pc.is_in(pc.utf8_trim_whitespace(column), signs)
+
+    blocks = text_blocks(table.path, table.name, list(numbers)) if numbers else iter(())
+    if not any(pc.any(marked(column)).as_py() for block in blocks for column in block.columns):
+        target.symlink_to(table.path)
+        return
+    names = list(column_types(table.path, table.name))
+    schema = pa.schema([(name, pa.string()) for name in names])
+    with csv.CSVWriter(target, schema) as writer:
+        for block in text_blocks(table.path, table.name, names):
+            cells = {name: pc.if_else(pc.equal(block[name], ""), None, block[name]) for name in names}
+            for name in numbers:
+                cells[name] = pc.if_else(marked(cells[name]), None, cells[name])
+            writer.write_batch(pa.record_batch([cells[name] for name in names], schema=schema))
 
 
 def as_csv(source: Path, target: Path, form: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from workers.components.definition import READ, REPORT, TABLES, Columns, Component
-from workers.components.files import Kept, as_csv, packed
+from workers.components.files import Kept, as_csv, link, packed
 from workers.components.last_batch import learn_from_all_rows
 from workers.components.lockdown import lock_down
 from workers.components.pairing import PSI, PairingSPU, keep_texts
@@ -58,11 +58,14 @@ class Runner:
         self._dataset = ""
         self._count = 0
 
-    def table(self, name: str, columns: Columns, source: Source | None, *, of_two: bool = False) -> Any:
+    def table(
+        self, name: str, columns: Columns, source: Source | None, *, of_two: bool = False, signs: bool = False
+    ) -> Any:
         """An input table (DistData) of some columns, of which each party has its part in a CSV file (None: no part).
 
         Tells all parties the types of these columns, and that the rows are equally many. ``of_two``: where one party
-        alone has columns, another gets a ``FILLER``, for components that want columns of two.
+        alone has columns, another gets a ``FILLER``, for components that want columns of two. ``signs``: columns of
+        numbers may have signs such as NA for a cell without one.
         """
         from secretflow_spec import VTable, VTableField, VTableFieldKind, VTableParty, VTableSchema
 
@@ -75,7 +78,7 @@ class Runner:
             types = {column: found[column] for column in mine}
             rows = count_rows(source.path, source.name)
             self._dataset = source.name
-            (self.root / f"{name}.csv").symlink_to(source.path)
+            link(source, self.root / f"{name}.csv", [c for c, kind in types.items() if signs and kind != "str"])
         parties = [p for p in session.parties if p in columns.parties()]
         told = told_by(parties, types)
         if len(parties) > 1:

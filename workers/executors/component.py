@@ -208,7 +208,8 @@ class ComponentExecutor(BaseTaskExecutor):
         for slot in component.inputs:
             if slot in component.tables:
                 columns = getattr(params.columns, slot["name"])
-                inputs.append(runner.table(slot["name"], columns, session.source_of(slot["name"])))
+                table = runner.table(slot["name"], columns, session.source_of(slot["name"]), signs=True)
+                inputs.append(table)
                 attributes |= {f"input/{slot['name']}/{n}": v for n, v in selected(slot, columns)}
             else:
                 inputs.append(runner.model(slot["name"], algorithm_params.models.get(slot["name"])))
