@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -102,6 +103,16 @@ def test_a_table_that_was_edited_since_its_run_is_refused_until_it_is_put_back(p
         )
     path.write_text(text)
     parties.run(correlation("edited", "edited"))
+
+
+def test_an_edit_that_sets_the_file_s_time_back_is_seen(parties: Parties) -> None:
+    parties.run(psi("set_back"))
+    path = parties.directory / "alice" / "outputs" / "set_back.csv"
+    found, [heading, *rows] = path.stat(), path.read_text().splitlines()
+    path.write_text("\n".join([heading, *reversed(rows), ""]))
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+    assert path.stat().st_size == found.st_size
+    assert "the file of alice's table was changed since" in refusal(parties, correlation("set_back", "set_back"))
 
 
 def test_tables_that_both_parties_declare_to_line_up_are_taken_and_the_result_says_so(parties: Parties) -> None:

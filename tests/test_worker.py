@@ -79,7 +79,7 @@ def wait_until_gone(pid: int, limit: float = 5) -> None:
         ("os.kill(os.getpid(), 9)", "killed (signal 9", "ResourceError"),
         ("os.abort()", "aborted (signal 6)", "NetworkError"),
         ("os.kill(os.getpid(), 11)", "crashed (signal 11)", "AlgorithmError"),
-        ("os.kill(os.getpid(), 15)", "crashed (signal 15)", "AlgorithmError"),
+        ("os.kill(os.getpid(), 15)", "was told to end (signal 15)", "ResourceError"),
         ("os._exit(1)", "exit status 1", "NetworkError"),
         ("os._exit(255)", "exit status 255", "NetworkError"),
     ],

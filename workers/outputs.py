@@ -55,11 +55,14 @@ def digest_of(path: Path) -> str:
 
 
 @lru_cache(maxsize=16)  # a run asks several times
-def _digest(path: Path, state: tuple[int, int]) -> str:
+def _digest(path: Path, state: tuple[int, ...]) -> str:
     return digest_of(path)
 
 
-def _state(path: Path) -> tuple[int, int]:
-    """Return what of a file changes when somebody edits or replaces it: size and time. Raises OSError."""
+def _state(path: Path) -> tuple[int, ...]:
+    """Return what of a file changes when somebody edits or replaces it: its size, and its times. Raises OSError.
+
+    The time of modification can be set back by hand, the time of change cannot.
+    """
     found = path.stat()
-    return found.st_size, found.st_mtime_ns
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns

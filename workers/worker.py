@@ -383,7 +383,7 @@ class PartyWorker(Worker):
             first_sequence=WORKER_SEQUENCE,
         )
         error, error_type = self._stopped_because or describe_exit(status)
-        crashed = status < 0 and status != -signal.SIGKILL
+        crashed = status < 0 and status not in (-signal.SIGKILL, -signal.SIGTERM)
         publisher.publish(FAILURE, "cleanup", error=error, error_type=error_type, crashed=crashed or None)
         remove_run_files(self.host.workdir(request, attempt), self._took_job_at)
 
@@ -397,6 +397,8 @@ def describe_exit(status: int) -> tuple[str, str]:
         return "the computing process was killed (signal 9: by hand, or by the kernel for want of memory)", (
             "ResourceError"
         )
+    if status == -signal.SIGTERM:
+        return "the computing process was told to end (signal 15), by hand or as its host shut down", "ResourceError"
     if status == -signal.SIGABRT:
         # Seen when a send to a dead peer fails inside PSI (3-facts.md)
         return "the computing process aborted (signal 6): usually a peer went away", "NetworkError"

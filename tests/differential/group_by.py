@@ -75,6 +75,8 @@ def examples() -> list[Case]:
                 {"bob": ["int_g"]}, [("alice", "float_x", "SUM"), ("alice", "float_x", "MEAN")]),
         case_of({"alice": {"bool_x": ["true", "false", "true"]}, "bob": {"int_g": ["1", "NA", "1"]}},
                 {"bob": ["int_g"]}, [("alice", "bool_x", "SUM"), ("alice", "bool_x", "MEAN")]),
+        *(case_of({"alice": {"float_x": [far, *x[1:60]]}, "bob": {"int_g": [str(i % 3) for i in range(60)]}},
+                  {"bob": ["int_g"]}, [("alice", "float_x", "VAR")]) for far in ("1e9", "1e12")),
         case_of({"alice": {"int_x": ["7", "NA", "9"]}, "bob": {"code_g": ["007", "7", "007"]}},
                 {"bob": ["code_g"]}, [("alice", "int_x", "MEAN"), ("alice", "int_x", "VAR")]),
     ]  # fmt: skip
@@ -110,12 +112,16 @@ def _compare(told: Any, chosen: list[float], column: list[float], function: str,
     if function == "COUNT" or (is_whole and function in ("SUM", "MIN", "MAX")):
         assert told == clear  # whole numbers below 2^53, to the last digit
         return
-    # On the SPU one step is below 2^-40 of the column's largest number, of VAR of the square of its spread, and never
-    # below 2^-64 of the square of that number; a sum adds up those of its rows. What the owner computes is closer.
-    most = float(np.nanmax(np.abs(column)))
-    spread = most if function != "VAR" else (float(np.nanmax(column)) - float(np.nanmin(column))) ** 2
-    least = 2.0**-64 * most**2 if function == "VAR" else 0.0
-    assert abs(told - clear) <= (1e-12 * spread + least) * len(column)
+    # On the SPU one step is below 2^-40 of the column's largest number; a sum adds up those of its rows. Of VAR it is
+    # below 2^-86 of the square of the largest distance from the median, and each number has one of 2^-54 of that
+    # distance, or what float64 has of the number. What the owner computes is closer.
+    if function == "VAR":
+        far = float(np.nanmax(np.abs(np.array(column) - np.nanmedian(column))))
+        step = 2.0**-54 * far + 2.0**-52 * float(np.nanmax(np.abs(column)))
+        allowed = 2.0**-86 * far**2 * len(column) + 2 * math.sqrt(clear) * step + step**2 + 1e-9 * clear
+        assert abs(told - clear) <= allowed
+        return
+    assert abs(told - clear) <= 1e-12 * float(np.nanmax(np.abs(column))) * len(column)
 
 
 def _keys(cells: Sequence[str], kind: str) -> list[Any]:

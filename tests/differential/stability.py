@@ -66,7 +66,8 @@ def check(case: Case, answers: Mapping[str, Any], output: Output) -> None:
             )
             assert row[2:] == [was, now]
             least = 0.0 if was and now else 0.001
-            part = (now - was) * math.log(max(now, least) / max(was, least)) if was or now else 0.0
+            then, later = max(was, least), max(now, least)
+            part = (later - then) * math.log(later / then) if was or now else 0.0
             assert math.isclose(row[1], part, abs_tol=1e-12)  # a few float64 operations on numbers up to 7
             index += part
         assert math.isclose(told[f"{party}.x"], index, abs_tol=1e-11)

@@ -24,7 +24,13 @@ def misaligned(alignments: Mapping[str, str | None], rows: Mapping[str, int] | N
     unlike = rows if rows and len(set(rows.values())) > 1 else {}
     if unlike and not changed:
         said = ", ".join(f"{party} has {count}" for party, count in unlike.items())
-        return f"the parties' rows do not line up: {said}; {LINE_UP}"
+        [declared, *others] = set(alignments.values())
+        if declared and declared.startswith(DECLARED) and not others:
+            name = declared.removeprefix(DECLARED)
+            remedy = f"each declares the alignment {name!r} in its party.toml: correct a table, or the declaration"
+        else:
+            remedy = LINE_UP
+        return f"the parties' rows do not line up: {said}; {remedy}"
     unknown = [party for party, found in alignments.items() if found is None]
     if len(alignments) < 2 or (len(set(alignments.values())) == 1 and not unknown and not changed):
         return ""

@@ -192,7 +192,7 @@ class GroupByExecutor(VerticalExecutor):
         told_precision(
             session,
             [
-                (a.party, f"{a.party}.{a.column}", numbers, math.ldexp(1.0, -runtime.fraction_bits - item.scale))
+                (a.party, f"{a.party}.{a.column}", *grouping.steps(numbers, item, runtime.fraction_bits))
                 for a, numbers, item in zip(chosen, mine, items, strict=True)
                 if a.function != "COUNT"
             ],

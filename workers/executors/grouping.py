@@ -62,18 +62,31 @@ def shares_of(numbers: Any, item: Item) -> list[Any]:
         scaled = sign * scaled
         return [np.where(there, scaled, np.nanmin(scaled) if there.any() else 0.0), there.astype(float)]
     if item.function == "VAR":
-        scaled = np.where(there, _centred(scaled), 0.0)
-        return [scaled, scaled**2, there.astype(float)]
+        # Squares of float64 would lose what a row far from the others has behind its 16 digits: the SPU makes them
+        return [np.where(there, _centred(scaled), 0.0), there.astype(float)]
     scaled = np.where(there, scaled, 0.0)
     return [scaled] if item.function == "SUM" else [scaled, there.astype(float)]
 
 
+def steps(numbers: Any, item: Item, bits: int) -> tuple[Any, float]:
+    """Return the numbers that the SPU computes with, and how far apart those are that it tells from each other.
+
+    ``bits``: its fraction bits. For VAR, which adds up squares, it is where a square of the SPU has three digits.
+    """
+    if item.function == "VAR":
+        return _centred(numbers) if len(numbers) else numbers, math.ldexp(1.0, -item.scale - 4) * 2.0 ** (-bits / 2)
+    return numbers, math.ldexp(1.0, -bits - item.scale)
+
+
 def _centred(numbers: Any) -> Any:
-    """The variance does not change by that, and fewer of the SPU's digits go into what all numbers have in common."""
+    """The variance does not change by that, and fewer of the SPU's digits go into what all numbers have in common.
+
+    By the median: a mean follows a single outlier, and all the others would be far from it.
+    """
     import numpy as np
 
     there = ~np.isnan(numbers)
-    return numbers - numbers[there].mean() if there.any() else numbers
+    return numbers - np.median(numbers[there]) if there.any() else numbers
 
 
 def sorted_rows(items: Sequence[Item], sizes: Sequence[int]) -> Any:
@@ -120,7 +133,7 @@ def figures(items: Sequence[Item], groups: int, rows: int, bits: int) -> Any:
         extremes = carried[len(summed) :]
         told = []
         for item in items:
-            mine = [sums.pop(0) for _ in range(1 if item.function in EXTREMES else arrays(item))]
+            mine = [sums.pop(0) for _ in range(_SUMS.get(item.function, 2))]
             if item.function in ("COUNT", "SUM"):
                 told.append((mine[0], mine[0] == mine[0]))
             elif item.function in EXTREMES:
@@ -146,11 +159,17 @@ def _if(there: Any, value: Any) -> tuple[Any, Any]:
 
 def arrays(item: Item) -> int:
     """How many arrays ``shares_of`` makes for it."""
-    return {"COUNT": 1, "SUM": 1, "VAR": 3}.get(item.function, 2)
+    return {"COUNT": 1, "SUM": 1}.get(item.function, 2)
+
+
+#: How many sums ``_summed`` makes, where that is not two.
+_SUMS = {"COUNT": 1, "SUM": 1, "MIN": 1, "MAX": 1, "VAR": 3}
 
 
 def _summed(item: Item, columns: list[Any]) -> list[Any]:
-    return columns[1:] if item.function in EXTREMES else columns
+    if item.function in EXTREMES:
+        return columns[1:]
+    return [columns[0], columns[0] * columns[0], columns[1]] if item.function == "VAR" else columns
 
 
 def _quotient(total: Any, count: Any, rows: int, bits: int) -> Any:

@@ -156,7 +156,10 @@ class PredictExecutor(VerticalExecutor):
             result["metrics"] = measured(
                 session, params.receiver, prepared.label, predictions, prepared.training["is_classification"]
             )
-            warn_of_model(session, params.receiver, prepared.label, predictions, prepared.training["is_classification"])
+            if result["metrics"]:  # a label that is none tells nothing of the model
+                warn_of_model(
+                    session, params.receiver, prepared.label, predictions, prepared.training["is_classification"]
+                )
         keep_predictions(session, params.receiver, predictions, prepared.kept)
         session.progress(1.0)
         return result

@@ -137,6 +137,6 @@ def change(base: Cells, test: Cells, bins: int, method: str) -> list[list[Any]]:
 
 def part(was: float, now: float) -> float:
     """A bin's part of the index."""
-    if was and now:
-        return (now - was) * math.log(now / was)
-    return (now - was) * math.log(max(now, LEAST) / max(was, LEAST))
+    if not (was and now):
+        was, now = max(was, LEAST), max(now, LEAST)
+    return (now - was) * math.log(now / was)

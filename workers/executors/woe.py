@@ -26,7 +26,12 @@ class WOEParams(Document):
 
     columns: PartyColumns = Field(description="For each party the columns to put into bins.")
     label: Label = Field(description="The yes or no by which a bin is weighed: 0 and 1.")
-    bins: int = Field(default=10, ge=2, le=100, description="Into how many bins a column is put.")
+    bins: int = Field(
+        default=10,
+        ge=2,
+        le=100,
+        description="Into how many bins a column is put. chimerge may make more, where neighbours differ clearly.",
+    )
     method: Literal["quantile", "chimerge"] = Field(
         default="quantile",
         description="quantile: bins of equally many rows; a value that would fill more than one has its own. chimerge: "
@@ -79,6 +84,7 @@ class WOEBinningExecutor(PreprocessingExecutor):
             "secure_device_type": "heu",
             "binning_method": params.method,
             "bin_num": params.bins,
+            "chimerge_target_bins": params.bins,
             "positive_label": "1",
             "report_rules": False,
         }
