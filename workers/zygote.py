@@ -212,7 +212,12 @@ def main(conversation: socket.socket, worker: int) -> None:
 def _fork(order: dict[str, Any], descriptors: list[int], conversation: socket.socket, worker: int) -> int:
     """By way of a process that ends at once: its child becomes one of the worker's."""
     told, tell = os.pipe()
-    between = os.fork()
+    try:
+        between = os.fork()
+    except OSError:
+        os.close(told)
+        os.close(tell)
+        raise
     if between == 0:
         try:
             pid = os.fork()
@@ -221,6 +226,8 @@ def _fork(order: dict[str, Any], descriptors: list[int], conversation: socket.so
         if pid:
             os.write(tell, str(pid).encode())
             os._exit(0)
+        os.close(told)
+        os.close(tell)
         _run(order, descriptors, conversation, worker)
     os.close(tell)
     try:
