@@ -57,7 +57,8 @@ class PSIParams(Document):
         default="inner_join",
         description="inner_join: rows whose keys every party has. The others, for two parties, add the rows without a "
         "match of one (left_join, right_join) or both (full_join), or keep those alone (difference); where a party has "
-        "no row, its output has an empty one. A receiver then learns how many unmatched rows the other party has.",
+        "no row, its output has an empty one. A receiver then learns how many unmatched rows the other party has. "
+        "The result's intersection_count has the pairs of rows; for difference, each party's own rows with a match.",
     )
     left_side: PartyName | None = Field(
         default=None, description="For left_join and right_join: the party that counts as the left one."
