@@ -25,7 +25,7 @@ from tests.test_rendezvous import Ports
 #: No run of these tests takes longer, in seconds.
 LIMIT = 60.0
 #: What the others have once one has failed, in seconds.
-GRACE = 3.0
+GRACE = 6.0
 #: Makes processes that have SecretFlow imported.
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.preloaded"])

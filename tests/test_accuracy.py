@@ -82,8 +82,8 @@ def _clear(x: pd.DataFrame, y: pd.Series[int]) -> dict[str, float]:
 
 
 GLM = {"epochs": 20, "learning_rate": 0.1, "batch_size": 64, "link_type": "Log", "optimizer": "SGD"}
-TREES = {"max_depth": 3, "learning_rate": 0.3, "objective": "linear", "num_boost_round": 4, "sketch_eps": 0.02}
-BOOSTING = GradientBoostingRegressor(n_estimators=4, max_depth=3, learning_rate=0.3, random_state=0, init="zero")
+TREES = {"max_depth": 3, "learning_rate": 0.3, "objective": "linear", "num_boost_round": 8, "sketch_eps": 0.02}
+BOOSTING = GradientBoostingRegressor(n_estimators=8, max_depth=3, learning_rate=0.3, random_state=0, init="zero")
 
 
 @pytest.mark.parametrize(
