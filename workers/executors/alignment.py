@@ -24,8 +24,9 @@ def misaligned(alignments: Mapping[str, str | None], rows: Mapping[str, int] | N
     unlike = rows if rows and len(set(rows.values())) > 1 else {}
     if unlike and not changed:
         said = ", ".join(f"{party} has {count}" for party, count in unlike.items())
-        [declared, *others] = set(alignments.values())
-        if declared and declared.startswith(DECLARED) and not others:
+        found = set(alignments.values())
+        declared = found.pop() if len(found) == 1 else None
+        if declared and declared.startswith(DECLARED):
             name = declared.removeprefix(DECLARED)
             remedy = f"each declares the alignment {name!r} in its party.toml: correct a table, or the declaration"
         else:
