@@ -255,7 +255,8 @@ def test_it_knows_no_alignment_of_an_output_that_somebody_edited(host: PartyHost
     assert found(host, "common") == (path, "execution-1-1"), "restored, as a backup does"
     path.write_text("uid\na\nb\nc\n")
     assert found(host, "common") == (path, "changed:execution-1")
-    host.keep_output("more", result(host, "uid\nc\n"), "execution-2", alignment="changed:execution-1")
+    noted = host.keep_output("more", result(host, "uid\nc\n"), "execution-2", alignment="changed:execution-1")
+    assert noted is None, "what the control plane is told"
     assert found(host, "more")[1] is None, "what is made of it has an order that nobody knows"
 
 

@@ -320,10 +320,11 @@ class PartyHost:
         kind: str = TABLE,
         alignment: str | None = None,
         types: Mapping[str, str] | None = None,
-    ) -> None:
+    ) -> str | None:
         """Make ``source`` (on the same file system) the output ``name``, replacing an older one at once.
 
-        ``alignment``: of a table's rows, None where it is not known. ``types``: of a table's columns.
+        Returns the alignment that it has from now on. ``alignment``: of a table's rows, None where it is not known.
+        ``types``: of a table's columns.
         """
         suffix, other = SUFFIXES if kind == TABLE else reversed(SUFFIXES)
         path, digest = self._output(name, suffix), digest_of(source)
@@ -337,6 +338,7 @@ class PartyHost:
         os.replace(source, path)
         note = {"execution": execution, "kind": kind, "alignment": alignment, "types": dict(types or {})}
         write_note(path, digest, note)
+        return alignment
 
     def outputs(self) -> list[str]:
         """Names of the outputs kept on this host."""

@@ -285,8 +285,8 @@ class _TaskRun:
             types = types_of_output(file, name, session.sources.values(), types or {})
             guessed = column_types(file, name)
             special = {column: found for column, found in types.items() if found != guessed[column]}
-        self.kept[name] = {"columns": types, "alignment": alignment} if kind == TABLE else {"kind": kind}
-        self.host.keep_output(name, file, self.execution, kind, alignment, special)
+        noted = self.host.keep_output(name, file, self.execution, kind, alignment, special)
+        self.kept[name] = {"columns": types, "alignment": noted} if kind == TABLE else {"kind": kind}
 
     def _start_cluster(self, run: Run) -> None:
         cluster = run.cluster
