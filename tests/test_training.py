@@ -16,7 +16,6 @@ from sklearn.preprocessing import StandardScaler
 
 from tests.differential.linear import sgd
 from tests.parties import SMALL_KEYS, Parties, Processes
-from workers.executors.doubts import doubts
 
 NAMES = ("alice", "bob")
 KEYS = {"lr": "ml_params", "ss_glm": "glm_params", "ss_xgb": "xgb_params", "sgb": "sgb_params"}
@@ -28,22 +27,6 @@ def parties(processes: Processes, tmp_path_factory: pytest.TempPathFactory) -> I
     found = Parties(processes, tmp_path_factory.mktemp("training"), NAMES, spu_config={}, heu_config=SMALL_KEYS)
     yield found
     found.close()
-
-
-@pytest.mark.parametrize(
-    ("predictions", "words"),
-    [
-        ([0.9, 0.1], "further from the label than the label's mean, 0.5, for every row would be "
-         "(mean squared error 0.81 against 0.25)"),
-        ([0.50004, 0.49996], "(mean squared error 0.25004 against 0.25)"),
-        ([0.0, 0.2928932], "(mean squared error 0.25000001 against 0.25)"),
-        ([-0.5, 1.5], "as far from the label as the label's mean, 0.5, for every row would be "
-         "(mean squared error 0.25 for both)"),
-    ],
-)  # fmt: skip
-def test_it_says_how_far_predictions_are_in_digits_that_differ(predictions: list[float], words: str) -> None:
-    [doubt] = doubts([0.0, 1.0], predictions, False)
-    assert f"{words}. Train for more epochs" in doubt
 
 
 @pytest.fixture(scope="module")

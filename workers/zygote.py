@@ -43,6 +43,10 @@ ORDER_BYTES = 16_384
 _blas_threads = int(os.environ.get("OPENBLAS_NUM_THREADS") or os.cpu_count() or 1)
 
 
+def _prctl(option: int, value: Any) -> None:
+    ctypes.CDLL(None).prctl(option, value)
+
+
 class Zygote:
     """A worker's zygote. It is started when it is first needed, and again when it was killed.
 
@@ -93,7 +97,7 @@ class Zygote:
     def _start(self) -> None:
         self.close()
         # What the zygote forks would otherwise be a child of init, which tells nobody how it ended
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+        _prctl(PR_SET_CHILD_SUBREAPER, 1)
         self._conversation, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
@@ -119,14 +123,14 @@ class Zygote:
 
 def die_with_parent(parent: int) -> None:
     """Have the kernel kill this process when its parent's main thread ends: no orphan computes on."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it was gone before the call
         os._exit(1)
 
 
 def name_process(name: str) -> None:
     """Tell ``ps`` what this process is: all that were forked have the zygote's command line."""
-    ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode())
+    _prctl(PR_SET_NAME, name.encode())
 
 
 def load() -> str:

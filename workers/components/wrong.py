@@ -97,8 +97,10 @@ def check_arithmetic(component: str, attributes: Any, source: Source, operands: 
             )
 
 
-def check_alike(first: Source, second: Source, columns: list[str]) -> None:
+def check_alike(component: str, first: Source, second: Source, columns: list[str]) -> None:
     """Raise ConfigError where a column of two tables that come one below the other is not of one type."""
+    if component != "data_prep/union":
+        return
     types = [column_types(source.path, source.name) for source in (first, second)]
     for column in columns:
         here, there = (found.get(column) for found in types)
@@ -168,6 +170,8 @@ def check_model(component: str, name: str, kept: Kept) -> None:
         )
 
 
+#: Instead of the sigmoid itself.
+_SIGMOIDS = "use t1, the fastest, or t3, t5, df, sr or mix, which are closer to the sigmoid"
 #: Bins of a feature that SecretFlow's boosted trees can tell apart: it numbers them in 8 bits.
 _MOST_BINS = 127
 
@@ -175,7 +179,7 @@ _MOST_BINS = 127
 def check_attributes(component: str, attributes: Any) -> tuple[str, str, str] | None:
     """Return the attribute that asks for what the component computes wrongly, why it is wrong, and what to use."""
     if component == "ml.train/ss_sgd_train" and attributes.sig_type == "real":
-        return "sig_type", "real gives wrong predictions in this version of SecretFlow", SIGMOIDS
+        return "sig_type", "real gives wrong predictions in this version of SecretFlow", _SIGMOIDS
     if component in ("ml.train/ss_xgb_train", "ml.train/sgb_train") and attributes.sketch_eps * _MOST_BINS < 1:
         return (
             "sketch_eps",
@@ -183,7 +187,3 @@ def check_attributes(component: str, attributes: Any) -> tuple[str, str, str] | 
             "use 0.008 or more",
         )
     return None
-
-
-#: Instead of the sigmoid itself.
-SIGMOIDS = "use t1, the fastest, or t3, t5, df, sr or mix, which are closer to the sigmoid"

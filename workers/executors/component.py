@@ -166,18 +166,16 @@ class ComponentExecutor(BaseTaskExecutor):
                 source = session.source_of(slot["name"])
                 assert source  # or its documents were not valid
                 types_of(source.path, source.name, list(columns))
-                keys = [c for name, found in selected(slot, given) if name.startswith("keys") for c in found]
-                by = [c for name, found in selected(slot, given) if name == "by" for c in found if c in columns]
+                chosen = dict(selected(slot, given))
+                keys = [c for name, found in chosen.items() if name.startswith("keys") for c in found]
+                by, scaled = ([c for c in chosen.get(name, []) if c in columns] for name in ("by", "features"))
+                operands = [c for name in ("f1", "f2") for c in chosen.get(name, []) if c in columns]
                 check_table(component.id, source, list(columns), by)
-                scaled = [c for name, found in selected(slot, given) if name == "features" for c in found]
-                mine = [column for column in scaled if column in columns]
-                check_scaled(component.id, getattr(params, "attributes", None), source, mine)
-                operands = [c for name, found in selected(slot, given) if name in ("f1", "f2") for c in found]
-                if set(operands) <= set(columns):
-                    check_arithmetic(component.id, getattr(params, "attributes", None), source, operands)
-                if component.id == "data_prep/union" and (first := session.source_of(component.tables[0]["name"])):
-                    check_alike(first, source, list(columns))
-                check_keys_of(component.id, slot["name"], getattr(params, "attributes", None), keys, source)
+                check_scaled(component.id, params.attributes, source, scaled)
+                check_arithmetic(component.id, params.attributes, source, operands)
+                if first := session.source_of(component.tables[0]["name"]):
+                    check_alike(component.id, first, source, list(columns))
+                check_keys_of(component.id, slot["name"], params.attributes, keys, source)
         models = {slot["name"]: session.source_of(slot["name"]) for slot in component.models}
         kept = {role: Kept(source.path, source.name, session.party) for role, source in models.items() if source}
         for role, model in kept.items():
