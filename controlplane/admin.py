@@ -37,10 +37,9 @@ from controlplane.models import (
     Task,
 )
 from controlplane.task_types import described, parameters
-from workers.devices import further_layers
-from workers.executors import TASK_EXECUTOR_REGISTRY
-from workers.executors.alignment import DECLARED
-from workers.executors.base import TABLE
+from workers.contract.alignment import DECLARED
+from workers.contract.catalogue import TABLE
+from workers.contract.registry import TASK_EXECUTOR_REGISTRY, further_layers
 
 DRIFT_COLOURS = {"as registered": "success", "differs": "warning", "not reported": "default", "output": "info"}
 

@@ -31,11 +31,10 @@ from controlplane.models import (
 )
 from controlplane.task_types import TaskTypeViewSet
 from controlplane.usage import named_by
-from workers.devices import further_layers
-from workers.executors import TASK_EXECUTOR_REGISTRY
-from workers.problems import closest
-from workers.secrets import masked_document
-from workers.validation import model_of
+from workers.contract.layers import model_of
+from workers.contract.problems import closest
+from workers.contract.registry import TASK_EXECUTOR_REGISTRY, further_layers
+from workers.contract.secrets import masked_document
 
 
 class KnownKeysOnly(serializers.Serializer[Any]):

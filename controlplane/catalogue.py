@@ -1,4 +1,4 @@
-"""What is registered, as validation asks for it (workers.executors.base.Catalogue)."""
+"""What is registered, as validation asks for it (workers.contract.catalogue.Catalogue)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.db import models
 from django.db.models.functions import Coalesce
 
 from controlplane.models import PRODUCTION, Dataset, Party, Site, Task
-from workers.executors.base import Columns, Security
+from workers.contract.catalogue import Columns, Security
 
 
 class DatabaseCatalogue:

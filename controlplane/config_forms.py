@@ -25,10 +25,9 @@ from controlplane.models import (
     Party,
     Task,
 )
-from workers.devices import further_layers
-from workers.documents import TaskConfig
-from workers.executors import TASK_EXECUTOR_REGISTRY
-from workers.validation import model_of
+from workers.contract.documents import TaskConfig
+from workers.contract.layers import model_of
+from workers.contract.registry import TASK_EXECUTOR_REGISTRY, further_layers
 
 
 def all_parties() -> list[str]:
@@ -195,8 +194,8 @@ class TaskForm(DocumentForm):
 
     def make_schema(self) -> Schema:
         executor, variant = self.executor
-        slots = executor.slots(SimpleNamespace(component=variant))
-        offer = replace(self._offer(), roles={"further_sources": [*slots.sources], "further_outputs": [*slots.outputs]})
+        roles = executor.roles(SimpleNamespace(component=variant))
+        offer = replace(self._offer(), roles={"further_sources": [*roles.sources], "further_outputs": [*roles.outputs]})
         idle = [field for field in ROLES if not offer.roles[field]]
         schema = form_schema(TaskConfig, offer, hidden=("task_type", *idle))
         params = form_schema(executor.params_model(variant), offer, hidden=("component",) if variant else ())

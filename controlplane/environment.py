@@ -11,7 +11,7 @@ from cryptography.fernet import Fernet
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from workers.connection import DEFAULT_URL
+from workers.contract.connection import DEFAULT_URL
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from workers.devices import DEVICE_REGISTRY
-from workers.documents import TaskConfig
-from workers.executors import TASK_EXECUTOR_REGISTRY
+from workers.contract.documents import TaskConfig
+from workers.contract.registry import DEVICE_REGISTRY, TASK_EXECUTOR_REGISTRY
 
 #: The demo's parties.
 PARTIES = ("alice", "bob")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from django.core.exceptions import ValidationError
 
-from workers.problems import Problem
+from workers.contract.problems import Problem
 
 
 def document_errors(problems: Mapping[str, list[Problem]]) -> ValidationError:

@@ -16,9 +16,9 @@ from pydantic import Field, StringConstraints, ValidationError
 
 from controlplane.catalogue import DatabaseCatalogue, WithOutputs
 from controlplane.models import Dataset, Task
-from workers.documents import Document, TaskConfig
-from workers.problems import DocumentsInvalid, Problem, closest, problems_of
-from workers.validation import Run, parse_document, validate
+from workers.contract.documents import Document, TaskConfig
+from workers.contract.problems import DocumentsInvalid, Problem, closest, problems_of
+from workers.contract.validation import Run, parse_document, validate
 
 NodeName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
 MOST_NODES = 100
@@ -203,8 +203,8 @@ def _kept(config: TaskConfig | None, run: Run | None) -> dict[Thing, str | None]
         return {}
     if run is None:
         return {(party, name): None for _, party, name in config.keeps()}
-    slots = run.executor.slots(run.executor.parse_params(config.algorithm_params))
-    kinds = {"outputs": slots.kept} | {f"further_outputs.{role}": found for role, found in slots.outputs.items()}
+    roles = run.executor.roles(run.executor.parse_params(config.algorithm_params))
+    kinds = {"outputs": roles.kept} | {f"further_outputs.{role}": found for role, found in roles.outputs.items()}
     found: dict[Thing, str | None] = {}
     for path, party, name in config.keeps():
         of = kinds.get(path.removesuffix(f".{party}"), frozenset())

@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from workers.devices import DEVICE_REGISTRY
-from workers.documents import PARTY_NAME
+from workers.contract.documents import PARTY_NAME
+from workers.contract.registry import DEVICE_REGISTRY
 
 Schema = dict[str, Any]
 

@@ -17,7 +17,7 @@ from django_jsonform.widgets import JSONFormWidget
 
 from controlplane.form_schema import fitted, pruned
 from controlplane.storable import unstorable
-from workers.secrets import masked_document
+from workers.contract.secrets import masked_document
 
 Schema = dict[str, Any]
 

@@ -12,14 +12,14 @@ from django.db.models.functions import Now
 from controlplane.field_errors import document_errors
 from controlplane.vault import protect
 from controlplane.versions import Versioned
-from workers.devices import further_layers
-from workers.documents import DATASET_NAME, PARTY_NAME, column_problems
-from workers.endpoints import filled_at_dispatch
-from workers.executors.base import TABLE, Security
-from workers.problems import DocumentsInvalid, Problem, closest
-from workers.secrets import read_public_key
-from workers.tables import drift
-from workers.validation import Run, parse_document, validate
+from workers.contract.catalogue import TABLE, Security
+from workers.contract.documents import DATASET_NAME, PARTY_NAME, column_problems
+from workers.contract.drift import drift
+from workers.contract.endpoints import filled_at_dispatch
+from workers.contract.problems import DocumentsInvalid, Problem, closest
+from workers.contract.registry import further_layers
+from workers.contract.secrets import read_public_key
+from workers.contract.validation import Run, parse_document, validate
 
 #: Longest alignment, in characters.
 ALIGNMENT_LENGTH = 200

@@ -15,7 +15,7 @@ from controlplane.cron import Cron, CronInvalid
 from controlplane.field_errors import document_errors
 from controlplane.models import Task
 from controlplane.versions import Versioned
-from workers.problems import DocumentsInvalid
+from workers.contract.problems import DocumentsInvalid
 
 if TYPE_CHECKING:
     from controlplane.flow import Step

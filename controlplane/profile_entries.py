@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import Field, create_model, model_validator
 
 from controlplane.models import RunOptions
-from workers.documents import DatasetName, Document, PartyName
-from workers.executors.base import Security
+from workers.contract.catalogue import Security
+from workers.contract.documents import DatasetName, Document, PartyName
 
 
 class PartyEntry(Document):

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from workers.problems import Problem
+from workers.contract.problems import Problem
 
 LARGEST = 1_000_000  # bytes
 DEEPEST = 40

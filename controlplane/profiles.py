@@ -46,10 +46,11 @@ from controlplane.storable import unstorable
 from controlplane.usage import effect_on
 from controlplane.vault import protect
 from controlplane.versions import Change, differences
-from workers.documents import Document
-from workers.problems import Problem, closest, problems_of
-from workers.secrets import masked_document
-from workers.validation import layers, parse_document
+from workers.contract.documents import Document
+from workers.contract.layers import layers
+from workers.contract.problems import Problem, closest, problems_of
+from workers.contract.secrets import masked_document
+from workers.contract.validation import parse_document
 
 #: In the order in which one needs another.
 MODELS: dict[str, Any] = {

@@ -7,7 +7,7 @@ from django.templatetags.static import static
 from django.urls import reverse_lazy
 
 from controlplane.environment import ROOT, environment
-from workers.devices import further_layers
+from workers.contract.registry import further_layers
 
 SECRET_KEY = environment.secret()
 DEBUG = environment.debug
@@ -109,7 +109,7 @@ STATIC_URL = "static/"
 # Static files come from the installed packages themselves: no collectstatic step to forget
 WHITENOISE_USE_FINDERS = True
 
-RQ = {"WORKER_CLASS": "workers.worker.PartyWorker", "JOB_CLASS": "workers.jobs.PartyJob"}
+RQ = {"WORKER_CLASS": "workers.runtime.worker.PartyWorker", "JOB_CLASS": "workers.contract.jobs.PartyJob"}
 
 
 class _QueuePerParty(dict[str, object]):

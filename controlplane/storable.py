@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from workers.problems import Problem
+from workers.contract.problems import Problem
 
 DEEPEST = 32
 LARGEST = 2**63 - 1

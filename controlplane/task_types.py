@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers, viewsets
@@ -16,9 +16,11 @@ from rest_framework.response import Response
 
 from controlplane.examples import before, request_of
 from controlplane.form_schema import bounds_of
-from workers.documents import PARTY_NAME
-from workers.executors import TASK_EXECUTOR_REGISTRY
-from workers.executors.base import BaseTaskExecutor
+from workers.contract.documents import PARTY_NAME
+from workers.contract.registry import TASK_EXECUTOR_REGISTRY
+
+if TYPE_CHECKING:
+    from workers.executors.base import BaseTaskExecutor
 
 
 @dataclass(frozen=True, slots=True)

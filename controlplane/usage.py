@@ -11,7 +11,7 @@ from django.db.models.signals import pre_delete
 from django.dispatch import receiver
 
 from controlplane.models import ClusterConfig, Configuration, Dataset, DeviceConfig, Party, Pipeline, Site, Task
-from workers.problems import DocumentsInvalid, Problem
+from workers.contract.problems import DocumentsInvalid, Problem
 
 #: Tasks that are validated after a change, at most: each takes a few queries.
 MOST_CHECKED = 50

@@ -9,9 +9,9 @@ from typing import Any
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from controlplane.environment import environment
-from workers.errors import ConfigError
-from workers.problems import DocumentsInvalid, Problem
-from workers.secrets import MASK, change_secrets, seal, secrets_of, with_secrets_changed
+from workers.contract.errors import ConfigError
+from workers.contract.problems import DocumentsInvalid, Problem
+from workers.contract.secrets import MASK, change_secrets, seal, secrets_of, with_secrets_changed
 
 ENCRYPTED = "encrypted:"
 

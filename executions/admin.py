@@ -26,11 +26,11 @@ from executions.outlook import Outlook, look_ahead
 from executions.read_only import ReadOnlyAdmin
 from executions.rerun import RerunForm
 from executions.states import Status
-from workers.connection import trouble
-from workers.errors import ConfigError
-from workers.executors import TASK_EXECUTOR_REGISTRY
-from workers.problems import DocumentsInvalid
-from workers.validation import layers
+from workers.contract.connection import trouble
+from workers.contract.errors import ConfigError
+from workers.contract.layers import layers
+from workers.contract.problems import DocumentsInvalid
+from workers.contract.registry import TASK_EXECUTOR_REGISTRY
 
 
 class TaskTypeFilter(admin.SimpleListFilter):

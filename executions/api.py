@@ -21,8 +21,8 @@ from executions.outlook import look_ahead
 from executions.preflight_api import PreflightSerializer
 from executions.states import Status
 from executions.submissions import ChangesSerializer, SubmissionSerializer, invalid
-from workers.problems import DocumentsInvalid
-from workers.secrets import masked
+from workers.contract.problems import DocumentsInvalid
+from workers.contract.secrets import masked
 
 ROW = [
     "id",

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from workers.tls import KeyMaterial
+from workers.network.tls import KeyMaterial
 
 VALID = datetime.timedelta(days=30)
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from controlplane.models import Dataset, Party
 from controlplane.vault import sealed_for
-from workers.devices import DEVICE_REGISTRY
-from workers.documents import TaskConfig
-from workers.executors.base import TABLE
+from workers.contract.catalogue import TABLE
+from workers.contract.documents import TaskConfig
+from workers.contract.registry import DEVICE_REGISTRY
 
 #: Party to table to column to type.
 Types = Mapping[str, Mapping[str, Mapping[str, str]]]

@@ -9,7 +9,7 @@ from functools import cache
 from redis import Redis
 
 from controlplane.environment import environment
-from workers.connection import connect
+from workers.contract.connection import connect
 
 log = logging.getLogger(__name__)
 

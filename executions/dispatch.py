@@ -29,8 +29,8 @@ from executions.preflight_models import SILENT
 from executions.settle import retry_or_fail
 from executions.slots import Slots, find_slots, free_ports, no_worker_message, reason_to_wait
 from executions.states import RunStatus, Status, transition
-from workers.errors import ConfigError
-from workers.jobs import TASK_FUNCTION, PartyJob
+from workers.contract.errors import ConfigError
+from workers.contract.jobs import TASK_FUNCTION, PartyJob
 
 log = logging.getLogger(__name__)
 

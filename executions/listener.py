@@ -29,9 +29,10 @@ from executions.pieces import put_together
 from executions.settle import settle
 from executions.states import RUN_ENDED, RunStatus
 from executions.wakeup import WAKE_STREAM
-from workers.connection import refusal
-from workers.errors import ERRORS
-from workers.events import FAILURE, RUNNING, SUCCESS, stream_of
+from workers.contract.connection import refusal
+from workers.contract.errors import ERRORS
+from workers.contract.events import FAILURE, RUNNING, SUCCESS
+from workers.contract.keys import stream_of
 
 log = logging.getLogger(__name__)
 

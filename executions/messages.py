@@ -13,8 +13,9 @@ from uuid import UUID
 from pydantic import BaseModel, Field, ValidationError
 
 from controlplane.storable import unstorable
-from workers.errors import AlgorithmError
-from workers.events import EVENT_LIMIT, FAILURE, MOST_PIECES, PIECE_SIZE, SUCCESS, stream_of
+from workers.contract.errors import AlgorithmError
+from workers.contract.events import EVENT_LIMIT, FAILURE, MOST_PIECES, PIECE_SIZE, SUCCESS
+from workers.contract.keys import stream_of
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from controlplane.catalogue import DatabaseCatalogue
 from controlplane.models import Party, RunOptions, Task
 from controlplane.vault import protect_all
 from executions.states import ACTIVE, ENDED, RunStatus, Status, transition
-from workers.validation import validate
+from workers.contract.validation import validate
 
 #: A coordinator looks at everything that is queued at least once a second.
 COORDINATOR_NOTICES_WITHIN = timedelta(seconds=5)
@@ -40,7 +40,7 @@ class ExecutionQuerySet(models.QuerySet["Execution"]):
         """Validate the documents, freeze them, and queue an execution of them; ``options`` by RunOptions' names.
 
         A secret that is masked is the one in the documents ``before``; ``node``: the pipeline's that it is run for.
-        Raises workers.problems.DocumentsInvalid with every problem. Needs the database only: the coordinator
+        Raises workers.contract.problems.DocumentsInvalid with every problem. Needs the database only: the coordinator
         dispatches when Redis and the parties' workers are there.
         """
         from executions.wakeup import wake_coordinator

@@ -15,10 +15,10 @@ from executions.connection import redis_connection
 from executions.models import Execution
 from executions.slots import find_slots, free_ports, reason_to_wait
 from executions.states import Status
-from workers.connection import trouble
-from workers.problems import DocumentsInvalid, Problem
-from workers.secrets import masked
-from workers.validation import validate
+from workers.contract.connection import trouble
+from workers.contract.problems import DocumentsInvalid, Problem
+from workers.contract.secrets import masked
+from workers.contract.validation import validate
 
 
 @dataclass(frozen=True, slots=True)

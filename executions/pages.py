@@ -18,10 +18,10 @@ from django.utils import timezone
 from controlplane.models import ClusterConfig, Dataset, Party, SPUConfig, Task
 from executions.models import Execution, ExecutionEvent, Preflight
 from executions.states import RunStatus, Status
-from workers import devices
-from workers.executors import TASK_EXECUTOR_REGISTRY
-from workers.secrets import masked
-from workers.validation import layers
+from workers.contract.layers import layers
+from workers.contract.registry import TASK_EXECUTOR_REGISTRY
+from workers.contract.registry import stages as stages_of_a_run
+from workers.contract.secrets import masked
 
 #: Status (of an execution or a run) to the colour of its badge.
 COLOURS: dict[str, str] = {
@@ -156,7 +156,7 @@ def stages(execution: Execution) -> list[dict[str, Any]]:
     reused = {stage: job_name or "" for stage, _, job_name in rows}
     start = execution.dispatched_at or min(first.values(), default=None)
     # a device that is off has no stage: not shown once a later one was reached
-    order = devices.stages()
+    order = stages_of_a_run()
     reached = [i for i, name in enumerate(order) if name in first]
     newest = max(reached, default=-1)
     shown = [(i, name) for i, name in enumerate(order) if name in first or i > newest]

@@ -9,7 +9,8 @@ from uuid import UUID
 from executions.messages import EventMessage, Piece, parse_event
 from executions.models import EventPiece, ExecutionEvent, PartyRun
 from executions.states import RUN_ENDED
-from workers.events import MOST_PIECES, stream_of
+from workers.contract.events import MOST_PIECES
+from workers.contract.keys import stream_of
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from executions.models import PipelineRun, Tick
 from executions.pipeline_models import NotPossible
 from executions.read_only import ReadOnlyAdmin
 from executions.states import PipelineStatus
-from workers.problems import DocumentsInvalid
+from workers.contract.problems import DocumentsInvalid
 
 SHOWN_TICKS = 10
 

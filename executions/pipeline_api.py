@@ -25,7 +25,7 @@ from executions.pipeline_models import NotPossible
 from executions.preflight_api import RunPermission
 from executions.states import BLOCKED, WAITING, PipelineStatus, Status
 from executions.submissions import invalid
-from workers.problems import DocumentsInvalid, closest
+from workers.contract.problems import DocumentsInvalid, closest
 
 
 class CancelPermission(ModelPermissions):

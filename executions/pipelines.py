@@ -18,7 +18,7 @@ from controlplane.models import Schedule, Task
 from executions.models import Execution, NodeRun, NotCancellable, PipelineRun, Tick
 from executions.pipeline_models import NodeOutlook, outlook
 from executions.states import ENDED, PIPELINE_ACTIVE, PipelineStatus, Status, move
-from workers.problems import DocumentsInvalid
+from workers.contract.problems import DocumentsInvalid
 
 log = logging.getLogger(__name__)
 

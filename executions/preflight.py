@@ -19,9 +19,9 @@ from executions.completion import completed_for, ports_needed, registered_types
 from executions.connection import drop_foreign, redis_connection
 from executions.models import Execution, PartyCheck, Preflight
 from executions.slots import find_slots, free_ports
-from workers.errors import ConfigError
-from workers.preflight import WANTED_SECONDS, requests_of, wanted
-from workers.sessions import ports_wanted
+from workers.contract.errors import ConfigError
+from workers.contract.keys import ports_wanted, requests_of, wanted
+from workers.contract.reports import WANTED_SECONDS
 
 #: Requests kept in one party's list.
 REQUESTS_KEPT = 100

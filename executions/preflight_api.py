@@ -17,10 +17,10 @@ from executions import preflight
 from executions.connection import redis_connection
 from executions.models import PartyCheck, Preflight
 from executions.submissions import SubmissionSerializer, invalid
-from workers.connection import trouble
-from workers.errors import ConfigError
-from workers.problems import DocumentsInvalid
-from workers.validation import validate
+from workers.contract.connection import trouble
+from workers.contract.errors import ConfigError
+from workers.contract.problems import DocumentsInvalid
+from workers.contract.validation import validate
 
 
 class CheckSerializer(serializers.Serializer[Any]):

@@ -14,8 +14,8 @@ from django.utils import timezone
 from django.utils.functional import cached_property
 
 from controlplane.models import Party
-from workers.errors import is_link
-from workers.executors.alignment import misaligned
+from workers.contract.alignment import misaligned
+from workers.contract.errors import is_link
 
 #: The check that fails where a party says nothing.
 SILENT = "answer"
@@ -46,8 +46,8 @@ def _is_alignment(told: Any) -> bool:
 
 
 class Preflight(models.Model):
-    """One round of checks by the parties' own hosts (workers.preflight): of an execution about to be dispatched, or
-    asked for by someone."""
+    """A round of checks by the parties' own hosts (workers.runtime.preflight), of an execution that is about to be
+    dispatched or that someone asked about."""
 
     #: A host that checks says so every two seconds.
     SILENCE = timedelta(seconds=10)

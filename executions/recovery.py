@@ -23,8 +23,8 @@ from executions.pieces import forget_unfinished
 from executions.settle import settle
 from executions.slots import find_slots, forgiving
 from executions.states import ACTIVE, RUN_ENDED, RunStatus, Status, transition
-from workers.connection import refusal
-from workers.jobs import STOP_MARK, PartyJob
+from workers.contract.connection import refusal
+from workers.contract.jobs import STOP_MARK, PartyJob
 
 log = logging.getLogger(__name__)
 

@@ -24,13 +24,14 @@ from executions.connection import redis_connection
 from executions.messages import read_json
 from executions.models import PartyCheck
 from executions.preflight import call_off
-from workers import datasets, preflight
-from workers.connection import trouble
-from workers.documents import column_problems
-from workers.errors import ERRORS, is_link
-from workers.events import REPORT_LIMIT
-from workers.executors.alignment import DECLARED
-from workers.problems import problems_of
+from workers.contract import reports
+from workers.contract.alignment import DECLARED
+from workers.contract.connection import trouble
+from workers.contract.documents import column_problems
+from workers.contract.errors import ERRORS, is_link
+from workers.contract.events import REPORT_LIMIT
+from workers.contract.keys import answers_to
+from workers.contract.problems import problems_of
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class PreflightReport(BaseModel):
 class TableReport(BaseModel):
     columns: dict[str, str] | None = None
     rows: int | None = Field(default=None, ge=0, lt=2**63)
-    error: str = Field(default="", max_length=datasets.PROBLEM_LENGTH)
+    error: str = Field(default="", max_length=reports.PROBLEM_LENGTH)
     #: Only what party.toml declares: nobody but a run makes an alignment of its own.
     alignment: str | None = Field(default=None, pattern=f"^{DECLARED}", max_length=ALIGNMENT_LENGTH)
 
@@ -73,7 +74,7 @@ class DatasetsReport(BaseModel):
 
     publication: UUID | None = None
     #: Each to be looked at for itself: one that is wrong does not stop the others.
-    datasets: dict[str, Any] = Field(default_factory=dict, max_length=datasets.MOST_DATASETS)
+    datasets: dict[str, Any] = Field(default_factory=dict, max_length=reports.MOST_DATASETS)
     names: list[str] | None = None
 
     @model_validator(mode="after")
@@ -89,19 +90,19 @@ def apply(party: str, kind: str, raw: bytes) -> None:
         content = read_json(raw, REPORT_LIMIT)
         if problem := next(unstorable(content), None):
             raise ValueError(problem.wrong)
-        if kind == preflight.REPORT:
+        if kind == reports.PREFLIGHT:
             _apply_preflight(party, PreflightReport.model_validate(content))
         else:
             told = DatasetsReport.model_validate(content)
             verdicts = _apply_datasets(party, told)
             if told.publication and verdicts:
-                _answer(datasets.answers_to(party, str(told.publication)), verdicts)
+                _answer(answers_to(party, str(told.publication)), verdicts)
     except (ValueError, RecursionError) as error:
         reason = "malformed" if isinstance(error, ValidationError) else str(error)[:100]
         log.warning("a %s report of %s was dropped: %s", kind, party, reason)
 
 
-KINDS = (preflight.REPORT, datasets.REPORT)
+KINDS = (reports.PREFLIGHT, reports.DATASETS)
 
 
 def _apply_preflight(party: str, report: PreflightReport) -> None:
@@ -179,12 +180,12 @@ def _apply_table(owner: Party, known: dict[str, Dataset], name: str, raw: Any, n
     """Returns the verdict, and what is wrong or differs."""
     dataset = known.get(name)
     if dataset and dataset.produced_by:
-        return datasets.REFUSED, "an execution's output has this name; rename one of the two"
+        return reports.REFUSED, "an execution's output has this name; rename one of the two"
     problem = ""
     try:
         table = TableReport.model_validate(raw)
     except ValidationError as error:
-        problem = "; ".join(map(str, problems_of(error, TableReport)))[: datasets.PROBLEM_LENGTH]
+        problem = "; ".join(map(str, problems_of(error, TableReport)))[: reports.PROBLEM_LENGTH]
         table = TableReport(error=problem)
     told = _told(table, table.error, now)
     if dataset:
@@ -192,21 +193,21 @@ def _apply_table(owner: Party, known: dict[str, Dataset], name: str, raw: Any, n
         for field, value in told.items():
             setattr(dataset, field, value)
         if table.error:
-            return datasets.REFUSED, table.error
-        lines = "; ".join(dataset.drift)[: datasets.PROBLEM_LENGTH]
-        return (datasets.DIFFERS if lines else datasets.AS_REGISTERED), lines
+            return reports.REFUSED, table.error
+        lines = "; ".join(dataset.drift)[: reports.PROBLEM_LENGTH]
+        return (reports.DIFFERS if lines else reports.AS_REGISTERED), lines
     if table.error or not table.columns:
-        return datasets.REFUSED, table.error or "it has no columns"
-    if len(known) >= datasets.MOST_DATASETS:
-        return datasets.REFUSED, f"the control plane keeps at most {datasets.MOST_DATASETS:,} datasets of a party"
+        return reports.REFUSED, table.error or "it has no columns"
+    if len(known) >= reports.MOST_DATASETS:
+        return reports.REFUSED, f"the control plane keeps at most {reports.MOST_DATASETS:,} datasets of a party"
     new = Dataset(party=owner, name=name, columns=told["reported_columns"], **told)
     try:
         new.full_clean()
     except DjangoValidationError as error:
-        return datasets.REFUSED, " ".join(error.messages)[: datasets.PROBLEM_LENGTH]
+        return reports.REFUSED, " ".join(error.messages)[: reports.PROBLEM_LENGTH]
     new.save()
     known[name] = new
-    return datasets.REGISTERED, ""
+    return reports.REGISTERED, ""
 
 
 def _answer(key: str, verdicts: Mapping[str, Any]) -> None:

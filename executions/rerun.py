@@ -12,9 +12,10 @@ from controlplane.catalogue import DatabaseCatalogue
 from controlplane.form_schema import label
 from controlplane.forms import DocumentFormField
 from executions.models import Execution
-from workers.problems import DocumentsInvalid
-from workers.secrets import masked
-from workers.validation import layers, validate
+from workers.contract.layers import layers
+from workers.contract.problems import DocumentsInvalid
+from workers.contract.secrets import masked
+from workers.contract.validation import validate
 
 
 class _Indented(json.JSONEncoder):

@@ -15,10 +15,10 @@ from django.utils import timezone
 from controlplane.models import ALIGNMENT_LENGTH, COLUMN_TYPES, Dataset
 from executions.models import Execution, PartyRun
 from executions.states import ACTIVE, RUN_ENDED, RunStatus, Status, transition
-from workers.devices import stages
-from workers.documents import TaskConfig, column_problem
-from workers.errors import ERRORS, AlgorithmError, ClusterInitError, NetworkError, ResourceError, is_link
-from workers.executors.base import TABLE
+from workers.contract.catalogue import TABLE
+from workers.contract.documents import TaskConfig, column_problem
+from workers.contract.errors import ERRORS, AlgorithmError, ClusterInitError, NetworkError, ResourceError, is_link
+from workers.contract.registry import stages
 
 log = logging.getLogger(__name__)
 

@@ -50,13 +50,13 @@ def find_slots(connection: Redis, parties: set[str]) -> dict[str, Slots]:
                 # Alive is what expires unless it is renewed: RQ can write to a key that has just expired, and
                 # what it then makes stays for ever
                 pipeline.pttl(key)
-                pipeline.hmget(key, "standby", "ports")
+                pipeline.hmget(key, "process", "ports")
         answers = iter(forgiving(pipeline))
     for slot, found in zip(slots.values(), keys, strict=True):
         for _ in found:
-            lives, (standby, ports) = next(answers) > 0, next(answers) or (None, None)
+            lives, (waiting, ports) = next(answers) > 0, next(answers) or (None, None)
             slot.alive += lives
-            slot.ready += lives and standby != b"starting"
+            slot.ready += lives and waiting != b"starting"
             slot.held |= _ports(ports or b"") if lives else set()
     running = Count("runs", filter=Q(runs__released_at=None))
     for name, busy in Party.objects.filter(name__in=slots).annotate(busy=running).values_list("name", "busy"):

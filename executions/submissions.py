@@ -10,8 +10,8 @@ from rest_framework.exceptions import ErrorDetail, ValidationError
 from controlplane.api import DocumentField, KnownKeysOnly, NameOrId
 from controlplane.models import Task
 from executions.models import Execution
-from workers.problems import DocumentsInvalid
-from workers.validation import layers
+from workers.contract.layers import layers
+from workers.contract.problems import DocumentsInvalid
 
 
 class RunOptionsSerializer(serializers.ModelSerializer[Execution]):

@@ -166,7 +166,7 @@ class Trial:
 
             def ready(queue: str = party) -> bool:
                 workers: Any = connection.smembers(f"rq:workers:{queue}")
-                idle = any(connection.hmget(key, "state", "standby") == [b"idle", b"ready"] for key in workers)
+                idle = any(connection.hmget(key, "state", "process") == [b"idle", b"ready"] for key in workers)
                 return idle and not connection.llen(f"rq:queue:{queue}")
 
             self._wait(f"worker-{party}", ready, timeout)

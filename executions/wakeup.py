@@ -7,7 +7,7 @@ import logging
 from redis.exceptions import RedisError
 
 from executions.connection import redis_connection
-from workers.connection import trouble
+from workers.contract.connection import trouble
 
 WAKE_STREAM = "controlplane:wake"
 log = logging.getLogger(__name__)

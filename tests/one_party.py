@@ -1,8 +1,8 @@
 """One party of a bare SecretFlow session over links as ours are, without a meeting; forked from :mod:`tests.preloaded`.
 
 Receives its part, and says how far it came: ``ready``, upon which it waits for ``go``; ``cluster`` after values have
-come over the cross-silo link; ``spu`` after a sum on the SPU; or ``failed`` and how :mod:`workers.errors` classifies
-the error. Its other words go to the log.
+come over the cross-silo link; ``spu`` after a sum on the SPU; or ``failed`` and how :mod:`workers.contract.errors`
+classifies the error. Its other words go to the log.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from workers import links
-from workers.errors import classify
-from workers.tls import KeyMaterial
+from workers.contract.errors import classify
+from workers.network import links
+from workers.network.tls import KeyMaterial
 
 PLANTED = "in-the-clear-" * 64
 

@@ -40,10 +40,10 @@ def main(orders: Connection, redis_url: str, directory: Path) -> None:
 
 
 def serve(orders: Connection, redis_url: str, directory: Path) -> None:
-    from workers import pipeline
-    from workers.connection import connect
-    from workers.party import PartyHost
-    from workers.zygote import unlike_its_siblings
+    from workers.contract.connection import connect
+    from workers.host.party import PartyHost
+    from workers.runtime import task_run
+    from workers.runtime.zygote import unlike_its_siblings
 
     unlike_its_siblings()
     watch()
@@ -53,15 +53,15 @@ def serve(orders: Connection, redis_url: str, directory: Path) -> None:
         order = orders.recv()
         brought_up.clear()
         if not order:
-            end_session(pipeline.runtime)
+            end_session(task_run.runtime)
             orders.send("ended")
             continue
-        if pipeline.runtime and (at != order["party_toml"] or not suits(pipeline.runtime, order["run"])):
-            end_session(pipeline.runtime)
+        if task_run.runtime and (at != order["party_toml"] or not suits(task_run.runtime, order["run"])):
+            end_session(task_run.runtime)
         if at != order["party_toml"]:
             at = order["party_toml"]
-            pipeline.runtime = pipeline.Runtime(PartyHost.load(at), connection, "by-hand", directory)
-        result = pipeline.execute_secretflow_task(**order["run"])
+            task_run.runtime = task_run.Runtime(PartyHost.load(at), connection, "by-hand", directory)
+        result = task_run.execute_secretflow_task(**order["run"])
         engines = [name for name in ("hsm_engine",) if name in sys.modules]
         more = {"brought_up": list(brought_up), "engines": engines, "submitted": submitted()}
         orders.send(json.loads(json.dumps(result | more)))  # as it would go over Redis
@@ -74,15 +74,15 @@ def suits(runtime: Any, run: dict[str, Any]) -> bool:
 
     The parties need not agree on it: they have had the same runs.
     """
-    from workers import pipeline
-    from workers.sessions import key_of
+    from workers.runtime import task_run
+    from workers.runtime.session import key_of
 
     if runtime.session is None:
         return True
     documents = {name: document for name, document in run.items() if name != "task_request_id"}
     host = runtime.host.reload()
     try:
-        accepted = pipeline.accept(host, documents)
+        accepted = task_run.accept(host, documents)
     except Exception:
         return True  # the run comes upon it itself, and says what it is
     keeps = accepted.task.keep_devices_seconds is not None

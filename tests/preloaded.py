@@ -9,6 +9,6 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parent / "plugin"))
 
 import tests.party_process  # noqa: F401
-from workers import zygote
+from workers.runtime import zygote
 
 zygote.load()

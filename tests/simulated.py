@@ -21,14 +21,15 @@ from executions.recovery import Recovery
 from executions.settle import settle
 from executions.states import RunStatus, Status, transition
 from tests.composed import documents
-from workers.events import RUNNING, SUCCESS, Publisher
-from workers.jobs import PartyJob
+from workers.contract.events import RUNNING, SUCCESS
+from workers.contract.jobs import PartyJob
+from workers.runtime.publisher import Publisher
 
 
-def add_worker(connection: Redis, party: str, name: str = "1", standby: str = "ready") -> str:
+def add_worker(connection: Redis, party: str, name: str = "1", waiting: str = "ready") -> str:
     """What a live worker leaves in Redis."""
     key = f"rq:worker:{party}-{name}"
-    connection.hset(key, mapping={"queues": party, "state": "idle", "standby": standby})
+    connection.hset(key, mapping={"queues": party, "state": "idle", "process": waiting})
     connection.expire(key, 60)
     connection.sadd(f"rq:workers:{party}", key)
     return key

@@ -22,12 +22,13 @@ from sklearn.metrics import r2_score, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from tests.parties import SMALL_KEYS, Parties, Processes
+from workers.computing.context import Context
+from workers.contract.documents import TaskConfig
+from workers.contract.errors import ConfigError
 from workers.devices.spu import SPUConfig
-from workers.documents import TaskConfig
-from workers.errors import ConfigError
-from workers.executors.base import Session, Source
 from workers.executors.he_sum import HESumExecutor
 from workers.executors.predict import PredictExecutor
+from workers.host.sources import Source
 
 CLASSIFIERS: dict[str, tuple[str, dict[str, Any]]] = {
     "lr": ("ml_params", {"epochs": 5, "learning_rate": 0.3, "batch_size": 64}),
@@ -231,9 +232,9 @@ def test_a_model_is_refused_to_an_spu_that_its_shares_mean_nothing_to(diabetes: 
         "": Source("rows", home / "rows.csv"),
         "model": Source("m", home / "outputs" / "m.kept", "sf.model.ss_sgd"),
     }
-    session = Session("alice", ["alice", "bob"], TaskConfig.model_validate(task), sources, tmp_path)
-    executor = PredictExecutor(session)
-    prepared = executor.validate_params(session.task.algorithm_params)
+    context = Context("alice", ["alice", "bob"], TaskConfig.model_validate(task), sources, tmp_path)
+    executor = PredictExecutor(context)
+    prepared = executor.validate_params(context.task.algorithm_params)
     executor.adapted(prepared, {"spu_config": SPUConfig()})
     other = SPUConfig.model_validate({"runtime_config": {"protocol": "CHEETAH", "field": "FM64"}})
     with pytest.raises(ConfigError, match="m was made with protocol SEMI2K, this task has CHEETAH, field FM128"):
@@ -249,13 +250,13 @@ def test_encrypted_sums_lose_no_digits(tmp_path: Path, largest: int, lost: bool)
         "data_sources": {"alice": "rows", "bob": "rows"},
         "algorithm_params": {"he_sum_params": {"columns": {"alice": "n", "bob": "n"}}},
     }
-    session = Session("alice", ["alice", "bob"], TaskConfig.model_validate(task), {"": Source("rows", path)}, tmp_path)
-    executor = HESumExecutor(session)
+    context = Context("alice", ["alice", "bob"], TaskConfig.model_validate(task), {"": Source("rows", path)}, tmp_path)
+    executor = HESumExecutor(context)
     if lost:
         with pytest.raises(ConfigError, match="column 'n' of dataset rows has values so large that sums would lose"):
-            executor.validate_params(session.task.algorithm_params)
+            executor.validate_params(context.task.algorithm_params)
     else:
-        assert list(executor.validate_params(session.task.algorithm_params).values) == [1, largest]
+        assert list(executor.validate_params(context.task.algorithm_params).values) == [1, largest]
 
 
 @pytest.mark.parametrize(

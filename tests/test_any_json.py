@@ -16,8 +16,9 @@ from rest_framework.test import APIClient
 from tests.composed import documents as submitted
 from tests.rules import RULES
 from tests.rules.base import AT_A_PARTY, BASES, TRIAL, Documents, Known
-from workers.problems import DocumentsInvalid
-from workers.validation import Run, layers, parse_document, validate
+from workers.contract.layers import layers
+from workers.contract.problems import DocumentsInvalid
+from workers.contract.validation import Run, parse_document, validate
 
 KEYS = sorted({step for rule in RULES for step in rule.path.split("/")})
 SCALARS = (

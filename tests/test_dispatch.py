@@ -33,7 +33,7 @@ def test_it_enqueues_one_job_per_party_with_leased_ports(parties: dict[str, Part
         assert connection.lrange(f"rq:queue:{run.party.name}", 0, -1) == [run.job_id.encode()]
         assert run.job_id == f"{run.party.name}-{execution.pk}-1"
         job = job_of(connection, run)
-        assert job.func_name == "workers.pipeline.execute_secretflow_task"
+        assert job.func_name == "workers.runtime.task_run.execute_secretflow_task"
         name = job.kwargs["task_config"]["data_sources"][run.party.name]
         registered = run.party.datasets.get(name=name).columns
         assert job.kwargs["task_config"]["column_types"] == {name: registered}, "its own tables' alone"
@@ -256,12 +256,12 @@ def test_it_waits_for_a_process_that_can_begin_at_once_and_says_so(
     parties: dict[str, Party], connection: Redis
 ) -> None:
     add_worker(connection, "alice")
-    key = add_worker(connection, "bob", standby="starting")
+    key = add_worker(connection, "bob", waiting="starting")
     execution = submit()
     dispatch(Dispatcher(connection))
     assert status(execution) == Status.QUEUED
     assert execution.waiting_for == "the next process of bob is still importing SecretFlow"
-    connection.hset(key, "standby", "ready")
+    connection.hset(key, "process", "ready")
     dispatch(Dispatcher(connection))
     assert status(execution) == Status.DISPATCHED
 
@@ -289,7 +289,7 @@ def test_it_counts_only_workers_that_are_alive(parties: dict[str, Party], connec
     add_worker(connection, "alice", "1")
     connection.delete(add_worker(connection, "alice", "2"))
     connection.persist(add_worker(connection, "alice", "3"))  # as RQ leaves it when it writes to an expired key
-    add_worker(connection, "alice", "4", standby="starting")
+    add_worker(connection, "alice", "4", waiting="starting")
     Party.objects.filter(name="bob").update(name="robert")
     assert find_slots(connection, {"alice", "bob"}) == {
         "alice": Slots(alive=2, ready=1, busy=0, registered=True),

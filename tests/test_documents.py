@@ -8,8 +8,8 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from tests.rules.base import changed, problems, psi
-from workers.executors import TASK_EXECUTOR_REGISTRY
-from workers.validation import layers, model_of
+from workers.contract.layers import layers, model_of
+from workers.contract.registry import TASK_EXECUTOR_REGISTRY
 
 PSI = "task_config/algorithm_params/psi_params"
 PSI_PATH = "task_config.algorithm_params.psi_params"

@@ -15,7 +15,8 @@ from executions.models import Execution, PartyRun, PortLease
 from executions.recovery import Recovery
 from executions.states import RunStatus, Status
 from tests.simulated import publish_success, publisher, settle_down, status
-from workers.events import FAILURE, RUNNING, SUCCESS, stream_of
+from workers.contract.events import FAILURE, RUNNING, SUCCESS
+from workers.contract.keys import stream_of
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rq.timeouts import JobTimeoutException
 
-from workers.errors import (
+from workers.contract.errors import (
     _RULES,
     ERRORS,
     AlgorithmError,
@@ -30,7 +30,7 @@ from workers.errors import (
     classify,
     contract_name,
 )
-from workers.problems import DocumentsInvalid, Problem
+from workers.contract.problems import DocumentsInvalid, Problem
 
 
 def _fed_exceptions() -> ModuleType:

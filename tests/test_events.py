@@ -17,7 +17,8 @@ from executions.listener import Listener
 from executions.models import Execution, ExecutionEvent, PartyRun, PortLease
 from executions.states import RunStatus, Status
 from tests.simulated import publish_success, publisher
-from workers.events import FAILURE, RUNNING, SUCCESS, stream_of
+from workers.contract.events import FAILURE, RUNNING, SUCCESS
+from workers.contract.keys import stream_of
 
 
 def fail_with_events(events: list[Any], pieces: list[Any]) -> None:

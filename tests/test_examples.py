@@ -11,7 +11,7 @@ import pytest
 from controlplane.examples import TABLE, examples, made_by, request_of
 from fixtures.tables import write_tables
 from tests.parties import SMALL_KEYS, Parties, Processes
-from workers.executors import TASK_EXECUTOR_REGISTRY
+from workers.contract.registry import TASK_EXECUTOR_REGISTRY
 
 #: Task types of the tests' own.
 OF_TESTS = {"pseudonymise", "light", "arithmetic", "misordered_psi"}

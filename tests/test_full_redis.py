@@ -27,10 +27,11 @@ from fixtures.documents import psi_documents
 from fixtures.tables import write_tables
 from tests.simulated import add_worker, begin, dispatch, publish_success, publisher, settle_down, status, submit
 from tests.stack import DIRECTORY
-from workers.connection import refusal, trouble, when_it_takes_writes
-from workers.events import SUCCESS, Journal
-from workers.jobs import STOP_MARK
-from workers.worker import HEARTBEAT_TTL
+from workers.contract.connection import refusal, trouble, when_it_takes_writes
+from workers.contract.events import SUCCESS
+from workers.contract.jobs import STOP_MARK
+from workers.runtime.journal import Journal
+from workers.runtime.worker import HEARTBEAT_TTL
 
 FULL = "Redis is out of memory (maxmemory)"
 LIMIT = 120.0
@@ -292,7 +293,7 @@ def test_an_idle_site_waits_and_goes_on(site: Site) -> None:
     assert (done["status"], done["attempt"], done["waiting_for"]) == ("SUCCESS", 1, ""), done["changes"]
     site.trial.wait_for_workers()
     site.trial.check("worker-late")
-    site.trial.stop_process("worker-late")  # its standby process takes memory that the others may need
+    site.trial.stop_process("worker-late")  # its compute process takes memory that the others may need
 
 
 @pytest.fixture(scope="module")

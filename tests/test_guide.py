@@ -15,7 +15,7 @@ from rest_framework.test import APIClient
 from controlplane.models import Dataset
 from executions.trial import ROOT
 from tests.composed import make_parties
-from workers.validation import validate
+from workers.contract.validation import validate
 
 GUIDE = (ROOT / "docs/services.md").read_text()
 

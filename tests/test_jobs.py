@@ -31,7 +31,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import import_attribute
 from rq.worker import Worker
 
-from workers.jobs import TASK_FUNCTION, JobRefused, PartyJob, install_gate
+from workers.contract.jobs import TASK_FUNCTION, JobRefused, PartyJob, install_gate
 
 JOB_ID = "alice-0b5e-1"
 CALLBACKS = ("success_callback", "failure_callback", "stopped_callback")
@@ -93,7 +93,7 @@ def party_queue(connection: Redis, job_class: type[Job] = PartyJob) -> Queue:
 
 
 def perform(connection: Redis) -> PartyJob:
-    """As a standby process does."""
+    """As a compute process does."""
     job, queue = fetch(connection), party_queue(connection)
     horse = Worker(
         [queue], name="alice-host-1", connection=connection, job_class=PartyJob, serializer=JSONSerializer,
@@ -139,7 +139,7 @@ def test_it_imports_nothing_that_a_hash_names(
     connection: Redis, hostile: Hostile, open_gate: None, look: str, data: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install_gate()
-    monkeypatch.setattr("workers.pipeline.execute_secretflow_task", dict)
+    monkeypatch.setattr("workers.runtime.task_run.execute_secretflow_task", dict)
     write(connection, data, **{f"{name}_name": hostile.function for name in CALLBACKS})
     with suppress(InvalidJobOperation):
         LOOKS[look](connection)
@@ -154,13 +154,20 @@ def test_it_has_closed_the_gate_in_the_web_process() -> None:
 
 
 def test_it_imports_the_task_function(open_gate: None) -> None:
-    from workers.pipeline import execute_secretflow_task
+    from workers.runtime.task_run import execute_secretflow_task
 
     install_gate()
     assert rq.job.import_attribute(TASK_FUNCTION) is execute_secretflow_task
 
 
-NEAR = ["os.system", "", TASK_FUNCTION + " ", TASK_FUNCTION.upper(), TASK_FUNCTION + ".__globals__", "workers.pipeline"]
+NEAR = [
+    "os.system",
+    "",
+    TASK_FUNCTION + " ",
+    TASK_FUNCTION.upper(),
+    TASK_FUNCTION + ".__globals__",
+    "workers.runtime.task_run",
+]
 
 
 @given(name=st.sampled_from(NEAR) | st.text() | st.none() | st.lists(st.text(), max_size=2))

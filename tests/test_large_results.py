@@ -22,20 +22,12 @@ from executions.states import RunStatus, Status
 from tests.composed import documents, make_parties
 from tests.parties import Parties, Processes
 from tests.simulated import down, publish_success, publisher, status
-from workers.errors import AlgorithmError, ConfigError
-from workers.events import (
-    EVENT_LIMIT,
-    FAILURE,
-    MOST_PIECES,
-    PIECE_SIZE,
-    RESULT_LIMIT,
-    RUNNING,
-    SUCCESS,
-    Journal,
-    Publisher,
-    report,
-    stream_of,
-)  # fmt: skip
+from workers.contract.errors import AlgorithmError, ConfigError
+from workers.contract.events import EVENT_LIMIT, FAILURE, MOST_PIECES, PIECE_SIZE, RESULT_LIMIT, RUNNING, SUCCESS
+from workers.contract.keys import stream_of
+from workers.host.stream import report
+from workers.runtime.journal import Journal
+from workers.runtime.publisher import Publisher
 
 
 def result_of(size: int) -> dict[str, Any]:

@@ -32,7 +32,8 @@ from executions.recovery import Recovery
 from executions.states import ENDED, RUN_ENDED, TRANSITIONS, Status
 from tests.composed import documents
 from tests.simulated import add_worker, dispatch
-from workers.events import FAILURE, RUNNING, SUCCESS, Publisher
+from workers.contract.events import FAILURE, RUNNING, SUCCESS
+from workers.runtime.publisher import Publisher
 
 PARTIES = ("alice", "bob", "carol")
 #: Where a coordinator can die: just before these calls of its own.

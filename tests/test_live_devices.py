@@ -316,7 +316,7 @@ def test_the_next_execution_uses_the_session_of_the_last(site: Site) -> None:
         assert site.holders() == processes
     assert done["result"]["output_rows"] == {"alice": 460, "bob": 460}, "its own task, not the one before"
     work = [p.name for party in TWO for p in (site.trial.party_dir(party) / "outputs/.work").iterdir() if p.is_dir()]
-    assert [name for name in work if not name.startswith("standby-")] == [], "each run's own files are gone"
+    assert [name for name in work if not name.startswith("process-")] == [], "each run's own files are gone"
 
 
 def test_another_configuration_gets_a_session_of_its_own(site: Site) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from tests.rules.base import component, dispatched
-from workers.keeper import Keeper
-from workers.party import PartyHost
-from workers.sessions import key_of
-from workers.validation import validate
+from workers.contract.validation import validate
+from workers.host.party import PartyHost
+from workers.runtime.keeper import Keeper
+from workers.runtime.session import key_of
 
 TOML = """
 party = "alice"

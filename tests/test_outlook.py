@@ -55,7 +55,7 @@ def test_it_says_for_whom_it_would_wait(client: APIClient, connection: Redis) ->
     found = ask(client, {"task": make_task().name})
     assert found["verdict"] == ("would wait: bob has no live worker; start `manage.py rqworker bob` on bob's host")
     assert [party["queued"] for party in found["parties"]] == [1, 1]
-    add_worker(connection, "bob", standby="starting")
+    add_worker(connection, "bob", waiting="starting")
     assert ask(client, documents())["waits_for"] == "the next process of bob is still importing SecretFlow"
     add_worker(connection, "bob", "2")
     Party.objects.filter(name="bob").update(port_last=20100)

@@ -15,9 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from workers.errors import ConfigError
-from workers.party import PartyHost, remove_run_files
-from workers.validation import validate
+from workers.contract.errors import ConfigError
+from workers.contract.validation import validate
+from workers.host.party import PartyHost
+from workers.host.workdirs import remove_run_files
 
 TOML = """
 party = "alice"
@@ -62,7 +63,7 @@ def found(host: PartyHost, name: str) -> tuple[Path, str | None]:
 
 def result(host: PartyHost, content: str = "uid\na\n") -> Path:
     """A finished file, where runs write theirs."""
-    source = host.work_root / "result.csv"
+    source = host.workdirs.root / "result.csv"
     source.write_text(content)
     return source
 
@@ -216,7 +217,7 @@ def test_it_replaces_an_output_and_its_alignment(host: PartyHost) -> None:
     path, alignment = found(host, "common")
     assert (path.read_text(), alignment) == ("uid\nnew\n", "execution-2-1")
     assert sorted(p.name for p in host.output_dir.iterdir() if p.is_file()) == ["common.csv", "common.origin.json"]
-    assert list(host.work_root.iterdir()) == [], "the source was moved, not copied"
+    assert list(host.workdirs.root.iterdir()) == [], "the source was moved, not copied"
 
 
 @pytest.mark.parametrize("step", ["os.replace", "json.dumps"])
@@ -439,7 +440,7 @@ def test_it_listens_at_its_address_where_the_host_says_nothing(host: PartyHost, 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from workers.party import PartyHost
+from workers.host.party import PartyHost
 lock = PartyHost.load(sys.argv[1]).claim_workdir(Path(sys.argv[2]))
 (Path(sys.argv[2]) / "rows.csv").write_text("uid\\na\\n")
 print("held", flush=True)
@@ -448,7 +449,7 @@ time.sleep(60)
 
 
 def test_it_removes_the_directories_of_dead_processes_alone(host: PartyHost, tmp_path: Path) -> None:
-    held, other = host.workdir("execution", 1), host.workdir("execution", 2)
+    held, other = host.workdirs.of_run("execution", 1), host.workdirs.of_run("execution", 2)
     command = [sys.executable, "-c", HOLDER, str(tmp_path / "party.toml")]
     holders = [
         subprocess.Popen([*command, str(path)], stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent)
@@ -458,36 +459,36 @@ def test_it_removes_the_directories_of_dead_processes_alone(host: PartyHost, tmp
         for holder in holders:
             assert holder.stdout
             assert holder.stdout.readline() == b"held\n"
-        (host.work_root / "stray file").write_text("x")
-        host.remove_abandoned_workdirs()
+        (host.workdirs.root / "stray file").write_text("x")
+        host.workdirs.remove_abandoned()
         assert [(p / "rows.csv").exists() for p in (held, other)] == [True, True]
         holders[1].send_signal(signal.SIGKILL)
         holders[1].wait(10)
-        host.remove_abandoned_workdirs()
+        host.workdirs.remove_abandoned()
         assert [(p / "rows.csv").exists() for p in (held, other)] == [True, False]
         assert not other.exists()
     finally:
         for holder in holders:
             holder.kill()
             holder.communicate(timeout=10)
-    host.remove_abandoned_workdirs()
+    host.workdirs.remove_abandoned()
     assert not held.exists()
-    assert (host.work_root / "stray file").exists()
+    assert (host.workdirs.root / "stray file").exists()
 
 
 def test_it_begins_an_attempt_with_an_empty_directory(host: PartyHost) -> None:
-    path = host.workdir("execution", 1)
+    path = host.workdirs.of_run("execution", 1)
     path.mkdir()
     (path / "left over").write_text("x")
-    with host.claim_workdir(path):
+    with host.workdirs.claim(path):
         assert [p.name for p in path.iterdir()] == [".lock"]
-        private = (path, host.output_dir, host.work_root, host.journal_dir)
+        private = (path, host.output_dir, host.workdirs.root, host.journal_dir)
         assert [p.stat().st_mode & 0o777 for p in private] == [0o700] * 4
 
 
 def test_it_removes_what_a_run_left_and_nothing_older(host: PartyHost) -> None:
-    path = host.workdir("execution", 1)
-    host.claim_workdir(path).close()
+    path = host.workdirs.of_run("execution", 1)
+    host.workdirs.claim(path).close()
     old, new = (Path(f"/tmp/psi_test_{os.getpid()}_{age}.trace") for age in ("old", "new"))
     old.touch()
     os.utime(old, (1_000_000, 1_000_000))

@@ -70,7 +70,7 @@ class Site:
         return self.end_of(self.submit(body))
 
     def wait_until_idle(self) -> None:
-        """Until every worker is there, waits for a job, and has a standby process; starts what a test left down."""
+        """Until every worker is there, waits for a job, and has a compute process; starts what a test left down."""
         if "valkey" not in self.trial.processes:
             self.trial.start_valkey()
         for party in TWO:
@@ -125,7 +125,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def is_a_waiting_process(directory: Path) -> bool:
-    if not directory.name.startswith("standby-"):
+    if not directory.name.startswith("process-"):
         return False
     with (directory / ".lock").open() as lock:
         try:

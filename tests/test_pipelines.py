@@ -24,7 +24,7 @@ from executions.pipeline_models import NotPossible
 from executions.states import PIPELINE_TRANSITIONS, PipelineStatus, Status, move, transition
 from tests.composed import make_chain, make_pipeline, make_task
 from tests.simulated import end_node, go_on_with_pipelines_at_once, settle_pipelines
-from workers.problems import DocumentsInvalid
+from workers.contract.problems import DocumentsInvalid
 
 pytestmark = pytest.mark.django_db
 

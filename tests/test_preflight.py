@@ -20,8 +20,8 @@ from executions.models import Execution, PartyCheck, PartyRun, PortLease, Prefli
 from executions.states import Status
 from tests.composed import documents, make_task, make_user
 from tests.simulated import add_worker, down, status, submit
-from workers.events import report
-from workers.sessions import ports_wanted
+from workers.contract.keys import ports_wanted
+from workers.host.stream import report
 
 GOOD = {"checks": [{"check": "ports"}, {"check": "data"}], "facts": {"versions": {"secretflow": "1.14", "spu": "0.9"}}}
 

@@ -13,9 +13,12 @@ import pytest
 from redis import Redis
 
 from fixtures.documents import psi_documents
-from workers import preflight
-from workers.party import PartyHost
-from workers.preflight import TAKE_WITHIN, WANTED_SECONDS, Desk, check, wanted
+from workers.contract.keys import wanted
+from workers.contract.reports import TAKE_WITHIN, WANTED_SECONDS
+from workers.host.party import PartyHost
+from workers.runtime import preflight
+from workers.runtime.desk import Desk
+from workers.runtime.preflight import check
 
 TABLE = "uid,age\n" + "".join(f"p{i},{i}\n" for i in range(20))
 COLUMNS = {"uid": "str", "age": "int"}
@@ -230,7 +233,7 @@ def test_a_worker_answers_what_is_still_wanted_alone(
     hosts: dict[str, Host], connection: Redis, left: int, answered: bool
 ) -> None:
     class Waiting:
-        """What the desk asks of a standby process."""
+        """What the desk asks of a compute process."""
 
         asked = 0
 

@@ -14,8 +14,11 @@ from executions.listener import Listener
 from executions.models import Execution
 from executions.states import Status
 from tests.simulated import down, publish_success, publisher
-from workers import events as events_module
-from workers.events import FAILURE, RUNNING, SUCCESS, Journal, Publisher, stream_of
+from workers.contract.events import FAILURE, RUNNING, SUCCESS
+from workers.contract.keys import stream_of
+from workers.runtime import journal as journal_module
+from workers.runtime.journal import Journal
+from workers.runtime.publisher import Publisher
 
 
 def test_it_writes_events_in_the_contracts_format(connection: Redis, tmp_path: Path) -> None:
@@ -122,7 +125,7 @@ def test_it_delivers_what_comes_during_a_delivery_the_next_time(
 ) -> None:
     events = publisher(execution, "alice", down(), tmp_path)
     events.publish(RUNNING, "task_started")
-    sending = events_module.append_to_stream
+    sending = journal_module.append_to_stream
 
     def while_another_comes(*args: Any) -> None:
         sending(*args)
@@ -130,7 +133,7 @@ def test_it_delivers_what_comes_during_a_delivery_the_next_time(
 
     journal = Journal(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(events_module, "append_to_stream", while_another_comes)
+        patch.setattr(journal_module, "append_to_stream", while_another_comes)
         assert journal.deliver(connection, "alice") == 1
     assert journal.deliver(connection, "alice") == 1
     assert journal.deliver(connection, "alice") == 0

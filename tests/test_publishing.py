@@ -16,9 +16,11 @@ from controlplane.environment import environment
 from controlplane.models import Dataset, Party
 from executions.listener import Listener
 from executions.reports import TableReport
-from workers import datasets
-from workers.events import REPORT_LIMIT, stream_of
-from workers.party import PartyHost
+from workers.contract import reports
+from workers.contract.events import REPORT_LIMIT
+from workers.contract.keys import answers_to, stream_of
+from workers.host import publication as datasets
+from workers.host.party import PartyHost
 
 COLUMNS = {"uid": "str", "age": "int"}
 PEOPLE = "uid,age\n" + "".join(f"p{i},{i}\n" for i in range(20))
@@ -253,14 +255,14 @@ def test_it_answers_for_each_table(parties: dict[str, Party], connection: Redis,
 def test_it_keeps_a_limited_number_of_datasets(
     parties: dict[str, Party], connection: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(datasets, "MOST_DATASETS", 3)  # one is there already
+    monkeypatch.setattr(reports, "MOST_DATASETS", 3)  # one is there already
     answers = tell(connection, datasets={f"t{n}": {"columns": COLUMNS} for n in range(3)})
     assert [answers[f"t{n}"]["verdict"] for n in range(3)] == ["registered", "registered", "refused"]
     assert "at most 3 datasets" in answers["t2"]["problem"]
 
 
 def test_a_key_of_another_kind_in_the_answers_place_stops_nobody(parties: dict[str, Party], connection: Redis) -> None:
-    connection.set(datasets.answers_to("alice", "00000000-0000-4000-8000-000000000001"), "junk")
+    connection.set(answers_to("alice", "00000000-0000-4000-8000-000000000001"), "junk")
     connection.xadd(
         stream_of("alice"),
         {"datasets": json.dumps({"publication": "00000000-0000-4000-8000-000000000001", "datasets": {"x": {}}})},

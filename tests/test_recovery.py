@@ -17,7 +17,7 @@ from executions.recovery import Recovery
 from executions.settle import settle
 from executions.states import RunStatus, Status, transition
 from tests.simulated import add_worker, begin, dispatch, finish, settle_down, status, submit, take
-from workers.jobs import STOP_MARK
+from workers.contract.jobs import STOP_MARK
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers import rendezvous
-from workers.endpoints import split
-from workers.errors import ConfigError, ResourceError
-from workers.rendezvous import check_free, meet
-from workers.tls import KeyMaterial
+from workers.contract.endpoints import split
+from workers.contract.errors import ConfigError, ResourceError
+from workers.network import rendezvous
+from workers.network.rendezvous import check_free, meet
+from workers.network.tls import KeyMaterial
 
 #: No meeting of these tests takes longer than this, whatever its outcome.
 LIMIT = 10.0

@@ -15,9 +15,9 @@ import pytest
 from executions.certificates import TrialCA
 from tests.test_rendezvous import LIMIT, Party, Ports, connect, greeting, impostor
 from tests.test_rendezvous import ports as ports  # the fixture
-from workers import rendezvous
-from workers.rendezvous import check_free
-from workers.tls import KeyMaterial
+from workers.network import rendezvous
+from workers.network.rendezvous import check_free
+from workers.network.tls import KeyMaterial
 
 Files = dict[str, KeyMaterial]
 COMPARE = "compare the certificates and the CA that the two parties use"

@@ -11,19 +11,19 @@ from typing import Any
 
 import pytest
 
+import workers
 from tests.rules import RULES
 from tests.rules.base import Rule, changed, problems
-from workers import problems as wording
-from workers.problems import Problem
+from workers.contract import problems as wording
+from workers.contract.problems import Problem
 
-WORKERS = Path(wording.__file__).parent
+WORKERS = Path(workers.__file__).parent
 #: Where rules live.
 MODULES = [
-    WORKERS / "documents.py",
-    WORKERS / "endpoints.py",
-    WORKERS / "problems.py",
-    WORKERS / "slots.py",
-    WORKERS / "validation.py",
+    *(
+        WORKERS / "contract" / f"{name}.py"
+        for name in ("checks", "documents", "endpoints", "problems", "roles", "validation")
+    ),
     *sorted((WORKERS / "components").glob("*.py")),
     *sorted((WORKERS / "devices").glob("*.py")),
     *sorted((WORKERS / "executors").glob("*.py")),

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from workers.errors import ConfigError
-from workers.executors.base import Source
-from workers.executors.cells import read_cells, read_numbers
-from workers.sources import needs_copy, readable, types_of_output
-from workers.tables import column_types, count_rows, read_columns, read_text
+from workers.computing.cells import read_cells, read_numbers
+from workers.contract.errors import ConfigError
+from workers.host.sources import Source, needs_copy, readable, types_of_output
+from workers.host.tables import column_types, count_rows, read_columns, read_text
 
 NAMES = {"größe": ["1", "2"], "名": ["a,b", 'c"d']}
 

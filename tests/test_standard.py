@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workers.errors import ConfigError
+from workers.contract.errors import ConfigError
 from workers.executors.standard import check_standard, standardized
 
 FEW = np.array([0.0, 1.0, 7.0, -3.0])

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from workers.errors import ConfigError
-from workers.tables import check_keys, column_types, read_columns
+from workers.contract.errors import ConfigError
+from workers.host.tables import check_keys, column_types, read_columns
 
 #: More than the one block of a file from which types are inferred.
 BLOCK_ROWS = 300_000

@@ -8,25 +8,26 @@ from typing import Any
 import numpy as np
 import pytest
 
+from workers.computing.context import Context
+from workers.contract.documents import TaskConfig
+from workers.contract.errors import ConfigError
+from workers.contract.registry import TASK_EXECUTOR_REGISTRY
 from workers.devices.spu import SPUConfig
-from workers.documents import TaskConfig
-from workers.errors import ConfigError
-from workers.executors import TASK_EXECUTOR_REGISTRY
-from workers.executors.base import Session, Source
 from workers.executors.vertical import check_range
-from workers.tables import declare
+from workers.host.sources import Source
+from workers.host.tables import declare
 
 COLUMNS = {"columns": {"alice": ["a", "b"]}}
 LABEL = {"features": {"alice": ["a"]}, "label": {"party": "alice", "column": "y"}}
 
 
-def session_of(directory: Path, task_type: str, params: Any, table: str, **runtime: Any) -> Session:
+def context_of(directory: Path, task_type: str, params: Any, table: str, **runtime: Any) -> Context:
     path = directory / "table.csv"
     path.write_text(table)
     task = TaskConfig(task_type=task_type, data_sources={"alice": "patients"}, algorithm_params=params)
     document = SPUConfig.model_validate({"runtime_config": runtime})
     sources = {"": Source("patients", path), "test": Source("patients", path)}
-    return Session("alice", ["alice", "bob"], task, sources, directory, documents={"spu": document})
+    return Context("alice", ["alice", "bob"], task, sources, directory, documents={"spu": document})
 
 
 def grouped(**more: Any) -> dict[str, Any]:
@@ -79,7 +80,7 @@ def glm(distribution: str) -> dict[str, Any]:
 def test_it_says_what_is_wrong_with_the_table(
     tmp_path: Path, task_type: str, params: Any, table: str, words: str
 ) -> None:
-    executor = TASK_EXECUTOR_REGISTRY[task_type](session_of(tmp_path, task_type, params, table))
+    executor = TASK_EXECUTOR_REGISTRY[task_type](context_of(tmp_path, task_type, params, table))
     with pytest.raises(ConfigError) as caught:
         executor.validate_params(params)
     assert words in str(caught.value)
@@ -87,9 +88,9 @@ def test_it_says_what_is_wrong_with_the_table(
 
 def test_whole_numbers_that_float64_rounds_are_grouped_where_they_are_declared_float(tmp_path: Path) -> None:
     """It is what the refusal says to do."""
-    session = session_of(tmp_path, "group_by", grouped(), "a,b\n1,2\n2,9007199254740993\n")
-    declare({(session.input_path, "patients"): {"b": "float"}})
-    prepared = TASK_EXECUTOR_REGISTRY["group_by"](session).validate_params(grouped())
+    context = context_of(tmp_path, "group_by", grouped(), "a,b\n1,2\n2,9007199254740993\n")
+    declare({(context.input_path, "patients"): {"b": "float"}})
+    prepared = TASK_EXECUTOR_REGISTRY["group_by"](context).validate_params(grouped())
     declare({})
     assert prepared.numbers("b", "SUM").tolist() == [2.0, 2.0**53]
 
@@ -105,10 +106,10 @@ def test_whole_numbers_that_float64_rounds_are_grouped_where_they_are_declared_f
 def test_it_says_which_numbers_are_too_large_for_fixed_point(
     tmp_path: Path, runtime: Any, fits: float, too_large: float
 ) -> None:
-    session = session_of(tmp_path, "lr", {"ml_params": LABEL}, "a,y\n1,0\n", **runtime)
-    check_range(session, np.array([0.0, -fits]), "a")
+    context = context_of(tmp_path, "lr", {"ml_params": LABEL}, "a,y\n1,0\n", **runtime)
+    check_range(context, np.array([0.0, -fits]), "a")
     with pytest.raises(ConfigError) as caught:
-        check_range(session, np.array([0.0, -too_large]), "a")
+        check_range(context, np.array([0.0, -too_large]), "a")
     assert "column 'a' of dataset patients has values too large for this SPU" in str(caught.value)
     with pytest.raises(ConfigError):
-        check_range(session, np.array([0.0, fits / 2]), "a", times=4)
+        check_range(context, np.array([0.0, fits / 2]), "a", times=4)

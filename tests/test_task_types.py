@@ -20,9 +20,8 @@ from controlplane.task_types import parameters
 from executions.submissions import SubmissionSerializer
 from executions.trial import ROOT
 from tests.composed import make_user
-from workers.devices import DEVICE_REGISTRY
-from workers.executors import TASK_EXECUTOR_REGISTRY
-from workers.validation import validate
+from workers.contract.registry import DEVICE_REGISTRY, TASK_EXECUTOR_REGISTRY
+from workers.contract.validation import validate
 
 TYPES = sorted(TASK_EXECUTOR_REGISTRY)
 COMPONENT = TASK_EXECUTOR_REGISTRY["component"]

@@ -17,10 +17,10 @@ from django.core.management import CommandError, call_command
 
 from executions.certificates import VALID, TrialCA
 from tests.test_party_host import documents
-from workers.errors import ConfigError
-from workers.party import PartyHost
-from workers.tls import KeyMaterial, name_for_grpc, names_of
-from workers.validation import validate
+from workers.contract.errors import ConfigError
+from workers.contract.validation import validate
+from workers.host.party import PartyHost
+from workers.network.tls import KeyMaterial, name_for_grpc, names_of
 
 DAY = datetime.timedelta(days=1)
 

@@ -13,9 +13,9 @@ import pytest
 
 from tests.test_rendezvous import LIMIT, Ports
 from tests.test_rendezvous import ports as ports  # the fixture
-from workers import tls_door
-from workers.endpoints import split
-from workers.tls_door import TLSDoor
+from workers.contract.endpoints import split
+from workers.network import tls_door
+from workers.network.tls_door import TLSDoor
 
 #: How a client's hello begins; what comes after it only the server looks at.
 HELLO = bytes([0x16, 3, 1, 2, 0, 1]) + b" and so on"

@@ -27,8 +27,8 @@ from tests.one_party import PLANTED
 from tests.parties import FORKS
 from tests.test_rendezvous import Ports, connect
 from tests.test_rendezvous import ports as ports  # the fixture
-from workers.endpoints import split
-from workers.tls import KeyMaterial
+from workers.contract.endpoints import split
+from workers.network.tls import KeyMaterial
 
 pytestmark = pytest.mark.pipeline
 

@@ -16,8 +16,9 @@ from executions.models import Execution
 from executions.states import Status
 from tests.rules.base import pseudonyms
 from tests.simulated import add_worker, status
-from workers.errors import ConfigError
-from workers.secrets import MASK, PartyKey, masked, with_secrets_opened
+from workers.contract.errors import ConfigError
+from workers.contract.secrets import MASK, masked
+from workers.host.key import PartyKey, with_secrets_opened
 
 OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()
 SECRET = {"hsm_config": {"token": "the token", "pins": {"alice": "1234", "bob": "5678"}}}

@@ -28,13 +28,14 @@ from rq.job import Job
 from rq.serializers import DefaultSerializer, JSONSerializer
 
 from controlplane.environment import environment
-from workers.errors import ERRORS, ConfigError
-from workers.events import Journal, stream_of
-from workers.jobs import TASK_FUNCTION, JobRefused, PartyJob
-from workers.party import PartyHost
-from workers.standby import ABANDONED, Standby
-from workers.worker import WORKER_SEQUENCE, PartyWorker, describe_exit
-from workers.zygote import Zygote
+from workers.contract.errors import ERRORS, ConfigError
+from workers.contract.jobs import TASK_FUNCTION, JobRefused, PartyJob
+from workers.contract.keys import stream_of
+from workers.host.party import PartyHost
+from workers.runtime.compute_process import ABANDONED, ComputeProcess
+from workers.runtime.journal import Journal
+from workers.runtime.worker import WORKER_SEQUENCE, PartyWorker, describe_exit
+from workers.runtime.zygote import Zygote
 
 ROOT = Path(__file__).resolve().parent.parent
 TOML = 'party = "alice"\n[policy]\ntask_types = ["*"]\npeers = ["*"]\n'
@@ -197,13 +198,13 @@ ORDER = {"task_request_id": "0b5e", "sf_init_config": {"job_name": "0b5e-3"}, "t
 
 
 def ended(made: PartyWorker, status: int | None) -> None:
-    made._horse = SimpleNamespace(process=SimpleNamespace(returncode=status))  # type: ignore[assignment]
+    made._computing = SimpleNamespace(process=SimpleNamespace(returncode=status))  # type: ignore[assignment]
 
 
 def test_it_reports_a_killed_job_and_tidies_up_behind_it(connection: Redis, party_toml: Path) -> None:
     made = worker(connection, ["alice"])
-    workdir = made.host.workdir("0b5e", 3)
-    made.host.claim_workdir(workdir).close()
+    workdir = made.host.workdirs.of_run("0b5e", 3)
+    made.host.workdirs.claim(workdir).close()
     ended(made, -signal.SIGKILL)
     made._report_killed(job_of(connection, **ORDER))
     [(_, fields)] = connection.xrange(stream_of("alice"))
@@ -252,8 +253,8 @@ def test_it_says_that_it_stopped_a_process_itself(connection: Redis, party_toml:
 
 WATCHED = """
 import sys, time
-from workers.connection import connect
-from workers.standby import end_when_abandoned
+from workers.contract.connection import connect
+from workers.runtime.compute import end_when_abandoned
 end_when_abandoned(connect(sys.argv[1]), ["watched-1", "watched-2"], patience=1.0)
 print("watching", flush=True)
 time.sleep(30)
@@ -322,25 +323,25 @@ def test_it_reports_nothing_for_what_is_no_job_of_ours(
     assert party_toml.exists()
 
 
-# --- the standby process
+# --- the compute process
 
 PARENT = """
 import os, sys, time
-from workers.party import PartyHost
-from workers.standby import Standby
-from workers.zygote import Zygote
+from workers.host.party import PartyHost
+from workers.runtime.compute_process import ComputeProcess
+from workers.runtime.zygote import Zygote
 zygote = Zygote()
-standby = Standby("alice-host-1", sys.argv[1], PartyHost.load(sys.argv[2]), zygote)
-keeper = os.fork()  # keeps the pipe open: its end is not what ends the standby process
+waiting = ComputeProcess("alice-host-1", sys.argv[1], PartyHost.load(sys.argv[2]), zygote)
+keeper = os.fork()  # keeps the pipe open: its end is not what ends the compute process
 if not keeper:
     time.sleep(60)
     os._exit(0)
-print(zygote._process.pid, standby.process.pid, keeper, standby.is_ready(60), flush=True)
+print(zygote._process.pid, waiting.process.pid, keeper, waiting.is_ready(60), flush=True)
 time.sleep(60)
 """
 CHILD = """
 import os, sys, time
-from workers.zygote import die_with_parent
+from workers.runtime.zygote import die_with_parent
 die_with_parent(os.getppid())
 print(os.getpid(), flush=True)
 time.sleep(60)
@@ -376,54 +377,54 @@ def test_it_does_not_begin_when_its_parent_is_gone_already(party_toml: Path) -> 
         "parent": 2**22 + 1,
     }
     done = subprocess.run(
-        [sys.executable, "-m", "workers.standby"], cwd=ROOT, input=json.dumps(hello).encode() + b"\n",
+        [sys.executable, "-m", "workers.runtime.compute"], cwd=ROOT, input=json.dumps(hello).encode() + b"\n",
         capture_output=True, timeout=30, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
 
 
 @pytest.fixture
-def standby(party_toml: Path) -> Iterator[Standby]:
+def waiting(party_toml: Path) -> Iterator[ComputeProcess]:
     zygote = Zygote()
-    made = Standby("alice-host-1", SECRET_URL, PartyHost.load(party_toml), zygote)
+    made = ComputeProcess("alice-host-1", SECRET_URL, PartyHost.load(party_toml), zygote)
     yield made
     made.close()
     zygote.close()
 
 
 @pytest.mark.pipeline
-def test_it_ends_when_it_is_closed_while_it_waits(standby: Standby) -> None:
-    assert standby.is_ready(60)
-    assert standby.is_ready()
-    assert b"secretpw" not in Path(f"/proc/{standby.process.pid}/cmdline").read_bytes()
-    standby.close()
-    assert standby.process.returncode == 0
+def test_it_ends_when_it_is_closed_while_it_waits(waiting: ComputeProcess) -> None:
+    assert waiting.is_ready(60)
+    assert waiting.is_ready()
+    assert b"secretpw" not in Path(f"/proc/{waiting.process.pid}/cmdline").read_bytes()
+    waiting.close()
+    assert waiting.process.returncode == 0
     with pytest.raises(ValueError, match="closed"):
-        standby.take({})
+        waiting.take({})
 
 
 @pytest.mark.pipeline
-def test_it_tells_that_a_standby_died_while_it_waited(standby: Standby) -> None:
-    standby.process.kill()
+def test_it_tells_that_a_process_died_while_it_waited(waiting: ComputeProcess) -> None:
+    waiting.process.kill()
     started = time.monotonic()
-    assert not standby.is_ready(30)
+    assert not waiting.is_ready(30)
     assert time.monotonic() - started < 5
-    standby.process.wait(5)
+    waiting.process.wait(5)
     with pytest.raises(BrokenPipeError):
-        standby.take({})
+        waiting.take({})
 
 
 @pytest.mark.pipeline
 def test_it_leaves_no_process_behind_when_the_worker_is_killed(party_toml: Path) -> None:
     parent = run_parent(PARENT, SECRET_URL, str(party_toml))
     assert parent.stdout
-    zygote, standby, keeper, ready = parent.stdout.readline().split()
+    zygote, waiting, keeper, ready = parent.stdout.readline().split()
     try:
         assert ready == b"True"
-        assert not is_gone(int(standby))
+        assert not is_gone(int(waiting))
         parent.kill()
         parent.wait(10)
-        wait_until_gone(int(standby))
+        wait_until_gone(int(waiting))
         wait_until_gone(int(zygote))
     finally:
         os.kill(int(keeper), signal.SIGKILL)

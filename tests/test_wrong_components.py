@@ -14,9 +14,9 @@ import pytest
 
 from tests.parties import Parties, Processes
 from workers.components.wrong import check_arithmetic
-from workers.errors import ConfigError
-from workers.executors.base import Source
-from workers.validation import validate
+from workers.contract.errors import ConfigError
+from workers.contract.validation import validate
+from workers.host.sources import Source
 
 NAMES = ("alice", "bob")
 ALICE = pd.DataFrame({"group": [1.0, 1.0, None, 2.0], "big": [2**53 + i for i in range(4)], "x": [1.0, 2.0, 4.0, 3.0]})

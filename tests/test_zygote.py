@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from tests.test_worker import ROOT
-from workers.party import PartyHost
-from workers.standby import Forked, Standby
-from workers.zygote import Zygote
+from workers.host.party import PartyHost
+from workers.runtime.compute_process import ComputeProcess, Forked
+from workers.runtime.zygote import Zygote
 
 pytestmark = pytest.mark.pipeline
 
@@ -131,7 +131,7 @@ def test_it_says_which_threads_it_does_not_know(tmp_path: Path) -> None:
         "import threading, time\nthreading.Thread(target=time.sleep, args=[60], daemon=True).start()\n"
     )
     code = (
-        "import os; from workers import zygote; from workers.executors import TASK_EXECUTOR_REGISTRY\n"
+        "import os; from workers.runtime import zygote; from workers.contract.registry import TASK_EXECUTOR_REGISTRY\n"
         "TASK_EXECUTOR_REGISTRY['psi'].preload = ('with_a_thread',)\nos.write(1, zygote.load().encode()); os._exit(0)"
     )
     said = subprocess.run(
@@ -146,11 +146,11 @@ def test_a_worker_whose_zygote_must_not_fork_starts_fresh_processes(
 ) -> None:
     zygote = Zygote()
     monkeypatch.setattr(zygote, "_start", lambda: setattr(zygote, "_refusal", "a thread"))
-    standby = Standby("alice-host-1", "redis://127.0.0.1:1", party, zygote)
-    assert isinstance(standby.process, subprocess.Popen)
-    assert standby.is_ready(60)
-    standby.close()
-    assert standby.process.returncode == 0
+    waiting = ComputeProcess("alice-host-1", "redis://127.0.0.1:1", party, zygote)
+    assert isinstance(waiting.process, subprocess.Popen)
+    assert waiting.is_ready(60)
+    waiting.close()
+    assert waiting.process.returncode == 0
 
 
 def test_what_cannot_be_started_leaves_nothing_behind(party: PartyHost, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,11 +158,11 @@ def test_what_cannot_be_started_leaves_nothing_behind(party: PartyHost, monkeypa
     monkeypatch.setattr(sys, "executable", "/bin/false")
     before = os.listdir("/proc/self/fd")
     with pytest.raises(OSError, match="the process that imports SecretFlow ended"):
-        Standby("alice-host-1", "redis://127.0.0.1:1", party, zygote)
+        ComputeProcess("alice-host-1", "redis://127.0.0.1:1", party, zygote)
     zygote.close()
     assert len(os.listdir("/proc/self/fd")) == len(before)
-    party.remove_abandoned_workdirs()
-    assert list(party.work_root.glob("standby-*")) == []
+    party.workdirs.remove_abandoned()
+    assert list(party.workdirs.root.glob("process-*")) == []
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ def events_in_batches(console: Console) -> None:
     from executions.models import Execution, ExecutionEvent, PartyRun
     from executions.states import Status
     from tests.composed import documents, make_parties
-    from workers.events import RUNNING, Publisher
+    from workers.contract.events import RUNNING
+    from workers.runtime.publisher import Publisher
 
     connection = redis_connection()
     party = make_parties()["alice"]

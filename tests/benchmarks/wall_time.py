@@ -21,10 +21,11 @@ from executions.service import ENDED, Service
 from executions.trial import Trial
 from fixtures.documents import psi_documents
 from tests.benchmarks.memory import PeakMemory
-from workers import devices
-from workers.party import PartyHost, remove_run_files
-from workers.standby import Standby
-from workers.zygote import Zygote
+from workers.contract.registry import stages as stages_of_a_run
+from workers.host.party import PartyHost
+from workers.host.workdirs import remove_run_files
+from workers.runtime.compute_process import ComputeProcess
+from workers.runtime.zygote import Zygote
 
 LIMIT = 600.0
 IMPORTS = 3
@@ -148,10 +149,10 @@ def seconds_to_import(trial: Trial) -> float:
     host = PartyHost.load(trial.party_dir("alice") / "party.toml")
     started = time.perf_counter()
     zygote = Zygote()
-    standby = Standby("benchmark", trial.redis_url, host, zygote)
-    assert standby.is_ready(Standby.START_TIMEOUT)
+    waiting = ComputeProcess("benchmark", trial.redis_url, host, zygote)
+    assert waiting.is_ready(ComputeProcess.START_TIMEOUT)
     seconds = time.perf_counter() - started
-    standby.close()
+    waiting.close()
     zygote.close()
     return seconds
 
@@ -169,7 +170,7 @@ def stages(service: Service, execution: dict[str, Any]) -> dict[str, float]:
             end = max(end, at)
     created = datetime.fromisoformat(execution["created_at"].replace("Z", "+00:00")).timestamp()
     found = {"submit, dispatch, start": min(min(p.values()) for p in first.values()) - created}
-    reached = [s for s in devices.stages() if any(s in p for p in first.values())]
+    reached = [s for s in stages_of_a_run() if any(s in p for p in first.values())]
     for stage, following in zip(reached, [*reached[1:], ""], strict=True):
         found[stage] = max((p.get(following, end) - p[stage] for p in first.values() if stage in p), default=0)
     return found
@@ -224,7 +225,7 @@ def main(console: Console, works: tuple[Work, ...] = WORKS) -> None:
                     start = statistics.median(s["submit, dispatch, start"] for s in spent)
                     without = start + statistics.median(seconds_to_import(trial) for _ in range(IMPORTS))
                     console.print(
-                        f"from POST to the parties' start: {start:.3f} s with a standby process, {without:.3f} s "
+                        f"from POST to the parties' start: {start:.3f} s with a process that waits, {without:.3f} s "
                         f"without; ratio (with / without): [bold]{start / without:.3f}[/]\n"
                     )
     finally:

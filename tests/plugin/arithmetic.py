@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from workers.documents import ColumnName, Document, SFInitConfig, TaskConfig
-from workers.executors.base import BaseTaskExecutor, Catalogue
-from workers.problems import Problem
+from workers.contract.catalogue import Catalogue
+from workers.contract.documents import ColumnName, Document, SFInitConfig, TaskConfig
+from workers.contract.problems import Problem
+from workers.executors.base import BaseTaskExecutor
 
 
 class ArithmeticParams(Document):
@@ -35,9 +36,9 @@ class ArithmeticExecutor(BaseTaskExecutor):
         import pandas as pd
         import secretflow as sf
 
-        spu = self.session.devices["spu"]
-        mine = pd.read_csv(self.session.input_path)[algorithm_params.column].to_numpy()
-        inputs = [sf.PYU(party)(lambda values: values)(mine).to(spu) for party in self.session.parties]
+        spu = self.context.devices["spu"]
+        mine = pd.read_csv(self.context.input_path)[algorithm_params.column].to_numpy()
+        inputs = [sf.PYU(party)(lambda values: values)(mine).to(spu) for party in self.context.parties]
         found = sf.reveal(spu(calculate)(*inputs))
         if algorithm_params.divide:
             found["quotient"] = sf.reveal(spu(lambda first, *_, last: first / last)(*inputs[:-1], last=inputs[-1]))

@@ -15,12 +15,14 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from workers.contract.catalogue import Catalogue
+from workers.contract.checks import check_column, check_parties
+from workers.contract.documents import IN_NO_FORM, ColumnName, Document, PartyName, SFInitConfig, TaskConfig
+from workers.contract.endpoints import split
+from workers.contract.problems import Problem
+from workers.contract.secrets import Secret
 from workers.devices.base import Device
-from workers.documents import IN_NO_FORM, ColumnName, Document, PartyName, SFInitConfig, TaskConfig
-from workers.endpoints import split
-from workers.executors.base import BaseTaskExecutor, Catalogue, check_column, check_parties
-from workers.problems import Problem
-from workers.secrets import Secret
+from workers.executors.base import BaseTaskExecutor
 
 
 class HSMEndpoint(Document):
@@ -105,9 +107,9 @@ class PseudonymiseExecutor(BaseTaskExecutor):
         import pandas as pd
         import secretflow as sf
 
-        session, hsm = self.session, self.session.devices["hsm"]
-        column = algorithm_params.columns[session.party]
-        values = pd.read_csv(session.input_path, dtype=str)[column]
+        context, hsm = self.context, self.context.devices["hsm"]
+        column = algorithm_params.columns[context.party]
+        values = pd.read_csv(context.input_path, dtype=str)[column]
         mine = {hashlib.sha256(hsm.pseudonym(v).encode()).hexdigest() for v in values}
-        found = sf.reveal([sf.PYU(party)(lambda told: told)(sorted(mine)) for party in session.parties])
+        found = sf.reveal([sf.PYU(party)(lambda told: told)(sorted(mine)) for party in context.parties])
         return {"common": len(set.intersection(*map(set, found))), "length": hsm.config.length}

@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from workers.documents import Document, PartyName, SFInitConfig, TaskConfig
-from workers.executors.base import BaseTaskExecutor, Catalogue
-from workers.problems import Problem
+from workers.contract.catalogue import Catalogue
+from workers.contract.documents import Document, PartyName, SFInitConfig, TaskConfig
+from workers.contract.problems import Problem
+from workers.executors.base import BaseTaskExecutor
 
 
 class LightParams(Document):
@@ -38,13 +39,13 @@ class LightTaskExecutor(BaseTaskExecutor):
     def execute_algorithm(self, algorithm_params: LightParams) -> dict[str, Any]:
         import secretflow as sf
 
-        parties = [sf.PYU(party) for party in self.session.parties]
+        parties = [sf.PYU(party) for party in self.context.parties]
         total = 0
         for number in range(algorithm_params.rounds):
             # Every party's own number, revealed to all: the links are busy in both directions
             total += sum(sf.reveal([pyu(lambda n: n + 1)(number) for pyu in parties]))
-            self.session.progress((number + 1) / algorithm_params.rounds)
-        if algorithm_params.breaks_at == self.session.party:
+            self.context.progress((number + 1) / algorithm_params.rounds)
+        if algorithm_params.breaks_at == self.context.party:
             raise ValueError("it was asked to fail")
         if algorithm_params.last_word_takes:
             late = parties[0](late_number)(algorithm_params.last_word_takes)

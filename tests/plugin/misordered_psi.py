@@ -11,7 +11,7 @@ class MisorderedPSIExecutor(PSITaskExecutor):
     """Reverses what PSI answers at bob."""
 
     def _kept(self, params: Any, table: Any, answer: Any, *more: Any) -> dict[str, Any]:
-        if self.session.party == "bob":
+        if self.context.party == "bob":
             heading, *lines = answer.read_text().splitlines()
             answer.write_text("\n".join([heading, *reversed(lines), ""]))
         return super()._kept(params, table, answer, *more)

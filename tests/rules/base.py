@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fixtures.documents import psi_documents as fixture
-from workers.executors.base import TABLE, Security
-from workers.problems import DocumentsInvalid
-from workers.validation import validate
+from workers.contract.catalogue import TABLE, Security
+from workers.contract.problems import DocumentsInvalid
+from workers.contract.validation import validate
 
 COLUMNS = {"uid": "str", "number": "int", "age": "float", "label": "int", "note": "str"}
 #: What is there that is no table.

@@ -13,8 +13,8 @@ from pydantic import Field, create_model
 
 from workers.components.export import REGISTRY
 from workers.components.texts import tell
-from workers.documents import IN_NO_FORM, ColumnName, Document, PartyName
-from workers.problems import Problem
+from workers.contract.documents import IN_NO_FORM, ColumnName, Document, PartyName
+from workers.contract.problems import Problem
 
 #: Component to why it cannot run here.
 NOT_HERE = {

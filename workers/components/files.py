@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from workers.errors import ConfigError
-from workers.executors.base import Source
-from workers.executors.cells import NO_NUMBER
-from workers.tables import column_types, text_blocks, type_name
+from workers.contract.errors import ConfigError
+from workers.host.sources import Source
+from workers.host.tables import NO_NUMBER, column_types, text_blocks, type_name
 
 DESCRIPTION, RECORD, OWN = "distdata.pb", "record.json", "own.json"
 

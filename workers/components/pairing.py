@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from workers.errors import ConfigError
-from workers.executors.base import Session, Source
-from workers.executors.matching import KeyTable, check_pairing
-from workers.tables import check_keys, read_text
+from workers.computing.context import Context
+from workers.computing.matching import KeyTable, check_pairing
+from workers.contract.errors import ConfigError
+from workers.host.sources import Source
+from workers.host.tables import check_keys, read_text
 
 #: The components that call ``psi`` of their SPU, and those that call ``ub_psi``.
 PSI = frozenset({"data_prep/psi", "data_prep/psi_tp"})
@@ -57,13 +58,13 @@ def _with_own_word(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class PairingSPU:
-    """``SPU.psi`` over files of keys and row numbers, see :mod:`workers.executors.matching`.
+    """``SPU.psi`` over files of keys and row numbers, see :mod:`workers.computing.matching`.
 
     ``dataset``: the name of this party's table.
     """
 
-    def __init__(self, session: Session, dataset: str) -> None:
-        self._session, self._dataset = session, dataset
+    def __init__(self, context: Context, dataset: str) -> None:
+        self._session, self._dataset = context, dataset
 
     def psi(
         self,
@@ -78,12 +79,12 @@ class PairingSPU:
         **options: Any,
     ) -> Any:
         """As ``SPU.psi``. Rows are aligned whatever ``disable_alignment`` says: the parts are of one vertical table."""
-        session, party = self._session, self._session.party
+        context, party = self._session, self._session.party
         table, mine = Path(input_path[party]), list(keys[party])
         wanted = KeyTable(table, self._dataset, mine, table.parent)
         answer = table.parent / "answer.csv"
         report = wanted.match(
-            session.devices["spu"],
+            context.devices["spu"],
             party,
             keys,
             output_path,
@@ -94,8 +95,8 @@ class PairingSPU:
         )
         if party in output_path:
             target = Path(output_path[party])
-            rows = wanted.rows(answer, crossed=party != session.parties[0])
+            rows = wanted.rows(answer, crossed=party != context.parties[0])
             wanted.write(rows, target, output_csv_na_rep.encode())
             if broadcast_result:
-                check_pairing(session, target, self._dataset, mine, rows)
+                check_pairing(context, target, self._dataset, mine, rows)
         return report

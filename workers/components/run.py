@@ -1,4 +1,4 @@
-"""One component, run in a session of ours: with its links, devices and time limits, not with those of ``comp_eval``."""
+"""One component, run on devices of ours: with its links, devices and time limits, not with those of ``comp_eval``."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ from workers.components.lockdown import lock_down
 from workers.components.pairing import PSI, PairingSPU, keep_texts
 from workers.components.reports import report
 from workers.components.shares import EXP_MODES, SETTINGS, shares_of
-from workers.errors import AlgorithmError, ConfigError, chain_of
-from workers.executors.base import TABLE, Session, Source, check_alignment
-from workers.executors.telling import told_by
-from workers.tables import column_types, count_rows
+from workers.computing.alignment import check_alignment
+from workers.computing.context import Context
+from workers.computing.telling import told_by
+from workers.contract.catalogue import TABLE
+from workers.contract.errors import AlgorithmError, ConfigError, chain_of
+from workers.host.sources import Source
+from workers.host.tables import column_types, count_rows
 
 #: Our column types in SecretFlow's words.
 FIELD_TYPES = {"int": "int64", "float": "float64", "str": "str", "bool": "bool"}
@@ -47,10 +50,10 @@ FILLER = "_filler"
 class Runner:
     """Runs components one after the other; what one leaves the next can read. Every party calls the same, in order."""
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
+    def __init__(self, context: Context) -> None:
+        self.context = context
         #: What components read and write lies here.
-        self.root = session.workdir / "components"
+        self.root = context.workdir / "components"
         self.root.mkdir(exist_ok=True)
         #: How the last component was run: its parameters and outputs, JSON.
         self.record: dict[str, Any] = {}
@@ -69,8 +72,8 @@ class Runner:
         """
         from secretflow_spec import VTable, VTableField, VTableFieldKind, VTableParty, VTableSchema
 
-        session = self.session
-        mine = columns.of(session.party)
+        context = self.context
+        mine = columns.of(context.party)
         types: dict[str, str] = {}
         rows = 0
         if source is not None and mine:
@@ -79,10 +82,10 @@ class Runner:
             rows = count_rows(source.path, source.name)
             self._dataset = source.name
             link(source, self.root / f"{name}.csv", [c for c, kind in types.items() if signs and kind != "str"])
-        parties = [p for p in session.parties if p in columns.parties()]
+        parties = [p for p in context.parties if p in columns.parties()]
         told = told_by(parties, types)
         if len(parties) > 1:
-            check_alignment(session, rows, source.alignment if source else None, parties)
+            check_alignment(context, rows, source.alignment if source else None, parties)
         made = []
         for party, known in told.items():
             fields = [
@@ -91,9 +94,9 @@ class Runner:
             ]
             made.append(VTableParty(party, f"{name}.csv", "csv", [""], VTableSchema(fields)))
         if of_two and len(parties) == 1:
-            other = next(p for p in session.parties if p not in parties)
+            other = next(p for p in context.parties if p not in parties)
             count = told_by(parties, rows)[parties[0]]
-            if session.party == other:
+            if context.party == other:
                 (self.root / f"{name}.csv").write_text("\n".join([FILLER, *["0.0"] * count, ""]))
             filler = VTableSchema([VTableField(FILLER, "float64", VTableFieldKind.FEATURE)])
             made.append(VTableParty(other, f"{name}.csv", "csv", [""], filler))
@@ -106,9 +109,9 @@ class Runner:
         """
         from secretflow_spec.v1.data_pb2 import DistData
 
-        session = self.session
+        context = self.context
         mine = kept.digest if kept else ""
-        if len(set(told_by(session.parties, mine).values())) > 1:
+        if len(set(told_by(context.parties, mine).values())) > 1:
             raise ConfigError(
                 f"the parties' {role} are not parts of one model: name what one execution kept, at all parties"
             )
@@ -132,10 +135,10 @@ class Runner:
         all; ``record``, how it was made, if not by the last component.
         """
         record = {**(record or self.record), **({"task": task} if task else {})}
-        session = self.session
-        if "spu" in session.documents:
-            record["spu"] = shares_of(session.documents["spu"], session.parties)
-        named = {"": session.task.outputs} | session.task.further_outputs
+        context = self.context
+        if "spu" in context.documents:
+            record["spu"] = shares_of(context.documents["spu"], context.parties)
+        named = {"": context.task.outputs} | context.task.further_outputs
         parts = {(role, part.party): part for role, data in outputs.items() for part in data.data_refs}
         for role, data in outputs.items():
             for party in named.get(role, {}):
@@ -144,17 +147,17 @@ class Runner:
                         f"{party} gets no part of {role or 'the output'}; remove it from the task's outputs"
                     )
         for role, data in outputs.items():
-            if session.party not in named.get(role, {}):
+            if context.party not in named.get(role, {}):
                 continue
             target = self.root / f"kept_{role or 'output'}"
             if data.type in TABLES:
-                part = parts[role, session.party]
+                part = parts[role, context.party]
                 types = as_csv(self.root / part.uri, target, part.format)
-                order = alignment or session.new_alignment(role)
-                session.keep_output(target, role, TABLE, alignment=order, types=types)
+                order = alignment or context.new_alignment(role)
+                context.keep_output(target, role, TABLE, alignment=order, types=types)
             else:
-                packed(target, data, session.party, self.root, own or {}, record)
-                session.keep_output(target, role, data.type)
+                packed(target, data, context.party, self.root, own or {}, record)
+                context.keep_output(target, role, data.type)
 
     @staticmethod
     def reports(outputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,16 +219,16 @@ class Runner:
         return outputs
 
     def _context(self, component: Component, progress: Callable[[float], None]) -> Any:
-        spu = self.session.devices.get("spu")
+        spu = self.context.devices.get("spu")
         if spu is not None and component.id in PSI:
-            spu = PairingSPU(self.session, self._dataset)
-        return context(self.session, self.root, progress, spu)
+            spu = PairingSPU(self.context, self._dataset)
+        return context(self.context, self.root, progress, spu)
 
 
-def context(session: Session, root: Path, progress: Callable[[float], None], spu: Any) -> Any:
-    """What a component is given to run with: this session's devices, a private directory, and no checkpoints.
+def context(context: Context, root: Path, progress: Callable[[float], None], spu: Any) -> Any:
+    """What a component is given to run with: this run's devices, a private directory, and no checkpoints.
 
-    ``spu``: the SPU, or what stands for it; None where the session has none.
+    ``spu``: the SPU, or what stands for it; None where the run has none.
     """
     from secretflow.component.core import Context
     from secretflow.component.core.progressor import IProgressor
@@ -245,8 +248,8 @@ def context(session: Session, root: Path, progress: Callable[[float], None], spu
     class SessionContext(Context):
         def __init__(self) -> None:
             self.cluster_config = SFClusterConfig(
-                desc=SFClusterDesc(parties=session.parties),
-                private_config=SFClusterConfig.PrivateConfig(self_party=session.party),
+                desc=SFClusterDesc(parties=context.parties),
+                private_config=SFClusterConfig.PrivateConfig(self_party=context.party),
             )
             self._storage = make_storage(
                 StorageConfig(type="local_fs", local_fs=StorageConfig.LocalFSConfig(wd=str(root)))
@@ -260,7 +263,7 @@ def context(session: Session, root: Path, progress: Callable[[float], None], spu
         def make_spu(self, config: Any = None) -> Any:
             if spu is None:
                 raise ConfigError("this component needs the SPU: set spu_config.enable_spu to true")
-            runtime = session.documents["spu"].runtime_config
+            runtime = context.documents["spu"].runtime_config
             for name, value in (config.update_config({}) if config else {}).items():
                 if name in SETTINGS and getattr(runtime, name) != EXP_MODES.get(value, value):
                     raise AlgorithmError(f"the SPU was started with another {name} than this component needs")
@@ -270,7 +273,7 @@ def context(session: Session, root: Path, progress: Callable[[float], None], spu
             return [self.make_spu(config)]
 
         def make_heu(self, new_sk_keeper: str, new_evaluators: list[str], *more: Any, **options: Any) -> Any:
-            document = session.documents.get("heu")
+            document = context.documents.get("heu")
             if document is None:
                 raise ConfigError("this component needs the HEU: set heu_config.enable_heu to true")
             parameters = document.he_parameters

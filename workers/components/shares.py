@@ -8,7 +8,7 @@ from typing import Any
 
 from workers.components.definition import Component
 from workers.components.files import Kept
-from workers.errors import ConfigError
+from workers.contract.errors import ConfigError
 
 #: What some components ask of the SPU they compute on, and its exponentials in SPU's words.
 SETTINGS = ("field", "fxp_fraction_bits", "fxp_exp_mode", "fxp_exp_iters")

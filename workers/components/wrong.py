@@ -9,10 +9,10 @@ from fractions import Fraction
 from typing import Any
 
 from workers.components.files import Kept
-from workers.errors import ConfigError
-from workers.executors.base import Source
-from workers.executors.cells import read_numbers
-from workers.tables import WHOLE_LIMIT, column_types, count_rows, read_text
+from workers.computing.cells import read_numbers
+from workers.contract.errors import ConfigError
+from workers.host.sources import Source
+from workers.host.tables import WHOLE_LIMIT, column_types, count_rows, read_text
 
 #: Component to what the result's warnings say.
 TOLD = {

@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from workers.documents import Document, SFInitConfig
-from workers.problems import Problem
+from workers.contract.documents import Document, SFInitConfig
+from workers.contract.problems import Problem
 
 
 class Device(ABC):

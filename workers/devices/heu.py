@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from workers.contract.documents import Document, PartyName, SFInitConfig
+from workers.contract.problems import Problem
 from workers.devices.base import Device
-from workers.documents import Document, PartyName, SFInitConfig
-from workers.problems import Problem
 
 #: Shortest keys, in bits, that are safe for real data. elgamal is on an elliptic curve and has a size of its own.
 SAFE_BITS = 2048

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from workers.contract.documents import IN_NO_FORM, BrpcLinkOptions, Document, PartyName, SFInitConfig, host_port
+from workers.contract.problems import Problem
 from workers.devices.base import Device
-from workers.documents import IN_NO_FORM, BrpcLinkOptions, Document, PartyName, SFInitConfig, _host_port
-from workers.problems import Problem
 
 #: Protocol to (fewest, most) parties; measured, 3-facts.md section 2. CHEETAH with three is not refused
 #: by SecretFlow but runs into the link time-out.
@@ -35,12 +35,12 @@ class SPUNode(Document):
     address: str = Field(description="host:port at which the other parties reach this party's SPU link.")
     listen_address: str | None = Field(default=None, description="host:port to listen on; the address if left out.")
 
-    check_address = field_validator("address")(_host_port)
+    check_address = field_validator("address")(host_port)
 
     @field_validator("listen_address")
     @classmethod
     def check_listen_address(cls, value: str | None) -> str | None:
-        return value if value is None else _host_port(value)
+        return value if value is None else host_port(value)
 
 
 class RuntimeConfig(Document):

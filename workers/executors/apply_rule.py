@@ -9,10 +9,14 @@ from typing import Any
 from workers.components.definition import Columns, components
 from workers.components.files import Kept
 from workers.components.run import Runner
-from workers.documents import Document, SFInitConfig, TaskConfig
-from workers.errors import ConfigError
-from workers.executors.base import Catalogue, Slots, check_each_party
-from workers.executors.cells import read_cells, read_numbers
+from workers.computing.cells import read_cells, read_numbers
+from workers.computing.telling import told_by
+from workers.contract.catalogue import Catalogue
+from workers.contract.checks import check_each_party
+from workers.contract.documents import Document, SFInitConfig, TaskConfig
+from workers.contract.errors import ConfigError
+from workers.contract.problems import Problem
+from workers.contract.roles import Roles
 from workers.executors.one_hot import ONE_HOT, UNKNOWN, VALUES, as_zero_and_one, coded, coded_names
 from workers.executors.preprocessing import (
     KINDS,
@@ -24,9 +28,7 @@ from workers.executors.preprocessing import (
     new_columns,
     prepared_of,
 )
-from workers.executors.telling import told_by
 from workers.executors.vertical import VerticalExecutor, listed, own_names, private_table
-from workers.problems import Problem
 
 
 class ApplyParams(Document):
@@ -63,8 +65,8 @@ class ApplyRuleExecutor(VerticalExecutor):
     }
 
     @classmethod
-    def slots(cls, params: Any) -> Slots:
-        return Slots(sources={RULE: frozenset(KINDS.values())})
+    def roles(cls, params: Any) -> Roles:
+        return Roles(sources={RULE: frozenset(KINDS.values())})
 
     @classmethod
     def check(cls, params: Any, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Problem]:
@@ -75,33 +77,33 @@ class ApplyRuleExecutor(VerticalExecutor):
         import numpy as np
         import pyarrow.compute as pc
 
-        params, session = self.parse_params(algorithm_params), self.session
-        source = session.sources[RULE]
-        rule = Kept(source.path, source.name, session.party)
+        params, context = self.parse_params(algorithm_params), self.context
+        source = context.sources[RULE]
+        rule = Kept(source.path, source.name, context.party)
         task = rule.record.get("task")
         if not isinstance(task, dict):
             raise ConfigError(
-                f"{source.name} at {session.party} was kept by a component; apply it with preprocessing/substitution"
+                f"{source.name} at {context.party} was kept by a component; apply it with preprocessing/substitution"
             )
-        if missing := set(task["columns"]) - set(session.parties):
+        if missing := set(task["columns"]) - set(context.parties):
             raise ConfigError(f"{source.name} is about columns of {', '.join(sorted(missing))}, who is not here")
         self._one_hot, self._bins = task.get("kind") == ONE_HOT, source.kind == KINDS["binning"]
         columns = task["columns"]
-        mine = columns.get(session.party, [])
-        check_columns_there(session, mine)
+        mine = columns.get(context.party, [])
+        check_columns_there(context, mine)
         prepared = Applied(params, columns, {}, rule=rule)
-        names = self._names(columns).get(session.party, {})
+        names = self._names(columns).get(context.party, {})
         if self._one_hot:
-            for column, cells in read_cells(session.input_path, session.source.name, mine).items():
+            for column, cells in read_cells(context.input_path, context.source.name, mine).items():
                 values = prepared.values[names[column]] = coded(cells, rule.own[VALUES][column])
                 prepared.unlike[column] = int(pc.sum(pc.equal(values, UNKNOWN)).as_py() or 0)
         elif self._bins:
-            for column, cells in read_numbers(session.input_path, session.source.name, mine).items():
+            for column, cells in read_numbers(context.input_path, context.source.name, mine).items():
                 prepared.values[names[column]] = np.where(cells.empty, 0.0, cells.numbers)
                 prepared.unlike[column] = int(cells.empty.sum())
                 prepared.empty[column] = cells.empty
         else:
-            prepared.values = prepared_of(session, params, columns).values
+            prepared.values = prepared_of(context, params, columns).values
         return prepared
 
     def _names(self, columns: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
@@ -111,19 +113,19 @@ class ApplyRuleExecutor(VerticalExecutor):
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        prepared, session = algorithm_params, self.session
-        runner, names = Runner(session), self._names(prepared.columns)
+        prepared, context = algorithm_params, self.context
+        runner, names = Runner(context), self._names(prepared.columns)
         rule = runner.model(RULE, prepared.rule)
-        own = private_table(session, prepared.values, "rows")
+        own = private_table(context, prepared.values, "rows")
         table = runner.table("rows", Columns(features=listed(names)), own, of_two=True)
-        session.progress(0.1)
+        context.progress(0.1)
         outputs = runner.run(components()["preprocessing/substitution"], {}, [table, rule])
         found = new_columns(runner, outputs["output_ds"], names)
         if self._one_hot:
             found = as_zero_and_one(found)
         for column, empty in prepared.empty.items():
             found[column] = pc.if_else(pa.array(empty), 0.0, found[column])
-        made = keep_table(session, found, names)
+        made = keep_table(context, found, names)
         what = (
             "have a value that the rule does not know: they have 0 in all its new columns"
             if self._one_hot
@@ -132,6 +134,6 @@ class ApplyRuleExecutor(VerticalExecutor):
         for party, counts in told_by(names, prepared.unlike).items():
             for column, count in counts.items():
                 if count:
-                    session.warnings.append(f"{party}.{column}: {count} of the rows {what}")
-        session.progress(1.0)
+                    context.warnings.append(f"{party}.{column}: {count} of the rows {what}")
+        context.progress(1.0)
         return {"columns": made}

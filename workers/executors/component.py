@@ -24,19 +24,13 @@ from workers.components.wrong import (
     check_table,
     split_apart,
 )
-from workers.documents import Document, PartyName, SFInitConfig, TaskConfig
-from workers.executors.base import (
-    TABLE,
-    BaseTaskExecutor,
-    Catalogue,
-    Place,
-    Slots,
-    check_column,
-    check_parties,
-    not_a_party,
-)
-from workers.problems import DocumentsInvalid, Problem, closest
-from workers.tables import types_of
+from workers.contract.catalogue import TABLE, Catalogue
+from workers.contract.checks import check_column, check_parties, not_a_party
+from workers.contract.documents import Document, PartyName, SFInitConfig, TaskConfig
+from workers.contract.problems import DocumentsInvalid, Problem, closest
+from workers.contract.roles import Place, Roles
+from workers.executors.base import BaseTaskExecutor
+from workers.host.tables import types_of
 
 
 def _any() -> type[Document]:
@@ -112,10 +106,10 @@ class ComponentExecutor(BaseTaskExecutor):
         return super().parse_params(algorithm_params)
 
     @classmethod
-    def slots(cls, params: Any) -> Slots:
+    def roles(cls, params: Any) -> Roles:
         component = components()[params.component]
         kinds = {slot["name"]: _kinds(slot) for slot in component.inputs}
-        return Slots(
+        return Roles(
             sources=kinds,
             outputs={slot["name"]: _kinds(slot) for slot in component.kept[1:]},
             main=frozenset().union(*kinds.values()),
@@ -158,12 +152,12 @@ class ComponentExecutor(BaseTaskExecutor):
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
         params = self.parse_params(algorithm_params)
         component = components()[params.component]
-        session = self.session
+        context = self.context
         for slot in component.tables:
             given = getattr(params.columns, slot["name"])
-            columns = given.of(session.party)
+            columns = given.of(context.party)
             if columns:
-                source = session.source_of(slot["name"])
+                source = context.source_of(slot["name"])
                 assert source  # or its documents were not valid
                 types_of(source.path, source.name, list(columns))
                 chosen = dict(selected(slot, given))
@@ -173,13 +167,13 @@ class ComponentExecutor(BaseTaskExecutor):
                 check_table(component.id, source, list(columns), by)
                 check_scaled(component.id, params.attributes, source, scaled)
                 check_arithmetic(component.id, params.attributes, source, operands)
-                if first := session.source_of(component.tables[0]["name"]):
+                if first := context.source_of(component.tables[0]["name"]):
                     check_alike(component.id, first, source, list(columns))
                 check_keys_of(component.id, slot["name"], params.attributes, keys, source)
-        models = {slot["name"]: session.source_of(slot["name"]) for slot in component.models}
-        kept = {role: Kept(source.path, source.name, session.party) for role, source in models.items() if source}
+        models = {slot["name"]: context.source_of(slot["name"]) for slot in component.models}
+        kept = {role: Kept(source.path, source.name, context.party) for role, source in models.items() if source}
         for role, model in kept.items():
-            check_model(component.id, (session.source_of(role) or session.source).name, model)
+            check_model(component.id, (context.source_of(role) or context.source).name, model)
         return Prepared(params, component, kept)
 
     def adapted(self, algorithm_params: Prepared, devices: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -187,8 +181,8 @@ class ComponentExecutor(BaseTaskExecutor):
         model = next(iter(algorithm_params.models.values()), None)
         found = with_spu(devices, spu_settings(algorithm_params.component, attributes, model))
         for role, kept in algorithm_params.models.items():
-            if source := self.session.source_of(role):
-                check_shares(kept, source.name, found, self.session.parties)
+            if source := self.context.source_of(role):
+                check_shares(kept, source.name, found, self.context.parties)
         return found
 
     @classmethod
@@ -199,34 +193,34 @@ class ComponentExecutor(BaseTaskExecutor):
         return spu_settings(component, getattr(params, "attributes", None), None) or None
 
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
-        params, component, session = algorithm_params.params, algorithm_params.component, self.session
-        runner = Runner(session)
+        params, component, context = algorithm_params.params, algorithm_params.component, self.context
+        runner = Runner(context)
         inputs: list[Any] = []
         attributes: dict[str, Any] = {}
         for slot in component.inputs:
             if slot in component.tables:
                 columns = getattr(params.columns, slot["name"])
-                table = runner.table(slot["name"], columns, session.source_of(slot["name"]), signs=True)
+                table = runner.table(slot["name"], columns, context.source_of(slot["name"]), signs=True)
                 inputs.append(table)
                 attributes |= {f"input/{slot['name']}/{n}": v for n, v in selected(slot, columns)}
             else:
                 inputs.append(runner.model(slot["name"], algorithm_params.models.get(slot["name"])))
         if component.attributes:
             attributes |= dict(flattened(component.attributes, params.attributes))
-        if source := session.source_of(component.tables[0]["name"]) if component.tables else None:
+        if source := context.source_of(component.tables[0]["name"]) if component.tables else None:
             attributes |= split_apart(component.id, attributes, source)
         if component.id == EXPORT:
             attributes |= how_it_was_made(algorithm_params.models["input_model"].record, inputs.pop())
-        session.progress(0.05)
-        outputs = runner.run(component, attributes, inputs, lambda done: session.progress(0.05 + 0.85 * done))
+        context.progress(0.05)
+        outputs = runner.run(component, attributes, inputs, lambda done: context.progress(0.05 + 0.85 * done))
         kept = {slot["name"]: outputs[slot["name"]] for slot in component.kept}
-        main = session.source_of(component.tables[0]["name"]) if component.tables and component.keeps_rows else None
+        main = context.source_of(component.tables[0]["name"]) if component.tables and component.keeps_rows else None
         runner.keep(
             {"" if index == 0 else name: data for index, (name, data) in enumerate(kept.items())},
             alignment=main.alignment if main else None,
         )
-        session.warnings += [TOLD[component.id]] if component.id in TOLD else []
-        session.progress(1.0)
+        context.warnings += [TOLD[component.id]] if component.id in TOLD else []
+        context.progress(1.0)
         return {"component": component.id} | runner.reports(outputs)
 
 

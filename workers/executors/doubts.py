@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from workers.executors.base import Session
+from workers.computing.context import Context
 
 #: Predictions further from the label than so many times the label's own range are those of a training that diverged.
 _FAR = 10.0
 
 
-def warn_of_model(session: Session, party: str, label: Any, predictions: Any, is_classification: bool) -> None:
+def warn_of_model(context: Context, party: str, label: Any, predictions: Any, is_classification: bool) -> None:
     """Add to the warnings of all parties what is wrong with a model, by its predictions for rows whose label is known.
 
     ``label`` and ``predictions``: (rows,), at ``party`` alone.
     """
     import secretflow as sf
 
-    session.warnings += sf.reveal(sf.PYU(party)(doubts)(label, predictions, is_classification))
+    context.warnings += sf.reveal(sf.PYU(party)(doubts)(label, predictions, is_classification))
 
 
 def doubts(label: Any, predictions: Any, is_classification: bool) -> list[str]:

@@ -7,13 +7,16 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
-from workers.errors import ConfigError
-from workers.executors.base import NUMERIC, BaseTaskExecutor, Catalogue, Slots, check_column, not_a_party
+from workers.contract.catalogue import NUMERIC, Catalogue
+from workers.contract.checks import check_column, not_a_party
+from workers.contract.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
+from workers.contract.errors import ConfigError
+from workers.contract.problems import Problem
+from workers.contract.roles import Roles
+from workers.executors.base import BaseTaskExecutor
 from workers.executors.metrics import measured, unfit
 from workers.executors.vertical import check_no_outputs
-from workers.problems import Problem
-from workers.tables import read_columns
+from workers.host.tables import read_columns
 
 
 class EvaluateParams(Document):
@@ -46,8 +49,8 @@ class EvaluateExecutor(BaseTaskExecutor):
     }
 
     @classmethod
-    def slots(cls, params: Any) -> Slots:
-        return Slots(is_required=False)
+    def roles(cls, params: Any) -> Roles:
+        return Roles(is_required=False)
 
     @classmethod
     def check(
@@ -65,9 +68,9 @@ class EvaluateExecutor(BaseTaskExecutor):
 
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> Any:
         params: EvaluateParams = self.parse_params(algorithm_params)
-        if params.party != self.session.party:
+        if params.party != self.context.party:
             return params, None
-        source = self.session.source
+        source = self.context.source
         values = read_columns(source.path, source.name, [params.label, params.prediction])
         problem = unfit(values[:, 0], "for numbers say kind: regression") if params.kind == "classification" else ""
         if problem:
@@ -77,6 +80,6 @@ class EvaluateExecutor(BaseTaskExecutor):
     def execute_algorithm(self, algorithm_params: Any) -> dict[str, Any]:
         params, values = algorithm_params
         label, prediction = (values[:, 0], values[:, 1]) if values is not None else (None, None)
-        metrics = measured(self.session, params.party, label, prediction, params.kind == "classification")
-        self.session.progress(1.0)
+        metrics = measured(self.context, params.party, label, prediction, params.kind == "classification")
+        self.context.progress(1.0)
         return {"metrics": metrics} | ({"rows": len(values)} if values is not None else {})

@@ -9,18 +9,20 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from workers.codes import PADDED
 from workers.components.reports import MOST_ROWS
-from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
-from workers.errors import ConfigError
+from workers.computing.alignment import check_alignment
+from workers.computing.cells import Cells, own_rows, read_cells, read_numbers
+from workers.computing.telling import told_by
+from workers.contract.catalogue import NUMERIC, Catalogue
+from workers.contract.checks import check_column, not_a_party
+from workers.contract.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
+from workers.contract.errors import ConfigError
+from workers.contract.problems import Problem
 from workers.executors import grouping
-from workers.executors.base import NUMERIC, Catalogue, check_alignment, check_column, not_a_party
-from workers.executors.cells import Cells, own_rows, read_cells, read_numbers
 from workers.executors.precision import told_precision
-from workers.executors.telling import told_by
 from workers.executors.vertical import PartyColumns, VerticalExecutor, check_no_outputs, check_party_columns
-from workers.problems import Problem
-from workers.tables import WHOLE_LIMIT
+from workers.host.codes import PADDED
+from workers.host.tables import WHOLE_LIMIT
 
 
 class Aggregate(Document):
@@ -112,8 +114,8 @@ class GroupByExecutor(VerticalExecutor):
         import numpy as np
 
         params: GroupByParams = self.parse_params(algorithm_params)
-        session, party = self.session, self.session.party
-        path, name = session.input_path, session.source.name
+        context, party = self.context, self.context.party
+        path, name = context.input_path, context.source.name
         mine = [a for a in params.aggregates if a.party == party]
         counted = [a.column for a in mine if a.function == "COUNT"]
         summed = [a.column for a in mine if a.function != "COUNT"]
@@ -126,7 +128,7 @@ class GroupByExecutor(VerticalExecutor):
                     "float in party.toml if the rounding does no harm"
                 )
         keys, codes = _keys(list(read_cells(path, name, params.by.get(party, [])).values()))
-        rows = own_rows(session)
+        rows = own_rows(context)
         if len(keys) > params.most_groups:
             columns = ", ".join(map(repr, params.by[party]))
             raise ConfigError(
@@ -140,14 +142,14 @@ class GroupByExecutor(VerticalExecutor):
         return party in params.by or any(entry.party == party for entry in params.aggregates)
 
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
-        prepared, params, session = algorithm_params, algorithm_params.params, self.session
-        parties = [p for p in session.parties if self.lines_up(params, p)]
+        prepared, params, context = algorithm_params, algorithm_params.params, self.context
+        parties = [p for p in context.parties if self.lines_up(params, p)]
         if len(parties) > 1:
-            check_alignment(session, prepared.rows, session.source.alignment, parties)
+            check_alignment(context, prepared.rows, context.source.alignment, parties)
         keys = told_by(params.by, prepared.keys)
         # Of a party whose rows all have one key the groups do not depend
         varying = {party: len(known) for party, known in keys.items() if len(known) > 1}
-        session.progress(0.2)
+        context.progress(0.2)
         found: dict[int, dict[int, Any]] = {}
         shared = []
         for index, aggregate in enumerate(params.aggregates):
@@ -156,7 +158,7 @@ class GroupByExecutor(VerticalExecutor):
             else:
                 shared.append(index)
         found |= self._shared(prepared, shared, varying) if shared else {}
-        session.progress(1.0)
+        context.progress(1.0)
         reports = [self._report(params, index, found[index], keys, varying) for index in range(len(params.aggregates))]
         return {"reports": {"report": reports}}
 
@@ -169,7 +171,7 @@ class GroupByExecutor(VerticalExecutor):
 
         groups = math.prod(varying.values())
         mine: tuple[Any, ...] = (None, None, False)
-        if aggregate.party == self.session.party:
+        if aggregate.party == self.context.party:
             numbers = prepared.numbers(aggregate.column, aggregate.function)
             codes = prepared.codes if varying else [0] * prepared.rows
             mine = (numbers, codes, prepared.cells[aggregate.column].whole)
@@ -180,17 +182,17 @@ class GroupByExecutor(VerticalExecutor):
         import numpy as np
         import secretflow as sf
 
-        params, session = prepared.params, self.session
-        spu, runtime = session.devices["spu"], session.documents["spu"].runtime_config
+        params, context = prepared.params, self.context
+        spu, runtime = context.devices["spu"], context.documents["spu"].runtime_config
         chosen = [params.aggregates[index] for index in indices]
-        mine = [prepared.numbers(a.column, a.function) if a.party == session.party else np.empty(0) for a in chosen]
+        mine = [prepared.numbers(a.column, a.function) if a.party == context.party else np.empty(0) for a in chosen]
         scales = [grouping.scale_of(n, a.function, runtime.limit) for n, a in zip(mine, chosen, strict=True)]
-        whole = [a.party == session.party and prepared.cells[a.column].whole for a in chosen]
+        whole = [a.party == context.party and prepared.cells[a.column].whole for a in chosen]
         said = list(zip(scales, whole, strict=True))
         known = sf.reveal([sf.PYU(a.party)(lambda told: told)(pair) for a, pair in zip(chosen, said, strict=True)])
         items = [grouping.Item(a.function, scale) for a, (scale, _) in zip(chosen, known, strict=True)]
         told_precision(
-            session,
+            context,
             [
                 (a.party, f"{a.party}.{a.column}", *grouping.steps(numbers, item, runtime.fraction_bits))
                 for a, numbers, item in zip(chosen, mine, items, strict=True)
@@ -214,7 +216,7 @@ class GroupByExecutor(VerticalExecutor):
                     f"the tables have {groups} groups, more than most_groups ({params.most_groups}): group by columns "
                     "of fewer values, or raise most_groups"
                 )
-            session.progress(0.7)
+            context.progress(0.7)
             bits = runtime.fraction_bits
             place, told = sf.reveal(spu(grouping.figures(items, groups, prepared.rows, bits))(made))
         place, figures = grouping.in_place(place, told, items)

@@ -9,20 +9,16 @@ from typing import Any
 
 from pydantic import Field
 
-from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
-from workers.errors import ConfigError
-from workers.executors.base import (
-    NUMERIC,
-    BaseTaskExecutor,
-    Catalogue,
-    check_alignment,
-    check_column,
-    check_parties,
-)
+from workers.computing.alignment import check_alignment
+from workers.contract.catalogue import NUMERIC, Catalogue
+from workers.contract.checks import check_column, check_parties
+from workers.contract.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
+from workers.contract.errors import ConfigError
+from workers.contract.problems import Problem
+from workers.executors.base import BaseTaskExecutor
 from workers.executors.precision import told_precision
 from workers.executors.vertical import greatest
-from workers.problems import Problem
-from workers.tables import WHOLE_LIMIT, read_columns
+from workers.host.tables import WHOLE_LIMIT, read_columns
 
 
 class HESumParams(Document):
@@ -90,13 +86,13 @@ class HESumExecutor(BaseTaskExecutor):
 
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
         params: HESumParams = self.parse_params(algorithm_params)
-        session = self.session
-        dataset, column = session.source.name, params.columns[session.party]
-        values = read_columns(session.input_path, dataset, [column])[:, 0]
-        if greatest(values) >= WHOLE_LIMIT / len(session.parties):
+        context = self.context
+        dataset, column = context.source.name, params.columns[context.party]
+        values = read_columns(context.input_path, dataset, [column])[:, 0]
+        if greatest(values) >= WHOLE_LIMIT / len(context.parties):
             raise ConfigError(
                 f"column {column!r} of dataset {dataset} has values so large that sums would lose digits; "
-                f"scale it to values below 2^53 / {len(session.parties)}"
+                f"scale it to values below 2^53 / {len(context.parties)}"
             )
         return Prepared(params, values)
 
@@ -104,36 +100,36 @@ class HESumExecutor(BaseTaskExecutor):
         import secretflow as sf
         from secretflow.device.device.heu import HEUMoveConfig
 
-        prepared, session = algorithm_params, self.session
-        heu = session.devices["heu"]
-        pyu = {p: sf.PYU(p) for p in session.parties}
+        prepared, context = algorithm_params, self.context
+        heu = context.devices["heu"]
+        pyu = {p: sf.PYU(p) for p in context.parties}
         rows = len(prepared.values)
-        check_alignment(session, rows, session.source.alignment)
-        [keeper] = session.task.outputs
-        where = HEUMoveConfig(heu_dest_party=next(p for p in session.parties if p != keeper))
-        exact = _is_exact(session.documents["heu"])
-        step = 2.0**-FRACTION_BITS if exact else _step(session.documents["heu"].encoding)
+        check_alignment(context, rows, context.source.alignment)
+        [keeper] = context.task.outputs
+        where = HEUMoveConfig(heu_dest_party=next(p for p in context.parties if p != keeper))
+        exact = _is_exact(context.documents["heu"])
+        step = 2.0**-FRACTION_BITS if exact else _step(context.documents["heu"].encoding)
         told_precision(
-            session, [(p, f"{p}.{prepared.params.columns[p]}", prepared.values, step) for p in session.parties]
+            context, [(p, f"{p}.{prepared.params.columns[p]}", prepared.values, step) for p in context.parties]
         )
         if exact:
             from heu import phe
 
             where.heu_encoder = phe.BigintEncoderParams()
         # Written at every party, carried out at the owner alone: see lr.py
-        parts = [pyu[p](_encoded if exact else _as_it_is)(prepared.values).to(heu, where) for p in session.parties]
-        session.progress(0.3)
+        parts = [pyu[p](_encoded if exact else _as_it_is)(prepared.values).to(heu, where) for p in context.parties]
+        context.progress(0.3)
         total = parts[0]
         for done, part in enumerate(parts[1:], start=1):
             total = total + part
-            session.progress(0.3 + 0.6 * done / len(parts))
-        path = session.workdir / "sums.csv"
-        target = str(path) if session.party == keeper else ""
+            context.progress(0.3 + 0.6 * done / len(parts))
+        path = context.workdir / "sums.csv"
+        target = str(path) if context.party == keeper else ""
         back = HEUMoveConfig(heu_encoder=where.heu_encoder)
         written = sf.reveal(pyu[keeper](_write)(total.to(pyu[keeper], back), target, prepared.params.name, exact))
-        if session.party == keeper:
-            session.keep_output(path, alignment=session.source.alignment)
-        session.progress(1.0)
+        if context.party == keeper:
+            context.keep_output(path, alignment=context.source.alignment)
+        context.progress(1.0)
         return {"rows": written, "parties": len(parts)}
 
 

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from workers.documents import Document, SFInitConfig, TaskConfig
-from workers.executors.base import Catalogue
+from workers.contract.catalogue import Catalogue
+from workers.contract.documents import Document, SFInitConfig, TaskConfig
+from workers.contract.problems import Problem
 from workers.executors.training import MODEL, TrainingData, TrainingExecutor, batch_of
-from workers.problems import Problem
 
 
 class TrainingParams(Document):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from workers.executors.base import Session
+from workers.computing.context import Context
 
 #: Shares of the rows, those with the highest predictions first, for which the lift is told.
 LIFT_AT = (0.1, 0.2, 0.5)
 
 
-def measured(session: Session, party: str, label: Any, predictions: Any, is_classification: bool) -> dict[str, float]:
+def measured(context: Context, party: str, label: Any, predictions: Any, is_classification: bool) -> dict[str, float]:
     """Return the metrics, as all parties are told them. ``label`` and ``predictions``: (rows,), at ``party`` alone.
 
     What cannot be told is left out, and the result's warnings say why: rows that have been predicted are never lost
@@ -22,7 +22,7 @@ def measured(session: Session, party: str, label: Any, predictions: Any, is_clas
     measure = classification if is_classification else regression
     found: dict[str, float]
     found, missing = sf.reveal(sf.PYU(party)(measure)(label, predictions))
-    session.warnings += [f"{party}: {reason}" for reason in missing]
+    context.warnings += [f"{party}: {reason}" for reason in missing]
     return found
 
 

@@ -10,10 +10,10 @@ from pydantic import Field, create_model
 from pydantic.fields import FieldInfo
 
 from workers.components.definition import components
-from workers.documents import Document, SFInitConfig, TaskConfig
-from workers.executors.base import Catalogue
+from workers.contract.catalogue import Catalogue
+from workers.contract.documents import Document, SFInitConfig, TaskConfig
+from workers.contract.problems import Problem
 from workers.executors.training import MODEL, TrainingData, TrainingExecutor, batch_of
-from workers.problems import Problem
 
 
 def _params(component: str, doc: str, **defaults: Any) -> type[Document]:

@@ -8,13 +8,14 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from workers.documents import Document, SFInitConfig, TaskConfig
-from workers.errors import ConfigError
-from workers.executors.base import TABLE, Catalogue, Slots
-from workers.executors.cells import Cells, own_rows, read_cells
+from workers.computing.cells import Cells, own_rows, read_cells
+from workers.contract.catalogue import TABLE, Catalogue
+from workers.contract.documents import Document, SFInitConfig, TaskConfig
+from workers.contract.errors import ConfigError
+from workers.contract.problems import Problem
+from workers.contract.roles import Roles
 from workers.executors.preprocessing import RULE, Prepared, PreprocessingExecutor, check_columns_there
 from workers.executors.vertical import PartyColumns, is_kept, keep_columns
-from workers.problems import Problem
 
 #: Role under which a party keeps which value each new column stands for.
 VALUES = "values"
@@ -99,8 +100,8 @@ class OneHotExecutor(PreprocessingExecutor):
     task: ClassVar[Mapping[str, Any]] = {"kind": ONE_HOT}
 
     @classmethod
-    def slots(cls, params: Any) -> Slots:
-        return Slots(outputs={RULE: frozenset({cls.kind}), VALUES: frozenset({TABLE})})
+    def roles(cls, params: Any) -> Roles:
+        return Roles(outputs={RULE: frozenset({cls.kind}), VALUES: frozenset({TABLE})})
 
     @classmethod
     def check(
@@ -114,12 +115,12 @@ class OneHotExecutor(PreprocessingExecutor):
 
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
         params: OneHotParams = self.parse_params(algorithm_params)
-        session, dataset = self.session, self.session.source.name
-        columns = params.columns.get(session.party, [])
-        check_columns_there(session, columns)
+        context, dataset = self.context, self.context.source.name
+        columns = params.columns.get(context.party, [])
+        check_columns_there(context, columns)
         known: dict[str, list[str]] = {}
         values: dict[str, Any] = {}
-        for column, cells in read_cells(session.input_path, dataset, columns).items():
+        for column, cells in read_cells(context.input_path, dataset, columns).items():
             known[column] = cells.text.filter(~cells.empty).unique().to_pylist()
             if not known[column]:
                 raise ConfigError(f"column {column!r} of dataset {dataset} has no values; leave it out")
@@ -133,11 +134,11 @@ class OneHotExecutor(PreprocessingExecutor):
                     f"column {column!r} of dataset {dataset} has {count} different values; "
                     f"one-hot encoding takes fewer than {MOST_VALUES}"
                 )
-            values[coded_names(params.columns)[session.party][column]] = coded(cells, known[column])
+            values[coded_names(params.columns)[context.party][column]] = coded(cells, known[column])
         return Prepared(params, dict(params.columns), values, {VALUES: known})
 
     def attributes(self, params: OneHotParams) -> dict[str, Any]:
-        least, rows = params.min_frequency, own_rows(self.session)
+        least, rows = params.min_frequency, own_rows(self.context)
         if least:
             # SecretFlow rounds the least number of rows down as well as up
             least = (math.ceil(rows * least - 1e-9) - 0.4) / rows
@@ -145,18 +146,18 @@ class OneHotExecutor(PreprocessingExecutor):
 
     def finished(self, prepared: Prepared, found: dict[str, Any]) -> dict[str, Any]:
         found = as_zero_and_one(found)
-        if is_kept(self.session, VALUES):
+        if is_kept(self.context, VALUES):
             rows = [row for column in prepared.own[VALUES] for row in self._values(prepared, column, found)]
             headings = ("column", "value", "new_column")
             table = {heading: [row[at] for row in rows] for at, heading in enumerate(headings)}
-            keep_columns(self.session, table, VALUES, self.session.new_alignment(VALUES))
+            keep_columns(self.context, table, VALUES, self.context.new_alignment(VALUES))
         return found
 
     def _values(self, prepared: Prepared, column: str, found: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         """Each of a column's values, and the new column that it has 1 in; none where that one is left out."""
         import pyarrow.compute as pc
 
-        codes = prepared.values[coded_names(prepared.columns)[self.session.party][column]]
+        codes = prepared.values[coded_names(prepared.columns)[self.context.party][column]]
         for index, value in enumerate(prepared.own[VALUES][column]):
             row = pc.index(codes, code(index)).as_py()
             made = [name for name in made_of(column, found) if found[name][row].as_py() == 1]

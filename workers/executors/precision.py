@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from workers.executors.base import Session
+from workers.computing.context import Context
 
 #: The share of a column's numbers, other than 0, that may be rounded by more than ROUNDED without a word.
 SHARE = 0.01
@@ -13,7 +13,7 @@ SHARE = 0.01
 ROUNDED = 1e-3
 
 
-def told_precision(session: Session, columns: Sequence[tuple[str, str, Any, float]]) -> None:
+def told_precision(context: Context, columns: Sequence[tuple[str, str, Any, float]]) -> None:
     """Say in the result's warnings which columns have numbers that fixed point cannot tell from their neighbours.
 
     ``columns``: the party that has it, its name, its numbers (rows,) at that party, and what one step of the
@@ -24,7 +24,7 @@ def told_precision(session: Session, columns: Sequence[tuple[str, str, Any, floa
     told = sf.reveal([sf.PYU(party)(_share)(numbers, step) for party, _, numbers, step in columns])
     for (_, name, _, step), share in zip(columns, told, strict=True):
         if share > SHARE:
-            session.warnings.append(
+            context.warnings.append(
                 f"{name}: {share:.0%} of the numbers that are not 0 are rounded by more than 0.1 %, as the computation "
                 f"has steps of {step:.1g}: scale the column"
             )

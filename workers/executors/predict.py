@@ -12,9 +12,12 @@ from workers.components.definition import Columns, components
 from workers.components.files import Kept
 from workers.components.run import Runner
 from workers.components.shares import check_shares, spu_settings, with_spu
-from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
-from workers.errors import ConfigError
-from workers.executors.base import Catalogue, Slots, check_columns, check_each_party, not_a_party
+from workers.contract.catalogue import Catalogue
+from workers.contract.checks import check_columns, check_each_party, not_a_party
+from workers.contract.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
+from workers.contract.errors import ConfigError
+from workers.contract.problems import Problem
+from workers.contract.roles import Roles
 from workers.executors.doubts import warn_of_model
 from workers.executors.metrics import measured
 from workers.executors.training import (
@@ -28,8 +31,7 @@ from workers.executors.training import (
     predicted,
 )
 from workers.executors.vertical import VerticalExecutor, check_outputs, listed, private_table
-from workers.problems import Problem
-from workers.tables import read_columns, read_text
+from workers.host.tables import read_columns, read_text
 
 
 class PredictParams(Document):
@@ -80,8 +82,8 @@ class PredictExecutor(VerticalExecutor):
     }
 
     @classmethod
-    def slots(cls, params: Any) -> Slots:
-        return Slots(sources={MODEL: frozenset(PREDICTORS)})
+    def roles(cls, params: Any) -> Roles:
+        return Roles(sources={MODEL: frozenset(PREDICTORS)})
 
     @classmethod
     def check(
@@ -106,8 +108,8 @@ class PredictExecutor(VerticalExecutor):
 
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
         params: PredictParams = self.parse_params(algorithm_params)
-        session, party = self.session, self.session.party
-        source = session.sources[MODEL]
+        context, party = self.context, self.context.party
+        source = context.sources[MODEL]
         model = Kept(source.path, source.name, party)
         training = model.record.get("task")
         if not isinstance(training, dict):
@@ -116,12 +118,12 @@ class PredictExecutor(VerticalExecutor):
                 f"{PREDICTORS[source.kind]}"
             )
         names = feature_names(training["features"], training.get("label_party"))
-        if missing := set(names) - set(session.parties):
+        if missing := set(names) - set(context.parties):
             raise ConfigError(f"{source.name} was trained with {', '.join(sorted(missing))}, who is not here")
         columns = training["features"].get(party, [])
         is_receiver = party == params.receiver
         labels = [params.label] if is_receiver and params.label else []
-        table = read_columns(session.input_path, session.source.name, columns + labels)
+        table = read_columns(context.input_path, context.source.name, columns + labels)
         values = {}
         mine = names.get(party, {})
         for index, column in enumerate(columns):
@@ -129,39 +131,39 @@ class PredictExecutor(VerticalExecutor):
             mean, deviation = model.own["scaling"].get(name, (0.0, 1.0))
             values[name] = (table[:, index] - mean) / deviation
         values |= fillers(mine, len(table))
-        kept = read_text(session.input_path, session.source.name, params.keep_columns) if is_receiver else {}
+        kept = read_text(context.input_path, context.source.name, params.keep_columns) if is_receiver else {}
         return Prepared(params, model, training, values, table[:, -1] if labels else None, kept, len(table))
 
     def adapted(self, algorithm_params: Prepared, devices: Mapping[str, Any]) -> Mapping[str, Any]:
-        source = self.session.sources[MODEL]
+        source = self.context.sources[MODEL]
         found = with_spu(devices, spu_settings(components()[PREDICTORS[source.kind]], None, algorithm_params.model))
-        check_shares(algorithm_params.model, source.name, found, self.session.parties)
+        check_shares(algorithm_params.model, source.name, found, self.context.parties)
         return found
 
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
-        prepared, params, session = algorithm_params, algorithm_params.params, self.session
-        runner = Runner(session)
+        prepared, params, context = algorithm_params, algorithm_params.params, self.context
+        runner = Runner(context)
         model = runner.model(MODEL, prepared.model)
         names = feature_names(prepared.training["features"], prepared.training.get("label_party"))
-        check_features(session, model.type, prepared.values, names)
+        check_features(context, model.type, prepared.values, names)
         columns = Columns(features=listed(names))
-        table = runner.table("rows", columns, private_table(session, prepared.values, "rows"))
-        session.progress(0.1)
+        table = runner.table("rows", columns, private_table(context, prepared.values, "rows"))
+        context.progress(0.1)
         predictions = predicted(runner, model, table, params.receiver)
         if prepared.training.get("scales_label"):
             predictions = self._in_the_labels_scale(prepared, predictions)
-        session.progress(0.8)
+        context.progress(0.8)
         result: dict[str, Any] = {"rows": prepared.rows, "model": model.type}
         if params.label:
             result["metrics"] = measured(
-                session, params.receiver, prepared.label, predictions, prepared.training["is_classification"]
+                context, params.receiver, prepared.label, predictions, prepared.training["is_classification"]
             )
             if result["metrics"]:  # a label that is none tells nothing of the model
                 warn_of_model(
-                    session, params.receiver, prepared.label, predictions, prepared.training["is_classification"]
+                    context, params.receiver, prepared.label, predictions, prepared.training["is_classification"]
                 )
-        keep_predictions(session, params.receiver, predictions, prepared.kept)
-        session.progress(1.0)
+        keep_predictions(context, params.receiver, predictions, prepared.kept)
+        context.progress(1.0)
         return result
 
     def _in_the_labels_scale(self, prepared: Prepared, predictions: Any) -> Any:

@@ -10,11 +10,14 @@ from pydantic import Field
 
 from workers.components.definition import Columns, components
 from workers.components.run import FILLER, Runner
-from workers.documents import Document, SFInitConfig, TaskConfig
-from workers.errors import ConfigError
-from workers.executors.base import NUMERIC, Catalogue, Session, Slots
+from workers.computing.context import Context
+from workers.computing.telling import told_by
+from workers.contract.catalogue import NUMERIC, Catalogue
+from workers.contract.documents import Document, SFInitConfig, TaskConfig
+from workers.contract.errors import ConfigError
+from workers.contract.problems import Problem
+from workers.contract.roles import Roles
 from workers.executors.standard import check_standard
-from workers.executors.telling import told_by
 from workers.executors.training import LABEL
 from workers.executors.vertical import (
     PartyColumns,
@@ -28,8 +31,7 @@ from workers.executors.vertical import (
     own_names,
     private_table,
 )
-from workers.problems import Problem
-from workers.tables import column_types, read_columns, read_text, text_blocks
+from workers.host.tables import column_types, read_columns, read_text, text_blocks
 
 RULE = "rule"
 KINDS = {"preprocessing": "sf.rule.preprocessing", "binning": "sf.rule.binning"}
@@ -58,8 +60,8 @@ class PreprocessingExecutor(VerticalExecutor):
     types: ClassVar[frozenset[str]] = NUMERIC
 
     @classmethod
-    def slots(cls, params: Any) -> Slots:
-        return Slots(outputs={RULE: frozenset({cls.kind})})
+    def roles(cls, params: Any) -> Roles:
+        return Roles(outputs={RULE: frozenset({cls.kind})})
 
     @classmethod
     def check(cls, params: Any, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Problem]:
@@ -81,14 +83,14 @@ class PreprocessingExecutor(VerticalExecutor):
 
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
         params = self.parse_params(algorithm_params)
-        mine = params.columns.get(self.session.party, [])
+        mine = params.columns.get(self.context.party, [])
         if self.types and mine:
-            name = self.session.source.name
-            for column, values in zip(mine, read_columns(self.session.input_path, name, mine).T, strict=True):
+            name = self.context.source.name
+            for column, values in zip(mine, read_columns(self.context.input_path, name, mine).T, strict=True):
                 if self.wants_variety and values.min() == values.max():
                     raise ConfigError(f"column {column!r} of dataset {name} has one value in all rows; leave it out")
                 self.check_values(params, column, values)
-        return prepared_of(self.session, params, params.columns)
+        return prepared_of(self.context, params, params.columns)
 
     def check_values(self, params: Any, column: str, values: Any) -> None:
         """Raise ConfigError where the component computes wrongly with the numbers of a column (rows,)."""
@@ -99,27 +101,27 @@ class PreprocessingExecutor(VerticalExecutor):
         return own_names(columns)
 
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
-        prepared, session = algorithm_params, self.session
-        runner, names = Runner(session), self.names(prepared.columns)
+        prepared, context = algorithm_params, self.context
+        runner, names = Runner(context), self.names(prepared.columns)
         features = listed(names)
         label = self.label(prepared)
         table = runner.table(
             "rows",
             Columns(features=features, labels=label),
-            private_table(session, prepared.values, "rows"),
+            private_table(context, prepared.values, "rows"),
             of_two=True,
         )
         [select] = [c["name"] for c in components()[self.component].tables[0]["columns"] if c["name"] != "label"]
         chosen = {f"input/input_ds/{select}": [name for found in features.values() for name in found]}
         chosen |= {"input/input_ds/label": [LABEL]} if label else {}
-        session.progress(0.1)
+        context.progress(0.1)
         outputs = self.run(runner, self.attributes(prepared.params) | chosen, table)
-        session.progress(0.8)
+        context.progress(0.8)
         found = self.finished(prepared, new_columns(runner, outputs["output_ds"], names))
-        made = keep_table(session, found, names)
+        made = keep_table(context, found, names)
         runner.keep({RULE: outputs["output_rule"]}, own=prepared.own, task={"columns": prepared.columns, **self.task})
         more = self.told(prepared, runner, outputs)
-        session.progress(1.0)
+        context.progress(1.0)
         return {"columns": made} | more | runner.reports(outputs)
 
     #: What ``apply_rule`` needs to know, beside the columns.
@@ -138,35 +140,35 @@ class PreprocessingExecutor(VerticalExecutor):
         return {}
 
 
-def prepared_of(session: Session, params: Any, columns: dict[str, list[str]]) -> Prepared:
+def prepared_of(context: Context, params: Any, columns: dict[str, list[str]]) -> Prepared:
     """What of this party's table a component is to see: columns as they are written, yes and no as 1 and 0."""
     import pyarrow.compute as pc
 
-    name = session.source.name
-    names = own_names(columns).get(session.party, {})
-    check_columns_there(session, list(names))
-    table = read_text(session.input_path, name, list(names)) if names else {}
-    for column, kind in column_types(session.input_path, name).items():
+    name = context.source.name
+    names = own_names(columns).get(context.party, {})
+    check_columns_there(context, list(names))
+    table = read_text(context.input_path, name, list(names)) if names else {}
+    for column, kind in column_types(context.input_path, name).items():
         if column in table and kind == "bool":
             for word, digit in (("true", "1"), ("false", "0")):
                 table[column] = pc.if_else(pc.equal(pc.utf8_lower(table[column]), word), digit, table[column])
     return Prepared(params, columns, {names[column]: values for column, values in table.items()})
 
 
-def check_columns_there(session: Session, columns: list[str]) -> None:
+def check_columns_there(context: Context, columns: list[str]) -> None:
     """Raise ConfigError where this party's table lacks one of them."""
-    known = column_types(session.input_path, session.source.name)
+    known = column_types(context.input_path, context.source.name)
     if missing := [column for column in columns if column not in known]:
-        raise ConfigError(f"dataset {session.source.name} at {session.party} has no column {', '.join(missing)}")
+        raise ConfigError(f"dataset {context.source.name} at {context.party} has no column {', '.join(missing)}")
 
 
 def new_columns(runner: Runner, made: Any, names: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """What a component made of this party's columns, by name: ``names`` are those that it knows."""
     from pyarrow import orc
 
-    mine = names.get(runner.session.party, {})
+    mine = names.get(runner.context.party, {})
     for part in made.data_refs:
-        if part.party == runner.session.party:
+        if part.party == runner.context.party:
             new = orc.read_table(runner.root / part.uri)
             ours = [name for name in new.column_names if name not in (LABEL, FILLER)]
             return {_in_our_words(name, mine): new.column(name) for name in ours}
@@ -174,27 +176,27 @@ def new_columns(runner: Runner, made: Any, names: Mapping[str, Mapping[str, str]
 
 
 def keep_table(
-    session: Session, found: Mapping[str, Any], names: Mapping[str, Mapping[str, str]]
+    context: Context, found: Mapping[str, Any], names: Mapping[str, Mapping[str, str]]
 ) -> dict[str, list[str]]:
     """Keep this party's table with what was made of some columns in their place. Party to its new columns."""
-    mine = names.get(session.party, {})
-    if is_kept(session):
-        others = [column for column in column_types(session.input_path, session.source.name) if column not in mine]
+    mine = names.get(context.party, {})
+    if is_kept(context):
+        others = [column for column in column_types(context.input_path, context.source.name) if column not in mine]
         if twice := sorted(set(others) & set(found)):
-            raise ConfigError(f"the table of {session.party} has a column {', '.join(twice)} already; rename it")
+            raise ConfigError(f"the table of {context.party} has a column {', '.join(twice)} already; rename it")
         if others:
-            keep_blocks(session, _side_by_side(session, others, found))
+            keep_blocks(context, _side_by_side(context, others, found))
         else:
-            keep_columns(session, found)
+            keep_columns(context, found)
     return told_by(names, list(found))
 
 
-def _side_by_side(session: Session, others: list[str], found: Mapping[str, Any]) -> Iterator[Any]:
+def _side_by_side(context: Context, others: list[str], found: Mapping[str, Any]) -> Iterator[Any]:
     """Blocks of the table's other columns, as they are written, with what was made beside them."""
     import pyarrow as pa
 
     done = 0
-    for block in text_blocks(session.input_path, session.source.name, others):
+    for block in text_blocks(context.input_path, context.source.name, others):
         made = [values.slice(done, block.num_rows).combine_chunks() for values in found.values()]
         yield pa.RecordBatch.from_arrays([*block.columns, *made], names=[*others, *found])
         done += block.num_rows
@@ -238,7 +240,7 @@ class ScaleExecutor(PreprocessingExecutor):
 
     def check_values(self, params: ScaleParams, column: str, values: Any) -> None:
         if params.method == "standardize":
-            check_standard(values, column, self.session.source.name)
+            check_standard(values, column, self.context.source.name)
 
     def attributes(self, params: ScaleParams) -> dict[str, Any]:
         operation = "STANDARDIZE" if params.method == "standardize" else "NORMALIZATION"

@@ -8,19 +8,14 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
-from workers.errors import ConfigError
-from workers.executors.base import (
-    BaseTaskExecutor,
-    Catalogue,
-    check_columns,
-    check_each_party,
-    check_parties,
-    not_a_party,
-)
-from workers.executors.matching import KeyTable, check_pairing
-from workers.problems import Problem, closest
-from workers.tables import check_keys, column_types
+from workers.computing.matching import KeyTable, check_pairing
+from workers.contract.catalogue import Catalogue
+from workers.contract.checks import check_columns, check_each_party, check_parties, not_a_party
+from workers.contract.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
+from workers.contract.errors import ConfigError
+from workers.contract.problems import Problem, closest
+from workers.executors.base import BaseTaskExecutor
+from workers.host.tables import check_keys, column_types
 
 #: The protocols that can do more than an inner join of unique keys.
 JOINING = ("PROTOCOL_RR22", "PROTOCOL_ECDH", "PROTOCOL_KKRT")
@@ -168,34 +163,34 @@ class PSITaskExecutor(BaseTaskExecutor):
 
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> PSIParams:
         params: PSIParams = self.parse_params(algorithm_params)
-        session = self.session
-        columns = column_types(session.input_path, session.source.name)
-        for key in params.input_keys[session.party]:
+        context = self.context
+        columns = column_types(context.input_path, context.source.name)
+        for key in params.input_keys[context.party]:
             if key not in columns:
                 raise ConfigError(
-                    f"dataset {session.source.name} at {session.party} has no column {key!r}; " + closest(key, columns)
+                    f"dataset {context.source.name} at {context.party} has no column {key!r}; " + closest(key, columns)
                 )
         check_keys(
-            session.input_path,
-            session.source.name,
-            params.input_keys[session.party],
+            context.input_path,
+            context.source.name,
+            params.input_keys[context.party],
             remedy=None
-            if session.party in params.duplicate_keys
+            if context.party in params.duplicate_keys
             else "remove them, or say in the task's duplicate_keys that this party's keys may repeat",
         )
         return params
 
     def execute_algorithm(self, algorithm_params: PSIParams) -> dict[str, Any]:
-        params, session = algorithm_params, self.session
-        table = KeyTable(session.input_path, session.source.name, params.input_keys[session.party], session.workdir)
-        answer = session.workdir / "answer.csv"
-        session.progress(0.0)
-        everyone = len(params.receivers) == len(session.parties)
+        params, context = algorithm_params, self.context
+        table = KeyTable(context.input_path, context.source.name, params.input_keys[context.party], context.workdir)
+        answer = context.workdir / "answer.csv"
+        context.progress(0.0)
+        everyone = len(params.receivers) == len(context.parties)
         reports = table.match(
-            session.devices["spu"],
-            session.party,
-            session.parties,
-            session.parties,
+            context.devices["spu"],
+            context.party,
+            context.parties,
+            context.parties,
             answer,
             receiver=params.receivers[0],
             broadcast_result=everyone,
@@ -204,25 +199,25 @@ class PSITaskExecutor(BaseTaskExecutor):
             advanced_join_type=f"JOIN_TYPE_{params.join_type.upper()}"
             if params.protocol in JOINING
             else "JOIN_TYPE_UNSPECIFIED",
-            left_side=params.left_side or session.parties[0],
-            table_keys_duplicated={p: p in params.duplicate_keys for p in session.parties},
+            left_side=params.left_side or context.parties[0],
+            table_keys_duplicated={p: p in params.duplicate_keys for p in context.parties},
         )
         result: dict[str, Any] = {"original_count": {r["party"]: r["original_count"] for r in reports}}
-        if session.party in params.receivers:
-            report = next(r for r in reports if r["party"] == session.party)
+        if context.party in params.receivers:
+            report = next(r for r in reports if r["party"] == context.party)
             result |= self._kept(params, table, answer, report, everyone)
-        session.progress(1.0)
+        context.progress(1.0)
         return result
 
     def _kept(
         self, params: PSIParams, table: KeyTable, answer: Path, report: Mapping[str, Any], everyone: bool
     ) -> dict[str, Any]:
         """Keep this party's rows, once their order is known to be that of the other receivers."""
-        session = self.session
-        party, name, target = session.party, session.task.outputs[session.party], session.workdir / "output.csv"
-        rows = table.rows(answer, crossed=party != session.parties[0])
+        context = self.context
+        party, name, target = context.party, context.task.outputs[context.party], context.workdir / "output.csv"
+        rows = table.rows(answer, crossed=party != context.parties[0])
         table.write(rows, target)
-        common = check_pairing(session, target, name, params.input_keys[party], rows) if everyone else 0
+        common = check_pairing(context, target, name, params.input_keys[party], rows) if everyone else 0
         if params.join_type == "difference":
             common = int(report["intersection_count"])  # what is left out of the output
         elif not everyone:
@@ -231,11 +226,11 @@ class PSITaskExecutor(BaseTaskExecutor):
             alone = report["original_count"] - report["intersection_count"]
             common = kept - alone if self._keeps_unmatched(params, party) else kept
         if common == 0 and params.join_type != "difference":
-            session.warnings.append(
+            context.warnings.append(
                 "The parties have no key in common. Keys are compared as text, as they are written in each table: "
                 "check that the key columns hold the same thing, written in the same way."
             )
-        session.keep_output(target, alignment=session.new_alignment())
+        context.keep_output(target, alignment=context.new_alignment())
         return {"intersection_count": {party: common}, "output_rows": {party: len(rows)}}
 
     @staticmethod

@@ -9,13 +9,17 @@ from typing import Any
 
 from pydantic import Field
 
-from workers.documents import Document, SFInitConfig, TaskConfig
-from workers.errors import AlgorithmError, ConfigError
-from workers.executors.base import TABLE, Catalogue, Session, Slots, check_alignment, check_each_party
-from workers.executors.telling import told_by
+from workers.computing.alignment import check_alignment
+from workers.computing.context import Context
+from workers.computing.telling import told_by
+from workers.contract.catalogue import TABLE, Catalogue
+from workers.contract.checks import check_each_party
+from workers.contract.documents import Document, SFInitConfig, TaskConfig
+from workers.contract.errors import AlgorithmError, ConfigError
+from workers.contract.problems import Problem
+from workers.contract.roles import Roles
 from workers.executors.vertical import PartyColumns, VerticalExecutor, check_party_columns, is_kept, keep_blocks
-from workers.problems import Problem
-from workers.tables import column_types, count_rows, text_blocks, types_of
+from workers.host.tables import column_types, count_rows, text_blocks, types_of
 
 TEST = "test"
 
@@ -33,11 +37,11 @@ class RowsExecutor(VerticalExecutor):
     preload = ("pyarrow.csv",)
 
     def columns(self, params: Any) -> list[str]:
-        return list(column_types(self.session.input_path, self.session.source.name))
+        return list(column_types(self.context.input_path, self.context.source.name))
 
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
         params = self.parse_params(algorithm_params)
-        source = self.session.source
+        source = self.context.source
         types_of(source.path, source.name, self.columns(params))
         if not (rows := count_rows(source.path, source.name)):
             raise ConfigError(f"dataset {source.name} has no rows")
@@ -50,8 +54,8 @@ class RowsExecutor(VerticalExecutor):
         """
         import pyarrow as pa
 
-        source = self.session.source
-        if not is_kept(self.session, role):
+        source = self.context.source
+        if not is_kept(self.context, role):
             return
 
         def blocks() -> Iterator[Any]:
@@ -60,7 +64,7 @@ class RowsExecutor(VerticalExecutor):
                 yield block if chosen is None else block.filter(pa.array(chosen[done : done + block.num_rows]))
                 done += block.num_rows
 
-        keep_blocks(self.session, blocks(), role, None if chosen is None else self.session.new_alignment(role))
+        keep_blocks(self.context, blocks(), role, None if chosen is None else self.context.new_alignment(role))
 
 
 class SplitParams(Document):
@@ -90,8 +94,8 @@ class SplitExecutor(RowsExecutor):
     }
 
     @classmethod
-    def slots(cls, params: Any) -> Slots:
-        return Slots(outputs={TEST: frozenset({TABLE})})
+    def roles(cls, params: Any) -> Roles:
+        return Roles(outputs={TEST: frozenset({TABLE})})
 
     @classmethod
     def check(cls, params: Any, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Problem]:
@@ -106,22 +110,22 @@ class SplitExecutor(RowsExecutor):
 
         params, rows = algorithm_params.params, algorithm_params.rows
         if rows < 2:
-            raise ConfigError(f"dataset {self.session.source.name} has {rows} rows; a split takes two or more")
-        check_alignment(self.session, rows, self.session.source.alignment)
-        self.session.progress(0.2)
+            raise ConfigError(f"dataset {self.context.source.name} has {rows} rows; a split takes two or more")
+        check_alignment(self.context, rows, self.context.source.alignment)
+        self.context.progress(0.2)
         count = min(max(round(rows * params.test_fraction), 1), rows - 1)
         is_test = np.zeros(rows, bool)
         is_test[np.random.Generator(np.random.PCG64(params.seed)).permutation(rows)[:count]] = True
-        _check_same(self.session, is_test.tobytes())
+        _check_same(self.context, is_test.tobytes())
         self.keep(params, "", ~is_test)
         self.keep(params, TEST, is_test)
-        self.session.progress(1.0)
+        self.context.progress(1.0)
         return {"train_rows": rows - count, "test_rows": count}
 
 
-def _check_same(session: Session, chosen: bytes) -> None:
+def _check_same(context: Context, chosen: bytes) -> None:
     """Raise AlgorithmError unless the parties chose the same rows: another numpy may draw other numbers."""
-    told = told_by(session.parties, hashlib.sha256(chosen).hexdigest())
+    told = told_by(context.parties, hashlib.sha256(chosen).hexdigest())
     if len(set(told.values())) > 1:
         raise AlgorithmError(
             "the parties drew unlike random numbers from the same seed, so that their rows would not line up; install "
@@ -161,11 +165,11 @@ class VerticalTableExecutor(RowsExecutor):
         yield from check_each_party(task.outputs, cluster, "outputs", "name what {party} keeps its columns as")
 
     def columns(self, params: Any) -> list[str]:
-        return list(params.columns[self.session.party])
+        return list(params.columns[self.context.party])
 
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
         rows = algorithm_params.rows
-        check_alignment(self.session, rows, self.session.source.alignment)
+        check_alignment(self.context, rows, self.context.source.alignment)
         self.keep(algorithm_params.params)
-        self.session.progress(1.0)
+        self.context.progress(1.0)
         return {"rows": rows, "columns": algorithm_params.params.columns}

@@ -10,15 +10,18 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from workers.documents import SFInitConfig, TaskConfig
-from workers.errors import ConfigError
-from workers.executors.base import NUMERIC, TABLE, BaseTaskExecutor, Catalogue, Slots, check_column
+from workers.computing.cells import Cells, read_numbers
+from workers.computing.telling import told_by
+from workers.contract.catalogue import NUMERIC, TABLE, Catalogue
+from workers.contract.checks import check_column
+from workers.contract.documents import SFInitConfig, TaskConfig
+from workers.contract.errors import ConfigError
+from workers.contract.problems import Problem
+from workers.contract.roles import Roles
+from workers.executors.base import BaseTaskExecutor
 from workers.executors.bins import counts, cut_points
-from workers.executors.cells import Cells, read_numbers
 from workers.executors.statistics import StatisticsParams
-from workers.executors.telling import told_by
 from workers.executors.vertical import check_no_outputs, check_party_columns
-from workers.problems import Problem
 
 TEST = "test"
 #: The least share of a bin that is empty in one of the tables.
@@ -64,8 +67,8 @@ class StabilityExecutor(BaseTaskExecutor):
     }
 
     @classmethod
-    def slots(cls, params: Any) -> Slots:
-        return Slots(sources={TEST: frozenset({TABLE})})
+    def roles(cls, params: Any) -> Roles:
+        return Roles(sources={TEST: frozenset({TABLE})})
 
     @classmethod
     def check(cls, params: Any, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Problem]:
@@ -83,10 +86,10 @@ class StabilityExecutor(BaseTaskExecutor):
 
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
         params: StabilityParams = self.parse_params(algorithm_params)
-        columns = params.columns.get(self.session.party, [])
+        columns = params.columns.get(self.context.party, [])
         read = []
         for role in ("", TEST) if columns else ():
-            source = self.session.sources[role]
+            source = self.context.sources[role]
             read.append(read_numbers(source.path, source.name, columns))
             for column, cells in read[-1].items():
                 if cells.empty.all():
@@ -97,13 +100,13 @@ class StabilityExecutor(BaseTaskExecutor):
 
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
         prepared, params = algorithm_params, algorithm_params.params
-        self.session.progress(0.1)
+        self.context.progress(0.1)
         mine = {
             column: change(cells, prepared.test[column], params.bins, params.method)
             for column, cells in prepared.base.items()
         }
         told = told_by(params.columns, mine)
-        self.session.progress(1.0)
+        self.context.progress(1.0)
         found = {f"{party}.{column}": bins for party, named in told.items() for column, bins in named.items()}
         totals = [[name, math.fsum(row[1] for row in bins)] for name, bins in found.items()]
         tables = [("stats psi summary of all selected features", ["feature", "PSI"], totals)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from workers.errors import ConfigError
+from workers.contract.errors import ConfigError
 
 #: What a standardized value may be off by: float64 has ten more digits for numbers of like size.
 _OFF = 1e-6

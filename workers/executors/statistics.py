@@ -11,11 +11,12 @@ from pydantic import Field
 from workers.components.definition import Columns, components
 from workers.components.run import Runner
 from workers.components.shares import HIGH_PRECISION, with_spu
-from workers.documents import Document, SFInitConfig, TaskConfig
-from workers.errors import AlgorithmError, ConfigError
-from workers.executors.base import Catalogue
+from workers.computing.telling import told_by
+from workers.contract.catalogue import Catalogue
+from workers.contract.documents import Document, SFInitConfig, TaskConfig
+from workers.contract.errors import AlgorithmError, ConfigError
+from workers.contract.problems import Problem
 from workers.executors.standard import standardized
-from workers.executors.telling import told_by
 from workers.executors.vertical import (
     PartyColumns,
     VerticalExecutor,
@@ -25,8 +26,7 @@ from workers.executors.vertical import (
     own_names,
     private_table,
 )
-from workers.problems import Problem
-from workers.tables import read_columns
+from workers.host.tables import read_columns
 
 #: The SPU inverts by iterations that end before larger factors are reached: it tells 20,000 to 200,000 where the factor
 #: is infinite, and of a column that takes little part in it a small number.
@@ -92,7 +92,7 @@ class _MomentsExecutor(VerticalExecutor):
 
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
         params: StatisticsParams = self.parse_params(algorithm_params)
-        names, source = own_names(params.columns).get(self.session.party, {}), self.session.source
+        names, source = own_names(params.columns).get(self.context.party, {}), self.context.source
         if not names:
             return Prepared(params, {})
         table = read_columns(source.path, source.name, list(names))  # says which has no numbers, or empty values
@@ -118,15 +118,15 @@ class _MomentsExecutor(VerticalExecutor):
         return dict(HIGH_PRECISION)
 
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
-        prepared, session = algorithm_params, self.session
-        runner, names = Runner(session), own_names(prepared.params.columns)
-        session.progress(0.1)
+        prepared, context = algorithm_params, self.context
+        runner, names = Runner(context), own_names(prepared.params.columns)
+        context.progress(0.1)
         features = listed(names)
-        source = private_table(session, prepared.numbers, "rows")
+        source = private_table(context, prepared.numbers, "rows")
         table = runner.table("rows", Columns(features=features), source, of_two=True)
         chosen = {"input/input_ds/feature_selects": [name for mine in features.values() for name in mine]}
         found = runner.run(components()[self.component], chosen, [table])
-        session.progress(1.0)
+        context.progress(1.0)
         shown = {own: f"{party}.{column}" for party, mine in names.items() for column, own in mine.items()}
         return self.corrected(_in_our_words(runner.reports(found), shown), prepared)
 
@@ -214,7 +214,7 @@ class VIFExecutor(_MomentsExecutor):
         collinear = [column for column, value in values.items() if value > MOST_INFLATION]
         if collinear:
             report["values"] = {column: COLLINEAR if column in collinear else None for column in values}
-            self.session.warnings.append(
+            self.context.warnings.append(
                 f"{', '.join(collinear)} are collinear: each follows from the other columns, exactly or nearly so. "
                 "Leave one of them out and run again; until then no other column's factor can be told."
             )

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from workers.documents import SFInitConfig, TaskConfig
-from workers.executors.base import BaseTaskExecutor, Catalogue
-from workers.executors.cells import Cells, own_rows, read_cells
+from workers.computing.cells import Cells, own_rows, read_cells
+from workers.computing.telling import told_by
+from workers.contract.catalogue import Catalogue
+from workers.contract.documents import SFInitConfig, TaskConfig
+from workers.contract.problems import Problem
+from workers.executors.base import BaseTaskExecutor
 from workers.executors.statistics import StatisticsParams, example_of
-from workers.executors.telling import told_by
 from workers.executors.vertical import check_no_outputs, check_party_columns
-from workers.problems import Problem
 
 #: The headings of the report, after the column's name, as SecretFlow has them.
 HEADINGS = (
@@ -54,13 +55,13 @@ class TableStatisticsExecutor(BaseTaskExecutor):
 
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
         params: StatisticsParams = self.parse_params(algorithm_params)
-        columns, session = params.columns.get(self.session.party, []), self.session
-        rows = own_rows(session) if columns else 0
-        return Prepared(params, read_cells(session.input_path, session.source.name, columns), rows)
+        columns, context = params.columns.get(self.context.party, []), self.context
+        rows = own_rows(context) if columns else 0
+        return Prepared(params, read_cells(context.input_path, context.source.name, columns), rows)
 
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
-        prepared, session = algorithm_params, self.session
-        session.progress(0.1)
+        prepared, context = algorithm_params, self.context
+        context.progress(0.1)
         mine = {column: figures(cells) for column, cells in prepared.cells.items()}
         numbers, texts = [], []
         for party, found in told_by(prepared.params.columns, mine).items():
@@ -70,10 +71,10 @@ class TableStatisticsExecutor(BaseTaskExecutor):
                     continue
                 numbers.append([f"{party}.{column}", *(None if value == math.inf else value for value in values)])
                 if beyond := [name for name, value in zip(HEADINGS, values, strict=True) if value == math.inf]:
-                    session.warnings.append(
+                    context.warnings.append(
                         f"{party}.{column}: {', '.join(beyond)} are above 1e308, beyond float64: scale the column"
                     )
-        session.progress(1.0)
+        context.progress(1.0)
         tables = [(HEADINGS, numbers), (TEXT_HEADINGS, texts)]
         return {
             "reports": {

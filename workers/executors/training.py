@@ -13,14 +13,18 @@ from workers.components.definition import Columns, components, flattened
 from workers.components.run import FILLER, Runner
 from workers.components.shares import spu_settings, with_spu
 from workers.components.wrong import check_attributes
-from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
-from workers.errors import ConfigError
-from workers.executors.base import NUMERIC, Catalogue, Session, Slots, check_column, not_a_party
+from workers.computing.context import Context
+from workers.computing.telling import told_by
+from workers.contract.catalogue import NUMERIC, Catalogue
+from workers.contract.checks import check_column, not_a_party
+from workers.contract.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
+from workers.contract.errors import ConfigError
+from workers.contract.problems import Problem
+from workers.contract.roles import Roles
 from workers.executors.doubts import warn_of_model
 from workers.executors.metrics import measured
 from workers.executors.precision import told_precision
 from workers.executors.standard import check_standard
-from workers.executors.telling import told_by
 from workers.executors.vertical import (
     PartyColumns,
     VerticalExecutor,
@@ -34,8 +38,7 @@ from workers.executors.vertical import (
     own_names,
     private_table,
 )
-from workers.problems import Problem
-from workers.tables import read_columns
+from workers.host.tables import read_columns
 
 #: Role under which a model is kept and read.
 MODEL = "model"
@@ -120,8 +123,8 @@ class TrainingExecutor(VerticalExecutor):
         return dict(flattened(components()[cls.component].attributes, params.training_params))
 
     @classmethod
-    def slots(cls, params: Any) -> Slots:
-        return Slots(outputs={MODEL: frozenset({cls.kind})})
+    def roles(cls, params: Any) -> Roles:
+        return Roles(outputs={MODEL: frozenset({cls.kind})})
 
     @classmethod
     def check(cls, params: Any, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Problem]:
@@ -137,15 +140,15 @@ class TrainingExecutor(VerticalExecutor):
         import numpy as np
 
         params = self.parse_params(algorithm_params)
-        session, party = self.session, self.session.party
+        context, party = self.context, self.context.party
         columns = params.features.get(party, [])
         wanted = columns + ([params.label.column] if params.label.party == party else [])
-        table = read_columns(session.input_path, session.source.name, wanted)
+        table = read_columns(context.input_path, context.source.name, wanted)
         values, scaling, names = {}, {}, feature_names(params.features, params.label.party).get(party, {})
         for index, column in enumerate(columns):
             found, name = table[:, index], names[column]
             if params.standardize:
-                check_standard(found, column, session.source.name)
+                check_standard(found, column, context.source.name)
                 mean, deviation = scaling[name] = _scaling(found)
                 found = (found - mean) / deviation
             values[name] = found
@@ -155,7 +158,7 @@ class TrainingExecutor(VerticalExecutor):
         if len(wanted) > len(columns):
             prepared.label = values[LABEL] = table[:, -1]
             if self.scales_label(params):
-                check_standard(prepared.label, params.label.column, session.source.name)
+                check_standard(prepared.label, params.label.column, context.source.name)
                 mean, deviation = prepared.label_scaling = _scaling(prepared.label)
                 values[LABEL] = (prepared.label - mean) / deviation
             if self.is_classification(params):
@@ -175,7 +178,7 @@ class TrainingExecutor(VerticalExecutor):
 
         ``table``: this party's features and label, (rows, columns), the features first.
         """
-        name, party = self.session.source.name, self.session.party
+        name, party = self.context.source.name, self.context.party
         # With the column of zeros that a label's party without features brings
         features = sum(map(len, feature_names(params.features, params.label.party).values()))
         if self.kind in LINEAR and len(table) <= features:
@@ -185,7 +188,7 @@ class TrainingExecutor(VerticalExecutor):
             )
         for index, column in enumerate(columns):
             if table[:, index].min() == table[:, index].max():
-                self.session.warnings.append(
+                self.context.warnings.append(
                     f"Feature {column!r} of {party} has the same value in all rows, so it adds nothing to the model. "
                     "Leave it out."
                 )
@@ -206,39 +209,39 @@ class TrainingExecutor(VerticalExecutor):
 
         A gradient sums up a feature times the error over a step's rows; trees sum up the errors of all rows.
         """
-        session, params = self.session, prepared.params
+        context, params = self.context, prepared.params
         owner, is_class = params.label.party, self.is_classification(params)
         times = int(self.attributes(params, prepared.rows).get("batch_size", prepared.rows))
         if prepared.label is not None:
-            check_range(session, prepared.values[LABEL], params.label.column, times=times)
+            check_range(context, prepared.values[LABEL], params.label.column, times=times)
         if self.kind not in LINEAR:
             return
         # At the begin a number's error is the number itself: its party tells the next power of two
         mine = 2.0 ** math.ceil(math.log2(max(greatest(prepared.values.get(LABEL, [])), 1.0)))
         error = 1.0 if is_class else told_by([owner], mine)[owner]
-        for column, own in feature_names(params.features, owner).get(session.party, {}).items():
-            check_range(session, prepared.values[own], column, times=math.ceil(times * error))
+        for column, own in feature_names(params.features, owner).get(context.party, {}).items():
+            check_range(context, prepared.values[own], column, times=math.ceil(times * error))
 
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
-        prepared, params, session = algorithm_params, algorithm_params.params, self.session
-        runner, owner = Runner(session), params.label.party
+        prepared, params, context = algorithm_params, algorithm_params.params, self.context
+        runner, owner = Runner(context), params.label.party
         names = feature_names(params.features, owner)
-        check_features(session, self.kind, prepared.values, names)
-        if "spu" in session.documents:
+        check_features(context, self.kind, prepared.values, names)
+        if "spu" in context.documents:
             self._check_steps(prepared)
         features = listed(names)
         columns = Columns(features=features, labels={owner: [LABEL]})
-        table = runner.table("rows", columns, private_table(session, prepared.values, "rows"))
+        table = runner.table("rows", columns, private_table(context, prepared.values, "rows"))
         chosen = {
             "input/input_ds/feature_selects": [c for found in features.values() for c in found],
             "input/input_ds/label": [LABEL],
         }
-        session.progress(0.0)
+        context.progress(0.0)
         trained = runner.run(
             components()[self.component],
             self.attributes(params, prepared.rows) | chosen,
             [table],
-            lambda done: session.progress(0.8 * done),
+            lambda done: context.progress(0.8 * done),
         )
         model = trained["output_model"]
         task = {
@@ -252,12 +255,12 @@ class TrainingExecutor(VerticalExecutor):
         if prepared.label_scaling is not None:
             mean, deviation = prepared.label_scaling
             predictions = predictions * deviation + mean
-        metrics = measured(session, owner, prepared.label, predictions, self.is_classification(params))
-        warn_of_model(session, owner, prepared.label, predictions, self.is_classification(params))
-        keep_predictions(session, owner, predictions)
+        metrics = measured(context, owner, prepared.label, predictions, self.is_classification(params))
+        warn_of_model(context, owner, prepared.label, predictions, self.is_classification(params))
+        keep_predictions(context, owner, predictions)
         own = {"scaling": prepared.scaling, LABEL_SCALING: prepared.label_scaling}
         runner.keep({MODEL: model}, own=own, task=task, record=record)
-        session.progress(1.0)
+        context.progress(1.0)
         return {
             "rows": prepared.rows,
             "features": {p: len(named) for p, named in params.features.items()},
@@ -276,7 +279,7 @@ def _scaling(values: Any) -> tuple[float, float]:
 
 
 def check_features(
-    session: Session, kind: str, values: Mapping[str, Any], names: Mapping[str, Mapping[str, str]]
+    context: Context, kind: str, values: Mapping[str, Any], names: Mapping[str, Mapping[str, str]]
 ) -> None:
     """Raise ConfigError where a model of this kind would have the SPU compute with features too large for it.
 
@@ -284,11 +287,11 @@ def check_features(
     """
     if kind not in LINEAR:
         return
-    for column, own in names.get(session.party, {}).items():
-        check_range(session, values[own], column)
-    step = 2.0 ** -session.documents["spu"].runtime_config.fraction_bits
+    for column, own in names.get(context.party, {}).items():
+        check_range(context, values[own], column)
+    step = 2.0 ** -context.documents["spu"].runtime_config.fraction_bits
     features = [(p, c, own) for p, mine in names.items() for c, own in mine.items() if own != FILLER]
-    told_precision(session, [(p, f"{p}.{c}", values.get(own), step) for p, c, own in features])
+    told_precision(context, [(p, f"{p}.{c}", values.get(own), step) for p, c, own in features])
 
 
 def feature_names(features: Mapping[str, list[str]], owner: str | None) -> dict[str, dict[str, str]]:
@@ -360,13 +363,13 @@ def predicted(runner: Runner, model: Any, table: Any, receiver: str) -> Any:
     attributes = {"receiver": [receiver], "pred_name": "prediction", "save_ids": False, "save_label": False}
     attributes |= {"input/input_ds/saved_features": []}
     found = runner.run(components()[PREDICTORS[model.type]], attributes, [model, table])["output_ds"]
-    if runner.session.party != receiver:
+    if runner.context.party != receiver:
         return None
     [part] = found.data_refs
     return orc.read_table(runner.root / part.uri).column("prediction").to_numpy().astype("float64")
 
 
-def keep_predictions(session: Session, party: str, predictions: Any, more: Mapping[str, Any] | None = None) -> None:
+def keep_predictions(context: Context, party: str, predictions: Any, more: Mapping[str, Any] | None = None) -> None:
     """Keep them as the party's output, where it named one, beside ``more`` columns."""
-    if session.party == party:
-        keep_columns(session, {**(more or {}), "prediction": predictions})
+    if context.party == party:
+        keep_columns(context, {**(more or {}), "prediction": predictions})

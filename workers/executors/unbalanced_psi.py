@@ -8,12 +8,14 @@ from typing import Any
 
 from pydantic import Field
 
-from workers.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
-from workers.executors.base import BaseTaskExecutor, Catalogue, not_a_party
-from workers.executors.matching import KEY, KeyTable
+from workers.computing.matching import KEY, KeyTable
+from workers.contract.catalogue import Catalogue
+from workers.contract.checks import not_a_party
+from workers.contract.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
+from workers.contract.problems import Problem
+from workers.executors.base import BaseTaskExecutor
 from workers.executors.vertical import check_outputs, check_party_columns
-from workers.problems import Problem
-from workers.tables import check_keys
+from workers.host.tables import check_keys
 
 
 class UnbalancedPSIParams(Document):
@@ -64,25 +66,25 @@ class UnbalancedPSIExecutor(BaseTaskExecutor):
 
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> UnbalancedPSIParams:
         params: UnbalancedPSIParams = self.parse_params(algorithm_params)
-        source = self.session.source
-        check_keys(source.path, source.name, params.input_keys[self.session.party])
+        source = self.context.source
+        check_keys(source.path, source.name, params.input_keys[self.context.party])
         return params
 
     def execute_algorithm(self, algorithm_params: UnbalancedPSIParams) -> dict[str, Any]:
         import numpy as np
 
-        params, session = algorithm_params, self.session
-        table = KeyTable(session.input_path, session.source.name, params.input_keys[session.party], session.workdir)
-        answer, cache = session.workdir / "answer.csv", session.workdir / "cache"
-        session.progress(0.0)
-        [server] = [party for party in session.parties if party != params.client]
-        secret = session.workdir / "secret"
-        if session.party == server:
+        params, context = algorithm_params, self.context
+        table = KeyTable(context.input_path, context.source.name, params.input_keys[context.party], context.workdir)
+        answer, cache = context.workdir / "answer.csv", context.workdir / "cache"
+        context.progress(0.0)
+        [server] = [party for party in context.parties if party != params.client]
+        secret = context.workdir / "secret"
+        if context.party == server:
             secret.write_bytes(os.urandom(32))
             secret.chmod(0o600)
-        common = {"cache_path": {p: str(cache) for p in session.parties}, "server_secret_key_path": str(secret)}
+        common = {"cache_path": {p: str(cache) for p in context.parties}, "server_secret_key_path": str(secret)}
         roles = {server: "ROLE_SERVER", params.client: "ROLE_CLIENT"}
-        device = session.devices["spu"]
+        device = context.devices["spu"]
         device.ub_psi(
             mode="MODE_OFFLINE",
             role=roles,
@@ -90,7 +92,7 @@ class UnbalancedPSIExecutor(BaseTaskExecutor):
             keys={server: [KEY]},
             **common,
         )
-        session.progress(0.6)
+        context.progress(0.6)
         device.ub_psi(
             mode="MODE_ONLINE",
             role=roles,
@@ -102,11 +104,11 @@ class UnbalancedPSIExecutor(BaseTaskExecutor):
             **common,
         )
         result: dict[str, Any] = {}
-        if session.party == params.client:
-            target = session.workdir / "output.csv"
+        if context.party == params.client:
+            target = context.workdir / "output.csv"
             rows = np.sort(table.rows(answer, crossed=False))  # in the order of its table: nobody else has these rows
             table.write(rows, target)
-            result["output_rows"] = {session.party: len(rows)}
-            session.keep_output(target, alignment=session.new_alignment())
-        session.progress(1.0)
+            result["output_rows"] = {context.party: len(rows)}
+            context.keep_output(target, alignment=context.new_alignment())
+        context.progress(1.0)
         return result

@@ -10,19 +10,14 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from workers.documents import ColumnName, PartyName, SFInitConfig, TaskConfig
-from workers.errors import ConfigError
-from workers.executors.base import (
-    NUMERIC,
-    BaseTaskExecutor,
-    Catalogue,
-    Session,
-    Source,
-    check_columns,
-    check_each_party,
-    check_parties,
-)
-from workers.problems import Problem
+from workers.computing.context import Context
+from workers.contract.catalogue import NUMERIC, Catalogue
+from workers.contract.checks import check_columns, check_each_party, check_parties
+from workers.contract.documents import ColumnName, PartyName, SFInitConfig, TaskConfig
+from workers.contract.errors import ConfigError
+from workers.contract.problems import Problem
+from workers.executors.base import BaseTaskExecutor
+from workers.host.sources import Source
 
 #: For each party some of its columns.
 PartyColumns = Annotated[dict[PartyName, list[ColumnName]], Field(min_length=1)]
@@ -102,33 +97,33 @@ def greatest(values: Any) -> float:
     return float(np.abs(values).max()) if len(values) else 0.0
 
 
-def check_range(session: Session, values: Any, column: str, *, times: int = 1) -> None:
+def check_range(context: Context, values: Any, column: str, *, times: int = 1) -> None:
     """Raise ConfigError unless the SPU can compute with that many of these values (rows,) together."""
-    runtime = session.documents["spu"].runtime_config
+    runtime = context.documents["spu"].runtime_config
     if greatest(values) * times >= runtime.limit:
         raise ConfigError(
-            f"column {column!r} of dataset {session.source.name} has values too large for this SPU, which computes "
+            f"column {column!r} of dataset {context.source.name} has values too large for this SPU, which computes "
             f"with numbers below {runtime.limit / times:.2g} here: scale the column (standardize does so), or set a "
             "larger spu_config.runtime_config.field or fewer fxp_fraction_bits"
         )
 
 
-def private_table(session: Session, values: Mapping[str, Any], name: str) -> Source:
+def private_table(context: Context, values: Mapping[str, Any], name: str) -> Source:
     """This party's columns as a table for a component, in the run's private directory. ``values``: by own name."""
-    return Source(name, _written(session, values, name), alignment=session.source.alignment)
+    return Source(name, _written(context, values, name), alignment=context.source.alignment)
 
 
-def keep_columns(session: Session, columns: Mapping[str, Any], role: str = "", alignment: str | None = None) -> None:
+def keep_columns(context: Context, columns: Mapping[str, Any], role: str = "", alignment: str | None = None) -> None:
     """Keep them, by name, as this party's output of that role, where it named one.
 
     ``alignment``: as for ``keep_blocks``.
     """
-    if is_kept(session, role):
-        found = _written(session, columns, f"output_{role}")
-        session.keep_output(found, role, alignment=alignment or session.source.alignment)
+    if is_kept(context, role):
+        found = _written(context, columns, f"output_{role}")
+        context.keep_output(found, role, alignment=alignment or context.source.alignment)
 
 
-def keep_blocks(session: Session, blocks: Iterable[Any], role: str = "", alignment: str | None = None) -> None:
+def keep_blocks(context: Context, blocks: Iterable[Any], role: str = "", alignment: str | None = None) -> None:
     """Keep blocks of rows (arrow record batches, one at least), one after the other, as this party's output.
 
     ``alignment``: a new one, where these are not all rows of the input in their order.
@@ -136,22 +131,22 @@ def keep_blocks(session: Session, blocks: Iterable[Any], role: str = "", alignme
     from pyarrow import csv
 
     blocks = iter(blocks)
-    first, target = next(blocks), session.workdir / f"output_{role}.csv"
+    first, target = next(blocks), context.workdir / f"output_{role}.csv"
     with csv.CSVWriter(target, first.schema) as writer:
         for block in chain([first], blocks):
             writer.write_batch(block)
-    session.keep_output(target, role, alignment=alignment or session.source.alignment)
+    context.keep_output(target, role, alignment=alignment or context.source.alignment)
 
 
-def is_kept(session: Session, role: str = "") -> bool:
+def is_kept(context: Context, role: str = "") -> bool:
     """Whether this party named an output of that role."""
-    return session.party in (session.task.further_outputs.get(role, {}) if role else session.task.outputs)
+    return context.party in (context.task.further_outputs.get(role, {}) if role else context.task.outputs)
 
 
-def _written(session: Session, columns: Mapping[str, Any], name: str) -> Path:
+def _written(context: Context, columns: Mapping[str, Any], name: str) -> Path:
     import pyarrow as pa
     from pyarrow import csv
 
-    path = Path(session.workdir / f"{name}.csv")
+    path = Path(context.workdir / f"{name}.csv")
     csv.write_csv(pa.table(dict(columns)), path)
     return path

@@ -10,15 +10,15 @@ from typing import Any, Literal
 from pydantic import Field
 
 from workers.components.run import Runner
-from workers.documents import Document, SFInitConfig, TaskConfig
-from workers.executors.base import Catalogue
+from workers.computing.telling import told_by
+from workers.contract.catalogue import Catalogue
+from workers.contract.documents import Document, SFInitConfig, TaskConfig
+from workers.contract.problems import Problem
 from workers.executors.bins import cut_points
 from workers.executors.preprocessing import KINDS, Prepared, PreprocessingExecutor
-from workers.executors.telling import told_by
 from workers.executors.training import LABEL, Label, check_classes, check_label_column
 from workers.executors.vertical import PartyColumns, own_names
-from workers.problems import Problem
-from workers.tables import read_columns
+from workers.host.tables import read_columns
 
 
 class WOEParams(Document):
@@ -94,16 +94,16 @@ class WOEBinningExecutor(PreprocessingExecutor):
 
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
         prepared = super().validate_params(algorithm_params)
-        label, session = prepared.params.label, self.session
-        names = own_names(prepared.columns).get(session.party, {})
+        label, context = prepared.params.label, self.context
+        names = own_names(prepared.columns).get(context.party, {})
         # As numbers: the component cannot put yes and no into bins
         if names:
-            table = read_columns(session.input_path, session.source.name, list(names))
+            table = read_columns(context.input_path, context.source.name, list(names))
             prepared.values = dict(zip(names.values(), table.T, strict=True))
-        if label.party == session.party:
+        if label.party == context.party:
             import numpy as np
 
-            values = read_columns(session.input_path, session.source.name, [label.column])[:, 0]
+            values = read_columns(context.input_path, context.source.name, [label.column])[:, 0]
             check_classes(np.unique(values), label.column, label.party, "bins are weighed by those two")
             prepared.values[LABEL] = values.astype("int64")
         return prepared
@@ -115,11 +115,11 @@ class WOEBinningExecutor(PreprocessingExecutor):
     def told(self, prepared: Prepared, runner: Runner, outputs: Mapping[str, Any]) -> dict[str, Any]:
         owner: str = prepared.params.label.party
         here: dict[str, Any] = {}
-        if self.session.party == owner or self.session.party in prepared.columns:
+        if self.context.party == owner or self.context.party in prepared.columns:
             here = dict(_rule_here(runner, outputs["output_rule"]).items())
         sizes = {entry["name"]: len(entry["split_points"]) + 1 for entry in here.get("variables", [])}
         bins = [entry for told in told_by(prepared.columns, sizes).values() for entry in told.items()]
-        values = told_by([owner], _information(here["feature_iv_info"], bins) if self.session.party == owner else {})
+        values = told_by([owner], _information(here["feature_iv_info"], bins) if self.context.party == owner else {})
         names = own_names(prepared.columns)
         shown = {f"{p}.{column}": values[owner][own] for p, mine in names.items() for column, own in mine.items()}
         return {"information_values": shown}
@@ -144,7 +144,7 @@ def _rule_here(runner: Runner, rule: Any) -> Any:
     """This party's part of a rule, as SecretFlow keeps it."""
     from secretflow.utils import secure_pickle
 
-    [part] = [part for part in rule.data_refs if part.party == runner.session.party]
+    [part] = [part for part in rule.data_refs if part.party == runner.context.party]
     with (runner.root / part.uri).open("rb") as file:
         return secure_pickle.load(file)
 

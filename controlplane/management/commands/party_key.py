@@ -7,9 +7,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from controlplane.environment import environment
-from workers.errors import ConfigError
-from workers.party import PartyHost
-from workers.secrets import PartyKey
+from workers.contract.errors import ConfigError
+from workers.host.key import PartyKey
+from workers.host.party import PartyHost
 
 
 class Command(BaseCommand):

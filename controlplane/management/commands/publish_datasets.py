@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from redis import Redis
 from redis.exceptions import RedisError
 from rich.console import Console
 from rich.table import Table
 
 from controlplane.environment import environment
 from controlplane.management.commands.rqworker import connect_to_redis
-from workers import datasets
-from workers.connection import trouble
-from workers.errors import ConfigError
-from workers.party import PartyHost
+from workers.contract.connection import trouble
+from workers.contract.errors import ConfigError
+from workers.contract.reports import REFUSED
+from workers.host import publication
+from workers.host.party import PartyHost
 
 
 class Command(BaseCommand):
@@ -38,10 +38,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             host = PartyHost.load(environment.party_toml)
-            found = datasets.describe(host)
+            found = publication.describe(host)
             connection = connect_to_redis()
-            publication = datasets.publish(connection, host.name, found, self.stderr.write)
-            answers = self._answers(connection, host.name, publication, found, options["wait"])
+            published = publication.publish(connection, host.name, found, self.stderr.write)
+            answers = publication.verdicts(connection, host.name, published, set(found), options["wait"])
         except ConfigError as error:
             raise CommandError(str(error)) from None
         except (RedisError, OSError) as error:
@@ -57,12 +57,6 @@ class Command(BaseCommand):
         if wrong:
             raise CommandError("\n".join(wrong))
 
-    @staticmethod
-    def _answers(
-        connection: Redis, party: str, publication: str, found: Mapping[str, Any], seconds: float
-    ) -> dict[str, Any]:
-        return datasets.verdicts(connection, party, publication, set(found), seconds)
-
 
 def _wrong(found: Mapping[str, Mapping[str, Any]], answers: Mapping[str, Any]) -> list[str]:
     """A line for each table that could not be registered."""
@@ -70,7 +64,7 @@ def _wrong(found: Mapping[str, Mapping[str, Any]], answers: Mapping[str, Any]) -
     for name, told in found.items():
         if "error" in told:
             lines.append(f"{name} was not registered: {told['error']}")
-        elif answers.get(name, {}).get("verdict") == datasets.REFUSED:
+        elif answers.get(name, {}).get("verdict") == REFUSED:
             lines.append(f"{name} was not registered: {answers[name].get('problem')}")
     return lines
 

@@ -10,9 +10,9 @@ from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from controlplane.environment import environment
-from workers.connection import connect, trouble
-from workers.errors import ConfigError
-from workers.party import PartyHost
+from workers.contract.connection import connect, trouble
+from workers.contract.errors import ConfigError
+from workers.host.party import PartyHost
 
 
 class Command(RQWorker):

@@ -5,15 +5,17 @@ import os
 import sys
 import textwrap
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from controlplane.examples import before, request_of
 from controlplane.task_types import parameters
-from workers.executors import TASK_EXECUTOR_REGISTRY
-from workers.executors.base import BaseTaskExecutor
-from workers.problems import closest
+from workers.contract.problems import closest
+from workers.contract.registry import TASK_EXECUTOR_REGISTRY
+
+if TYPE_CHECKING:
+    from workers.executors.base import BaseTaskExecutor
 
 PAGE = """# Task types
 

@@ -7,7 +7,7 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from knox.models import AuthToken
 
-from workers.problems import closest
+from workers.contract.problems import closest
 
 
 class Command(BaseCommand):

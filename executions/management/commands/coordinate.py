@@ -19,7 +19,7 @@ from executions.listener import Listener
 from executions.models import Execution
 from executions.recovery import Recovery
 from executions.states import Status
-from workers.connection import refusal, trouble
+from workers.contract.connection import refusal, trouble
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from executions.certificates import TrialCA
-from workers.documents import PARTY_NAME
+from workers.contract.documents import PARTY_NAME
 
 
 class Command(BaseCommand):

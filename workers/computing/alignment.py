@@ -1,0 +1,28 @@
+"""Whether the rows of the parties' tables line up, asked in the run itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from workers.computing.context import Context
+from workers.computing.telling import told_by
+from workers.contract.alignment import DECLARED, misaligned
+from workers.contract.errors import ConfigError
+
+
+def check_alignment(context: Context, rows: int, alignment: str | None, parties: Sequence[str] | None = None) -> None:
+    """Reveal to all parties how many rows each has, and who lined them up. Raises ConfigError unless they line up.
+
+    ``rows`` and ``alignment``: of this party's table. ``parties``: those that have rows, if not all.
+    """
+    parties = parties or context.parties
+    told = told_by(parties, (rows, alignment))
+    alignments = {party: found for party, (_, found) in told.items()}
+    if problem := misaligned(alignments, {party: count for party, (count, _) in told.items()}):
+        raise ConfigError(problem)
+    [common] = set(alignments.values())
+    if str(common).startswith(DECLARED):
+        context.warnings.append(
+            f"The rows of {' and '.join(parties)} were taken to line up because each declares the alignment "
+            f"{str(common).removeprefix(DECLARED)!r} in its party.toml; nothing else vouches for it."
+        )

@@ -1,0 +1,85 @@
+"""Cells of a party's own table as numbers, keys and texts, empty cells among them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workers.computing.context import Context
+from workers.contract.errors import ConfigError
+from workers.host.tables import NO_NUMBER, count_rows, read_text, refuse_text, types_of
+
+
+@dataclass(slots=True)
+class Cells:
+    """One column. ``numbers``: float64, (rows,), NaN where a cell is empty; None of a column of text."""
+
+    kind: str
+    #: As it is written, an arrow array of strings.
+    text: Any
+    numbers: Any
+
+    @property
+    def empty(self) -> Any:
+        """Whether a cell is empty: bool, (rows,)."""
+        import numpy as np
+        import pyarrow.compute as pc
+
+        if self.numbers is None:
+            return pc.equal(self.text, "").to_numpy(zero_copy_only=False)
+        return np.isnan(self.numbers)
+
+    @property
+    def whole(self) -> bool:
+        """Whether its numbers are whole, and written so."""
+        return self.kind in ("int", "bool")
+
+
+def read_cells(path: Path, dataset: str, columns: list[str]) -> dict[str, Cells]:
+    """The columns, by name. Raises ConfigError where one is missing, or has infinite values."""
+    known = types_of(path, dataset, columns)
+    found = {}
+    for column, text in (read_text(path, dataset, list(dict.fromkeys(columns))) if columns else {}).items():
+        numbers = None if known[column] == "str" else _numbers(text, column, dataset)
+        found[column] = Cells(known[column], text, numbers)
+    return found
+
+
+def read_numbers(path: Path, dataset: str, columns: list[str]) -> dict[str, Cells]:
+    """As ``read_cells``, of columns that have to be numbers: a column of empty cells alone will do.
+
+    Raises ConfigError, also where a column is not numeric.
+    """
+    found = read_cells(path, dataset, columns)
+    for column, cells in found.items():
+        if cells.numbers is None:
+            refuse_text(path, dataset, column)
+            cells.numbers = _numbers(cells.text, column, dataset)
+    return found
+
+
+def own_rows(context: Context) -> int:
+    """How many rows this party's table has. Raises ConfigError where it has none."""
+    rows = count_rows(context.input_path, context.source.name)
+    if not rows:
+        raise ConfigError(f"dataset {context.source.name} has no rows")
+    return rows
+
+
+def _numbers(text: Any, column: str, dataset: str) -> Any:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    plain = pc.utf8_trim_whitespace(text)
+    plain = pc.if_else(pc.is_in(plain, pa.array(NO_NUMBER)), None, plain)
+    for word, digit in (("true", "1"), ("false", "0")):
+        plain = pc.if_else(pc.equal(pc.utf8_lower(plain), word), digit, plain)
+    try:
+        numbers = pc.cast(plain, pa.float64()).to_numpy(zero_copy_only=False).astype(float)
+    except pa.ArrowInvalid:
+        raise ConfigError(f"column {column!r} of dataset {dataset} is not numeric") from None
+    if infinite := int(np.isinf(numbers).sum()):
+        raise ConfigError(f"column {column!r} of dataset {dataset} has {infinite} infinite values; remove them")
+    return numbers

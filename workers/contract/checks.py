@@ -1,0 +1,65 @@
+"""Checks that a task type makes of the parties and columns that its documents name."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping, Sequence
+from typing import Any
+
+from workers.contract.catalogue import Catalogue
+from workers.contract.documents import SFInitConfig, TaskConfig
+from workers.contract.problems import Problem, closest
+
+
+def check_columns(
+    catalogue: Catalogue,
+    task: TaskConfig,
+    party: str,
+    columns: list[str],
+    path: str,
+    types: frozenset[str] = frozenset(),
+) -> Iterator[Problem]:
+    """Each column exists in the party's dataset and, if ``types`` are given, has one of them."""
+    for index, column in enumerate(columns):
+        yield from check_column(catalogue, task, party, column, f"{path}.{index}", types)
+
+
+def check_column(
+    catalogue: Catalogue,
+    task: TaskConfig,
+    party: str,
+    column: str,
+    path: str,
+    types: frozenset[str] = frozenset(),
+    dataset: str | None = None,
+) -> Iterator[Problem]:
+    """The column exists in the party's dataset and, if ``types`` are given, has one of them.
+
+    ``dataset``: its name, if it is not the party's entry in ``data_sources``.
+    """
+    dataset = dataset or task.data_sources.get(party)
+    known = (catalogue.datasets(party) or {}).get(dataset or "")
+    if known is None:
+        return
+    if column not in known:
+        yield Problem(path, f"{party}'s dataset {dataset} has no column {column!r}", closest(column, known))
+    elif types and known[column] not in types:
+        yield Problem(path, f"column {column!r} is of type {known[column]}", f"should be {' or '.join(sorted(types))}")
+
+
+def check_parties(named: Mapping[str, Any], cluster: SFInitConfig, path: str) -> Iterator[Problem]:
+    """Every key of ``named`` is a party of the cluster."""
+    for party in named:
+        if party not in cluster.parties:
+            yield not_a_party(f"{path}.{party}", cluster.parties)
+
+
+def check_each_party(named: Container[str], cluster: SFInitConfig, path: str, remedy: str) -> Iterator[Problem]:
+    """Every party of the cluster is in ``named``. ``remedy``: with ``{party}`` for the one that is not."""
+    for party in cluster.parties:
+        if party not in named:
+            yield Problem(f"{path}.{party}", "is required", remedy.format(party=party))
+
+
+def not_a_party(path: str, parties: Sequence[str]) -> Problem:
+    """Of a name that is none of the cluster's parties."""
+    return Problem(path, "is not a party of sf_init_config", f"should be one of {', '.join(parties)}")

@@ -1,0 +1,105 @@
+"""Where the parties of a run listen: no two at one place, and in cleartext on one machine alone."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from workers.contract.catalogue import Catalogue
+from workers.contract.documents import SFInitConfig
+from workers.contract.problems import Problem
+from workers.contract.registry import DEVICE_REGISTRY
+
+if TYPE_CHECKING:
+    from workers.devices.base import Device
+
+LOCAL = "localhost"
+WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  compared with, not listened on
+
+
+def check_ports(cluster: SFInitConfig, parsed: Mapping[str, Any]) -> Iterator[Problem]:
+    """Each listener has a place of its own; paths begin with the layer."""
+    taken: set[str] = set()
+    listening: dict[str, list[tuple[str, int]]] = {}
+    for path, party, address, listen in endpoints(cluster, parsed):
+        host, port = split(listen or address)
+        mine = listening.setdefault(party, [])
+        if address in taken:
+            yield Problem(path, f"{address} is used twice", "give each listener its own port")
+        # Parties may have the same, such as 0.0.0.0, on hosts of their own; one party may not
+        elif any(port == p and (host == h or host in WILDCARDS or h in WILDCARDS) for h, p in mine):
+            yield Problem(path, f"{party} would listen on port {port} twice", "give each listener its own port")
+        taken.add(address)
+        mine.append((host, port))
+
+
+def filled_at_dispatch(cluster: SFInitConfig) -> Iterator[Problem]:
+    """Keys of the cluster that an operator does not write; paths within the layer."""
+    for name in ("self_party", "cluster", "job_name"):
+        if getattr(cluster, name):
+            yield Problem(name, "is filled in at dispatch", "leave it out")
+
+
+def filled_in(device: type[Device], document: Any) -> set[str]:
+    """Keys of a device's document that dispatch fills in."""
+    return {path.partition(".")[0] for path, *_ in device.endpoints(document)}
+
+
+def check_left_out(cluster: SFInitConfig, parsed: Mapping[str, Any], catalogue: Catalogue) -> Iterator[Problem]:
+    """What dispatch fills in is not taken from the documents where the parties' addresses are registered."""
+    if all(catalogue.address(party) is None for party in cluster.parties):
+        return
+    for problem in filled_at_dispatch(cluster):
+        yield problem.under("sf_init_config")
+    for layer, device in DEVICE_REGISTRY.items():
+        document = parsed.get(layer)
+        if document is not None:
+            for place in filled_in(device, document):
+                yield Problem(f"{layer}.{place}", "is filled in at dispatch", "leave it out")
+    task = parsed.get("task_config")
+    if task is not None and task.column_types:
+        yield Problem("task_config.column_types", "is filled in at dispatch", "leave it out")
+
+
+def check_transport(cluster: SFInitConfig, parsed: Mapping[str, Any], catalogue: Catalogue) -> Iterator[Problem]:
+    """Cleartext stays on one machine, going by the addresses that peers use; where none is known, nothing is said."""
+    if cluster.uses_tls:
+        return
+    away = {party for _, party, address, _ in endpoints(cluster, parsed) if not is_loopback(split(address)[0])}
+    away |= {p for p in cluster.parties if p not in cluster.cluster and not is_loopback(catalogue.address(p) or LOCAL)}
+    if found := [party for party in cluster.parties if party in away]:
+        yield Problem(
+            "sf_init_config.tls_config",
+            f"traffic would leave the machine in cleartext: {' and '.join(found)} "
+            f"{'is' if len(found) == 1 else 'are'} not on the loopback interface",
+            'set it to {"enabled": true}',
+        )
+
+
+def split(endpoint: str) -> tuple[str, int]:
+    """``host:port`` as host, without brackets, and port."""
+    host, _, port = endpoint.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """``localhost`` or an address of the loopback interface; no other name is looked up."""
+    if host.lower() == LOCAL:
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def endpoints(cluster: SFInitConfig, parsed: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str | None]]:
+    """All listeners of the cluster and of the devices that are on: path in the documents, party, address, and where it
+    listens if not there. ``parsed``: typed documents by layer."""
+    for party, place in cluster.cluster.items():
+        yield f"sf_init_config.cluster.{party}", party, place.address, place.listen_addr
+    for layer, device in DEVICE_REGISTRY.items():
+        document = parsed.get(layer)
+        if document is not None and getattr(document, device.switch):
+            for path, party, address, listen in device.endpoints(document):
+                yield f"{layer}.{path}", party, address, listen

@@ -1,0 +1,76 @@
+"""The party's own key pair, which reads the secrets that are sealed for it."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from workers.contract.errors import ConfigError
+from workers.contract.secrets import PUBLIC_KEY, SEALED, SUITE, with_secrets_changed
+
+
+class PartyKey:
+    """A party's own key pair, in a file of its host."""
+
+    def __init__(self, private: X25519PrivateKey) -> None:
+        self._private = private
+
+    @classmethod
+    def load(cls, path: Path) -> PartyKey:
+        """Raises ConfigError, which names no path."""
+        try:
+            return cls(X25519PrivateKey.from_private_bytes(base64.b64decode(path.read_text(), validate=True)))
+        except FileNotFoundError:
+            raise ConfigError(
+                "this host has no key to read secrets with; run `manage.py party_key` on it, and put the public key "
+                "that it prints on the party's page"
+            ) from None
+        except (OSError, ValueError):
+            raise ConfigError("the key of party.toml cannot be read, or is no key of `manage.py party_key`") from None
+
+    @classmethod
+    def create(cls, path: Path) -> PartyKey:
+        """A new pair, for its owner's eyes only; never in the place of an old one. Raises OSError."""
+        private = X25519PrivateKey.generate()
+        raw = private.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
+        with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            file.write(base64.b64encode(raw).decode())
+        return cls(private)
+
+    @property
+    def public_key(self) -> str:
+        """As the control plane registers it."""
+        raw = self._private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        return PUBLIC_KEY + base64.b64encode(raw).decode()
+
+    def unseal(self, sealed: str, purpose: str) -> str:
+        """Raises ConfigError."""
+        try:
+            raw = base64.b64decode(sealed.removeprefix(SEALED), validate=True)
+            return bytes(SUITE.decrypt(raw, self._private, info=purpose.encode())).decode()
+        except (InvalidTag, ValueError):
+            raise ConfigError(
+                "a secret was not sealed for this host's key; put the public key that `manage.py party_key` prints "
+                "on the party's page"
+            ) from None
+
+
+def with_secrets_opened(documents: Mapping[str, Any], key_file: Path, purpose: str) -> dict[str, Any]:
+    """Documents as a party was sent them, with what was sealed for it in the clear. Raises ConfigError."""
+    key: PartyKey | None = None
+
+    def open_one(path: tuple[str, ...], value: str) -> str:
+        nonlocal key
+        if not value.startswith(SEALED):
+            return value
+        key = key or PartyKey.load(key_file)  # a run without secrets needs none
+        return key.unseal(value, purpose)
+
+    return with_secrets_changed(documents, open_one)

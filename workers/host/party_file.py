@@ -1,0 +1,88 @@
+"""The schema of ``party.toml``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, field_validator
+
+from workers.contract.catalogue import Security
+from workers.contract.documents import ColumnName, DatasetName, Document, PartyName
+
+PeerName = Annotated[str, StringConstraints(pattern=r"^(\*|[a-z][a-z0-9_-]{0,31})$")]
+#: TOML knows text alone.
+FilePath = Annotated[Path, Field(strict=False)]
+
+
+class DatasetEntry(Document):
+    path: FilePath = Field(description="The table: CSV with a header line. Relative to party.toml.")
+    alignment: DatasetName | None = Field(
+        default=None,
+        description="A name for the order of its rows, where you know that tables of other parties have the same rows "
+        "in the same order: those tables declare the same name. Tasks that need rows to line up then take it without "
+        "a PSI, and their results say so.",
+    )
+    types: dict[ColumnName, Literal["str", "int", "float", "bool"]] = Field(
+        default_factory=dict,
+        description="Types of columns where they are not to be guessed from the values: str of a code of digits, say.",
+    )
+    encoding: str | None = Field(
+        default=None,
+        max_length=40,
+        description="Of the file, where it is not UTF-8, such as gb18030 (GBK), utf-16, windows-1252 or latin-1.",
+    )
+    delimiter: str | None = Field(
+        default=None,
+        pattern=r"^[\x01-\x09\x0b\x0c\x0e-!#-/:-@\[-`{-~]$",
+        description='What separates the fields, where it is no comma, such as ";", "|" or "\\t" for a tab.',
+    )
+
+    @field_validator("encoding")
+    @classmethod
+    def check_encoding(cls, value: str | None) -> str | None:
+        try:
+            "".encode(value or "utf-8")
+        except LookupError:
+            raise ValueError(
+                "is no encoding that Python knows; use utf-8, gb18030, utf-16, windows-1252 or latin-1"
+            ) from None
+        return value
+
+
+class Policy(Document):
+    task_types: list[str] = Field(description='Task types this party takes part in; ["*"] for all.')
+    peers: list[PeerName] = Field(description='Parties it computes with; ["*"] for all.')
+    publish: Literal["nothing", "columns", "counts"] = Field(
+        default="columns",
+        description="What publish_datasets and pre-flight facts tell of this party's tables: columns and types, or row "
+        "counts too. Errors and results name what they are about all the same.",
+    )
+    security: Security = Field(
+        default="production", description="trial lowers the checks of security: for data that is no secret."
+    )
+
+
+class TLSFiles(Document):
+    """PEM files for TLS between the parties. Relative to party.toml."""
+
+    certificate: FilePath = Field(description="This party's certificate, which names the party.")
+    private_key: FilePath = Field(description="Its private key, readable by this user alone.")
+    ca: FilePath = Field(description="The CA that signed the certificates of all parties.")
+
+
+class PartyFile(Document):
+    """The schema of party.toml."""
+
+    party: PartyName = Field(description="This party's name, as registered on the control plane.")
+    output_dir: FilePath = Field(default=Path("outputs"), description="Where outputs are kept. Relative to party.toml.")
+    listen_host: str | None = Field(
+        default=None,
+        max_length=253,
+        pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)$",
+        description="Address to listen on where it differs from the registered one, such as 0.0.0.0 behind NAT.",
+    )
+    key: FilePath = Field(default=Path("party.key"), description="Reads this party's secrets. Relative to party.toml.")
+    policy: Policy
+    tls: TLSFiles | None = Field(default=None, description="For executions whose documents ask for TLS.")
+    datasets: dict[DatasetName, DatasetEntry] = Field(default_factory=dict)

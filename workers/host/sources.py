@@ -1,0 +1,267 @@
+"""A party's tables as executors read them: CSV in UTF-8 with commas, whatever the file on the host is."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from workers.contract.catalogue import TABLE
+from workers.contract.errors import ConfigError
+from workers.host.file_form import looks_like
+from workers.host.tables import (
+    CODE,
+    NO_NUMBER,
+    check_there,
+    column_types,
+    declare,
+    guessed_types,
+    misfit_of,
+    read_text,
+    text_blocks,
+)
+
+_MARK = b"\xef\xbb\xbf"
+_BLOCK = 1 << 20
+#: What a cell of a declared type may say, apart from nothing.
+_PATTERNS = {
+    "int": r"^\s*[+-]?\d+\s*$",
+    "bool": r"^\s*([tT][rR][uU][eE]|[fF][aA][lL][sS][eE]|[01])\s*$",
+    "float": r"^\s*[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|[iI][nN][fF]([iI][nN][iI][tT][yY])?)\s*$",
+}
+_WORDS = {"int": "a whole number of 64 bits", "float": "a number", "bool": "true or false"}
+
+
+#: Registered types that a column may take, by how its values look. Text may look like anything; where numbers are
+#: registered and the values are text, the table is not as registered, which pre-flight says.
+_MAY_BE = {"int": ("str", "float", "bool"), "float": ("str",), "bool": ("str",), CODE: ("int", "float")}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Something that this party has: a table of party.toml, or what an earlier execution kept."""
+
+    name: str
+    path: Path
+    kind: str = TABLE
+    #: Who lined its rows up, in which order: tables of the same alignment have the same rows, line by line. None where
+    #: nobody knows.
+    alignment: str | None = None
+    #: Column to type where that is declared, or known from what the table was made of. See ``workers.host.sources``.
+    types: Mapping[str, str] = field(default_factory=dict)
+    #: The same of columns for which the control plane says it, and this host nothing.
+    registered_types: Mapping[str, str] = field(default_factory=dict)
+    #: Of the file, where it is no CSV in UTF-8 with commas: executors never see such a one.
+    encoding: str | None = None
+    delimiter: str | None = None
+
+
+def readable(
+    sources: Mapping[str, Source], directory: Path, registered: Mapping[str, Mapping[str, str]] | None = None
+) -> dict[str, Source]:
+    """Return the sources, by role, as executors read them, and declare the types of their columns.
+
+    A table in another encoding, with another delimiter or with a byte order mark is converted into a private file in
+    ``directory``, once, in blocks. Raises ConfigError where that cannot be done, or a declared type does not fit.
+    ``registered``: table name to the types that the control plane has; this host's own go before.
+    """
+    tables: dict[str, Source] = {}
+    for source in sources.values():
+        if source.kind == TABLE and source.name not in tables:
+            tables[source.name] = _plain(source, directory / f"table_{len(tables)}.csv")
+    for name, types in (registered or {}).items():
+        if name in tables and types:
+            tables[name] = _with_registered(tables[name], types)
+    declare({(table.path, table.name): _all_types(table) for table in tables.values()})
+    for table in tables.values():
+        _check_types(table)
+    return {role: tables[source.name] if source.kind == TABLE else source for role, source in sources.items()}
+
+
+def needs_copy(source: Source) -> bool:
+    """Return whether a table has to be converted before it is read."""
+    return source.kind == TABLE and (bool(source.encoding or source.delimiter) or _has_mark(source.path))
+
+
+def _plain(source: Source, target: Path) -> Source:
+    if not needs_copy(source):
+        return source
+    check_there(source.path, source.name)
+    target.touch(mode=0o600)
+    if source.encoding or source.delimiter:
+        _convert(source, target)
+    else:
+        _without_mark(source.path, target)
+    return replace(source, path=target, encoding=None, delimiter=None)
+
+
+def _has_mark(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_MARK)) == _MARK
+    except (OSError, ValueError):  # whoever reads it says so
+        return False
+
+
+def _without_mark(path: Path, target: Path) -> None:
+    with path.open("rb") as file, target.open("wb") as written:
+        file.seek(len(_MARK))
+        while block := file.read(_BLOCK):
+            written.write(block)
+
+
+def _convert(source: Source, target: Path) -> None:
+    """Write the table as CSV in UTF-8 with commas. Raises ConfigError."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    read = csv.ReadOptions(encoding=source.encoding or "utf-8")
+    parse = csv.ParseOptions(delimiter=source.delimiter or ",")
+    try:
+        with csv.open_csv(source.path, read, parse) as reader:
+            names = reader.schema.names
+        if len(names) == 1 and any(sign in names[0] for sign in ",;|\t"):
+            raise ConfigError(
+                f"dataset {source.name} has one column alone, {names[0]!r}; put its delimiter right in party.toml"
+            )
+        # Not as numbers: what is written comes out as it is
+        convert = csv.ConvertOptions(column_types=dict.fromkeys(names, "string"))
+        with csv.open_csv(source.path, read, parse, convert) as reader, target.open("wb") as written:
+            written.write(_as_csv(pa.table([[name] for name in names], [str(i) for i in range(len(names))])))
+            for block in reader:
+                written.write(_as_csv(block))
+    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError, UnicodeError) as error:
+        raise _not_so(error, source) from None
+
+
+def _as_csv(block: Any) -> bytes:
+    """Return rows of text as CSV, with quotes only where a row of the block needs them."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    for quoting in ("none", "needed"):
+        sink = pa.BufferOutputStream()
+        try:
+            csv.write_csv(block, sink, csv.WriteOptions(include_header=False, quoting_style=quoting))
+        except pa.ArrowInvalid:  # "none" does not know how to write a comma
+            continue
+        if quoting == "none" and len(block.schema) == 1:
+            continue  # a line with nothing on it is no row
+        return bytes(sink.getvalue())
+    raise ConfigError("a table has text that cannot be written as CSV")
+
+
+def _not_so(error: Exception, source: Source) -> Exception:
+    """Return the error for people; the one given where the host is at fault, not the table."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return error
+    if isinstance(error, UnicodeError):
+        wrong = f"is not {source.encoding or 'utf-8'} throughout"
+    elif misfit := misfit_of(error):
+        wrong = f"does not fit: {misfit}"
+    else:
+        wrong = f"cannot be read as CSV in {source.encoding or 'utf-8'}"
+    hint = looks_like(source.path, delimiter=source.delimiter is None)
+    return ConfigError(
+        f"the file of dataset {source.name} {wrong}; "
+        + (hint or "put its encoding and delimiter right in party.toml, or the file")
+    )
+
+
+def _with_registered(table: Source, types: Mapping[str, str]) -> Source:
+    guessed = guessed_types(table.path, table.name)
+    return replace(
+        table,
+        registered_types={
+            column: kind
+            for column, kind in types.items()
+            if column not in table.types and kind in _MAY_BE.get(guessed.get(column, ""), ())
+        },
+    )
+
+
+def _all_types(table: Source) -> dict[str, str]:
+    return {**table.registered_types, **table.types}
+
+
+def _check_types(table: Source) -> None:
+    """Raise ConfigError naming the first line whose value does not fit the type that is declared for its column."""
+    types = _all_types(table)
+    if not types:
+        return
+    column_types(table.path, table.name)  # says which declared columns are not there
+    checked = {column: kind for column, kind in types.items() if kind in _PATTERNS}
+    done = 0
+    for block in text_blocks(table.path, table.name, list(checked)) if checked else ():
+        for column, text in zip(block.schema.names, block.columns, strict=True):
+            if (row := _first_misfit(text, checked[column])) is not None:
+                line = _line_of(table.path, done + row)
+                said, place = ("declared", "in party.toml")
+                if column not in table.types:
+                    said, place = ("registered as", "on the dataset's page of the control plane")
+                raise ConfigError(
+                    f"column {column!r} of dataset {table.name} is {said} {checked[column]}, and line {line} has "
+                    f"something else than {_WORDS[checked[column]]}; correct the value, or the type {place}"
+                )
+        done += block.num_rows
+
+
+def _first_misfit(text: Any, kind: str) -> int | None:
+    """Return the index of the first cell that does not fit; empty cells fit."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    plain = pc.utf8_trim_whitespace(text)
+    fits = pc.or_(pc.is_in(plain, pa.array(NO_NUMBER)), pc.match_substring_regex(plain, _PATTERNS[kind]))
+    fits = fits.to_numpy(zero_copy_only=False).copy()
+    if kind == "int":
+        for row in np.flatnonzero(pc.greater(pc.utf8_length(plain), 18).to_numpy(zero_copy_only=False) & fits).tolist():
+            fits[row] = -(2**63) <= int(plain[row].as_py()) < 2**63
+    wrong = np.flatnonzero(~fits)
+    return int(wrong[0]) if len(wrong) else None
+
+
+def _line_of(path: Path, row: int) -> int:
+    """Return the number of the line that has a row, both counted as people do: the heading is line 1."""
+    filled = -1
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            filled += bool(line.strip(b"\r\n"))
+            if filled == row + 1:
+                return number
+    return row + 2
+
+
+def types_of_output(path: Path, name: str, sources: Iterable[Source], known: Mapping[str, str]) -> dict[str, str]:
+    """Return the types of the columns of a table that a run made of this party's ``sources``. Raises ConfigError.
+
+    A column keeps the type that it has in a source while it has cells of that source alone: a few rows, or none, often
+    look like another type than all of them. ``known``: what the table's maker says of its columns.
+    """
+    found = column_types(path, name)
+    for source in sources:
+        if source.kind != TABLE:
+            continue
+        had = column_types(source.path, source.name)
+        for column, kind in found.items():
+            if column not in known and column in had and had[column] != kind:
+                known = {**known, **_held(path, name, source, column, had[column])}
+    return {column: known.get(column, kind) for column, kind in found.items()}
+
+
+def _held(path: Path, name: str, source: Source, column: str, kind: str) -> dict[str, str]:
+    """Return the column's type in the source if all its cells in a table come from there; otherwise nothing."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        cells = read_text(path, name, [column])[column].unique()
+        there = read_text(source.path, source.name, [column])[column]
+    except ConfigError:  # it is not UTF-8
+        return {}
+    cells = cells.filter(pc.invert(pc.is_in(cells, pa.array(NO_NUMBER))))
+    is_from_there = pc.all(pc.is_in(cells, there.combine_chunks())).as_py()
+    return {column: kind} if is_from_there in (True, None) else {}

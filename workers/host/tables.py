@@ -1,0 +1,346 @@
+"""Reading a party's own tables. CSV with a header line; pyarrow reads them natively, in blocks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from workers.contract.errors import ConfigError
+from workers.contract.problems import closest
+from workers.host.codes import columns_of_codes
+from workers.host.file_form import looks_like
+
+#: What a cell says, in a column of numbers, that has none. In a column of text only a cell without a letter is empty.
+NO_NUMBER = (
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "N/A", "NA", "NULL",
+    "NaN", "n/a", "nan", "null",
+)  # fmt: skip
+#: Below it float64 has every whole number.
+WHOLE_LIMIT = 2.0**53
+_MISFIT = "dataset {} has a line that does not fit its columns or is not UTF-8"
+
+#: Of a table's first line: pyarrow reads no further for it, in bytes.
+_MOST_HEADING = 1 << 20
+#: The guess of a column that looks like numbers and is text.
+CODE = "code"
+
+#: The types that are declared for columns of a run's tables, by path and dataset. The functions of this module take a
+#: path and a name, and each of them has to go by these types: see ``workers.host.sources``, which alone changes them.
+_declared: dict[tuple[Path, str], Mapping[str, str]] = {}
+
+
+def declare(types: Mapping[tuple[Path, str], Mapping[str, str]]) -> None:
+    """Make these the declared types of columns, by path and dataset, in place of all that were declared before."""
+    _declared.clear()
+    _declared.update(types)
+
+
+def column_types(path: Path, dataset: str) -> dict[str, str]:
+    """Return column name to ``int``, ``float``, ``str`` or ``bool``: as declared, otherwise as the values look.
+
+    Columns are guessed by the first block of the file; those of codes, such as 007, by the whole file.
+    Raises ConfigError naming the dataset, never the path: error texts leave the party.
+    """
+    guessed = seen_types(path, dataset)
+    declared = _declared.get((path, dataset), {})
+    for column in declared:
+        if column not in guessed:
+            raise ConfigError(
+                f"party.toml declares a type for column {column!r}, which dataset {dataset} does not have; "
+                f"{closest(column, guessed)}"
+            )
+    return {**guessed, **declared}
+
+
+def seen_types(path: Path, dataset: str) -> dict[str, str]:
+    """As ``column_types``, whatever is declared."""
+    return {column: "str" if kind == CODE else kind for column, kind in guessed_types(path, dataset).items()}
+
+
+def guessed_types(path: Path, dataset: str) -> dict[str, str]:
+    """As ``seen_types``, with ``CODE`` for digits that are text."""
+    check_there(path, dataset)
+    return dict(_guessed(path, dataset, _state(path)))
+
+
+def check_there(path: Path, dataset: str) -> None:
+    """Raise ConfigError where a table has no file."""
+    try:
+        there = path.is_file()
+    except OSError:  # a directory on the way may not be entered, or a name is too long
+        there = False
+    if not there:
+        raise ConfigError(f"the file of dataset {dataset} is missing on this host; check party.toml")
+
+
+@lru_cache(maxsize=16)  # executors ask again and again
+def _guessed(path: Path, dataset: str, state: tuple[int, ...]) -> tuple[tuple[str, str], ...]:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    try:
+        with csv.open_csv(path) as reader:
+            schema = reader.schema
+            names = schema.names  # these are decoded here, not before
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+        if (size := _size_of_heading(path)) > _MOST_HEADING:
+            raise ConfigError(
+                f"the heading of dataset {dataset} has {size:,} bytes, and {_MOST_HEADING:,} at most are read; keep "
+                "fewer columns or shorter names; if the table has few columns, check its line ends and quotes"
+            ) from None
+        text = f"the file of dataset {dataset} cannot be read as CSV with a header line"
+        raise _unreadable(error, text, path) from None
+    if any("\0" in name for name in names):  # UTF-16 without its mark
+        raise _unreadable(ValueError(), f"the file of dataset {dataset} cannot be read as CSV with a header line", path)
+    _check_headings(names, dataset)
+    if len(names) == 1 and (hint := looks_like(path, delimiter=True)):
+        raise ConfigError(f"dataset {dataset} has one column alone, {names[0]!r}: {hint}")
+    found = {field.name: type_name(field.type) for field in schema}
+    numeric = [column for column, kind in found.items() if kind in ("int", "float")]
+    codes = columns_of_codes(path, _quietly(text_in_blocks(path, dataset, numeric))) if numeric else set()
+    return tuple((column, CODE if column in codes else kind) for column, kind in found.items())
+
+
+def _size_of_heading(path: Path) -> int:
+    """Return how many bytes there are before the first line end, counting no further than 1 GiB."""
+    size = 0
+    with path.open("rb") as file:
+        while (block := file.readline(1 << 20)) and size < 1 << 30:
+            size += len(block)
+            if block.endswith(b"\n"):
+                break
+    return size
+
+
+def _check_headings(names: list[str], dataset: str) -> None:
+    seen: set[str] = set()
+    for number, name in enumerate(names, 1):
+        if not name.strip():
+            raise ConfigError(
+                f"dataset {dataset} has no heading over column {number} of {len(names)}; name the column, or leave it "
+                "out (pandas writes its index so: use to_csv(index=False))"
+            )
+        if name in seen:
+            raise ConfigError(f"dataset {dataset} has column {name!r} twice; give each column a name of its own")
+        seen.add(name)
+
+
+def _quietly(blocks: Iterator[Any]) -> Iterator[Any]:
+    """Yield blocks up to the first line that cannot be read: whoever reads the column says what is wrong with it."""
+    try:
+        yield from blocks
+    except ConfigError:
+        return
+
+
+def refuse_text(path: Path, dataset: str, column: str) -> None:
+    """Raise ConfigError where a column of digits, maybe, is text: because party.toml says so, or it has codes."""
+    wrong = f"column {column!r} of dataset {dataset} is not numeric"
+    declared = _declared.get((path, dataset), {}).get(column)
+    if declared == "str":
+        raise ConfigError(f"{wrong}: its declared type is str")
+    if declared is None and dict(_guessed(path, dataset, _state(path))).get(column) == CODE:
+        raise ConfigError(
+            f"{wrong}: it has codes, such as 007 or whole numbers beyond 64 bits; if they are quantities, declare the "
+            "column int or float under types of this dataset in party.toml"
+        )
+
+    if declared is None and _has_decimal_commas(path, dataset, column):
+        raise ConfigError(
+            f"{wrong}: its values look like numbers with decimal commas, such as 1,5; write them with decimal points"
+        )
+
+
+def _has_decimal_commas(path: Path, dataset: str, column: str) -> bool:
+    """Whether the first block has numbers alone, and one with a comma before its fraction."""
+    import pyarrow.compute as pc
+
+    found = next(text_blocks(path, dataset, [column]), None)
+    if found is None:
+        return False
+    cells = found.column(0).filter(pc.not_equal(found.column(0), ""))
+    is_number = pc.match_substring_regex(cells, r"^\s*[+-]?\d+(\.\d{3})*(,\d+)?\s*$")
+    return bool(pc.all(is_number).as_py() and pc.any(pc.match_substring(cells, ",")).as_py())
+
+
+def count_rows(path: Path, dataset: str) -> int:
+    """Read in blocks, whatever the size. Raises ConfigError."""
+    first = next(iter(column_types(path, dataset)))
+    return sum(block.num_rows for block in _blocks(path, dataset, {first: "binary"}))
+
+
+def read_columns(path: Path, dataset: str, columns: list[str]) -> Any:
+    """The columns as a ``float64`` array of shape (rows, len(columns)).
+
+    Raises ConfigError where a column is missing, not numeric, or has empty or infinite values.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    known = types_of(path, dataset, columns)
+    if not columns:
+        if not (rows := count_rows(path, dataset)):
+            raise ConfigError(f"dataset {dataset} has no rows")
+        return np.empty((rows, 0))
+    for column in columns:
+        if known[column] == "str" and _has_rows(path, dataset):
+            refuse_text(path, dataset, column)
+            raise ConfigError(f"column {column!r} of dataset {dataset} is not numeric")
+    # Not inferred a second time: that goes by the whole file, whose last line may be no number
+    kinds = {column: "bool" if known[column] == "bool" else "float64" for column in columns}
+    table = _read(path, dataset, list(dict.fromkeys(columns)), kinds)
+    if table.num_rows == 0:
+        raise ConfigError(f"dataset {dataset} has no rows")
+    arrays = []
+    for column in columns:
+        values = table.column(column)
+        if values.null_count:
+            raise ConfigError(f"column {column!r} of dataset {dataset} has {values.null_count} empty values")
+        array = values.cast(pa.float64()).to_numpy()
+        if known[column] == "int" and len(array) and np.abs(array).max() >= WHOLE_LIMIT:
+            raise ConfigError(
+                f"column {column!r} of dataset {dataset} has whole numbers of 2^53 and more, which would be rounded; "
+                "declare it str in party.toml where it is a code, otherwise subtract a constant from it or divide it"
+            )
+        if infinite := int(np.isinf(array).sum()):
+            raise ConfigError(f"column {column!r} of dataset {dataset} has {infinite} infinite values")
+        arrays.append(array)
+    return np.column_stack(arrays)
+
+
+def read_text(path: Path, dataset: str, columns: list[str]) -> dict[str, Any]:
+    """The columns as they are written, each an arrow array of strings. Raises ConfigError where one is missing."""
+    types_of(path, dataset, columns)
+    table = _read(path, dataset, columns, dict.fromkeys(columns, "string"))
+    return {column: table.column(column) for column in columns}
+
+
+def text_blocks(path: Path, dataset: str, columns: list[str]) -> Iterator[Any]:
+    """The columns as they are written, in blocks of rows (arrow record batches of strings), whatever the size of all.
+
+    Raises ConfigError where one is missing, or a line does not fit.
+    """
+    types_of(path, dataset, columns)
+    yield from text_in_blocks(path, dataset, columns)
+
+
+def text_in_blocks(path: Path, dataset: str, columns: list[str]) -> Iterator[Any]:
+    """As ``text_blocks``, of columns that are known to be there."""
+    yield from _blocks(path, dataset, dict.fromkeys(columns, "string"))
+
+
+def check_keys(path: Path, dataset: str, keys: list[str], *, remedy: str | None = "remove them") -> None:
+    """Raise ConfigError unless each row has keys, of its own: PSI takes that for given and does not always notice.
+
+    ``remedy``: what to do where several rows have the same keys; None where they may.
+    """
+    for column in types_of(path, dataset, keys):
+        if '"' in column:  # PSI would write it into the output's heading as it is
+            raise ConfigError(f"dataset {dataset} has a column {column!r}; PSI cannot write its name, so rename it")
+    _check_keys(path, dataset, tuple(keys), remedy, _state(path))
+
+
+@lru_cache(maxsize=8)  # of what passed: the process that did the pre-flight checks mostly runs the job, too
+def _check_keys(path: Path, dataset: str, keys: tuple[str, ...], remedy: str | None, state: tuple[int, ...]) -> None:
+    import pyarrow.compute as pc
+
+    # As text, as PSI compares them: 1 and 1.0 are different keys
+    table = _read(path, dataset, list(keys), dict.fromkeys(keys, "string"))
+    if table.num_rows == 0:
+        raise ConfigError(f"dataset {dataset} has no rows")
+    with path.open("rb") as file:
+        last = max((number for number, line in enumerate(file) if line.strip()), default=0)
+    if last != table.num_rows:
+        raise ConfigError(
+            f"dataset {dataset} has blank lines or line breaks inside quotes; "
+            "PSI takes each line for a row, so remove them"
+        )
+    for key in keys:
+        # An empty key would match every other party's empty keys
+        if empty := pc.sum(pc.equal(table.column(key), "")).as_py():
+            raise ConfigError(
+                f"column {key!r} of dataset {dataset} has {empty} empty values; PSI needs a key in each row"
+            )
+    if remedy is None:
+        return
+    # Renamed: group_by takes a name that begins with a dot or a bracket for a path into nested columns
+    names = [f"key_{index}" for index in range(len(keys))]
+    distinct = table.rename_columns(names).group_by(names).aggregate([]).num_rows
+    if distinct < table.num_rows:
+        raise ConfigError(
+            f"dataset {dataset} has {table.num_rows - distinct} rows that repeat the {', '.join(keys)} of another row; "
+            + remedy
+        )
+
+
+def types_of(path: Path, dataset: str, columns: list[str]) -> dict[str, str]:
+    """The table's column types. Raises ConfigError if one of these columns is missing."""
+    known = column_types(path, dataset)
+    for column in columns:
+        if column not in known:
+            raise ConfigError(f"dataset {dataset} has no column {column!r}")
+    return known
+
+
+def _has_rows(path: Path, dataset: str) -> bool:
+    return bool(_read(path, dataset, []).num_rows)
+
+
+def _blocks(path: Path, dataset: str, types: dict[str, str]) -> Iterator[Any]:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    options = csv.ConvertOptions(include_columns=list(types), column_types=types)
+    try:
+        with csv.open_csv(path, convert_options=options) as reader:
+            yield from reader
+    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
+        raise _unreadable(error, _MISFIT.format(dataset), path) from None
+
+
+def _read(path: Path, dataset: str, columns: list[str], types: dict[str, str] | None = None) -> Any:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    options = csv.ConvertOptions(include_columns=columns, column_types=types)
+    try:
+        return csv.read_csv(path, convert_options=options)
+    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
+        raise _unreadable(error, _MISFIT.format(dataset), path) from None
+
+
+def _unreadable(error: Exception, text: str, path: Path) -> ConfigError:
+    """With the row, where pyarrow says so, and what the file looks like; never with its words, which quote the row."""
+    misfit = misfit_of(error)
+    hint = looks_like(path, delimiter=bool(misfit))
+    return ConfigError("".join((text, f": {misfit}" if misfit else "", f"; {hint}" if hint else "")))
+
+
+def misfit_of(error: Exception) -> str:
+    """Return which line has another number of values than the heading, from pyarrow's words; empty if none has."""
+    found = re.search(r"(?:Row #(\d+): )?Expected (\d+) columns, got (\d+)", str(error))
+    if not found:
+        return ""
+    return f"{f'line {found[1]}' if found[1] else 'a line'} has {found[3]} values for {found[2]} columns"
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """Return what of a file changes when somebody edits or replaces it."""
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def type_name(kind: Any) -> str:
+    """Return what a column of an arrow type is called here."""
+    import pyarrow.types as types
+
+    if types.is_boolean(kind):
+        return "bool"
+    if types.is_integer(kind):
+        return "int"
+    if types.is_floating(kind) or types.is_decimal(kind):
+        return "float"
+    return "str"

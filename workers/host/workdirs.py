@@ -1,0 +1,73 @@
+"""The private directories of runs and processes on this host, and what removes them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+
+class WorkDirectories:
+    """The private directories below one root: SecretFlow's temporary files hold intersection rows."""
+
+    def __init__(self, root: Path) -> None:
+        #: On the file system of the outputs, so that keeping one is a rename.
+        self.root = root
+
+    def of_run(self, execution: str, attempt: int) -> Path:
+        """Return the path of one attempt's directory."""
+        return self.root / f"{execution}-{attempt}"
+
+    def claim(self, path: Path) -> IO[str]:
+        """Create a private directory. Its lock is held while the returned file is open: until the process ends."""
+        with self._locked():
+            shutil.rmtree(path, ignore_errors=True)
+            path.mkdir(mode=0o700)
+            lock = (path / ".lock").open("w")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        return lock
+
+    @contextmanager
+    def private(self, purpose: str) -> Iterator[Path]:
+        """Yield a private directory of this process that is no run's; it is removed afterwards."""
+        path = self.root / f"{purpose}-{os.getpid()}"
+        with self.claim(path):
+            try:
+                yield path
+            finally:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def remove_abandoned(self) -> None:
+        """Remove the private directories whose processes are gone, however those ended."""
+        with self._locked():
+            for path in self.root.iterdir():
+                try:
+                    with (path / ".lock").open("a") as lock:
+                        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        shutil.rmtree(path, ignore_errors=True)
+                except OSError:  # its process lives, or it is gone already
+                    continue
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        # Between its creation and its locking a directory looks abandoned
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self.root / ".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def remove_run_files(workdir: Path, since: float) -> None:
+    """Remove all that a run since then (seconds since the epoch) left on this host, except its outputs."""
+    shutil.rmtree(workdir, ignore_errors=True)
+    # PSI writes a trace of its timings to a path of its own, whatever TMPDIR says. A run beside this one
+    # may lose its own trace here: nobody reads them.
+    for path in Path("/tmp").glob("psi_*.trace"):  # noqa: S108
+        with suppress(OSError):
+            found = path.stat()
+            if found.st_uid == os.getuid() and found.st_mtime >= since - 1:
+                path.unlink()

@@ -1,0 +1,248 @@
+"""The parties of a run meet before SecretFlow starts.
+
+SecretFlow's links wait in steps of one and three seconds for a peer that listens a moment later
+(3-facts.md section 2). So each party first listens on its own leased port and calls every other one,
+many times a second, until all have greeted each other both ways; then all start within milliseconds.
+The greeting carries a digest of the documents: parties that were sent different ones learn it here,
+and not from a link that times out.
+
+A call is a greeting, the answer to it, and thanks for the answer. Nobody leaves before it was thanked by
+every peer: a caller that gave up on a slow answer and calls again would find nobody there.
+
+With TLS each side also sees that the other one's certificate names the party that it says it is. SecretFlow's
+own links check the chain alone, so this is where peers' identity is established.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import NamedTuple
+
+from cryptography import x509
+
+from workers.contract.endpoints import split
+from workers.contract.errors import ConfigError, NetworkError, ResourceError
+from workers.network.tls import KeyMaterial, names_of, words_of
+
+RETRY_SECONDS = 0.02
+#: Longer than a resolver waits for a dead name server before it asks the next one.
+CONNECT_SECONDS = 8
+ANSWER_SECONDS = 2
+#: How long parties that disagree stay, so that a third one hears of it as well.
+DISPUTE_SECONDS = 1
+#: How long a peer's address may go on answering with a certificate that is no good: something else may have
+#: been there before the peer.
+REFUSAL_SECONDS = 3
+GREETING_LIMIT = 2048
+THANKS = b"thanks\n"
+
+#: What a stranger or a bad line may cause: the call is then made again.
+_MISHAPS = (OSError, ValueError, RecursionError, asyncio.TimeoutError)
+
+
+class Met(NamedTuple):
+    """What is known of the peers after a meeting, by name."""
+
+    #: The certificate (DER) that each one showed; nothing without TLS.
+    certificates: dict[str, bytes]
+    #: What each one offered.
+    offers: dict[str, str]
+
+
+def meet(
+    me: str,
+    listen: str,
+    peers: Mapping[str, str],
+    *,
+    job_name: str,
+    digest: str,
+    offer: str = "",
+    tls: KeyMaterial | None = None,
+    timeout: float = 30,
+    given_up: Callable[[], bool] = lambda: False,
+) -> Met:
+    """Return when every peer has been met. ``listen`` and the values of ``peers`` are ``host:port``.
+
+    ``offer`` is told to all of them, who may differ in it. ``given_up`` is asked ten times a second whether the meeting
+    makes no sense any more; it then ends as if the time were over. With ``tls`` the peers are met over mutual TLS.
+
+    Raises ResourceError if the port is taken, NetworkError if a peer does not come within ``timeout``
+    seconds, ConfigError if a peer was sent other documents or has no certificate that proves who it is.
+    """
+    meeting = _Meeting(me, listen, peers, {"job": job_name, "digest": digest, "offer": offer}, tls)
+    asyncio.run(meeting.hold(timeout, given_up))
+    return Met(meeting.certificates, meeting.offers)
+
+
+def check_free(endpoint: str) -> None:
+    """Raise ResourceError if something already listens where this party is to listen."""
+    host, port = split(endpoint)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen(1)
+        except (OSError, UnicodeError) as error:
+            raise _listen_error(endpoint, error) from None
+
+
+def _listen_error(endpoint: str, error: OSError | UnicodeError) -> Exception:
+    port = split(endpoint)[1]
+    # UnicodeError: the name has a label that is empty or too long to be looked up
+    if isinstance(error, (socket.gaierror, UnicodeError)):
+        return ConfigError(
+            "the address registered for this party cannot be resolved on this host; "
+            "correct the party's address, or set listen_host in party.toml"
+        )
+    if error.errno == errno.EADDRINUSE:
+        return ResourceError(f"port {port} is already in use on this host")
+    if error.errno == errno.EACCES:
+        return ConfigError(f"this host may not listen on port {port}; register a port range above 1023")
+    # Not the error's own text: asyncio puts the address into it
+    return ConfigError(
+        f"this host cannot listen at the address registered for it ({os.strerror(error.errno or 0)}); "
+        "correct the party's address, or set listen_host in party.toml"
+    )
+
+
+def _refusal(error: ssl.SSLError) -> str | None:
+    """What the user should know of a failed handshake; None where it may have had other reasons than its setting up."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"{words_of(error)}; compare the certificates and the CA that the two parties use"
+    if error.reason == "WRONG_VERSION_NUMBER":
+        return "it answers without TLS, or with a version older than 1.2"
+    return None
+
+
+class _Meeting:
+    def __init__(
+        self, me: str, listen: str, peers: Mapping[str, str], said: Mapping[str, str], tls: KeyMaterial | None
+    ) -> None:
+        self.me, self.listen, self.peers = me, listen, peers
+        self.server_tls = tls and tls.context(server=True)
+        self.client_tls = tls and tls.context(server=False)
+        self.certificates: dict[str, bytes] = {}
+        self.offers: dict[str, str] = {}
+        #: Peer to what is wrong with the certificates between it and this party.
+        self.refused: dict[str, str] = {}
+        #: Job and digest, in which a peer has to say the same, and the offer.
+        self.said = said
+        self.called_by = {peer: asyncio.Event() for peer in peers}
+        self.disagreeing: str | None = None
+        self.met: set[str] = set()
+        self.deadline = 0.0
+        self.over = False
+
+    async def hold(self, timeout: float, given_up: Callable[[], bool]) -> None:
+        host, port = split(self.listen)
+        loop = asyncio.get_running_loop()
+        self.deadline = loop.time() + timeout
+        try:
+            server = await asyncio.start_server(
+                self._answer, host, port, limit=GREETING_LIMIT, ssl=self.server_tls, **self._patience()
+            )
+        except (OSError, UnicodeError) as error:
+            raise _listen_error(self.listen, error) from None
+        pending = {asyncio.ensure_future(self._meet(peer)) for peer in self.peers}
+        try:
+            while pending and (left := self.deadline - loop.time()) > 0 and not given_up():
+                # In short steps, for a dispute brings the deadline forward
+                done, pending = await asyncio.wait(pending, timeout=min(left, 0.1))
+                for task in done:
+                    task.result()
+        finally:
+            self.over = True
+            server.close()
+        if self.disagreeing:
+            raise ConfigError(f"{self.disagreeing} was sent other documents than {self.me}")
+        for peer, reason in self.refused.items():
+            if peer not in self.met:
+                raise ConfigError(f"the TLS handshake with {peer} failed: {reason}")
+        if pending:
+            missing = ", ".join(peer for peer in self.peers if peer not in self.met)
+            raise NetworkError(f"{missing} did not come to the meeting within {timeout:g} s")
+
+    async def _meet(self, peer: str) -> None:
+        await asyncio.gather(self._call(peer), self.called_by[peer].wait())
+        self.met.add(peer)
+
+    async def _call(self, peer: str) -> None:
+        host, port = split(self.peers[peer])
+        # Not for ever: before Python 3.12 wait_for loses a cancellation that comes as its inner task ends
+        while not self.over:
+            try:
+                reader, writer = await asyncio.wait_for(
+                    asyncio.open_connection(host, port, limit=GREETING_LIMIT, ssl=self.client_tls, **self._patience()),
+                    CONNECT_SECONDS,
+                )
+                try:
+                    # Before the greeting: it is for the peer alone
+                    self._check_certificate(writer, peer)
+                    self._greet(writer)
+                    if self._is_peer(await asyncio.wait_for(reader.readline(), ANSWER_SECONDS)) == peer:
+                        writer.write(THANKS)
+                        return
+                finally:
+                    writer.close()
+            except ssl.SSLError as error:
+                self._refuse(peer, error)
+            except _MISHAPS:
+                pass
+            await asyncio.sleep(RETRY_SECONDS)
+
+    def _patience(self) -> dict[str, float]:
+        return {"ssl_handshake_timeout": ANSWER_SECONDS} if self.server_tls else {}
+
+    def _check_certificate(self, writer: asyncio.StreamWriter, peer: str) -> None:
+        """Raise SSLCertVerificationError unless the other end's certificate, of a chain that holds, names the peer."""
+        if not self.client_tls:
+            return
+        certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        if peer not in names_of(x509.load_der_x509_certificate(certificate)):
+            raise ssl.SSLCertVerificationError(f"its certificate does not name {peer}")
+        self.certificates[peer] = certificate
+
+    def _refuse(self, peer: str, error: ssl.SSLError) -> None:
+        reason = _refusal(error)
+        if reason is None:
+            return
+        if peer not in self.refused:
+            self.deadline = min(self.deadline, asyncio.get_running_loop().time() + REFUSAL_SECONDS)
+        self.refused[peer] = reason
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with suppress(*_MISHAPS):
+                peer = self._is_peer(await asyncio.wait_for(reader.readline(), ANSWER_SECONDS))
+                if peer is not None:
+                    self._check_certificate(writer, peer)
+                    self._greet(writer)
+                    if await reader.readline() == THANKS:
+                        self.called_by[peer].set()
+        finally:
+            writer.close()
+
+    def _greet(self, writer: asyncio.StreamWriter) -> None:
+        writer.write(json.dumps({"party": self.me, **self.said}).encode() + b"\n")
+
+    def _is_peer(self, line: bytes) -> str | None:
+        """The peer that a greeting is from; None for a stranger or for another run's party."""
+        greeting = json.loads(line)
+        if not isinstance(greeting, dict):
+            return None
+        peer = greeting.get("party")
+        if not isinstance(peer, str) or peer not in self.peers or greeting.get("job") != self.said["job"]:
+            return None
+        self.offers[peer] = str(greeting.get("offer", ""))
+        if greeting.get("digest") != self.said["digest"]:
+            self.disagreeing = peer
+            self.deadline = min(self.deadline, asyncio.get_running_loop().time() + DISPUTE_SECONDS)
+        return peer

@@ -1,0 +1,173 @@
+"""Pre-flight: what a party's own host says to a run before anyone starts it. Facts leave the host, never rows.
+
+The control plane puts a request into the list ``preflight:<party>``. A worker's :class:`Desk` takes it and has
+the waiting process, which has SecretFlow imported, do the checks; the report goes into the party's stream.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from workers.contract.catalogue import TABLE
+from workers.contract.drift import drift
+from workers.contract.errors import ConfigError, ResourceError, classify, contract_name
+from workers.contract.events import shortened
+from workers.contract.keys import wanted
+from workers.host.party import PartyHost
+from workers.host.tables import seen_types
+from workers.runtime import task_run
+
+log = logging.getLogger(__name__)
+
+#: How long a party waits for the others, in seconds: all are asked at the same moment.
+MEETING_SECONDS = 10.0
+
+MIB = 2**20
+#: What a run takes beside what was imported already; measured with PSI of a million rows (3-facts.md section 2).
+MEMORY_BASE, MEMORY_PER_ROW = 256 * MIB, 512
+#: Sorted keys, the intersection and the output, beside each other on the disk.
+DISK_BASE, DISK_PER_BYTE = 64 * MIB, 3
+
+
+def check(host: PartyHost, request: Mapping[str, Any], connection: Redis | None = None) -> dict[str, Any]:
+    """Do all checks at this host. Never raises. ``connection`` tells whether they were called off.
+
+    ``request``: ``preflight`` (its id), ``documents`` as this party would be sent them, and ``columns``, the
+    registered schema of its dataset, if there is one. Returns ``checks``, a list of ``check`` with ``error`` and
+    ``error_type`` where it failed, and ``facts``, JSON.
+    """
+    return _Checks(request, connection).of(host)
+
+
+class _Checks:
+    def __init__(self, request: Mapping[str, Any], connection: Redis | None) -> None:
+        self.request, self.connection = request, connection
+        self.checks: list[dict[str, Any]] = []
+        self.facts: dict[str, Any] = {"versions": versions(), "cpus": os.cpu_count()}
+
+    def of(self, host: PartyHost) -> dict[str, Any]:
+        # Tables that have to be converted are, into here
+        with tempfile.TemporaryDirectory(dir=os.environ["TMPDIR"]) as directory, suppress(_Failed):
+            self._run(host, Path(directory))
+        return {"checks": self.checks, "facts": self.facts}
+
+    def _run(self, host: PartyHost, directory: Path) -> None:
+        documents = self.request["documents"]
+        with self._check("documents"):
+            host = host.reload()
+            host.prepare_directories()
+            run = task_run.accept(host, documents)
+        with self._check("ports", vital=False):
+            task_run.check_ports(host, run)
+        if not self.checks[-1].get("error"):
+            with self._check("peers", vital=False):
+                name = f"preflight {self.request['preflight']}"
+                task_run.meet_peers(host, run, documents, name, timeout=MEETING_SECONDS, given_up=self.given_up)
+            if self.checks[-1].get("error") and self.given_up():
+                self.checks.pop()  # another party failed, and is why this one missed it
+        with self._check("dataset"):
+            if table := run.task.data_sources.get(host.name):
+                self.facts["dataset"] = {"name": table}
+            context = task_run.context_of(host, run, directory)
+            rows = 0
+            for role, source in context.sources.items():
+                if source.kind != TABLE:
+                    continue
+                found = host.describe(source)
+                rows += found["rows"]
+                if not role:
+                    # What is registered is no news to the control plane
+                    seen = seen_types(source.path, source.name)
+                    own = found["columns"] | {column: seen[column] for column in source.registered_types}
+                    self.facts["dataset"] |= host.published(found | {"columns": own})
+                    self._compare(source.name, found["columns"])
+            params = run.executor.parse_params(run.task.algorithm_params)
+            if "" in context.sources and run.executor.lines_up(params, host.name):
+                self.facts |= {"rows_line_up": True, "alignment": context.source.alignment}
+        with self._check("data", vital=False):
+            executor = run.executor(context)
+            executor.adapted(executor.validate_params(run.task.algorithm_params), run.devices)
+        size = sum(source.path.stat().st_size for source in context.sources.values())
+        with self._check("memory", vital=False):
+            self._afford("memory", free_memory(), MEMORY_BASE + MEMORY_PER_ROW * rows + 2 * size)
+        with self._check("disk", vital=False):
+            needed = DISK_BASE + DISK_PER_BYTE * size
+            self._afford("disk", shutil.disk_usage(host.output_dir).free, needed)
+
+    @contextmanager
+    def _check(self, name: str, *, vital: bool = True) -> Iterator[None]:
+        entry: dict[str, Any] = {"check": name}
+        self.checks.append(entry)
+        try:
+            yield
+        except Exception as error:
+            failure = classify(error)
+            if not isinstance(error, type(failure)):
+                log.warning("pre-flight check %s failed", name, exc_info=error)
+            entry |= {"error": shortened(str(failure)), "error_type": contract_name(failure)}
+            if vital:
+                raise _Failed from None
+
+    def given_up(self) -> bool:
+        try:
+            return bool(self.connection and not self.connection.exists(wanted(self.request["preflight"])))
+        except (RedisError, OSError):
+            return False
+
+    def _compare(self, dataset: str, found: Mapping[str, str]) -> None:
+        """Raise ConfigError where the table no longer holds what is registered on the control plane."""
+        registered = self.request.get("columns")
+        if not isinstance(registered, Mapping):
+            return
+        if wrong := [line for line, harmful in drift(registered, found) if harmful]:
+            raise ConfigError(
+                f"dataset {dataset} is not as registered: {', '.join(wrong)}; "
+                "correct the table, or publish it again (manage.py publish_datasets), take the report over on the "
+                "dataset's page, and adapt the task"
+            )
+
+    def _afford(self, what: str, free: int, needed: int) -> None:
+        self.facts[f"free_{what}"] = free
+        if free < needed:
+            raise ResourceError(
+                f"{what} is short on this host: {free // MIB:,} MiB free, the run needs about {needed // MIB:,}; "
+                f"free some, or wait until other runs have ended"
+            )
+
+
+class _Failed(Exception):
+    """A check failed that the others build on."""
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that have to be the same at all parties."""
+    found = {}
+    for package in ("secretflow", "spu"):
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def free_memory() -> int:
+    """Bytes that a new process can take: of the host, or of this container where that is less."""
+    available = next(
+        int(line.split()[1]) * 1024
+        for line in Path("/proc/meminfo").read_text().splitlines()
+        if line.startswith("MemAvailable:")
+    )
+    with suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        most = int((group / "memory.max").read_text())  # "max" where there is no limit
+        available = min(available, most - int((group / "memory.current").read_text()))
+    return available

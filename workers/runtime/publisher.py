@@ -1,0 +1,150 @@
+"""Status events from a party to the control plane (1-contract.md section 3).
+
+Each party appends to a stream of its own, ``events:<party>``. Every event is on the party's disk first, in
+a journal per job, until the control plane has applied it: what cannot be delivered, and what Redis loses,
+is delivered again by the worker process. The reader applies each event once, whatever the order, by its
+``sequence``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from workers.contract.connection import trouble
+from workers.contract.errors import AlgorithmError
+from workers.contract.events import FIELD_LIMIT, MOST_PROBLEMS, RESULT_LIMIT, RUNNING, SUCCESS, WORKER_LENGTH, shortened
+from workers.host.stream import append_to_stream
+from workers.runtime.journal import Journal
+
+log = logging.getLogger(__name__)
+
+
+class Publisher:
+    """Publishes the events of one attempt at one party, in order.
+
+    Never raises for a delivery that failed. Raises AlgorithmError for a success whose result is too large to report.
+    """
+
+    #: At most two progress events a second; the newest wins.
+    PROGRESS_INTERVAL = 0.5
+
+    def __init__(
+        self,
+        connection: Redis,
+        *,
+        execution: str,
+        attempt: int,
+        party: str,
+        worker: str,
+        task_type: str,
+        journal_dir: Path,
+        first_sequence: int = 1,
+    ) -> None:
+        self._connection = connection
+        self._journal = Journal(journal_dir)
+        self._file = f"{execution}-{attempt}.jsonl"
+        self._party = party
+        self._envelope: dict[str, Any] = {
+            "task_request_id": execution,
+            "worker_container": worker[:WORKER_LENGTH],
+            "task_name": f"secretflow.execute_{task_type}_task",
+            "party": party,
+            "attempt": attempt,
+        }
+        self._sequence = first_sequence - 1
+        self._started = time.monotonic()
+        self._progress_at = 0.0
+        self._held: dict[str, Any] | None = None
+        # This is the worker process, after the job's own, and something of this run is late: go behind it
+        self._late = self._journal.is_late(self._file)
+        self.stage = ""
+
+    def publish(self, status: str, stage: str, **data: Any) -> None:
+        """Send one event at once, with the progress that was held back, in one round trip."""
+        if status == SUCCESS and "result" in data:
+            check_size(data["result"])
+        self.stage = stage
+        held = self._take_held()
+        self._send([*held, self._event(status, stage, data)])
+
+    def progress(self, fraction: float) -> None:
+        """Report the computation's progress, 0 to 1."""
+        self._held = {"computation_progress": round(min(max(fraction, 0.0), 1.0), 4)}
+        if time.monotonic() - self._progress_at >= self.PROGRESS_INTERVAL:
+            self._send(self._take_held())
+
+    def _take_held(self) -> list[dict[str, Any]]:
+        if self._held is None:
+            return []
+        data, self._held = self._held, None
+        self._progress_at = time.monotonic()
+        return [self._event(RUNNING, self.stage, data)]
+
+    def _event(self, status: str, stage: str, data: dict[str, Any]) -> dict[str, Any]:
+        self._sequence += 1
+        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        said = {"stage": stage} | _bounded(data) | {"execution_time": round(time.monotonic() - self._started, 3)}
+        return self._envelope | {
+            "status": status,
+            "timestamp": now,
+            "data": {k: v for k, v in said.items() if v not in (None, "", [], {})},
+            "sequence": self._sequence,
+        }
+
+    def _send(self, events: list[dict[str, Any]]) -> None:
+        if not events:
+            return
+        lines = [json.dumps(event, separators=(",", ":")) for event in events]
+        place: int | None = None
+        try:
+            place = self._journal.append(self._file, lines)
+        except OSError as error:
+            log.warning("an event could not be written to disk: %s", error.strerror)
+        # Once something of this run is late, all that follows is too: it stays in order
+        if not self._late:
+            try:
+                append_to_stream(self._connection, self._party, lines)
+                return
+            except (RedisError, OSError) as error:
+                log.warning("an event waits on disk: %s", trouble(error))
+                self._late = True
+        if place is None:
+            log.warning("an event is lost: neither Redis nor the disk took it")
+            return
+        try:
+            self._journal.mark_late(self._file, place)
+        except OSError as error:
+            log.warning("an event may be lost: %s", error.strerror)
+
+
+def check_size(result: Mapping[str, Any]) -> None:
+    """Raise AlgorithmError if a result is too large to be reported."""
+    size = len(json.dumps(result, separators=(",", ":")))
+    if size > RESULT_LIMIT:
+        raise AlgorithmError(
+            f"the result has {size:,} bytes, and a party can report at most {RESULT_LIMIT:,}; "
+            "run the task over fewer columns, in several runs"
+        )
+
+
+def _bounded(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the data with what the control plane would cut cut here, where the log has all of it."""
+    found = dict(data)
+    if isinstance(error := found.get("error"), str):
+        found["error"] = shortened(error)
+    if isinstance(problems := found.get("problems"), list):
+        found["problems"] = problems[:MOST_PROBLEMS]
+    for name, value in found.items():
+        # No field but the result has a reason to be large; what has none must not cost a run its verdict
+        if name != "result" and (size := len(json.dumps(value, default=str))) > FIELD_LIMIT:
+            found[name] = f"left out: {size:,} bytes"
+    return found

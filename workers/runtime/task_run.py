@@ -1,0 +1,396 @@
+"""The run of one task at one party (1-contract.md section 2)."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import logging
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+from redis import Redis
+
+from workers.components.shares import replaced
+from workers.computing.context import Context
+from workers.contract.catalogue import TABLE
+from workers.contract.connection import DEFAULT_URL, connect
+from workers.contract.endpoints import endpoints
+from workers.contract.errors import ConfigError, NetworkError, SecretFlowTaskError, classify, contract_name
+from workers.contract.events import FAILURE, RUNNING, SUCCESS
+from workers.contract.problems import DocumentsInvalid
+from workers.contract.registry import DEVICE_REGISTRY
+from workers.contract.secrets import masked
+from workers.contract.validation import Run, validate
+from workers.devices.base import Device
+from workers.host.key import with_secrets_opened
+from workers.host.party import PartyHost
+from workers.host.sources import readable, types_of_output
+from workers.host.tables import column_types
+from workers.host.workdirs import remove_run_files
+from workers.network import rendezvous
+from workers.network.links import prepare_links
+from workers.runtime.publisher import Publisher
+from workers.runtime.session import MOST_RUNS, LiveSession, key_of, settings_of, settle_down
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Runtime:
+    """What a process brings to every run: who it is, and where events go."""
+
+    host: PartyHost
+    connection: Redis
+    worker: str
+    #: The process's own private directory, if its sessions may outlive a run.
+    directory: Path | None = None
+    #: What the last run left up.
+    session: LiveSession | None = None
+
+    @classmethod
+    def from_environment(cls) -> Runtime:
+        """Of a process that was started by hand."""
+        return cls(
+            PartyHost.load(os.environ.get("PARTY_TOML", "party.toml")),
+            connect(os.environ.get("REDIS_URL", DEFAULT_URL)),
+            f"{os.uname().nodename}-{os.getpid()}",
+        )
+
+
+#: Set by the compute process before its job comes.
+runtime: Runtime | None = None
+
+
+def execute_secretflow_task(
+    task_request_id: str,
+    sf_init_config: dict[str, Any],
+    spu_config: dict[str, Any],
+    heu_config: dict[str, Any],
+    task_config: dict[str, Any],
+    **device_configs: dict[str, Any],
+) -> dict[str, Any]:
+    """Run one task at this party, together with its peers, and report every step.
+
+    ``device_configs`` are the layers of further devices, such as ``teeu_config``. Returns ``status``,
+    ``execution_time`` in seconds, ``output_paths`` (names of this party's outputs) and
+    ``result_metadata`` (JSON, no rows). Never raises for a task that failed. After a failure the process
+    is spent: SecretFlow leaves threads behind that only ``os._exit`` ends.
+    """
+    documents = {
+        "sf_init_config": sf_init_config,
+        "spu_config": spu_config,
+        "heu_config": heu_config,
+        "task_config": task_config,
+    } | device_configs
+    return TaskRun(runtime or Runtime.from_environment(), task_request_id, documents).execute()
+
+
+def accept(host: PartyHost, documents: dict[str, Any]) -> Run:
+    """The typed run, as this host takes part in it. Raises ConfigError where it does not: a party trusts nobody."""
+    cluster = validate(documents, host).cluster
+    if cluster.self_party != host.name:
+        raise ConfigError(f"the documents are for {cluster.self_party or 'no party'}, this host is {host.name}")
+    if not cluster.cluster:
+        raise ConfigError("sf_init_config.cluster is empty; it is filled in at dispatch")
+    opened = with_secrets_opened(host.localized(documents), host.key_path, cluster.job_name or "")
+    run = validate(opened, host)
+    host.check(run)
+    return run
+
+
+def context_of(host: PartyHost, run: Run, workdir: Path) -> Context:
+    """What an executor needs to look at its parameters and its data; to compute it needs more. Raises ConfigError.
+
+    ``workdir``: a private directory that exists; tables are converted into it where they have to be.
+    """
+    named = {"": run.task.data_sources} | run.task.further_sources
+    found = {role: host.dataset(names[host.name]) for role, names in named.items() if host.name in names}
+    sources = readable(found, workdir, run.task.column_types)
+    return Context(party=host.name, parties=run.cluster.parties, task=run.task, sources=sources, workdir=workdir)
+
+
+def check_ports(host: PartyHost, run: Run) -> None:
+    """Raise ResourceError if something already listens where this party is to listen."""
+    for _, party, address, listen in endpoints(run.cluster, run.devices):
+        if party == host.name:
+            rendezvous.check_free(listen or address)
+
+
+def meet_peers(host: PartyHost, run: Run, documents: dict[str, Any], name: str, **options: Any) -> rendezvous.Met:
+    """Return when every party of the run is here. ``name`` keeps meetings apart; the rest is ``rendezvous.meet``'s."""
+    places = run.cluster.cluster
+    mine = places[host.name]
+    return rendezvous.meet(
+        host.name,
+        mine.listen_addr or mine.address,
+        {p: a.address for p, a in places.items() if p != host.name},
+        job_name=name,
+        digest=_digest(documents),
+        tls=host.tls_for(run.cluster),
+        **options,
+    )
+
+
+class TaskRun:
+    #: How long a failed party stays, so that its error reaches the peers before its links break.
+    LINGER_SECONDS = 1.0
+    #: How many reports of progress there are between two collections of garbage.
+    COLLECT_EVERY = 10
+
+    def __init__(self, runtime: Runtime, execution: str, documents: dict[str, Any]) -> None:
+        self.runtime, self.host = runtime, runtime.host
+        #: Up from earlier runs; this one gives it back if it goes well.
+        self.live, runtime.session = runtime.session, None
+        self.execution = execution
+        self.documents = documents
+        self.job_name, attempt = job_name_of(documents, execution)
+        self.workdir = self.host.workdirs.of_run(execution, attempt)
+        self.workdir_lock: IO[str] | None = None
+        self.publisher = Publisher(
+            runtime.connection,
+            execution=execution,
+            attempt=attempt,
+            party=self.host.name,
+            worker=runtime.worker,
+            task_type=_task_type(documents),
+            journal_dir=self.host.journal_dir,
+        )
+        self.devices: dict[str, Device] = {}
+        self.started_at = time.time()
+        self.progress_reports = 0
+        self.cluster_is_up = False
+        self.kept: dict[str, dict[str, Any]] = {}
+
+    def execute(self) -> dict[str, Any]:
+        started = time.monotonic()
+        metadata: dict[str, Any] = {}
+        failure: SecretFlowTaskError | None = None
+        status = FAILURE
+        try:
+            self._stage("task_started")
+            self.host = self.host.reload()  # what the operator changed since this process began holds at once
+            self.host.prepare_directories()
+            metadata = self._run()
+            # First, as it refuses a result that is too large to report
+            self.publisher.publish(SUCCESS, "task_execution", result=metadata, computation_progress=1.0)
+            status = SUCCESS
+        except BaseException as error:
+            failure = classify(error)
+            log.error("%s failed in stage %s", self.job_name, self.publisher.stage, exc_info=error)
+            self.publisher.publish(
+                FAILURE,
+                self.publisher.stage or "task_started",
+                error=str(failure),
+                error_type=contract_name(failure),
+                caused_by_peer=failure.caused_by_peer or None,
+                problems=[p.as_dict() for p in failure.problems] if isinstance(failure, DocumentsInvalid) else None,
+            )
+            metadata = {"error": str(failure), "error_type": contract_name(failure)}
+        finally:
+            self._clean_up(failure)
+            self.publisher.publish(status, "cleanup")
+        return {
+            "status": status.lower(),
+            "execution_time": round(time.monotonic() - started, 3),
+            "output_paths": list(self.kept) if status == SUCCESS else [],
+            "result_metadata": metadata,
+        }
+
+    def _run(self) -> dict[str, Any]:
+        run = accept(self.host, self.documents)
+        context = self._context(run)
+        executor = run.executor(context)
+        params = executor.validate_params(run.task.algorithm_params)
+        documents = executor.adapted(params, run.devices)
+        context.warnings += replaced(run.devices, documents)
+        if self.live:
+            self._reuse(run, documents, self.live)
+        else:
+            self._build(run, documents)
+        for layer, document in documents.items():
+            name = DEVICE_REGISTRY[layer].name
+            context.devices[name], context.documents[name] = self.devices[name].device, document
+        self._stage("devices_ready", devices_initialized=list(self.devices))
+
+        self._stage("task_execution", computation_progress=0.0, devices_initialized=list(self.devices))
+        try:
+            metadata = executor.execute_algorithm(params)
+        finally:
+            context.devices.clear()
+        told = {"warnings": [*dict.fromkeys(context.warnings)]} if context.warnings else {}
+        return metadata | told | ({"outputs": self.kept} if self.kept else {})
+
+    def _build(self, run: Run, documents: Mapping[str, Any]) -> None:
+        self._stage("sf_init")
+        self._start_cluster(run)
+        self._stage("sf_cluster_ready", parties_connected=run.cluster.parties)
+        for layer, document in documents.items():
+            device = DEVICE_REGISTRY[layer]()
+            self._stage(f"{device.name}_init")
+            self.devices[device.name] = device
+            device.start(document, run.cluster)
+        if run.task.keep_devices_seconds is not None and self.runtime.directory:
+            key, idle = key_of(self.host, run), run.task.keep_devices_seconds
+            self.live = LiveSession(key, settings_of(documents), self.job_name, self.job_name, idle, self.devices)
+
+    def _reuse(self, run: Run, documents: Mapping[str, Any], live: LiveSession) -> None:
+        self.devices, self.cluster_is_up = live.devices, True
+        if live.key != key_of(self.host, run) or live.settings != settings_of(documents):
+            raise NetworkError("what the live session rests on was changed in this moment")
+        self._stage("sf_cluster_ready", parties_connected=run.cluster.parties, reused_session=live.built_by)
+        live.last_run, live.runs = self.job_name, live.runs + 1
+        live.idle_seconds = run.task.keep_devices_seconds or 0
+
+    def _context(self, run: Run) -> Context:
+        self.workdir_lock = self.host.workdirs.claim(self.workdir)
+        context = context_of(self.host, run, self.workdir)
+        context.run_name = self.job_name
+        temporary = self.workdir / "tmp"
+        temporary.mkdir(mode=0o700)
+        # SPU writes its log into the current directory, and links over TLS have sockets there
+        keeps = run.task.keep_devices_seconds is not None
+        os.chdir((self.runtime.directory if keeps else None) or self.workdir)
+        # SecretFlow's PSI leaves sorted keys and intersection rows under TMPDIR
+        os.environ["TMPDIR"] = str(temporary)
+        tempfile.tempdir = None
+        context.progress = self._progress
+        context.keep_output = partial(self._keep_output, context)
+        return context
+
+    def _progress(self, fraction: float) -> None:
+        self.publisher.progress(fraction)
+        self.progress_reports += 1
+        if self.progress_reports % self.COLLECT_EVERY == 0:
+            gc.collect()
+
+    def _keep_output(
+        self,
+        context: Context,
+        file: Path,
+        role: str = "",
+        kind: str = TABLE,
+        *,
+        alignment: str | None = None,
+        types: Mapping[str, str] | None = None,
+    ) -> None:
+        task = context.task
+        name = (task.further_outputs[role] if role else task.outputs)[self.host.name]
+        special: dict[str, str] = {}
+        if kind == TABLE:
+            types = types_of_output(file, name, context.sources.values(), types or {})
+            guessed = column_types(file, name)
+            special = {column: found for column, found in types.items() if found != guessed[column]}
+        noted = self.host.keep_output(name, file, self.execution, kind, alignment, special)
+        self.kept[name] = {"columns": types, "alignment": noted} if kind == TABLE else {"kind": kind}
+
+    def _start_cluster(self, run: Run) -> None:
+        cluster = run.cluster
+        check_ports(self.host, run)
+        certificates = meet_peers(self.host, run, self.documents, self.job_name).certificates
+        import secretflow as sf
+
+        prepare_links(self.host.tls_for(cluster), certificates)
+        options = cluster.cross_silo_comm_options.model_dump(exclude_none=True)
+        if cluster.cross_silo_comm_backend == "brpc_link":
+            # A slow peer is not a dead one: the control plane finds and stops the dead (3-facts.md)
+            options = {"recv_timeout_ms": 24 * 3600 * 1000, "connect_retry_times": 5} | options
+        else:
+            options = _GRPC_OPTIONS | options
+        self.cluster_is_up = True
+        # SecretFlow's objects submit work when they are deleted, and it tells what belongs to what by the number
+        # of the submission: garbage that one party collects earlier than the other makes them wait for each other
+        # for ever. So does a collection in the middle of a submission, for a lock that this holds. Hence garbage is
+        # collected at points that all parties reach alike: at reports of progress, and at the end of the run.
+        gc.disable()
+        sf.init(
+            address=None,
+            ray_mode=False,
+            cluster_config={
+                # In one order at all parties: it makes the ranks
+                "parties": {p: cluster.cluster[p].model_dump(exclude_none=True) for p in cluster.parties},
+                "self_party": self.host.name,
+            },
+            cross_silo_comm_backend=cluster.cross_silo_comm_backend,
+            cross_silo_comm_options=options,
+            job_name=self.job_name,
+            logging_level=cluster.logging_level,
+        )
+        # On any error fed sends SIGINT to its own process, whose handler exits before anything can be
+        # reported; ignored, the error reaches the main thread as an exception instead.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def _stage(self, stage: str, **data: Any) -> None:
+        self.publisher.publish(RUNNING, stage, **data)
+
+    def _clean_up(self, failure: SecretFlowTaskError | None) -> None:
+        if failure is None and self.live and self.live.runs < MOST_RUNS:
+            # Without it this process ends, and broken links are what tells the peers
+            self.runtime.session = self.live if settle_down() else None
+        else:
+            self._end_session(failure)
+            os.chdir("/")
+        remove_run_files(self.workdir, self.started_at)
+
+    def _end_session(self, failure: SecretFlowTaskError | None) -> None:
+        for device in reversed(self.devices.values()):
+            with suppress(Exception):
+                device.stop()
+        if failure is None:
+            try:
+                import secretflow as sf
+
+                sf.shutdown()
+                gc.enable()
+            except Exception:
+                log.warning("SecretFlow did not shut down cleanly", exc_info=True)
+        elif self.cluster_is_up and not failure.caused_by_peer:
+            # No sf.shutdown after an error: it ends this process (on_error) or hangs
+            time.sleep(self.LINGER_SECONDS)
+
+
+#: Fast reconnects while the peers come up; gRPC's own defaults wait for seconds.
+_GRPC_OPTIONS: dict[str, Any] = {
+    "grpc_retry_policy": {
+        "maxAttempts": 5,
+        "initialBackoff": "0.05s",
+        "maxBackoff": "0.2s",
+        "backoffMultiplier": 1.5,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    },
+    "grpc_channel_options": [
+        ("grpc.initial_reconnect_backoff_ms", 50),
+        ("grpc.min_reconnect_backoff_ms", 50),
+        ("grpc.max_reconnect_backoff_ms", 100),
+    ],
+}
+
+
+def job_name_of(documents: dict[str, Any], execution: str) -> tuple[str, int]:
+    """The job name, ``<execution>-<attempt>``, and the attempt in it; the first where it says nothing."""
+    config = documents["sf_init_config"]
+    name = config.get("job_name") if isinstance(config, dict) else None
+    attempt = name.removeprefix(f"{execution}-") if isinstance(name, str) else ""
+    return (name, int(attempt)) if isinstance(name, str) and attempt.isdigit() else (f"{execution}-1", 1)
+
+
+def _task_type(documents: dict[str, Any]) -> str:
+    task = documents["task_config"]
+    return str(task.get("task_type", "unknown"))[:64] if isinstance(task, dict) else "unknown"
+
+
+def _digest(documents: dict[str, Any]) -> str:
+    """Equal at all parties that were sent the same documents, but for what each is sent of its own."""
+    cluster = {k: v for k, v in documents["sf_init_config"].items() if k != "self_party"}
+    common = masked(documents)
+    task = {k: v for k, v in common["task_config"].items() if k != "column_types"}
+    text = json.dumps(common | {"sf_init_config": cluster, "task_config": task}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,412 @@
+"""The RQ worker of a party: ``python manage.py rqworker <party>``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+from rq import Queue, worker_registration
+from rq.exceptions import StopRequested
+from rq.serializers import JSONSerializer
+from rq.worker import Worker
+
+from workers.contract.connection import DEFAULT_URL, connect, refusal, trouble, when_it_takes_writes
+from workers.contract.errors import ConfigError
+from workers.contract.events import FAILURE
+from workers.contract.jobs import STOP_MARK, PartyJob, install_gate
+from workers.contract.keys import ports_wanted, stream_of
+from workers.host.party import PartyHost
+from workers.host.workdirs import remove_run_files
+from workers.runtime.compute_process import ABANDONED, ComputeProcess
+from workers.runtime.desk import Desk
+from workers.runtime.journal import Journal
+from workers.runtime.keeper import Keeper
+from workers.runtime.publisher import Publisher
+from workers.runtime.zygote import Zygote
+
+log = logging.getLogger(__name__)
+
+#: How long a worker counts as alive after its last sign of life, in seconds: the time to live of its
+#: key in Redis, so that no two clocks are compared.
+HEARTBEAT_TTL = int(os.environ.get("WORKER_HEARTBEAT_TTL", "8"))
+HEARTBEAT_INTERVAL = 2.0
+#: Sequence of the first event that the worker process itself sends about a job: after all of the job's own.
+WORKER_SEQUENCE = 1_000_000
+
+
+class PartyWorker(Worker):
+    """Takes one job at a time from its party's queue and has it done by a compute process.
+
+    Differs from RQ's worker in this: JSON always; a heartbeat thread that does not depend on the job;
+    the work horse is a compute process; and it reports the end of a process that could not do so itself.
+    """
+
+    max_connection_wait_time = 2.0
+
+    def __init__(self, queues: Any, name: str | None = None, **options: Any) -> None:
+        party_toml = Path(os.environ.get("PARTY_TOML", "party.toml")).resolve()
+        self.redis_url = os.environ.get("REDIS_URL", DEFAULT_URL)
+        self.host = PartyHost.load(party_toml)
+        names = [q if isinstance(q, str) else q.name for q in queues]
+        if names != [self.host.name]:
+            raise ConfigError(
+                f"{party_toml} is of party {self.host.name}: start this worker as `rqworker {self.host.name}`"
+            )
+        self.host.prepare_directories()
+        install_gate()
+        options |= {
+            "serializer": JSONSerializer,
+            "job_class": PartyJob,
+            "worker_ttl": 20,
+            "job_monitoring_interval": 2,
+            "maintenance_interval": 60,
+        }
+        name = name or f"{self.host.name}-{socket.gethostname()}-{os.getpid()}"
+        super().__init__(queues, name, **options)
+        for queue in self.queues:
+            queue.serializer = JSONSerializer
+            queue.job_class = PartyJob
+        self.log_job_description = False  # it is the call with all its arguments
+        self._zygote = Zygote()
+        self._waiting: ComputeProcess | None = None
+        self._keeper = Keeper(self.host)
+        self._alive = threading.Event()
+        #: What the log was told last of why Redis does not serve the heartbeat.
+        self._told_trouble = ""
+        self._took_job_at = 0.0
+        #: Error and class, where the job's process was killed by this worker and not by the machine.
+        self._stopped_because: tuple[str, str] | None = None
+
+    # --- life
+
+    def bootstrap(self, *args: Any, **kwargs: Any) -> None:
+        self.host.workdirs.remove_abandoned()
+        for _ in range(2):  # the first may be killed: by hand, or for want of memory while much starts at once
+            self._have_one_waiting()
+            if self._waiting and self._waiting.is_ready(ComputeProcess.START_TIMEOUT):
+                break
+        else:
+            raise ConfigError(
+                "SecretFlow could not be started; see the lines above "
+                "(is it installed? `uv sync --extra party`, on Python 3.10)"
+            )
+        # Only now does the control plane see this worker: a live worker can compute at once
+        self._wait_for_redis()
+        super().bootstrap(*args, **kwargs)
+        self._alive.set()
+        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+        desk = Desk(self.host, connect(self.redis_url), self.name, lambda: self._waiting)
+        threading.Thread(target=desk.serve, args=[self._alive], name="pre-flight", daemon=True).start()
+
+    def work(self, *args: Any, **kwargs: Any) -> bool:
+        worked = super().work(*args, **kwargs)
+        ends_by_itself = any(kwargs.get(name) for name in ("burst", "max_jobs", "max_idle_time"))
+        if self._shutdown_requested_date is None and not ends_by_itself:
+            # RQ has logged why. It would leave with status 0, and a supervisor would not start it again.
+            raise SystemExit(1)
+        return worked
+
+    def teardown(self) -> None:
+        self._alive.clear()
+        if self._waiting:
+            self._waiting.close()
+        self._keeper.end()
+        self._zygote.close()
+        try:
+            super().teardown()
+        except RedisError as error:
+            self.log.warning("could not sign off: %s", type(error).__name__)
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        self._have_one_waiting()  # every few seconds, in the main thread
+        try:
+            super().heartbeat(HEARTBEAT_TTL, pipeline)
+        except RedisError as error:  # RQ would quit; the heartbeat thread beats again when Redis is back
+            self._note_trouble(self.connection, error)
+
+    def _note_trouble(self, connection: Redis, error: Exception) -> None:
+        """Say what is wrong with Redis, once, and stay alive for the control plane where that can be done.
+
+        A server that takes no writes because it is full still lets a key live on; this worker's would be gone after
+        some seconds, and its run would be taken for lost.
+        """
+        if (why := trouble(error)) != self._told_trouble:
+            log.warning("Worker %s: %s. Its work goes on", self.name, why)
+            self._told_trouble = why
+        if isinstance(error, RedisError) and refusal(error):
+            with suppress(RedisError, OSError):
+                connection.expire(self.key, HEARTBEAT_TTL)
+
+    def _beat(self) -> None:
+        connection = connect(self.redis_url)
+        journal = Journal(self.host.journal_dir)
+        told: str | None = None
+        #: Redis may have lost what it was given: true at first, because nobody watched it until now.
+        lost = True
+        while self._alive.is_set():
+            waiting = self._waiting_state()
+            try:
+                with connection.pipeline() as pipeline:
+                    # Not whether the key is there: RQ's heartbeat and the job note things in it, and after Redis came
+                    # back empty they may be the first. The birth is in what is written here alone.
+                    pipeline.hget(self.key, "birth")
+                    pipeline.xlen(stream_of(self.host.name))
+                    pipeline.exists(ports_wanted(self.host.name))
+                    # All of it each time: Redis may have come back empty
+                    mine = {"state": self._state, "process": waiting} | self._ports()
+                    pipeline.hset(self.key, mapping=self.serialize() | mine)
+                    pipeline.expire(self.key, HEARTBEAT_TTL)
+                    worker_registration.register(self, pipeline)
+                    if waiting == "ready" and told != waiting:
+                        # No event, only a nudge: the coordinator need not find out at its next look
+                        pipeline.xadd(stream_of(self.host.name), {"ready": self.name})
+                    was_there, unread, unwanted, *_ = pipeline.execute()
+                self._told_trouble = ""
+                told = waiting
+                lost = lost or not was_there
+                journal.deliver(connection, self.host.name, everything=lost)
+                if not unread and not lost:
+                    journal.forget_applied()
+                lost = False
+                if self._keeper.look_after(unwanted=bool(unwanted)):
+                    if unwanted:  # else the session of the run that it made room for would end for the same wish
+                        connection.delete(ports_wanted(self.host.name))
+                    continue  # and tell that its ports are free
+            except (RedisError, OSError) as error:
+                self._note_trouble(connection, error)
+            until = time.monotonic() + HEARTBEAT_INTERVAL
+            while time.monotonic() < until and self._alive.is_set():
+                time.sleep(0.05)
+                if told == "starting" and self._waiting_state() == "ready":
+                    break
+                if told == "ready" and self._waiting is None:
+                    told = "starting"  # a job took it; whoever handed it over has said so
+
+    def _ports(self) -> dict[str, str]:
+        """Of a session that outlives its run: nobody has leased them any more."""
+        return {"ports": " ".join(map(str, self._keeper.ports))}
+
+    def _waiting_state(self) -> str:
+        waiting = self._waiting
+        return "ready" if waiting and waiting.is_ready() else "starting"
+
+    # --- jobs
+
+    # RQ quits when Redis is away at any moment but while it waits for a job, and when Redis takes no writes also then.
+    # The computation at hand would count as lost, and whoever supervises this process would have to notice.
+
+    def register_birth(self) -> None:
+        when_it_takes_writes(super().register_birth, say=self.log.warning)
+
+    def dequeue_job_and_maintain_ttl(self, timeout: int | None, max_idle_time: int | None = None) -> Any:
+        wait = super().dequeue_job_and_maintain_ttl
+        return self._patiently(lambda: wait(timeout, max_idle_time))
+
+    def prepare_execution(self, job: Any) -> Any:
+        prepare = super().prepare_execution
+        return self._patiently(lambda: prepare(job))
+
+    def _patiently(self, action: Callable[[], Any]) -> Any:
+        return when_it_takes_writes(action, given_up=lambda: self._stop_requested, say=self.log.warning)
+
+    def check_for_suspension(self, burst: bool) -> None:
+        self._wait_for_redis()
+        with suppress(RedisError):
+            super().check_for_suspension(burst)
+
+    def run_maintenance_tasks(self) -> None:
+        with suppress(RedisError):
+            super().run_maintenance_tasks()
+
+    def set_state(self, state: Any, pipeline: Any = None) -> None:
+        with suppress(RedisError):  # every heartbeat says it again
+            super().set_state(state, pipeline)
+
+    def set_shutdown_requested_date(self) -> None:
+        with suppress(RedisError):  # called by the signal handler, in the middle of anything
+            super().set_shutdown_requested_date()
+
+    def execute_job(self, job: Any, queue: Queue) -> None:
+        try:
+            super().execute_job(job, queue)
+        except StopRequested:
+            raise
+        except Exception as error:
+            # Redis went away, or came back without this job. The job's own events are on disk, and the control
+            # plane decides by them.
+            self.log.warning("Worker %s: could not finish job %s: %s", self.name, job.id, type(error).__name__)
+            if self.horse_pid:
+                self._stopped_because = ("stopped: its worker could not look after it", "NetworkError")
+                self.kill_horse()
+                with suppress(ChildProcessError):
+                    self.wait_for_horse()
+                self._report_killed(job)
+        finally:
+            self._horse_pid = 0
+            self._keeper.run_ended()
+            self._have_one_waiting()
+            # Of this job, and of other workers here that were killed
+            self.host.workdirs.remove_abandoned()
+
+    def _wait_for_redis(self) -> None:
+        while not self._stop_requested:
+            try:
+                self.connection.ping()
+                return
+            except RedisError:
+                time.sleep(0.5)
+
+    def fork_work_horse(self, job: Any, queue: Queue) -> None:
+        """Hand the job to the compute process, which becomes RQ's work horse."""
+        assert self.execution
+        self._took_job_at = time.time()
+        self._stopped_because = None
+        # RQ writes it when that process begins; until then nobody could tell whose death the job died
+        self._patiently(lambda: self.connection.hset(job.key, "worker_name", self.name))
+        order = {"job_id": job.id, "execution_id": self.execution.id, "queue": queue.name}
+        self._computing = self._take_session(job, order) or self._take_waiting(order)
+        self._horse_pid = self._computing.process.pid
+        with suppress(RedisError):
+            self.connection.hset(self.key, mapping={"process": self._waiting_state()} | self._ports())
+
+    def _take_session(self, job: Any, order: dict[str, Any]) -> ComputeProcess | None:
+        try:
+            request = job.kwargs
+        except Exception:
+            request = {}  # anything may be in a job; its process says what is wrong
+        process = self._keeper.process_for(request, lambda: self._is_stopped(job))
+        if process is None:
+            return None
+        try:
+            process.take(order)
+        except BrokenPipeError:  # it died in this moment; the peers will miss it, and all try again
+            process.close()
+            return None
+        return process
+
+    def _take_waiting(self, order: dict[str, Any]) -> ComputeProcess:
+        for _ in range(5):
+            self._have_one_waiting()
+            taken, self._waiting = self._waiting, None
+            if taken is None:
+                time.sleep(1)  # no memory, no processes left: that passes, or the run is tried again elsewhere
+                continue
+            try:
+                taken.take(order)
+                return taken
+            except BrokenPipeError:  # it died while it waited
+                taken.close()
+        raise OSError("no process for the job can be started")
+
+    def _is_stopped(self, job: Any) -> bool:
+        try:
+            return self.connection.hget(job.key, STOP_MARK) is not None
+        except RedisError:
+            return False
+
+    def kill_horse(self, *args: Any) -> None:
+        if not self.horse_pid:
+            return  # RQ would kill this process instead; before it begins a job sees for itself that it was stopped
+        if self._stopped_because is None and self._stopped_job_id:
+            self._stopped_because = ("stopped at the control plane's request", "AlgorithmError")
+        elif self._stopped_because is None and self._shutdown_requested_date:
+            self._stopped_because = ("stopped: its worker was told to stop at once", "NetworkError")
+        super().kill_horse(*args)
+
+    def wait_for_horse(self) -> Any:
+        if session := self._computing.outcome():
+            self._keeper.keep(self._computing, session)
+            return self.horse_pid, os.EX_OK, None
+        pid, status, usage = super().wait_for_horse()
+        if pid:
+            # It was reaped here, so the process's own object would never learn of it
+            self._computing.process.returncode = os.waitstatus_to_exitcode(status)
+        return pid, status, usage
+
+    def maintain_heartbeats(self, job: Any, execution: Any) -> None:
+        try:
+            if not self.connection.exists(job.key):
+                # Redis lost its data. The coordinator takes the job for lost and may start another attempt:
+                # this one must not compute beside it.
+                self.log.warning("Worker %s: job %s is gone from Redis, stopping it", self.name, job.id)
+                self._stopped_because = ("stopped: the control plane gave its run up, or Redis lost it", "NetworkError")
+                self.kill_horse()
+                return
+            super().maintain_heartbeats(job, execution)
+        except RedisError as error:
+            # Not a reason to lose sight of the process: it computes on, and Redis comes back
+            self._note_trouble(self.connection, error)
+
+    def monitor_work_horse(self, job: Any, queue: Queue, execution: Any) -> None:
+        try:
+            super().monitor_work_horse(job, queue, execution)
+        finally:
+            self._report_killed(job)
+
+    def _have_one_waiting(self) -> None:
+        if self._waiting and self._waiting.process.poll() is not None:
+            self._waiting.close()
+            self._waiting = None
+        if self._waiting is None:
+            try:
+                self._waiting = ComputeProcess(self.name, self.redis_url, self.host, self._zygote)
+            except OSError as error:  # a job that computes has what it needs; this one is for the next
+                log.warning("Worker %s: no process for the next job could be started: %s", self.name, error)
+
+    def _report_killed(self, job: Any) -> None:
+        """Tell the control plane of a job whose process did not end by itself, and tidy up behind it."""
+        status = self._computing.process.returncode
+        if status is None or status == 0:
+            return
+        try:
+            request = str(job.kwargs["task_request_id"])
+            name = str(job.kwargs["sf_init_config"]["job_name"])
+            attempt = int(name.removeprefix(f"{request}-"))
+            task_type = str(job.kwargs["task_config"]["task_type"])
+        except Exception:
+            return  # refused before it began: not a job of ours
+        publisher = Publisher(
+            self.connection,
+            execution=request,
+            attempt=attempt,
+            party=self.host.name,
+            worker=self.name,
+            task_type=task_type,
+            journal_dir=self.host.journal_dir,
+            first_sequence=WORKER_SEQUENCE,
+        )
+        error, error_type = self._stopped_because or describe_exit(status)
+        crashed = status < 0 and status not in (-signal.SIGKILL, -signal.SIGTERM)
+        publisher.publish(FAILURE, "cleanup", error=error, error_type=error_type, crashed=crashed or None)
+        remove_run_files(self.host.workdirs.of_run(request, attempt), self._took_job_at)
+
+
+def describe_exit(status: int) -> tuple[str, str]:
+    """What to say of a process that ended with this exit status, which is negative after a signal.
+
+    Returns the error's text and the contract's class.
+    """
+    if status == -signal.SIGKILL:
+        return "the computing process was killed (signal 9: by hand, or by the kernel for want of memory)", (
+            "ResourceError"
+        )
+    if status == -signal.SIGTERM:
+        return "the computing process was told to end (signal 15), by hand or as its host shut down", "ResourceError"
+    if status == -signal.SIGABRT:
+        # Seen when a send to a dead peer fails inside PSI (3-facts.md)
+        return "the computing process aborted (signal 6): usually a peer went away", "NetworkError"
+    if status < 0:
+        return f"the computing process crashed (signal {-status})", "AlgorithmError"
+    if status == ABANDONED:
+        return "stopped: its worker was silent for too long, or Redis lost its job", "NetworkError"
+    return f"the computing process ended by itself with exit status {status}", "NetworkError"
