@@ -47,8 +47,8 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
-    "controlplane.errors.SlashMiddleware",
-    "controlplane.errors.BusyMiddleware",
+    "controlplane.middleware.SlashMiddleware",
+    "controlplane.middleware.BusyMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
@@ -123,23 +123,23 @@ RQ_QUEUES = _QueuePerParty(default={"URL": environment.redis_url, "SERIALIZER": 
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "controlplane.authentication.TokenAuthentication",
+        "controlplane.api.authentication.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["controlplane.permissions.ModelPermissions"],
+    "DEFAULT_PERMISSION_CLASSES": ["controlplane.api.permissions.ModelPermissions"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["controlplane.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["controlplane.api.parsers.JSONParser"],
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
-    "DEFAULT_PAGINATION_CLASS": "controlplane.pagination.Pagination",
+    "DEFAULT_PAGINATION_CLASS": "controlplane.api.pagination.Pagination",
     "PAGE_SIZE": 50,
     "DEFAULT_SCHEMA_CLASS": "drf_standardized_errors.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "drf_standardized_errors.handler.exception_handler",
 }
 DRF_STANDARDIZED_ERRORS = {
-    "EXCEPTION_HANDLER_CLASS": "controlplane.errors.Handler",
+    "EXCEPTION_HANDLER_CLASS": "controlplane.api.errors.Handler",
     "ALLOWED_ERROR_STATUS_CODES": ["400", "401", "403", "404", "405", "406", "413", "415"],
     # the paths in ``attr`` go into the documents: no list of them would be true
-    "ERROR_SCHEMAS": dict.fromkeys((400, 401, 403, 404, 405, 406, 413, 415), "controlplane.errors.ErrorBody"),
+    "ERROR_SCHEMAS": dict.fromkeys((400, 401, 403, 404, 405, 406, 413, 415), "controlplane.api.errors.ErrorBody"),
 }
 SPECTACULAR_SETTINGS = {
     # the version whose schemas are JSON Schema as pydantic writes it
@@ -192,7 +192,7 @@ UNFOLD = {
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _static("favicon.svg")}],
     "STYLES": [_static("document-form.css"), _static("pages.css")],
     "DASHBOARD_CALLBACK": "executions.pages.dashboard",
-    "ENVIRONMENT": "controlplane.admin.environment_label",
+    "ENVIRONMENT": "controlplane.admin.site.environment_label",
     "SIDEBAR": {
         "navigation": [
             {

@@ -3,8 +3,8 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
-from controlplane.api import SiteView
-from controlplane.login import LoginView, LogoutView
+from controlplane.api.login import LoginView, LogoutView
+from controlplane.api.site import SiteView
 
 api = [
     path("", include("executions.urls")),
@@ -20,4 +20,4 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/v1/", include(api)),
 ]
-handler404 = "controlplane.errors.not_found"
+handler404 = "controlplane.middleware.not_found"

@@ -15,8 +15,8 @@ from django.urls import path, reverse
 from redis.exceptions import RedisError
 from unfold.decorators import action, display
 
-from controlplane.admin import TaskAdmin
-from controlplane.confirm import confirm_page
+from controlplane.admin.confirm import confirm_page
+from controlplane.admin.tasks import TaskAdmin
 from controlplane.models import Task
 from executions import pages, pipeline_admin  # noqa: F401  Django finds this module alone
 from executions import preflight as preflights

@@ -13,9 +13,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
-from controlplane.errors import Conflict, ErrorBody
-from controlplane.pagination import ArrivalOrder, NewestFirst
-from controlplane.permissions import ChangePermission
+from controlplane.api.errors import Conflict, ErrorBody
+from controlplane.api.pagination import ArrivalOrder, NewestFirst
+from controlplane.api.permissions import ChangePermission
 from executions.models import Execution, ExecutionEvent, NotCancellable, PartyRun, StateChange
 from executions.outlook import look_ahead
 from executions.preflight_api import PreflightSerializer

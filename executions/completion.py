@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from controlplane.documents.encryption import sealed_for
 from controlplane.models import Dataset, Party
-from controlplane.vault import sealed_for
 from workers.contract.catalogue import TABLE
 from workers.contract.documents import TaskConfig
 from workers.contract.registry import DEVICE_REGISTRY

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field, ValidationError
 
-from controlplane.storable import unstorable
+from controlplane.documents.storable import unstorable
 from workers.contract.errors import AlgorithmError
 from workers.contract.events import EVENT_LIMIT, FAILURE, MOST_PIECES, PIECE_SIZE, SUCCESS
 from workers.contract.keys import stream_of

@@ -11,9 +11,9 @@ from django.conf import settings
 from django.db import models, transaction
 from django.utils import timezone
 
-from controlplane.catalogue import DatabaseCatalogue
+from controlplane.documents.encryption import protect_all
 from controlplane.models import Party, RunOptions, Task
-from controlplane.vault import protect_all
+from controlplane.models.catalogue import DatabaseCatalogue
 from executions.states import ACTIVE, ENDED, RunStatus, Status, transition
 from workers.contract.validation import validate
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from controlplane.catalogue import DatabaseCatalogue
 from controlplane.models import Party
+from controlplane.models.catalogue import DatabaseCatalogue
 from executions.completion import complete, ports_needed, registered_types
 from executions.connection import redis_connection
 from executions.models import Execution

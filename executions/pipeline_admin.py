@@ -15,9 +15,9 @@ from django.urls import path, reverse
 from django.utils.html import format_html, format_html_join
 from unfold.decorators import action, display
 
-from controlplane.confirm import confirm_page
+from controlplane.admin.confirm import confirm_page
+from controlplane.admin.pipelines import PipelineAdmin, ScheduleAdmin
 from controlplane.models import Pipeline, Schedule
-from controlplane.pipeline_admin import PipelineAdmin, ScheduleAdmin
 from executions import pages, pipeline_pages
 from executions.models import PipelineRun, Tick
 from executions.pipeline_models import NotPossible

@@ -13,12 +13,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
-from controlplane.api import KnownKeysOnly, NameOrId
-from controlplane.errors import Conflict, ErrorBody
+from controlplane.api.errors import Conflict, ErrorBody
+from controlplane.api.fields import KnownKeysOnly, NameOrId
+from controlplane.api.pagination import NewestFirst, Pagination
+from controlplane.api.permissions import ModelPermissions
+from controlplane.api.pipelines import ScheduleViewSet, StepSerializer
 from controlplane.models import Pipeline
-from controlplane.pagination import NewestFirst, Pagination
-from controlplane.permissions import ModelPermissions
-from controlplane.pipeline_api import ScheduleViewSet, StepSerializer
 from executions.api import ProblemSerializer
 from executions.models import PipelineChange, PipelineRun, Tick
 from executions.pipeline_models import NotPossible

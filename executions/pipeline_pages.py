@@ -7,7 +7,7 @@ from typing import Any
 from django.db.models import QuerySet
 from django.urls import reverse
 
-from controlplane.drawing import draw
+from controlplane.pipelines.layout import draw
 from executions import pages
 from executions.models import NodeRun, PipelineRun
 from executions.states import BLOCKED, WAITING, Status

@@ -10,9 +10,9 @@ from rest_framework import mixins, serializers, status, viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from controlplane.catalogue import DatabaseCatalogue
-from controlplane.errors import Conflict, ErrorBody, Unavailable
-from controlplane.permissions import ModelPermissions
+from controlplane.api.errors import Conflict, ErrorBody, Unavailable
+from controlplane.api.permissions import ModelPermissions
+from controlplane.models.catalogue import DatabaseCatalogue
 from executions import preflight
 from executions.connection import redis_connection
 from executions.models import PartyCheck, Preflight

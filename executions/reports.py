@@ -18,8 +18,8 @@ from django.utils import timezone
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from redis.exceptions import RedisError
 
+from controlplane.documents.storable import unstorable
 from controlplane.models import ALIGNMENT_LENGTH, COLUMN_TYPES, Dataset, Party
-from controlplane.storable import unstorable
 from executions.connection import redis_connection
 from executions.messages import read_json
 from executions.models import PartyCheck

@@ -8,9 +8,9 @@ from typing import Any
 from django import forms
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
-from controlplane.catalogue import DatabaseCatalogue
-from controlplane.form_schema import label
-from controlplane.forms import DocumentFormField
+from controlplane.forms.document import DocumentFormField
+from controlplane.forms.schema import label
+from controlplane.models.catalogue import DatabaseCatalogue
 from executions.models import Execution
 from workers.contract.layers import layers
 from workers.contract.problems import DocumentsInvalid

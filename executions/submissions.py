@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
-from controlplane.api import DocumentField, KnownKeysOnly, NameOrId
+from controlplane.api.fields import DocumentField, KnownKeysOnly, NameOrId
 from controlplane.models import Task
 from executions.models import Execution
 from workers.contract.layers import layers

@@ -1,9 +1,9 @@
 """All of the API's resources, what operators register and what was run, in one router: its root lists them."""
 
+from controlplane.api.router import router as registered
 from rest_framework.routers import DefaultRouter
 
-from controlplane.api import router as registered
-from controlplane.pipeline_api import PipelineViewSet
+from controlplane.api.pipelines import PipelineViewSet
 from executions.api import ExecutionViewSet
 from executions.pipeline_api import PipelineRunViewSet, RunningScheduleViewSet
 from executions.preflight_api import PreflightViewSet

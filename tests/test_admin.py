@@ -11,7 +11,7 @@ from django.db import OperationalError
 from django.test import Client
 from rest_framework.test import APIClient
 
-from controlplane.form_schema import fitted, pruned
+from controlplane.forms.schema import fitted, pruned
 from controlplane.models import ClusterConfig, Dataset, HEUConfig, Party, SPUConfig, Task
 from executions.models import Execution
 from tests.composed import PSI, admin_client, make_parties, make_task, make_user

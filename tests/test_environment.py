@@ -10,8 +10,8 @@ from django.db import IntegrityError, transaction
 from django.test import Client
 from rest_framework.test import APIClient
 
-from controlplane.catalogue import DatabaseCatalogue
 from controlplane.models import Site
+from controlplane.models.catalogue import DatabaseCatalogue
 from tests.composed import admin_client, errors_of, make_parties, make_user
 
 pytestmark = pytest.mark.django_db

@@ -16,8 +16,8 @@ from django.test import AsyncClient, Client
 from knox.models import AuthToken
 from rest_framework.test import APIClient
 
+from controlplane.documents.differences import ABSENT, Change, differences
 from controlplane.models import ClusterConfig, Dataset, Party, SPUConfig, Task
-from controlplane.versions import ABSENT, Change, differences
 from tests.composed import admin_client, make_parties, make_task, make_user
 
 pytestmark = pytest.mark.django_db

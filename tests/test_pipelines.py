@@ -14,10 +14,9 @@ from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db.models import ProtectedError
 
-from controlplane.catalogue import DatabaseCatalogue
-from controlplane.drawing import draw
-from controlplane.flow import Flow, examine
 from controlplane.models import Dataset, Party, Pipeline, Task
+from controlplane.models.catalogue import DatabaseCatalogue
+from controlplane.pipelines.layout import draw
 from executions import pipelines
 from executions.models import Execution, NodeRun, PipelineRun
 from executions.pipeline_models import NotPossible
@@ -43,7 +42,7 @@ def submitted(**nodes: Any) -> PipelineRun:
 def problems(nodes: Any) -> dict[str, str]:
     """Path to message, of what is checked before a pipeline starts."""
     try:
-        examine(nodes, DatabaseCatalogue())
+        Pipeline(nodes=nodes).flow().examined(DatabaseCatalogue())
     except DocumentsInvalid as error:
         return {problem.path: problem.message for problem in error.problems}
     return {}
@@ -106,7 +105,7 @@ def test_columns_of_what_is_made_anew_are_not_held_against_it() -> None:
 def test_a_node_waits_for_what_it_reads_and_what_it_is_to_come_after() -> None:
     make_chain()
     nodes = {"psi": {"task": "intersect"}, "lr": {"task": "train", "after": ["psi", "b"]}, "b": {"task": "again"}}
-    steps = Flow(nodes).steps
+    steps = Pipeline(nodes=nodes).flow().steps
     assert {step.name: step.waits_for for step in steps} == {
         "b": {},
         "psi": {},
@@ -119,9 +118,11 @@ def test_it_tells_what_an_earlier_execution_left_and_no_node_makes() -> None:
     make_chain()
     for party in Party.objects.all():
         Dataset.objects.create(party=party, name="common", columns={}, produced_by="0" * 32)
-    [lr] = Flow({"lr": {"task": "train"}}).steps
+    [lr] = Pipeline(nodes={"lr": {"task": "train"}}).flow().steps
     assert lr.earlier == ["common of alice and bob"]
-    assert [step.earlier for step in Flow({"lr": {"task": "train"}, "psi": {"task": "intersect"}}).steps] == [[], []]
+    assert [
+        step.earlier for step in Pipeline(nodes={"lr": {"task": "train"}, "psi": {"task": "intersect"}}).flow().steps
+    ] == [[], []]
 
 
 def test_a_task_that_a_pipeline_names_keeps_its_name_and_is_not_deleted() -> None:

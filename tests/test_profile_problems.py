@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from controlplane import profiles
 from controlplane.models import Party, Site
-from controlplane.profile_yaml import ProfileInvalid, read, write
+from controlplane.profiles import apply as profiles
+from controlplane.profiles.yaml import ProfileInvalid, read, write
 from tests.composed import shipped_profile, small_profile
 
 pytestmark = pytest.mark.django_db

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controlplane.profile_yaml import LARGEST, ProfileInvalid, read, write
+from controlplane.profiles.yaml import LARGEST, ProfileInvalid, read, write
 
 
 @pytest.mark.parametrize(

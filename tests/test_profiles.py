@@ -13,9 +13,9 @@ from django.core.management import CommandError, call_command
 from django.db import connection as database
 from django.db import transaction
 
-from controlplane import profiles
 from controlplane.models import ClusterConfig, Dataset, HEUConfig, Party, Pipeline, Schedule, Site, SPUConfig, Task
-from controlplane.profile_yaml import read
+from controlplane.profiles import apply as profiles
+from controlplane.profiles.yaml import read
 from tests.composed import PROFILE, make_chain, make_parties, make_pipeline, make_task, shipped_profile, small_profile
 
 pytestmark = pytest.mark.django_db

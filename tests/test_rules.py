@@ -18,6 +18,7 @@ from workers.contract import problems as wording
 from workers.contract.problems import Problem
 
 WORKERS = Path(workers.__file__).parent
+CONTRACT = ("checks", "documents", "endpoints", "problems", "roles", "validation")
 #: Where rules live.
 MODULES = [
     *(

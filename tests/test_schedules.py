@@ -9,8 +9,8 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.utils import timezone as clock
 
-from controlplane.cron import Cron
 from controlplane.models import Dataset, Schedule
+from controlplane.pipelines.cron import Cron
 from executions import pipelines
 from executions.models import Execution, PipelineRun, Tick
 from executions.states import Status

@@ -12,8 +12,7 @@ from django.db.models import ProtectedError
 from django.test import Client
 from rest_framework.test import APIClient
 
-from controlplane import usage
-from controlplane.models import ClusterConfig, Dataset, HEUConfig, Party, Site, SPUConfig, Task
+from controlplane.models import ClusterConfig, Dataset, HEUConfig, Party, Site, SPUConfig, Task, usage
 from tests.composed import PSI, admin_client, make_parties, make_task, make_user
 
 pytestmark = pytest.mark.django_db
@@ -118,7 +117,7 @@ def test_so_does_a_party_and_the_tier(admin: Client) -> None:
 
 def test_it_checks_so_many_tasks_and_says_how_many_not(admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(usage, "MOST_CHECKED", 3)
-    monkeypatch.setattr("controlplane.config_admin.MOST_CHECKED", 3)
+    monkeypatch.setattr("controlplane.admin.base.MOST_CHECKED", 3)
     for number in range(5):
         make_task(f"task {number}")
     spu = SPUConfig.objects.get()

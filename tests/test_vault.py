@@ -8,7 +8,7 @@ import pytest
 from cryptography.fernet import Fernet
 from redis import Redis
 
-from controlplane import vault
+from controlplane.documents import encryption as vault
 from controlplane.environment import environment
 from controlplane.models import DeviceConfig, Party
 from executions.dispatch import Dispatcher

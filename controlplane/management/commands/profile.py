@@ -6,8 +6,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, IntegrityError
 
-from controlplane import profiles
-from controlplane.profile_yaml import LARGEST, ProfileInvalid
+from controlplane.profiles import apply as profiles
+from controlplane.profiles.yaml import LARGEST, ProfileInvalid
 
 
 class Command(BaseCommand):

@@ -11,9 +11,9 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
 from knox.models import get_token_model
 
-from controlplane import profiles
 from controlplane.environment import ROOT
 from controlplane.models import Party
+from controlplane.profiles import apply as profiles
 
 
 class Command(BaseCommand):

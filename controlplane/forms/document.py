@@ -15,8 +15,8 @@ from django.utils.safestring import mark_safe
 from django_jsonform.constants import JOIN_SYMBOL
 from django_jsonform.widgets import JSONFormWidget
 
-from controlplane.form_schema import fitted, pruned
-from controlplane.storable import unstorable
+from controlplane.documents.storable import unstorable
+from controlplane.forms.schema import fitted, pruned
 from workers.contract.secrets import masked_document
 
 Schema = dict[str, Any]

@@ -6,11 +6,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.db.models import Model, ProtectedError, QuerySet
 from django.db.models.signals import pre_delete
 from django.dispatch import receiver
 
-from controlplane.models import ClusterConfig, Configuration, Dataset, DeviceConfig, Party, Pipeline, Site, Task
+from controlplane.models.configuration import ClusterConfig, Configuration, DeviceConfig
+from controlplane.models.dataset import Dataset
+from controlplane.models.party import Party
+from controlplane.models.pipeline import Pipeline
+from controlplane.models.site import Site
+from controlplane.models.task import Task
+from controlplane.models.versioned import about_to_be_renamed
 from workers.contract.problems import DocumentsInvalid, Problem
 
 #: Tasks that are validated after a change, at most: each takes a few queries.
@@ -33,7 +40,7 @@ def tasks_using(row: Model) -> QuerySet[Task]:
     if isinstance(row, Party):
         return tasks.filter(cluster__in=[cluster.pk for cluster in _clusters_of(row)])
     if isinstance(row, DeviceConfig):
-        named = [task.pk for task in tasks.only("devices").order_by() if row.is_named_by(task)]
+        named = [task.pk for task in tasks.only("devices").order_by() if task.devices.get(row.layer) == row.name]
         return tasks.filter(pk__in=named)
     if isinstance(row, Configuration):
         used_by: Any = row
@@ -63,6 +70,22 @@ def named_by(row: Model) -> list[Any]:
 def protect(instance: Model, **_: Any) -> None:
     if users := named_by(instance):
         raise ProtectedError(f"{instance} is named by {', '.join(map(str, users))}", set(users))
+
+
+@receiver(about_to_be_renamed, sender=DeviceConfig)
+def keep_name_of_device(before: DeviceConfig, **_: Any) -> None:
+    if users := named_by(before):
+        raise ValidationError(f"Tasks name it, so it keeps its name and device: {_some(users)}.")
+
+
+@receiver(about_to_be_renamed, sender=Task)
+def keep_name_of_task(before: Task, **_: Any) -> None:
+    if users := named_by(before):
+        raise ValidationError({"name": f"Pipelines name it, so it keeps its name: {_some(users)}."})
+
+
+def _some(rows: list[Any]) -> str:
+    return ", ".join(str(row) for row in rows[:20])
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
 from django.db import InterfaceError, OperationalError
-from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect, JsonResponse
-from django.middleware.common import CommonMiddleware
-from django.template.loader import render_to_string
-from django.views.defaults import page_not_found
 from drf_standardized_errors.handler import ExceptionHandler
 from rest_framework import serializers
 from rest_framework.exceptions import APIException
@@ -41,45 +36,6 @@ class Unavailable(APIException):
     status_code = 503
     default_code = "unavailable"
     default_detail = "The database is busy or does not answer; nothing was done, try again."
-
-
-def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """An address that is none: as every other error for whoever speaks to the API, a page for the others."""
-    if not request.path.startswith("/api/"):
-        return page_not_found(request, exception)
-    error = {
-        "code": "not_found",
-        "detail": "There is nothing at this address; /api/v1/ lists what there is.",
-        "attr": None,
-    }
-    return JsonResponse({"type": "client_error", "errors": [error]}, status=404)
-
-
-class SlashMiddleware(CommonMiddleware):
-    """Leads to the address with its slash by a redirect that keeps the method: of a POST, 301 would make a GET."""
-
-    class KeepsMethod(HttpResponsePermanentRedirect):
-        status_code = 308
-
-    response_redirect_class = KeepsMethod
-
-
-class BusyMiddleware:
-    """A page for people where the database is locked or away; the API has its own answer. Nothing was done: each write
-    is one transaction."""
-
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
-        self.get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        return self.get_response(request)
-
-    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        if isinstance(exception, OperationalError | InterfaceError):
-            log.warning("the database did not answer: %s", type(exception).__name__)
-            # not through a template's context processors, which would ask the database
-            return HttpResponse(render_to_string("503.html"), status=503, headers={"Retry-After": "5"})
-        return None
 
 
 class Handler(ExceptionHandler):

@@ -10,15 +10,15 @@ from drf_spectacular.utils import extend_schema, inline_serializer
 from knox import views as knox_views
 from rest_framework import serializers
 
-from controlplane.authentication import PasswordAuthentication, TokenAuthentication
+from controlplane.api.authentication import PasswordAuthentication, TokenAuthentication
 
 
 class TokenScheme(KnoxTokenScheme):
-    target_class = "controlplane.authentication.TokenAuthentication"
+    target_class = "controlplane.api.authentication.TokenAuthentication"
 
 
 class PasswordScheme(BasicScheme):
-    target_class = "controlplane.authentication.PasswordAuthentication"
+    target_class = "controlplane.api.authentication.PasswordAuthentication"
 
 
 class LoginView(knox_views.LoginView):

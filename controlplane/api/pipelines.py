@@ -8,9 +8,10 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from controlplane.api import ConfigurationViewSet, ModelCleaned, NameOrId, save_or_conflict
-from controlplane.flow import MOST_NODES, Flow, Node
+from controlplane.api.base import ConfigurationViewSet, save_or_conflict
+from controlplane.api.fields import ModelCleaned, NameOrId
 from controlplane.models import Pipeline, Schedule, Task
+from controlplane.pipelines.plan import MOST_NODES, Node
 
 NEXT_TIMES = 5
 
@@ -56,7 +57,7 @@ class PipelineDetailSerializer(PipelineSerializer):
 
     @extend_schema_field(StepSerializer(many=True))
     def get_steps(self, pipeline: Pipeline) -> Iterable[Any]:
-        return StepSerializer(Flow(pipeline.nodes).steps, many=True).data
+        return StepSerializer(pipeline.flow().steps, many=True).data
 
 
 class ScheduleSerializer(ModelCleaned):

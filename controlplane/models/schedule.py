@@ -1,4 +1,4 @@
-"""What runs more than one task, or runs at set times: pipelines and schedules. Registered by controlplane.models."""
+"""Schedules: what is run at set times."""
 
 from __future__ import annotations
 
@@ -11,62 +11,13 @@ from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.utils import timezone
 
-from controlplane.cron import Cron, CronInvalid
-from controlplane.field_errors import document_errors
-from controlplane.models import Task
-from controlplane.versions import Versioned
-from workers.contract.problems import DocumentsInvalid
+from controlplane.models.pipeline import Pipeline
+from controlplane.models.task import Task
+from controlplane.models.versioned import Versioned
+from controlplane.pipelines.cron import Cron, CronInvalid
 
 if TYPE_CHECKING:
-    from controlplane.flow import Step
-
-
-class Pipeline(Versioned):
-    """Tasks that are run in an order: a node for each, all in one document, so that a version is all of it."""
-
-    name = models.CharField(max_length=100, unique=True)
-    description = models.CharField(max_length=200, blank=True)
-    nodes = models.JSONField(
-        default=dict,
-        help_text='Name to task and, where its data does not say so, what it comes after, such as {"train": '
-        '{"task": "train a model", "after": ["scale"]}}.',
-    )
-    updated_at = models.DateTimeField(auto_now=True)
-
-    class Meta:
-        ordering = ["name"]
-
-    def __str__(self) -> str:
-        return self.name
-
-    def steps(self) -> list[Step]:
-        """Its nodes in their order, with the documents that would be run now. Raises DocumentsInvalid with every
-        problem of the whole."""
-        from controlplane.catalogue import DatabaseCatalogue
-        from controlplane.flow import examine
-
-        try:
-            return examine(self.nodes, DatabaseCatalogue())
-        except DocumentsInvalid as error:
-            raise DocumentsInvalid([problem.under("nodes") for problem in error.problems]) from None
-
-    def clean(self) -> None:
-        from controlplane.catalogue import ComposingCatalogue
-        from controlplane.flow import examine
-
-        try:
-            examine(self.nodes, ComposingCatalogue())
-        except DocumentsInvalid as error:
-            raise document_errors({"nodes": error.problems}) from None
-
-    @classmethod
-    def naming(cls, task: str) -> list[Pipeline]:
-        """The pipelines that have a node for the task of this name."""
-        # here and not in the query: no database looks into every value of a JSON object alike, and pipelines are few
-        return [pipeline for pipeline in cls.objects.all() if task in pipeline.task_names()]
-
-    def task_names(self) -> set[str]:
-        return {str(node.get("task")) for node in self.nodes.values()}
+    pass
 
 
 def check_time_zone(value: str) -> None:

@@ -1,4 +1,4 @@
-"""The admin's forms for what an operator registers."""
+"""The form of a task: its fields are those of the task type that is chosen."""
 
 from __future__ import annotations
 
@@ -8,114 +8,21 @@ from types import SimpleNamespace
 from typing import Any
 
 from django import forms
-from django.core.exceptions import ValidationError
 from django.urls import reverse
 from django.utils.html import format_html
 from unfold.widgets import UnfoldAdminSelectWidget
 
-from controlplane.catalogue import ComposingCatalogue
-from controlplane.form_schema import ROLES, Offer, Schema, form_schema, label
-from controlplane.forms import DocumentForm, DocumentFormField
+from controlplane.forms.configurations import all_parties
+from controlplane.forms.document import DocumentForm
+from controlplane.forms.schema import ROLES, Offer, Schema, form_schema, label
 from controlplane.models import (
-    COLUMN_TYPES,
     ClusterConfig,
-    Configuration,
-    Dataset,
     DeviceConfig,
-    Party,
     Task,
 )
+from controlplane.models.catalogue import ComposingCatalogue
 from workers.contract.documents import TaskConfig
-from workers.contract.layers import model_of
 from workers.contract.registry import TASK_EXECUTOR_REGISTRY, further_layers
-
-
-def all_parties() -> list[str]:
-    return list(Party.objects.values_list("name", flat=True))
-
-
-class ConfigurationForm(DocumentForm):
-    @property
-    def layer(self) -> str:
-        model: type[Configuration] = self._meta.model
-        return str(model.layer)
-
-    def make_schema(self) -> Schema:
-        return form_schema(model_of(self.layer), Offer(all_parties()))
-
-
-class DeviceConfigForm(ConfigurationForm):
-    """The document's form is made for the device."""
-
-    def prepare(self) -> None:
-        if "layer" in self.fields:
-            field: Any = forms.ChoiceField(
-                choices=[(layer, label(layer)) for layer in further_layers()],
-                widget=UnfoldAdminSelectWidget(attrs={"data-rebuild": ""}),
-                help_text="The form below changes with it.",
-            )
-            self.fields["layer"] = field
-
-    @property
-    def layer(self) -> str:
-        chosen: Any = self["layer"].value() if "layer" in self.fields else self.instance.layer
-        return chosen if chosen in further_layers() else further_layers()[0]
-
-
-class DatasetForm(forms.ModelForm):
-    """Columns as rows of name, type and whether the column is a key."""
-
-    columns = DocumentFormField(
-        label="",
-        help_text="Name the columns as in the table on the party's host. Keys identify a row; PSI matches by them.",
-    )
-
-    SCHEMA: Schema = {
-        "type": "array",
-        "minItems": 1,
-        "items": {
-            "type": "object",
-            "properties": {
-                "name": {"type": "string", "title": "Column"},
-                "type": {"type": "string", "title": "Type", "choices": list(COLUMN_TYPES), "default": COLUMN_TYPES[2]},
-                "key": {"type": "boolean", "title": "Key", "default": False},
-            },
-            "required": ["name"],
-        },
-    }
-
-    class Meta:
-        model = Dataset
-        fields = ["party", "name", "description", "columns"]
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if "columns" in self.fields:
-            field: Any = self.fields["columns"]
-            field.widget.schema = self.SCHEMA
-            keys = self.instance.key_columns
-            self.initial["columns"] = [
-                {"name": name, "type": kind, "key": name in keys} for name, kind in self.instance.columns.items()
-            ]
-
-    def clean_columns(self) -> dict[str, str]:
-        rows = self.cleaned_data["columns"]
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise ValidationError("Give a list of columns, each with its name and type.")
-        rows = [row for row in rows if row.get("name")]
-        names = [row["name"] for row in rows]
-        if not rows or not all(isinstance(name, str) for name in names):
-            raise ValidationError("Give at least one column with its type.")
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValidationError(f"{', '.join(twice)}: named twice; name each column once.")
-        self.instance.key_columns = [row["name"] for row in rows if row.get("key") is True]
-        return {row["name"]: row.get("type", "") for row in rows}
-
-    def _post_clean(self) -> None:
-        # the model's own validation would complain about the old columns, or about a field that is not here
-        if not self.errors:
-            super()._post_clean()  # type: ignore[misc]
-
 
 #: Between a task type and one of its variants, in the form's choice.
 VARIANT = ":"
@@ -210,7 +117,7 @@ class TaskForm(DocumentForm):
 
     def _offer(self) -> Offer:
         parties = self._parties()
-        catalogue = ComposingCatalogue(self.instance)
+        catalogue = ComposingCatalogue(Task.objects.exclude(pk=self.instance.pk))
         datasets = {party: catalogue.datasets(party) or {} for party in parties}
         columns = {
             party: list(dict.fromkeys(column for kinds in found.values() for column in kinds or ()))

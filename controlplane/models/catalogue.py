@@ -7,9 +7,12 @@ from functools import cached_property
 from typing import Any
 
 from django.db import models
+from django.db.models import QuerySet
 from django.db.models.functions import Coalesce
 
-from controlplane.models import PRODUCTION, Dataset, Party, Site, Task
+from controlplane.models.dataset import Dataset
+from controlplane.models.party import Party
+from controlplane.models.site import PRODUCTION, Site
 from workers.contract.catalogue import Columns, Security
 
 
@@ -58,16 +61,16 @@ class DatabaseCatalogue:
 class ComposingCatalogue(DatabaseCatalogue):
     """For a task or a pipeline that is being written: it may also name what other tasks are going to leave behind."""
 
-    def __init__(self, task: Task | None = None) -> None:
+    def __init__(self, others: QuerySet[Any]) -> None:
+        """``others``: the tasks whose outputs count as there."""
         super().__init__()
-        self._own: Any = task.pk if task else None
+        self._others = others
 
     @cached_property
     def _outputs(self) -> dict[str, set[str]]:
         """Party to the names that the other tasks keep their outputs under."""
         found: dict[str, set[str]] = {}
-        others = Task.objects.exclude(pk=self._own).order_by()
-        for outputs, further in others.values_list("document__outputs", "document__further_outputs"):
+        for outputs, further in self._others.order_by().values_list("document__outputs", "document__further_outputs"):
             for named in (outputs, *(further.values() if isinstance(further, dict) else ())):
                 for party, name in named.items() if isinstance(named, dict) else ():
                     found.setdefault(party, set()).add(str(name))
@@ -76,24 +79,3 @@ class ComposingCatalogue(DatabaseCatalogue):
     def datasets(self, party: str) -> Mapping[str, Columns | None] | None:
         registered = super().datasets(party)
         return None if registered is None else dict.fromkeys(self._outputs.get(party, ())) | dict(registered)
-
-
-class WithOutputs:
-    """A catalogue in which some more has been made, by tasks that are to run before. Its columns are not known, not
-    even where something of the name is there from an earlier time: it will be made anew."""
-
-    def __init__(self, catalogue: DatabaseCatalogue, made: Mapping[tuple[str, str], str | None]) -> None:
-        self._catalogue = catalogue
-        #: Party and name to the kind, as far as that is known.
-        self._made = made
-        self.security = catalogue.security
-        self.parties, self.public_keys = catalogue.parties, catalogue.public_keys
-        self.address, self.kept_names = catalogue.address, catalogue.kept_names
-
-    def datasets(self, party: str) -> Mapping[str, Columns | None] | None:
-        there = self._catalogue.datasets(party)
-        return None if there is None else dict(there) | {name: None for owner, name in self._made if owner == party}
-
-    def kind(self, party: str, name: str) -> str | None:
-        made = self._made
-        return made[party, name] if (party, name) in made else self._catalogue.kind(party, name)

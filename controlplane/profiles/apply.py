@@ -15,7 +15,10 @@ from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import IntegrityError, transaction
 from pydantic import ValidationError as StructureError
 
-from controlplane.field_errors import named_errors
+from controlplane.documents.differences import Change, differences
+from controlplane.documents.encryption import protect
+from controlplane.documents.errors import named_errors
+from controlplane.documents.storable import unstorable
 from controlplane.models import (
     ClusterConfig,
     Dataset,
@@ -28,7 +31,8 @@ from controlplane.models import (
     SPUConfig,
     Task,
 )
-from controlplane.profile_entries import (
+from controlplane.models.usage import effect_on
+from controlplane.profiles.entries import (
     ClusterEntry,
     ComposedEntry,
     DatasetEntry,
@@ -41,11 +45,7 @@ from controlplane.profile_entries import (
     SPUEntry,
     TaskEntry,
 )
-from controlplane.profile_yaml import ProfileInvalid, read, write
-from controlplane.storable import unstorable
-from controlplane.usage import effect_on
-from controlplane.vault import protect
-from controlplane.versions import Change, differences
+from controlplane.profiles.yaml import ProfileInvalid, read, write
 from workers.contract.documents import Document
 from workers.contract.layers import layers
 from workers.contract.problems import Problem, closest, problems_of

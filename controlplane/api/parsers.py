@@ -8,7 +8,7 @@ from typing import IO, Any
 from rest_framework import parsers
 from rest_framework.exceptions import ErrorDetail, ParseError, ValidationError
 
-from controlplane.storable import unstorable
+from controlplane.documents.storable import unstorable
 
 
 class JSONParser(parsers.JSONParser):

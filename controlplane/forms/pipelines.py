@@ -1,4 +1,4 @@
-"""The admin of pipelines and schedules, as they are registered."""
+"""The forms of pipelines and schedules."""
 
 from __future__ import annotations
 
@@ -7,20 +7,13 @@ from zoneinfo import available_timezones
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
 from django_jsonform.constants import JOIN_SYMBOL
-from unfold.decorators import display
 from unfold.widgets import UnfoldAdminSelectWidget
 
-from controlplane.config_admin import ConfigAdmin
-from controlplane.drawing import Drawing, draw
-from controlplane.flow import Flow
-from controlplane.form_schema import Schema
-from controlplane.forms import DocumentFormField
+from controlplane.forms.document import DocumentFormField
+from controlplane.forms.schema import Schema
 from controlplane.models import Pipeline, Schedule, Task
-
-NEXT_TIMES = 5
+from controlplane.pipelines.layout import Drawing, draw
 
 
 class PipelineForm(forms.ModelForm):
@@ -44,7 +37,9 @@ class PipelineForm(forms.ModelForm):
             field.widget.schema = self._schema()
             nodes = self.instance.nodes
             # in the order in which they run: PostgreSQL keeps no order of keys
-            order = dict.fromkeys([*(step.name for step in Flow(nodes).steps), *nodes]) if nodes else {}
+            order = (
+                dict.fromkeys([*(step.name for step in Pipeline(nodes=nodes).flow().steps), *nodes]) if nodes else {}
+            )
             self.initial["nodes"] = [
                 {"name": name, "task": nodes[name]["task"], "after": ", ".join(nodes[name].get("after", ()))}
                 for name in order
@@ -108,42 +103,6 @@ class PipelineForm(forms.ModelForm):
         return drawing_of(nodes)
 
 
-def drawing_of(nodes: Any) -> Drawing:
-    """Of a pipeline that is not run; what is wrong in it is left out."""
-    steps = Flow(nodes).steps
-    drawing = draw({step.name: step.waits_for for step in steps})
-    for step in steps:
-        box = drawing.boxes[step.name]
-        box.text = step.task.name
-        box.title = f"{step.name}: {step.task.name}"
-        if step.earlier:
-            drawing.notes.append(
-                f"{step.name} reads {', '.join(step.earlier)} as an earlier execution left it: no node of this "
-                "pipeline makes that."
-            )
-    return drawing
-
-
-class PipelineAdmin(ConfigAdmin):
-    form = PipelineForm
-    list_display: Any = ("name", "node_names", "description", "version", "updated_at")
-    fieldsets: Any = ((None, {"fields": ("name", "description")}), ("Nodes", {"fields": ("nodes",)}))
-    change_form_outer_before_template = "admin/pipeline_graph.html"
-
-    @display(description="Nodes")
-    def node_names(self, pipeline: Pipeline) -> str:
-        names = sorted(pipeline.nodes)
-        return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-
-    def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Any = None, **kwargs: Any
-    ) -> HttpResponse:
-        form = context["adminform"].form
-        drawn = form.drawing() if isinstance(form, PipelineForm) else drawing_of(obj.nodes)
-        context["drawing"] = drawn if drawn.boxes else None
-        return super().render_change_form(request, context, *args, obj=obj, **kwargs)
-
-
 class ScheduleForm(forms.ModelForm):
     time_zone = forms.ChoiceField(
         choices=lambda: [(name, name) for name in sorted(available_timezones())],
@@ -157,39 +116,17 @@ class ScheduleForm(forms.ModelForm):
         fields = ["name", "description", "cron", "time_zone", "task", "pipeline", "enabled"]
 
 
-class ScheduleAdmin(ConfigAdmin):
-    form = ScheduleForm
-    list_display: Any = ("name", "shown_target", "cron", "shown_next", "enabled", "description")
-    list_filter = ("enabled",)
-    list_select_related = ("task", "pipeline")
-    readonly_fields: Any = ("shown_times", "owner")
-    fieldsets: Any = (
-        (None, {"fields": ("name", "description", "enabled")}),
-        ("When", {"fields": ("cron", "time_zone", "shown_times")}),
-        ("What", {"fields": ("task", "pipeline", "owner")}),
-    )
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Schedule]:
-        return super().get_queryset(request).order_by("name")
-
-    @display(description="Runs")
-    def shown_target(self, schedule: Schedule) -> str:
-        kind = "task" if schedule.task_id else "pipeline"
-        return f"{kind} {schedule.target}"
-
-    @display(description="Next time (UTC)", ordering="next_run_at")
-    def shown_next(self, schedule: Schedule) -> Any:
-        return schedule.next_run_at or "-"
-
-    @display(description="Next times")
-    def shown_times(self, schedule: Schedule) -> str:
-        if not schedule.pk:
-            return "shown once it is saved"
-        if not schedule.enabled:
-            return "none: it is switched off"
-        times = ", ".join(f"{moment:%a %Y-%m-%d %H:%M}" for moment in schedule.next_times(NEXT_TIMES))
-        return f"{schedule.in_words}: {times}"
-
-    def save_model(self, request: Any, obj: Any, form: Any, change: bool) -> None:
-        obj.owner = request.user
-        super().save_model(request, obj, form, change)
+def drawing_of(nodes: Any) -> Drawing:
+    """Of a pipeline that is not run; what is wrong in it is left out."""
+    steps = Pipeline(nodes=nodes).flow().steps
+    drawing = draw({step.name: step.waits_for for step in steps})
+    for step in steps:
+        box = drawing.boxes[step.name]
+        box.text = step.task.name
+        box.title = f"{step.name}: {step.task.name}"
+        if step.earlier:
+            drawing.notes.append(
+                f"{step.name} reads {', '.join(step.earlier)} as an earlier execution left it: no node of this "
+                "pipeline makes that."
+            )
+    return drawing

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.contrib import messages
+from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse
@@ -17,13 +17,16 @@ from simple_history.admin import SimpleHistoryAdmin
 from simple_history.template_utils import HistoricalRecordContextHelper
 from unfold.admin import ModelAdmin
 
-from controlplane.forms import REBUILD
+from controlplane.documents.differences import differences
+from controlplane.forms.document import REBUILD
 from controlplane.models import Pipeline, Task
-from controlplane.usage import MOST_CHECKED, effect_on, named_by, tasks_using
-from controlplane.versions import differences
+from controlplane.models.usage import MOST_CHECKED, effect_on, named_by, tasks_using
 
 SHOWN_IN_USE = 20
 SHOWN_INVALID = 10
+
+
+admin.site.index_title = "Overview"
 
 
 class ChangesByKey(HistoricalRecordContextHelper):

@@ -10,15 +10,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, StringConstraints, ValidationError
 
-from controlplane.catalogue import DatabaseCatalogue, WithOutputs
-from controlplane.models import Dataset, Task
+from workers.contract.catalogue import Columns
 from workers.contract.documents import Document, TaskConfig
 from workers.contract.problems import DocumentsInvalid, Problem, closest, problems_of
 from workers.contract.validation import Run, parse_document, validate
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
+    from controlplane.models import Dataset, Task
+    from controlplane.models.catalogue import DatabaseCatalogue
 
 NodeName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
 MOST_NODES = 100
@@ -57,39 +62,49 @@ class Step:
     earlier: list[str] = field(default_factory=list)
 
 
-def examine(nodes: Any, catalogue: DatabaseCatalogue) -> list[Step]:
-    """The steps in an order in which each comes after what it waits for. Raises DocumentsInvalid with all problems.
+class WithOutputs:
+    """A catalogue in which some more has been made, by tasks that are to run before. Its columns are not known, not
+    even where something of the name is there from an earlier time: it will be made anew."""
 
-    ``catalogue``: what there is before the pipeline runs.
-    """
-    flow = Flow(nodes)
-    flow.check_documents(catalogue)
-    if flow.problems:
-        raise DocumentsInvalid(flow.problems)
-    return flow.steps
+    def __init__(self, catalogue: DatabaseCatalogue, made: Mapping[tuple[str, str], str | None]) -> None:
+        self._catalogue = catalogue
+        #: Party and name to the kind, as far as that is known.
+        self._made = made
+        self.security = catalogue.security
+        self.parties, self.public_keys = catalogue.parties, catalogue.public_keys
+        self.address, self.kept_names = catalogue.address, catalogue.kept_names
+
+    def datasets(self, party: str) -> Mapping[str, Columns | None] | None:
+        there = self._catalogue.datasets(party)
+        return None if there is None else dict(there) | {name: None for owner, name in self._made if owner == party}
+
+    def kind(self, party: str, name: str) -> str | None:
+        made = self._made
+        return made[party, name] if (party, name) in made else self._catalogue.kind(party, name)
 
 
 class Flow:
     """The nodes as far as they make sense, with the problems of the rest: so a wrong pipeline can be drawn, too."""
 
-    def __init__(self, nodes: Any) -> None:
+    def __init__(self, nodes: Any, tasks: QuerySet[Task], datasets: QuerySet[Dataset]) -> None:
+        """``tasks``: those that a node may name. ``datasets``: among which are what executions kept."""
         self.problems: list[Problem] = []
         parsed, broken = self._parse(nodes)
         wanted = {node.task for node in parsed.values()}
-        rows = Task.objects.filter(name__in=wanted).select_related("cluster", "spu", "heu")
-        tasks = {task.name: task for task in rows}
+        rows = tasks.filter(name__in=wanted).select_related("cluster", "spu", "heu")
+        named = {task.name: task for task in rows}
         steps: dict[str, Step] = {}
         # sorted: no database but SQLite keeps the order of keys
         for name, node in sorted(parsed.items()):
-            if task := tasks.get(node.task):
+            if task := named.get(node.task):
                 steps[name] = self._step(name, task)
             else:
-                known = Task.objects.order_by("name").values_list("name", flat=True)[:500]
+                known = tasks.order_by("name").values_list("name", flat=True)[:500]
                 self.problems.append(
                     Problem(f"{name}.task", "there is no task of this name", closest(node.task, known))
                 )
         makers = self._makers(steps)
-        self._note_makers(steps, makers)
+        self._note_makers(steps, makers, datasets)
         for name, step in steps.items():
             for index, other in enumerate(parsed[name].after):
                 if other == name:
@@ -135,7 +150,7 @@ class Flow:
         return makers
 
     @staticmethod
-    def _note_makers(steps: Mapping[str, Step], makers: Mapping[Thing, str]) -> None:
+    def _note_makers(steps: Mapping[str, Step], makers: Mapping[Thing, str], datasets: QuerySet[Dataset]) -> None:
         """Whose outputs each step reads: another node's, or those of an execution before."""
         outside: dict[str, set[Thing]] = {}
         for name, step in steps.items():
@@ -148,7 +163,7 @@ class Flow:
         wanted = {read for things in outside.values() for _, read in things}
         if not wanted:
             return
-        rows = Dataset.objects.filter(name__in=wanted).exclude(produced_by=None).values_list("party__name", "name")
+        rows = datasets.filter(name__in=wanted).exclude(produced_by=None).values_list("party__name", "name")
         made = set(rows)
         for name, things in outside.items():
             steps[name].earlier = _listed(things & made)
@@ -171,6 +186,16 @@ class Flow:
                 wrong = f"waits for itself: {', '.join(links)}"
                 self.problems.append(Problem(cycle[0], wrong, "take away one of these dependencies"))
                 graph[cycle[1]].remove(cycle[0])
+
+    def examined(self, catalogue: DatabaseCatalogue) -> list[Step]:
+        """Return the steps in an order in which each comes after what it waits for.
+
+        ``catalogue``: what there is before the pipeline runs. Raises DocumentsInvalid with all problems.
+        """
+        self.check_documents(catalogue)
+        if self.problems:
+            raise DocumentsInvalid(self.problems)
+        return self.steps
 
     def check_documents(self, catalogue: DatabaseCatalogue) -> None:
         """Each node's documents, as if those before it had run."""

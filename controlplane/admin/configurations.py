@@ -1,0 +1,77 @@
+"""The admin of the cluster's and the devices' documents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from unfold.decorators import display
+
+from controlplane.admin.base import ConfigAdmin
+from controlplane.forms.configurations import ConfigurationForm, DeviceConfigForm
+from controlplane.models import (
+    ClusterConfig,
+    Configuration,
+    DeviceConfig,
+    HEUConfig,
+    SPUConfig,
+)
+from workers.contract.registry import further_layers
+
+
+class ConfigurationAdmin(ConfigAdmin):
+    form: type[ConfigurationForm] = ConfigurationForm
+    list_display = ("name", "summary", "description", "version", "updated_at")
+    fieldsets: Any = (
+        (None, {"fields": ("name", "description")}),
+        ("Document", {"fields": ("document",)}),
+    )
+
+    @display(description="Summary")
+    def summary(self, configuration: Configuration) -> str:
+        return ""
+
+
+@admin.register(ClusterConfig)
+class ClusterConfigAdmin(ConfigurationAdmin):
+    @display(description="Parties")
+    def summary(self, configuration: Configuration) -> str:
+        return ", ".join(map(str, configuration.document.get("parties", [])))
+
+
+@admin.register(SPUConfig)
+class SPUConfigAdmin(ConfigurationAdmin):
+    @display(description="Protocol")
+    def summary(self, configuration: Configuration) -> str:
+        if not configuration.document.get("enable_spu", True):
+            return "off"
+        runtime = configuration.document.get("runtime_config", {})
+        return f"{runtime.get('protocol', 'SEMI2K')}, {runtime.get('field', 'FM128')}"
+
+
+@admin.register(HEUConfig)
+class HEUConfigAdmin(ConfigurationAdmin):
+    @display(description="Scheme")
+    def summary(self, configuration: Configuration) -> str:
+        if not configuration.document.get("enable_heu", True):
+            return "off"
+        parameters = configuration.document.get("he_parameters", {})
+        bits = parameters.get("key_pair", {}).get("generate", {}).get("bit_size", 2048)
+        return f"{parameters.get('schema', 'paillier')}, {bits} bits"
+
+
+class DeviceConfigAdmin(ConfigurationAdmin):
+    form = DeviceConfigForm
+    list_filter = ("layer",)
+    fieldsets = (
+        (None, {"fields": ("name", "description")}),
+        ("Document", {"fields": ("layer", "document")}),
+    )
+
+    @display(description="Device")
+    def summary(self, configuration: Configuration) -> str:
+        return str(configuration.layer)
+
+
+if further_layers():
+    admin.site.register(DeviceConfig, DeviceConfigAdmin)

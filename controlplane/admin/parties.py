@@ -1,0 +1,142 @@
+"""The admin of parties and their datasets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
+from django.db.models import Count, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.html import format_html
+from unfold.decorators import action, display
+
+from controlplane.admin.base import ConfigAdmin
+from controlplane.admin.confirm import confirm_page
+from controlplane.forms.dataset import DatasetForm
+from controlplane.models import (
+    Dataset,
+    Party,
+)
+from workers.contract.alignment import DECLARED
+from workers.contract.catalogue import TABLE
+
+DRIFT_COLOURS = {"as registered": "success", "differs": "warning", "not reported": "default", "output": "info"}
+
+
+@admin.register(Party)
+class PartyAdmin(ConfigAdmin):
+    list_display = ("name", "description", "address", "ports", "dataset_count")
+    fieldsets = (
+        (None, {"fields": ("name", "description")}),
+        ("Network", {"fields": ("address", "port_first", "port_last")}),
+        ("Secrets", {"fields": ("public_key",)}),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Party]:
+        return super().get_queryset(request).annotate(dataset_count=Count("datasets"))
+
+    @display(description="Ports")
+    def ports(self, party: Party) -> str:
+        return f"{party.port_first}-{party.port_last}"
+
+    @display(description="Datasets", ordering="dataset_count")
+    def dataset_count(self, party: Any) -> int:
+        return int(party.dataset_count)
+
+
+@admin.register(Dataset)
+class DatasetAdmin(ConfigAdmin):
+    form = DatasetForm
+    list_display = ("name", "party", "column_names", "keys", "shown_drift", "description")
+    list_filter = ("party",)
+    list_select_related = ("party",)
+    fieldsets = (
+        (None, {"fields": ("party", "name", "description")}),
+        (
+            "Columns",
+            {
+                "fields": ("columns",),
+                "description": "A type that you write here holds in checks and runs, such as str for a code, unless "
+                "party.toml on the party's host declares another one. Text does not become a number by it.",
+            },
+        ),
+        ("On the party's host", {"fields": ("shown_report", "shown_alignment")}),
+    )
+    readonly_fields = ("shown_report", "shown_alignment")
+    actions_detail = ("take_over",)
+
+    @display(description="Columns")
+    def column_names(self, dataset: Dataset) -> str:
+        names = list(dataset.columns)
+        return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+
+    @display(
+        description="Drift",
+        label={"as registered": "success", "differs": "warning", "not reported": "default", "output": "info"},
+    )
+    def shown_drift(self, dataset: Dataset) -> str:
+        if dataset.reported_at is None:
+            return "output" if dataset.produced_by else "not reported"
+        return "differs" if dataset.drift else "as registered"
+
+    @display(description="Reported")
+    def shown_report(self, dataset: Dataset) -> str:
+        if dataset.reported_at is None:
+            return "nothing yet; `manage.py publish_datasets` on the party's host tells what its tables look like"
+        rows = "" if dataset.reported_rows is None else f", {dataset.reported_rows:,} rows"
+        found = "; ".join(dataset.drift) or "as registered"
+        return f"{found}{rows} ({dataset.reported_at:%Y-%m-%d %H:%M} UTC)"
+
+    @display(description="Order of rows")
+    def shown_alignment(self, dataset: Dataset) -> str:
+        if dataset.kind != TABLE:
+            return "-"
+        if not dataset.alignment:
+            return (
+                "Unknown. Tasks whose rows must line up refuse it; run a PSI first, or declare alignment in party.toml."
+            )
+        if dataset.alignment.startswith(DECLARED):
+            name = dataset.alignment.removeprefix(DECLARED)
+            return f"Declared as {name!r} in party.toml: lines up with other parties' tables of this name."
+        page = reverse("admin:executions_execution_change", args=[dataset.alignment[:36]])
+        return format_html(
+            'Made by <a href="{}" class="text-link">execution {}</a>: lines up with the other tables of that order.',
+            page, dataset.alignment[:8],
+        )  # fmt: skip
+
+    def has_take_over_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        dataset = self.get_object(request, str(object_id)) if object_id else None
+        return bool(dataset and dataset.reported_columns and dataset.drift and self.has_change_permission(request))
+
+    # a link, as unfold's actions are: only posting the form that it leads to changes anything
+    @action(
+        description="Take over what the host reported", icon="sync", permissions=("take_over",), url_path="take-over"
+    )
+    def take_over(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Register the columns as the party's host found them."""
+        dataset = self.get_object(request, object_id)
+        if dataset is None or not dataset.reported_columns:
+            raise Http404("There is nothing to take over.")
+        page = reverse("admin:controlplane_dataset_change", args=[dataset.pk])
+        if request.method != "POST":
+            facts = [("What changes", "; ".join(dataset.drift))]
+            return confirm_page(
+                self, request, f"Register {dataset} as its host reported it?", "Take over", page, facts=facts
+            )
+        dataset.columns = dataset.reported_columns
+        dataset.key_columns = [key for key in dataset.key_columns if key in dataset.columns]
+        try:
+            dataset.full_clean()
+        except ValidationError as error:
+            messages.error(request, "; ".join(error.messages))
+            return HttpResponseRedirect(page)
+        self.save_model(request, dataset, None, change=True)
+        messages.success(request, f"{dataset} is registered as its host reported it.")
+        self.tell_effect(request)
+        return HttpResponseRedirect(page)
+
+    @display(description="Keys")
+    def keys(self, dataset: Dataset) -> str:
+        return ", ".join(dataset.key_columns)

@@ -1,0 +1,73 @@
+"""The admin of pipelines and schedules, as they are registered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from unfold.decorators import display
+
+from controlplane.admin.base import ConfigAdmin
+from controlplane.forms.pipelines import PipelineForm, ScheduleForm, drawing_of
+from controlplane.models import Pipeline, Schedule
+
+NEXT_TIMES = 5
+
+
+class PipelineAdmin(ConfigAdmin):
+    form = PipelineForm
+    list_display: Any = ("name", "node_names", "description", "version", "updated_at")
+    fieldsets: Any = ((None, {"fields": ("name", "description")}), ("Nodes", {"fields": ("nodes",)}))
+    change_form_outer_before_template = "admin/pipeline_graph.html"
+
+    @display(description="Nodes")
+    def node_names(self, pipeline: Pipeline) -> str:
+        names = sorted(pipeline.nodes)
+        return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Any = None, **kwargs: Any
+    ) -> HttpResponse:
+        form = context["adminform"].form
+        drawn = form.drawing() if isinstance(form, PipelineForm) else drawing_of(obj.nodes)
+        context["drawing"] = drawn if drawn.boxes else None
+        return super().render_change_form(request, context, *args, obj=obj, **kwargs)
+
+
+class ScheduleAdmin(ConfigAdmin):
+    form = ScheduleForm
+    list_display: Any = ("name", "shown_target", "cron", "shown_next", "enabled", "description")
+    list_filter = ("enabled",)
+    list_select_related = ("task", "pipeline")
+    readonly_fields: Any = ("shown_times", "owner")
+    fieldsets: Any = (
+        (None, {"fields": ("name", "description", "enabled")}),
+        ("When", {"fields": ("cron", "time_zone", "shown_times")}),
+        ("What", {"fields": ("task", "pipeline", "owner")}),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Schedule]:
+        return super().get_queryset(request).order_by("name")
+
+    @display(description="Runs")
+    def shown_target(self, schedule: Schedule) -> str:
+        kind = "task" if schedule.task_id else "pipeline"
+        return f"{kind} {schedule.target}"
+
+    @display(description="Next time (UTC)", ordering="next_run_at")
+    def shown_next(self, schedule: Schedule) -> Any:
+        return schedule.next_run_at or "-"
+
+    @display(description="Next times")
+    def shown_times(self, schedule: Schedule) -> str:
+        if not schedule.pk:
+            return "shown once it is saved"
+        if not schedule.enabled:
+            return "none: it is switched off"
+        times = ", ".join(f"{moment:%a %Y-%m-%d %H:%M}" for moment in schedule.next_times(NEXT_TIMES))
+        return f"{schedule.in_words}: {times}"
+
+    def save_model(self, request: Any, obj: Any, form: Any, change: bool) -> None:
+        obj.owner = request.user
+        super().save_model(request, obj, form, change)

@@ -1,0 +1,64 @@
+"""What the API of everything that is registered has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import Model, ProtectedError
+from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_view
+from rest_framework import serializers, viewsets
+
+from controlplane.api.errors import Conflict, ErrorBody
+from controlplane.models.usage import named_by
+
+
+class WithUsers(serializers.Serializer[Any]):
+    """A configuration by itself, as opposed to in a list, where it would take a query for each."""
+
+    used_by = serializers.SerializerMethodField(help_text="Names of the tasks that use it.")
+
+    @extend_schema_field(serializers.ListField(child=serializers.CharField()))
+    def get_used_by(self, configuration: Any) -> list[str]:
+        return list(configuration.tasks.values_list("name", flat=True))
+
+
+@extend_schema_view(destroy=extend_schema(responses={204: None, 409: ErrorBody}))
+class ConfigurationViewSet(viewsets.ModelViewSet[Any]):
+    filterset_fields = ["name"]
+    #: One by itself; the same as in a list if left out.
+    detail_serializer_class: type[Any] | None = None
+
+    def get_serializer_class(self) -> type[Any]:
+        return (self.action != "list" and self.detail_serializer_class) or super().get_serializer_class()
+
+    def perform_create(self, serializer: serializers.BaseSerializer[Any]) -> None:
+        save_or_conflict(serializer)
+
+    perform_update = perform_create
+
+    def perform_destroy(self, instance: Model) -> None:
+        try:
+            with transaction.atomic():
+                instance.delete()
+        except ProtectedError as error:
+            # all of them: what a document names is asked only after the foreign keys
+            raise Conflict(in_use({*error.protected_objects, *named_by(instance)})) from None
+
+
+def save_or_conflict(serializer: serializers.BaseSerializer[Any], **fields: Any) -> None:
+    try:
+        with transaction.atomic():
+            serializer.save(**fields)
+    except IntegrityError:
+        # validation found nothing: another request took the name, or removed what this one refers to, in between
+        raise Conflict("Another request changed the same things at the same moment; try again.") from None
+
+
+def in_use(by: Iterable[Model]) -> str:
+    """Names what keeps a row from being deleted."""
+    users = sorted(by, key=lambda row: (row._meta.verbose_name or "", str(row)))
+    named = ", ".join(f"{row._meta.verbose_name} {row}" for row in users[:5])
+    more = f" and {len(users) - 5} more" if len(users) > 5 else ""
+    return f"It is used by {named}{more}: delete or change these first."

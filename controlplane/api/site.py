@@ -1,0 +1,32 @@
+"""The REST API of the installation itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import generics, serializers
+
+from controlplane.api.base import save_or_conflict
+from controlplane.api.fields import ModelCleaned
+from controlplane.models import (
+    Site,
+)
+
+
+class SiteSerializer(ModelCleaned):
+    class Meta:
+        model = Site
+        fields = ["environment", "security", "version"]
+
+
+class SiteView(generics.RetrieveUpdateAPIView[Site]):
+    """The environment that this is, and the tier of its checks of security."""
+
+    queryset = Site.objects.all()
+    serializer_class = SiteSerializer
+
+    def get_object(self) -> Site:
+        return Site.current()
+
+    def perform_update(self, serializer: serializers.BaseSerializer[Any]) -> None:
+        save_or_conflict(serializer)

@@ -1,0 +1,1 @@
+"""The admin's forms, made from the documents' models."""

@@ -1,0 +1,49 @@
+"""The admin's forms for what an operator registers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from unfold.widgets import UnfoldAdminSelectWidget
+
+from controlplane.forms.document import DocumentForm
+from controlplane.forms.schema import Offer, Schema, form_schema, label
+from controlplane.models import (
+    Configuration,
+    Party,
+)
+from workers.contract.layers import model_of
+from workers.contract.registry import further_layers
+
+
+def all_parties() -> list[str]:
+    return list(Party.objects.values_list("name", flat=True))
+
+
+class ConfigurationForm(DocumentForm):
+    @property
+    def layer(self) -> str:
+        model: type[Configuration] = self._meta.model
+        return str(model.layer)
+
+    def make_schema(self) -> Schema:
+        return form_schema(model_of(self.layer), Offer(all_parties()))
+
+
+class DeviceConfigForm(ConfigurationForm):
+    """The document's form is made for the device."""
+
+    def prepare(self) -> None:
+        if "layer" in self.fields:
+            field: Any = forms.ChoiceField(
+                choices=[(layer, label(layer)) for layer in further_layers()],
+                widget=UnfoldAdminSelectWidget(attrs={"data-rebuild": ""}),
+                help_text="The form below changes with it.",
+            )
+            self.fields["layer"] = field
+
+    @property
+    def layer(self) -> str:
+        chosen: Any = self["layer"].value() if "layer" in self.fields else self.instance.layer
+        return chosen if chosen in further_layers() else further_layers()[0]

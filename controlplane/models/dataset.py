@@ -1,0 +1,96 @@
+"""Datasets: the tables that parties have, by name and columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.validators import RegexValidator
+from django.db import models
+
+from controlplane.models.party import Party
+from controlplane.models.versioned import Versioned
+from workers.contract.catalogue import TABLE
+from workers.contract.documents import DATASET_NAME, column_problems
+from workers.contract.drift import drift
+
+#: Longest alignment, in characters.
+ALIGNMENT_LENGTH = 200
+COLUMN_TYPES = ("int", "float", "str", "bool")
+
+
+class Dataset(Versioned):
+    """A table that a party has: its name and columns. Where it lies only the party's own host knows."""
+
+    party = models.ForeignKey(Party, on_delete=models.PROTECT, related_name="datasets")
+    name = models.CharField(
+        max_length=128,
+        validators=[
+            RegexValidator(
+                DATASET_NAME.replace("$", r"\Z"), "Use letters, digits, _, . and -, beginning with a letter or digit."
+            )
+        ],
+        help_text="The name under which party.toml on the party's host registers the table.",
+    )
+    description = models.CharField(max_length=200, blank=True)
+    columns = models.JSONField(
+        default=dict, help_text='Column name to type (int, float, str or bool), such as {"uid": "str", "age": "int"}.'
+    )
+    kind = models.CharField(
+        max_length=64,
+        default=TABLE,
+        editable=False,
+        help_text="table, or what an execution kept that is no table: a model, say.",
+    )
+    key_columns = models.JSONField(default=list, blank=True, help_text='Columns that identify a row, such as ["uid"].')
+    produced_by = models.UUIDField(
+        null=True, blank=True, editable=False, help_text="The execution whose output it is, if it is one."
+    )
+
+    alignment = models.CharField(
+        max_length=ALIGNMENT_LENGTH,
+        blank=True,
+        editable=False,
+        help_text="What put the rows in their order: the execution's id, or declared: and the name in party.toml.",
+    )
+    reported_columns = models.JSONField(
+        null=True, blank=True, editable=False, help_text="As the party's own host found them, where it says so."
+    )
+    reported_rows = models.PositiveBigIntegerField(null=True, blank=True, editable=False)
+    reported_at = models.DateTimeField(null=True, blank=True, editable=False)
+    reported_problem = models.CharField(
+        max_length=500, blank=True, editable=False, help_text="Why the party's host cannot read it."
+    )
+
+    class Meta:
+        ordering = ["party__name", "name"]
+        constraints = [models.UniqueConstraint(fields=["party", "name"], name="one_dataset_of_a_name_per_party")]
+
+    def __str__(self) -> str:
+        return f"{self.party.name}/{self.name}"
+
+    def clean(self) -> None:
+        columns: Any = self.columns
+        if self.kind == TABLE and (not isinstance(columns, dict) or not columns):
+            raise ValidationError({"columns": 'Give at least one column with its type, such as {"uid": "str"}.'})
+        if problems := column_problems(columns):
+            raise ValidationError({"columns": [f"{problem[:1].upper()}{problem[1:]}." for problem in problems[:20]]})
+        wrong = [f"{name!r}" for name, kind in columns.items() if kind not in COLUMN_TYPES]
+        if wrong:
+            raise ValidationError(
+                {"columns": f"{', '.join(wrong)}: the type should be one of {', '.join(COLUMN_TYPES)}."}
+            )
+        keys: Any = self.key_columns
+        if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+            raise ValidationError({"key_columns": 'Give a list of column names, such as ["uid"].'})
+        if len(set(keys)) != len(keys):
+            raise ValidationError({"key_columns": "Names a column twice; name each once."})
+        if missing := [key for key in keys if key not in columns]:
+            raise ValidationError({"key_columns": f"{', '.join(missing)}: not among the columns."})
+
+    @property
+    def drift(self) -> list[str]:
+        """How the table on the party's host differs from what is registered here, as far as the host has said."""
+        if self.reported_problem:
+            return [self.reported_problem]
+        return [line for line, _ in drift(self.columns, self.reported_columns or self.columns)]

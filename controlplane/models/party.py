@@ -1,0 +1,92 @@
+"""Parties: who takes part, and where their workers listen."""
+
+from __future__ import annotations
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.db import models
+
+from controlplane.models.versioned import Versioned
+from workers.contract.documents import PARTY_NAME
+from workers.contract.secrets import read_public_key
+
+
+def check_public_key(value: str) -> None:
+    """Raises ValidationError."""
+    try:
+        read_public_key(value)
+    except ValueError:
+        raise ValidationError(
+            "This is no public key; enter what `manage.py party_key` printed on the party's host, x25519:..."
+        ) from None
+
+
+class Party(Versioned):
+    """An organisation that takes part, with the host on which its workers listen for the other parties."""
+
+    name = models.CharField(
+        max_length=32,
+        unique=True,
+        validators=[
+            RegexValidator(
+                PARTY_NAME.replace("$", r"\Z"), "Use a-z, 0-9, _ and -, beginning with a letter, such as alice."
+            )
+        ],
+        help_text="Short name, such as alice: its workers then start as `manage.py rqworker alice`.",
+    )
+    description = models.CharField(max_length=200, blank=True)
+    address = models.CharField(
+        max_length=253,
+        validators=[
+            RegexValidator(
+                r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)\Z", "Give a host name or an IP address alone, IPv6 in brackets."
+            )
+        ],
+        help_text="Host name or IP address at which the other parties reach this party's workers.",
+    )
+    port_first = models.PositiveIntegerField(
+        "first port",
+        validators=[MinValueValidator(1024), MaxValueValidator(65535)],
+        help_text="Ports are leased to executions from this range; open it to the other parties. From 1024 to 65535.",
+    )
+    port_last = models.PositiveIntegerField(
+        "last port",
+        validators=[MinValueValidator(1024), MaxValueValidator(65535)],
+        help_text="An execution takes a port for the cluster and one for the SPU while it runs: twenty are enough for "
+        "ten at once. Up to 65535.",
+    )
+    public_key = models.CharField(
+        max_length=100,
+        blank=True,
+        validators=[check_public_key],
+        help_text="Seals secrets that are meant for this party: what `manage.py party_key` printed on its host. "
+        "Needed for tasks whose documents have secrets.",
+    )
+
+    class Meta:
+        ordering = ["name"]
+        verbose_name_plural = "parties"
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        if self.pk and Party.objects.filter(pk=self.pk).exclude(name=self.name).exists():
+            # Documents, its own party.toml, its queue and its history go by the name
+            raise ValidationError({"name": "A party keeps its name; register another party instead."})
+        if not (self.port_first and self.port_last):
+            return
+        if self.port_last < self.port_first:
+            raise ValidationError({"port_last": f"The last port comes before the first, {self.port_first}."})
+        if self.port_last == self.port_first:
+            raise ValidationError({"port_last": "Each execution takes two ports: give a range of two or more."})
+        neighbours = Party.objects.filter(
+            address=self.address, port_first__lte=self.port_last, port_last__gte=self.port_first
+        ).exclude(pk=self.pk)
+        if other := neighbours.first():
+            raise ValidationError(
+                {
+                    "port_first": f"The range overlaps that of {other.name} ({other.port_first}-{other.port_last}) "
+                    "on the same address: choose ports of its own."
+                }
+            )

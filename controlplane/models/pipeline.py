@@ -1,0 +1,59 @@
+"""Pipelines: tasks that are run in an order."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from controlplane.documents.errors import document_errors
+from controlplane.models.catalogue import ComposingCatalogue, DatabaseCatalogue
+from controlplane.models.dataset import Dataset
+from controlplane.models.task import Task
+from controlplane.models.versioned import Versioned
+from controlplane.pipelines.plan import Flow, Step
+from workers.contract.problems import DocumentsInvalid
+
+
+class Pipeline(Versioned):
+    """Tasks that are run in an order: a node for each, all in one document, so that a version is all of it."""
+
+    name = models.CharField(max_length=100, unique=True)
+    description = models.CharField(max_length=200, blank=True)
+    nodes = models.JSONField(
+        default=dict,
+        help_text='Name to task and, where its data does not say so, what it comes after, such as {"train": '
+        '{"task": "train a model", "after": ["scale"]}}.',
+    )
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def flow(self) -> Flow:
+        """Return its nodes as far as they make sense, with the problems of the rest."""
+        return Flow(self.nodes, Task.objects.all(), Dataset.objects.all())
+
+    def steps(self) -> list[Step]:
+        """Its nodes in their order, with the documents that would be run now. Raises DocumentsInvalid with every
+        problem of the whole."""
+        try:
+            return self.flow().examined(DatabaseCatalogue())
+        except DocumentsInvalid as error:
+            raise DocumentsInvalid([problem.under("nodes") for problem in error.problems]) from None
+
+    def clean(self) -> None:
+        try:
+            self.flow().examined(ComposingCatalogue(Task.objects.all()))
+        except DocumentsInvalid as error:
+            raise document_errors({"nodes": error.problems}) from None
+
+    @classmethod
+    def naming(cls, task: str) -> list[Pipeline]:
+        """The pipelines that have a node for the task of this name."""
+        # here and not in the query: no database looks into every value of a JSON object alike, and pipelines are few
+        return [pipeline for pipeline in cls.objects.all() if task in pipeline.task_names()]
+
+    def task_names(self) -> set[str]:
+        return {str(node.get("task")) for node in self.nodes.values()}

@@ -1,0 +1,39 @@
+"""This installation: which environment it is, and how strict its checks are."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from django.db import models
+
+from controlplane.models.versioned import Versioned
+from workers.contract.catalogue import Security
+
+PRODUCTION: Security = "production"
+
+
+class Site(Versioned):
+    """This installation: which environment it is, and how strict its checks of security are. One row, or none yet."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
+    environment = models.CharField(
+        max_length=40, blank=True, help_text="Name of the environment, shown on every page, such as dev or prod."
+    )
+    security = models.CharField(
+        max_length=20,
+        choices=[(tier, tier) for tier in get_args(Security)],
+        default=PRODUCTION,
+        help_text="production: every check of security holds. trial: for trials, with data that is no secret.",
+    )
+
+    class Meta:
+        verbose_name = "environment"
+        verbose_name_plural = "environment"
+        constraints = [models.CheckConstraint(condition=models.Q(id=1), name="there_is_one_site")]
+
+    def __str__(self) -> str:
+        return self.environment or "this site"
+
+    @classmethod
+    def current(cls) -> Site:
+        return cls.objects.first() or cls()

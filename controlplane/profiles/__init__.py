@@ -1,0 +1,1 @@
+"""An environment in one YAML file."""
