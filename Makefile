@@ -28,7 +28,7 @@ $(INSTALLED): pyproject.toml uv.lock .python-version | $(UV)
 	.tools/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
 
 demo: $(INSTALLED) ## Run the main job with two parties on this machine; ARGS=--once to end by itself
-	@$(PY) -m executions.demo $(ARGS)
+	@$(PY) -m executions.trial.demo $(ARGS)
 
 test: lint unit test-postgres ## Linters, types, import rules and all tests, on SQLite and on PostgreSQL
 

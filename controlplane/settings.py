@@ -191,7 +191,7 @@ UNFOLD = {
     "SITE_SYMBOL": "hub",
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _static("favicon.svg")}],
     "STYLES": [_static("document-form.css"), _static("pages.css")],
-    "DASHBOARD_CALLBACK": "executions.pages.dashboard",
+    "DASHBOARD_CALLBACK": "executions.admin.dashboard.dashboard",
     "ENVIRONMENT": "controlplane.admin.site.environment_label",
     "SIDEBAR": {
         "navigation": [

@@ -7,7 +7,7 @@ from controlplane.api.login import LoginView, LogoutView
 from controlplane.api.site import SiteView
 
 api = [
-    path("", include("executions.urls")),
+    path("", include("executions.api.urls")),
     path("site/", SiteView.as_view(), name="site"),
     path("auth/login/", LoginView.as_view(), name="login"),
     path("auth/logout/", LogoutView.as_view(), name="logout"),

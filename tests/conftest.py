@@ -7,8 +7,8 @@ import pytest
 from redis import Redis
 
 from controlplane.models import Party
-from executions.connection import redis_connection
 from executions.models import Execution, PartyRun, PortLease
+from executions.redis import redis_connection
 from executions.states import Status
 from tests.composed import documents, make_parties
 

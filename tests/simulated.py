@@ -14,11 +14,11 @@ from redis import Redis
 from rq.serializers import JSONSerializer
 
 from controlplane.models import Dataset, Party
-from executions import pipelines
-from executions.dispatch import Dispatcher
+from executions.coordinator import pipelines, schedules
+from executions.coordinator.dispatch import Dispatcher
+from executions.coordinator.recovery import Recovery
+from executions.coordinator.settle import settle
 from executions.models import Execution, PartyCheck, PartyRun, PipelineRun, PortLease
-from executions.recovery import Recovery
-from executions.settle import settle
 from executions.states import RunStatus, Status, transition
 from tests.composed import documents
 from workers.contract.events import RUNNING, SUCCESS
@@ -98,7 +98,7 @@ def settle_down(recovery: Recovery, condition: Callable[[], bool]) -> None:
 def settle_pipelines() -> None:
     """Until there is nothing to do for pipelines and schedules."""
     for _ in range(20):
-        if not pipelines.step():
+        if not any([pipelines.step(), schedules.step()]):
             return
     raise AssertionError("always something to do")
 
@@ -152,6 +152,7 @@ def go_on_with_pipelines_at_once(steps: int) -> None:
         try:
             for _ in range(steps):
                 pipelines.step()
+                schedules.step()
         finally:
             database.close()
 

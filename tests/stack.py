@@ -41,7 +41,7 @@ if os.environ.get("TEST_DATABASE") == "postgresql":
 
 def pytest_configure() -> None:
     global _valkey
-    from executions.trial import Trial
+    from executions.trial.stack import Trial
 
     _valkey = Trial(DIRECTORY, parties=())
     _valkey.start_valkey()

@@ -12,8 +12,8 @@ from django.test import Client
 from django.utils import timezone
 
 from controlplane.models import HEUConfig, Party
+from executions.admin.execution_page import duration
 from executions.models import Execution, ExecutionEvent, PartyCheck, PartyRun, Preflight, StateChange
-from executions.pages import duration
 from executions.states import RunStatus, Status
 from tests.composed import admin_client, make_execution, make_task, make_user
 

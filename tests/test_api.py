@@ -361,6 +361,6 @@ def test_it_says_that_the_database_is_busy(client: APIClient, monkeypatch: pytes
         raise OperationalError("database is locked")
 
     task = make_task()
-    monkeypatch.setattr("executions.models.validate", locked)
+    monkeypatch.setattr("executions.models.execution.validate", locked)
     response = client.post(f"{API}/executions/", {"task": task.name}, format="json")
     assert (response.status_code, response.json()["errors"][0]["code"]) == (503, "unavailable")

@@ -24,8 +24,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from executions.service import ENDED, Service, ServiceError
-from executions.trial import ROOT, Trial
+from executions.trial.service import ENDED, Service, ServiceError
+from executions.trial.stack import ROOT, Trial
 from fixtures.documents import psi_documents
 from fixtures.tables import write_tables
 from tests.plugin.light_task import total_of

@@ -13,10 +13,10 @@ from redis import Redis
 
 from controlplane.environment import environment
 from controlplane.models import Party
-from executions.completion import complete
-from executions.dispatch import Dispatcher
+from executions.coordinator.completion import complete
+from executions.coordinator.dispatch import Dispatcher
+from executions.coordinator.slots import Slots, find_slots
 from executions.models import Execution, PartyRun, PortLease
-from executions.slots import Slots, find_slots
 from executions.states import Status
 from tests.composed import documents, make_parties
 from tests.simulated import add_worker, dispatch, finish, job_of, status, submit

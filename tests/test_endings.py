@@ -10,9 +10,9 @@ import pytest
 from django.utils import timezone
 from redis import Redis
 
-from executions.listener import Listener
+from executions.coordinator.listener import Listener
+from executions.coordinator.recovery import Recovery
 from executions.models import Execution, PartyRun, PortLease
-from executions.recovery import Recovery
 from executions.states import RunStatus, Status
 from tests.simulated import publish_success, publisher, settle_down, status
 from workers.contract.events import FAILURE, RUNNING, SUCCESS

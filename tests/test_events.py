@@ -12,8 +12,8 @@ import pytest
 from django.db import DatabaseError
 from redis import Redis
 
-from executions import listener as listening
-from executions.listener import Listener
+from executions.coordinator import listener as listening
+from executions.coordinator.listener import Listener
 from executions.models import Execution, ExecutionEvent, PartyRun, PortLease
 from executions.states import RunStatus, Status
 from tests.simulated import publish_success, publisher

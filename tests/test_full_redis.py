@@ -15,14 +15,14 @@ import pytest
 from redis import Redis
 from redis.exceptions import OutOfMemoryError
 
-from executions.dispatch import Dispatcher
-from executions.listener import Listener
-from executions.management.commands.coordinate import Coordinator
+from executions.coordinator.dispatch import Dispatcher
+from executions.coordinator.listener import Listener
+from executions.coordinator.loop import Coordinator
+from executions.coordinator.recovery import Recovery
 from executions.models import Execution, PartyRun
-from executions.recovery import Recovery
-from executions.service import ENDED, Service
 from executions.states import Status
-from executions.trial import ROOT, Trial
+from executions.trial.service import ENDED, Service
+from executions.trial.stack import ROOT, Trial
 from fixtures.documents import psi_documents
 from fixtures.tables import write_tables
 from tests.simulated import add_worker, begin, dispatch, publish_success, publisher, settle_down, status, submit

@@ -13,7 +13,7 @@ from django.core.management import call_command
 from rest_framework.test import APIClient
 
 from controlplane.models import Dataset
-from executions.trial import ROOT
+from executions.trial.stack import ROOT
 from tests.composed import make_parties
 from workers.contract.validation import validate
 

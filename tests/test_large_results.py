@@ -15,9 +15,9 @@ from django.utils import timezone
 from redis import Redis
 from rest_framework.test import APIClient
 
-from executions.listener import Listener
+from executions.coordinator.listener import Listener
+from executions.coordinator.recovery import Recovery
 from executions.models import EventPiece, Execution, ExecutionEvent, PartyRun
-from executions.recovery import Recovery
 from executions.states import RunStatus, Status
 from tests.composed import documents, make_parties
 from tests.parties import Parties, Processes

@@ -24,11 +24,11 @@ from redis import Redis
 
 from controlplane.environment import environment
 from controlplane.models import Party
-from executions import settle
-from executions.dispatch import Dispatcher
-from executions.listener import Listener
+from executions.coordinator import settle
+from executions.coordinator.dispatch import Dispatcher
+from executions.coordinator.listener import Listener
+from executions.coordinator.recovery import Recovery
 from executions.models import Execution, NotCancellable, PartyRun, PortLease
-from executions.recovery import Recovery
 from executions.states import ENDED, RUN_ENDED, TRANSITIONS, Status
 from tests.composed import documents
 from tests.simulated import add_worker, dispatch
@@ -297,7 +297,7 @@ class Life(RuleBasedStateMachine):
             for one, following in itertools.pairwise(changes):
                 assert one.to_status == following.from_status
             for change in changes:
-                assert change.to_status in TRANSITIONS[Status(change.from_status)]
+                assert change.to_status in TRANSITIONS[Status][Status(change.from_status)]
             if changes:
                 assert changes[-1].to_status == execution.status
 

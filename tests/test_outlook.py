@@ -72,7 +72,7 @@ def test_it_lists_every_problem(client: APIClient) -> None:
 
 
 def test_it_says_that_redis_is_away(client: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("executions.outlook.redis_connection", lambda: Redis(port=1))
+    monkeypatch.setattr("executions.dry_run.redis_connection", lambda: Redis(port=1))
     found = ask(client, documents())
     assert "Redis is not reachable" in found["waits_for"]
     assert set(found["documents"]) == {"alice", "bob"}

@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from executions.service import ENDED, Service
-from executions.trial import Trial
+from executions.trial.service import ENDED, Service
+from executions.trial.stack import Trial
 from fixtures.documents import psi_documents
 from fixtures.tables import clear_auc, write_tables
 from tests.stack import DIRECTORY

@@ -17,10 +17,10 @@ from django.db.models import ProtectedError
 from controlplane.models import Dataset, Party, Pipeline, Task
 from controlplane.models.catalogue import DatabaseCatalogue
 from controlplane.pipelines.layout import draw
-from executions import pipelines
+from executions.coordinator import pipelines
 from executions.models import Execution, NodeRun, PipelineRun
-from executions.pipeline_models import NotPossible
-from executions.states import PIPELINE_TRANSITIONS, PipelineStatus, Status, move, transition
+from executions.models.pipeline_run import NotPossible
+from executions.states import TRANSITIONS, PipelineStatus, Status, transition
 from tests.composed import make_chain, make_pipeline, make_task
 from tests.simulated import end_node, go_on_with_pipelines_at_once, settle_pipelines
 from workers.contract.problems import DocumentsInvalid
@@ -304,11 +304,11 @@ def test_a_run_changes_by_the_table_alone_and_once(connection: Any) -> None:
     make_chain()
     run = submitted(psi="intersect")
     other = PipelineRun.objects.get()
-    assert move(run, PipelineStatus.FAILURE)
-    assert not move(other, PipelineStatus.SUCCESS)
+    assert transition(run, PipelineStatus.FAILURE)
+    assert not transition(other, PipelineStatus.SUCCESS)
     with pytest.raises(ValueError, match="cannot go from FAILURE to SUCCESS"):
-        move(run, PipelineStatus.SUCCESS)
-    assert set(PIPELINE_TRANSITIONS) == set(PipelineStatus)
+        transition(run, PipelineStatus.SUCCESS)
+    assert set(TRANSITIONS[PipelineStatus]) == set(PipelineStatus)
 
 
 def test_looking_for_what_there_is_to_do_takes_a_query_or_two_however_many_run(

@@ -14,8 +14,8 @@ from redis import Redis
 from rest_framework.test import APIClient
 
 from controlplane.models import Dataset, Party
-from executions.dispatch import CHECKING, Dispatcher
-from executions.listener import Listener
+from executions.coordinator.dispatch import CHECKING, Dispatcher
+from executions.coordinator.listener import Listener
 from executions.models import Execution, PartyCheck, PartyRun, PortLease, Preflight
 from executions.states import Status
 from tests.composed import documents, make_task, make_user
@@ -360,7 +360,7 @@ def test_a_service_is_told_what_is_wrong_before_anyone_is_asked(
         "all ports of bob (20100-20100) are leased",
     )
     Party.objects.filter(name="bob").update(port_last=20199)
-    monkeypatch.setattr("executions.preflight_api.redis_connection", down)
+    monkeypatch.setattr("executions.api.preflights.redis_connection", down)
     service.raise_request_exception = False
     refused = service.post("/api/v1/preflights/", documents(), format="json")
     assert (refused.status_code, "Redis is not reachable" in refused.json()["errors"][0]["detail"]) == (503, True)

@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from executions.listener import Listener
+from executions.coordinator.listener import Listener
 from executions.models import Execution
 from executions.states import Status
 from tests.simulated import down, publish_success, publisher

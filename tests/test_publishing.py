@@ -14,8 +14,8 @@ from redis import Redis
 
 from controlplane.environment import environment
 from controlplane.models import Dataset, Party
-from executions.listener import Listener
-from executions.reports import TableReport
+from executions.coordinator.listener import Listener
+from executions.coordinator.reports import TableReport
 from workers.contract import reports
 from workers.contract.events import REPORT_LIMIT
 from workers.contract.keys import answers_to, stream_of

@@ -11,10 +11,10 @@ from redis import Redis
 
 from controlplane.environment import environment
 from controlplane.models import Party
-from executions.dispatch import Dispatcher
+from executions.coordinator.dispatch import Dispatcher
+from executions.coordinator.recovery import Recovery
+from executions.coordinator.settle import settle
 from executions.models import Execution, NotCancellable, PartyCheck, PartyRun, PortLease, Preflight
-from executions.recovery import Recovery
-from executions.settle import settle
 from executions.states import RunStatus, Status, transition
 from tests.simulated import add_worker, begin, dispatch, finish, settle_down, status, submit, take
 from workers.contract.jobs import STOP_MARK

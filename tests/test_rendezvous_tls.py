@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from executions.certificates import TrialCA
+from executions.trial.certificates import TrialCA
 from tests.test_rendezvous import LIMIT, Party, Ports, connect, greeting, impostor
 from tests.test_rendezvous import ports as ports  # the fixture
 from workers.network import rendezvous

@@ -11,7 +11,7 @@ from django.utils import timezone as clock
 
 from controlplane.models import Dataset, Schedule
 from controlplane.pipelines.cron import Cron
-from executions import pipelines
+from executions.coordinator import schedules
 from executions.models import Execution, PipelineRun, Tick
 from executions.states import Status
 from tests.composed import make_chain, make_pipeline, make_task, make_user
@@ -106,7 +106,7 @@ def test_it_submits_what_is_due_once_in_its_owners_name(connection: Any) -> None
     task = make_task(priority=4)
     owner = make_user("owner", "add_execution")
     schedule = make_schedule(task=task, owner=owner)
-    assert not pipelines.step()
+    assert not schedules.step()
     due = make_due(schedule)
     settle_pipelines()
     execution = Execution.objects.get()
@@ -175,7 +175,7 @@ def test_one_that_is_switched_off_is_never_due(connection: Any) -> None:
     schedule = make_schedule(task=make_task())
     schedule.enabled = False
     schedule.save()
-    assert not pipelines.step()
+    assert not schedules.step()
     schedule.enabled = True
     schedule.save()
     assert schedule.next_run_at
@@ -220,7 +220,7 @@ def test_a_coordinator_that_is_killed_while_it_fires_leaves_it_due(
 
         patched.setattr(Tick, "save", die)
         with pytest.raises(KeyboardInterrupt):
-            pipelines.step()
+            schedules.step()
     assert not Execution.objects.exists()
     settle_pipelines()
     assert Execution.objects.count() == 1

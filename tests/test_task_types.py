@@ -17,8 +17,8 @@ from rest_framework.test import APIClient
 
 from controlplane.examples import before, examples, request_of
 from controlplane.task_types import parameters
-from executions.submissions import SubmissionSerializer
-from executions.trial import ROOT
+from executions.api.submissions import SubmissionSerializer
+from executions.trial.stack import ROOT
 from tests.composed import make_user
 from workers.contract.registry import DEVICE_REGISTRY, TASK_EXECUTOR_REGISTRY
 from workers.contract.validation import validate

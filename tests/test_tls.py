@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from django.core.management import CommandError, call_command
 
-from executions.certificates import VALID, TrialCA
+from executions.trial.certificates import VALID, TrialCA
 from tests.test_party_host import documents
 from workers.contract.errors import ConfigError
 from workers.contract.validation import validate

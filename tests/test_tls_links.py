@@ -21,7 +21,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from executions.certificates import TrialCA
+from executions.trial.certificates import TrialCA
 from tests import one_party
 from tests.one_party import PLANTED
 from tests.parties import FORKS

@@ -11,7 +11,7 @@ from redis import Redis
 from controlplane.documents import encryption as vault
 from controlplane.environment import environment
 from controlplane.models import DeviceConfig, Party
-from executions.dispatch import Dispatcher
+from executions.coordinator.dispatch import Dispatcher
 from executions.models import Execution
 from executions.states import Status
 from tests.rules.base import pseudonyms

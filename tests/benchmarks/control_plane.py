@@ -18,9 +18,9 @@ SUBMISSIONS = 200
 
 def events_in_batches(console: Console) -> None:
     """Rate of events applied, a thousand a transaction, over one a transaction."""
-    from executions.connection import redis_connection
-    from executions.listener import Listener
+    from executions.coordinator.listener import Listener
     from executions.models import Execution, ExecutionEvent, PartyRun
+    from executions.redis import redis_connection
     from executions.states import Status
     from tests.composed import documents, make_parties
     from workers.contract.events import RUNNING
@@ -60,9 +60,9 @@ def dispatch_of_long_queues(console: Console) -> None:
     from django.test.utils import CaptureQueriesContext
 
     from controlplane.models import Party
-    from executions.connection import redis_connection
-    from executions.dispatch import Dispatcher
+    from executions.coordinator.dispatch import Dispatcher
     from executions.models import Execution, PartyRun
+    from executions.redis import redis_connection
     from tests.composed import documents
     from tests.simulated import add_worker, dispatch
 

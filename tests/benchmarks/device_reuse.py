@@ -10,8 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from executions.service import ENDED, Service
-from executions.trial import Trial
+from executions.trial.service import ENDED, Service
+from executions.trial.stack import Trial
 from fixtures.documents import psi_documents
 from fixtures.tables import write_tables
 

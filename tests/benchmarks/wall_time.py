@@ -17,8 +17,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from executions.service import ENDED, Service
-from executions.trial import Trial
+from executions.trial.service import ENDED, Service
+from executions.trial.stack import Trial
 from fixtures.documents import psi_documents
 from tests.benchmarks.memory import PeakMemory
 from workers.contract.registry import stages as stages_of_a_run

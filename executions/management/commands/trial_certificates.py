@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from executions.certificates import TrialCA
+from executions.trial.certificates import TrialCA
 from workers.contract.documents import PARTY_NAME
 
 

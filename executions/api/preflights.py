@@ -13,10 +13,10 @@ from rest_framework.response import Response
 from controlplane.api.errors import Conflict, ErrorBody, Unavailable
 from controlplane.api.permissions import ModelPermissions
 from controlplane.models.catalogue import DatabaseCatalogue
-from executions import preflight
-from executions.connection import redis_connection
+from executions.api.submissions import SubmissionSerializer, invalid
+from executions.coordinator import preflight
 from executions.models import PartyCheck, Preflight
-from executions.submissions import SubmissionSerializer, invalid
+from executions.redis import redis_connection
 from workers.contract.connection import trouble
 from workers.contract.errors import ConfigError
 from workers.contract.problems import DocumentsInvalid

@@ -1,4 +1,4 @@
-"""Pipelines and schedules as they were run. Registered by executions.models."""
+"""Pipelines and schedules as they were run."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from django.conf import settings
 from django.db import models, transaction
 from django.utils import timezone
 
 from controlplane.models import Pipeline, Schedule, Task
-from executions.states import BLOCKED, ENDED, PIPELINE_ACTIVE, WAITING, PipelineStatus, Status, move
-from executions.wakeup import wake_coordinator
+from executions.models.execution import Execution
+from executions.models.submission import Change, Submission
+from executions.redis import wake_coordinator
+from executions.states import BLOCKED, ENDED, PIPELINE_ACTIVE, WAITING, PipelineStatus, Status, transition
 
 #: Why a node has no execution yet for which there could be one.
 READY = "is ready; a running coordinator starts it within a second"
@@ -54,22 +55,18 @@ class PipelineRunQuerySet(models.QuerySet["PipelineRun"]):
         return self.filter(status__in=PIPELINE_ACTIVE)
 
 
-class PipelineRun(models.Model):
+class PipelineRun(Submission):
     """One run of a pipeline, frozen: later edits of the pipeline or its tasks never change it.
 
     Who may look at, start and cancel executions may do so with these: they have no permissions of their own.
     """
 
+    STATUSES = PipelineStatus
+
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(max_length=100)
     pipeline = models.ForeignKey(Pipeline, on_delete=models.SET_NULL, null=True, blank=True, related_name="runs")
     status = models.CharField(max_length=20, choices=PipelineStatus.choices, default=PipelineStatus.RUNNING)
-    submitted_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
-    )
-    created_at = models.DateTimeField(default=timezone.now)
-    ended_at = models.DateTimeField(null=True, blank=True)
-
     objects = PipelineRunQuerySet.as_manager()
 
     class Meta:
@@ -83,19 +80,8 @@ class PipelineRun(models.Model):
     def __str__(self) -> str:
         return f"{self.name} {str(self.pk)[:8]}"
 
-    @property
-    def has_ended(self) -> bool:
-        return self.status not in PIPELINE_ACTIVE
-
-    @property
-    def seconds(self) -> float | None:
-        """From submission to the end."""
-        return (self.ended_at - self.created_at).total_seconds() if self.ended_at else None
-
     def outlook(self) -> list[NodeOutlook]:
         """Each node as it is now, in their order: two queries."""
-        from executions.models import Execution
-
         rows = self.nodes.select_related("execution").defer(
             "documents", "options", "execution__documents", "execution__result"
         )
@@ -111,7 +97,7 @@ class PipelineRun(models.Model):
             run = PipelineRun.objects.select_for_update(of=("self",)).get(pk=self.pk)
             if run.status == PipelineStatus.RUNNING:
                 who = f"cancelled by {by}" if by else "cancelled"
-                move(run, PipelineStatus.CANCELLING, why=who, by=by)
+                transition(run, PipelineStatus.CANCELLING, why=who, by=by)
                 transaction.on_commit(wake_coordinator)
             elif run.has_ended and run.status != PipelineStatus.CANCELLED:
                 raise NotPossible(f"The pipeline run has already ended with {run.status}; there is nothing to cancel.")
@@ -141,7 +127,7 @@ class PipelineRun(models.Model):
             run.nodes.filter(name__in=again).update(execution=None, error="")
             if run.status != PipelineStatus.RUNNING:
                 why = f"retry of {', '.join(again)}" if again else "goes on"
-                move(run, PipelineStatus.RUNNING, why=why, by=by, ended_at=None)
+                transition(run, PipelineStatus.RUNNING, why=why, by=by, ended_at=None)
             transaction.on_commit(wake_coordinator)
         self.status = run.status
         return again
@@ -233,22 +219,14 @@ def _state_of(node: NodeRun, status: str, states: dict[str, str]) -> tuple[str, 
     return WAITING, f"waits for {', '.join(pending)}" if pending else READY
 
 
-class PipelineChange(models.Model):
-    """One change of a pipeline run's state: when, from, to, why, by whom."""
+class PipelineChange(Change):
+    """One change of a pipeline run's state."""
 
     run = models.ForeignKey(PipelineRun, on_delete=models.CASCADE, related_name="changes")
-    from_status = models.CharField(max_length=20, blank=True)
-    to_status = models.CharField(max_length=20)
-    at = models.DateTimeField(default=timezone.now)
-    why = models.CharField(max_length=1000, blank=True)
-    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
 
     class Meta:
         default_permissions = ()
         ordering = ["run", "at", "pk"]
-
-    def __str__(self) -> str:
-        return f"{self.from_status} to {self.to_status}"
 
 
 class Tick(models.Model):

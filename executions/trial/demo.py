@@ -29,8 +29,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from executions.service import ENDED, Service, ServiceError
-from executions.trial import Trial, TrialError
+from executions.trial.service import ENDED, Service, ServiceError
+from executions.trial.stack import Trial, TrialError
 
 COLOURS = {"SUCCESS": "green", "FAILURE": "red", "CANCELLED": "yellow", "RUNNING": "cyan", "LOST": "red"}
 TIME_LIMIT = 120.0

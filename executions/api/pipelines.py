@@ -19,12 +19,12 @@ from controlplane.api.pagination import NewestFirst, Pagination
 from controlplane.api.permissions import ModelPermissions
 from controlplane.api.pipelines import ScheduleViewSet, StepSerializer
 from controlplane.models import Pipeline
-from executions.api import ProblemSerializer
+from executions.api.executions import ProblemSerializer
+from executions.api.preflights import RunPermission
+from executions.api.submissions import invalid
 from executions.models import PipelineChange, PipelineRun, Tick
-from executions.pipeline_models import NotPossible
-from executions.preflight_api import RunPermission
+from executions.models.pipeline_run import NotPossible
 from executions.states import BLOCKED, WAITING, PipelineStatus, Status
-from executions.submissions import invalid
 from workers.contract.problems import DocumentsInvalid, closest
 
 

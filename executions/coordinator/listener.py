@@ -21,14 +21,13 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from controlplane.models import Party
-from executions import reports
-from executions.connection import drop_foreign
-from executions.messages import EventMessage, Piece, parse_event, parse_piece
+from executions.coordinator import reports
+from executions.coordinator.messages import EventMessage, Piece, parse_event, parse_piece
+from executions.coordinator.pieces import put_together
+from executions.coordinator.settle import settle
 from executions.models import ExecutionEvent, PartyRun, PortLease
-from executions.pieces import put_together
-from executions.settle import settle
+from executions.redis import WAKE_STREAM, drop_foreign
 from executions.states import RUN_ENDED, RunStatus
-from executions.wakeup import WAKE_STREAM
 from workers.contract.connection import refusal
 from workers.contract.errors import ERRORS
 from workers.contract.events import FAILURE, RUNNING, SUCCESS

@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from django.urls import reverse
 
 from controlplane.pipelines.layout import draw
-from executions import pages
+from executions.admin import execution_page as pages
 from executions.models import NodeRun, PipelineRun
 from executions.states import BLOCKED, WAITING, Status
 

@@ -16,11 +16,11 @@ from rest_framework.reverse import reverse
 from controlplane.api.errors import Conflict, ErrorBody
 from controlplane.api.pagination import ArrivalOrder, NewestFirst
 from controlplane.api.permissions import ChangePermission
+from executions.api.preflights import PreflightSerializer
+from executions.api.submissions import ChangesSerializer, SubmissionSerializer, invalid
+from executions.dry_run import look_ahead
 from executions.models import Execution, ExecutionEvent, NotCancellable, PartyRun, StateChange
-from executions.outlook import look_ahead
-from executions.preflight_api import PreflightSerializer
 from executions.states import Status
-from executions.submissions import ChangesSerializer, SubmissionSerializer, invalid
 from workers.contract.problems import DocumentsInvalid
 from workers.contract.secrets import masked
 

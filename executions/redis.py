@@ -1,15 +1,19 @@
-"""The control plane's connection to Redis or Valkey."""
+"""The control plane's connection to Redis or Valkey, and the notes that it leaves there for others."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
+from uuid import UUID
 
 from redis import Redis
+from redis.exceptions import RedisError
 
 from controlplane.environment import environment
-from workers.contract.connection import connect
+from workers.contract.connection import connect, trouble
+from workers.contract.keys import wanted
 
 log = logging.getLogger(__name__)
 
@@ -30,3 +34,21 @@ def drop_foreign(connection: Redis, keys: Iterable[str], kind: str) -> bool:
         log.warning("%s was replaced by something that is no %s; it was removed", key, kind)
         connection.delete(key)
     return bool(foreign)
+
+
+WAKE_STREAM = "controlplane:wake"
+
+
+def wake_coordinator() -> None:
+    """Best effort: the coordinator looks at the database every second in any case."""
+    try:
+        redis_connection().xadd(WAKE_STREAM, {"": ""}, maxlen=1)
+    except (RedisError, OSError) as error:
+        log.warning("the coordinator was not woken: %s", trouble(error))
+
+
+def call_off(preflight: UUID) -> None:
+    """Nobody waits any more for these checks: the parties need not wait for each other. Best effort: at worst they
+    wait in vain for a few seconds."""
+    with suppress(RedisError, OSError):
+        redis_connection().delete(wanted(str(preflight)))

@@ -1,21 +1,26 @@
-"""What was run: executions, what each party did in each attempt, and every event they sent."""
+"""Executions: one submission of four documents each."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
-from django.conf import settings
 from django.db import models, transaction
 from django.utils import timezone
 
 from controlplane.documents.encryption import protect_all
-from controlplane.models import Party, RunOptions, Task
+from controlplane.models import RunOptions, Task
 from controlplane.models.catalogue import DatabaseCatalogue
-from executions.states import ACTIVE, ENDED, RunStatus, Status, transition
+from executions.models.submission import Change, Submission
+from executions.redis import call_off, wake_coordinator
+from executions.states import ACTIVE, Status, transition
 from workers.contract.validation import validate
+
+if TYPE_CHECKING:
+    from executions.models.pipeline_run import NodeRun
 
 #: A coordinator looks at everything that is queued at least once a second.
 COORDINATOR_NOTICES_WITHIN = timedelta(seconds=5)
@@ -43,8 +48,6 @@ class ExecutionQuerySet(models.QuerySet["Execution"]):
         Raises workers.contract.problems.DocumentsInvalid with every problem. Needs the database only: the coordinator
         dispatches when Redis and the parties' workers are there.
         """
-        from executions.wakeup import wake_coordinator
-
         run = validate(documents, DatabaseCatalogue())
         kept = protect_all(documents, before or {})
         now = timezone.now()
@@ -71,8 +74,11 @@ class ExecutionQuerySet(models.QuerySet["Execution"]):
         return self.filter(status__in=ACTIVE)
 
 
-class Execution(RunOptions):
+class Execution(Submission, RunOptions):
     """One submission of four documents, frozen: later edits of a task or a party never change it."""
+
+    STATUSES = Status
+    cleared_at_end = MappingProxyType({"waiting_for": ""})
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(max_length=100, blank=True)
@@ -88,10 +94,6 @@ class Execution(RunOptions):
     task_type = models.CharField(max_length=64)
     parties = models.JSONField(default=list, help_text="Names, in the cluster's order.")
     documents = models.JSONField(default=dict, help_text="The documents as submitted, by layer.")
-    submitted_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
-    )
-
     status = models.CharField(max_length=20, choices=Status.choices, default=Status.QUEUED)
     attempt = models.PositiveIntegerField(default=0, help_text="Rises by one with each dispatch.")
     stage = models.CharField(max_length=32, blank=True)
@@ -99,12 +101,10 @@ class Execution(RunOptions):
     waiting_for = models.CharField(max_length=500, blank=True, help_text="Why it does not get on.")
     retries = models.JSONField(default=dict, help_text="Retries taken so far, by error class.")
 
-    created_at = models.DateTimeField(default=timezone.now)
     queued_at = models.DateTimeField(default=timezone.now)
     due_at = models.DateTimeField(null=True, blank=True, help_text="When a retry is due.")
     dispatched_at = models.DateTimeField(null=True, blank=True)
     started_at = models.DateTimeField(null=True, blank=True, help_text="First party at work, in the latest attempt.")
-    ended_at = models.DateTimeField(null=True, blank=True)
 
     error = models.TextField(blank=True)
     error_type = models.CharField(max_length=64, blank=True)
@@ -124,9 +124,8 @@ class Execution(RunOptions):
     def __str__(self) -> str:
         return f"{self.name or self.task_type} {str(self.pk)[:8]}"
 
-    @property
-    def has_ended(self) -> bool:
-        return self.status in ENDED
+    def read_as(self) -> dict[str, Any]:
+        return {"attempt": self.attempt}
 
     @property
     def waiting_reason(self) -> str:
@@ -135,11 +134,6 @@ class Execution(RunOptions):
         if ignored and not self.waiting_for:
             return "no coordinator has looked at it yet; is `manage.py coordinate` running?"
         return self.waiting_for
-
-    @property
-    def seconds(self) -> float | None:
-        """From submission to the end."""
-        return (self.ended_at - self.created_at).total_seconds() if self.ended_at else None
 
     def submit_again(
         self,
@@ -165,9 +159,6 @@ class Execution(RunOptions):
 
     def cancel(self, by: Any = None) -> None:
         """Stop it wherever it is; harmless to repeat. Raises NotCancellable once it has ended."""
-        from executions.preflight import call_off
-        from executions.wakeup import wake_coordinator
-
         who = f"cancelled by {by}" if by else "cancelled"
         for _ in range(10):  # another process may move it between our read and our write
             self.refresh_from_db()
@@ -185,128 +176,10 @@ class Execution(RunOptions):
         raise NotCancellable("The execution changes too fast to be cancelled; try again.")
 
 
-class PartyRun(models.Model):
-    """One attempt of an execution at one party."""
-
-    execution = models.ForeignKey(Execution, on_delete=models.CASCADE, related_name="runs")
-    party = models.ForeignKey(Party, on_delete=models.PROTECT, related_name="runs")
-    attempt = models.PositiveIntegerField()
-    job_id = models.CharField(max_length=120, unique=True)
-    ports = models.JSONField(default=list, help_text="Leased for this attempt.")
-
-    status = models.CharField(max_length=20, choices=RunStatus.choices, default=RunStatus.DISPATCHED)
-    stage = models.CharField(max_length=32, blank=True)
-    progress = models.FloatField(default=0)
-    devices = models.JSONField(default=list, help_text="Devices brought up so far.")
-    worker = models.CharField(max_length=200, blank=True)
-    last_sequence = models.PositiveIntegerField(default=0, help_text="Newest event applied.")
-
-    dispatched_at = models.DateTimeField(default=timezone.now)
-    enqueued_at = models.DateTimeField(
-        null=True, blank=True, help_text="When its job was known to be in Redis: until then it is enqueued again."
-    )
-    started_at = models.DateTimeField(null=True, blank=True)
-    ended_at = models.DateTimeField(null=True, blank=True)
-    stop_requested_at = models.DateTimeField(null=True, blank=True)
-    released_at = models.DateTimeField(
-        null=True, blank=True, help_text="When its slot and ports were free again: its process is gone."
-    )
-
-    error = models.TextField(blank=True)
-    error_type = models.CharField(max_length=64, blank=True)
-    caused_by_peer = models.BooleanField(default=False, help_text="The error only echoes a peer's.")
-    crashed = models.BooleanField(default=False, help_text="Its process crashed: perhaps because a peer went away.")
-    result = models.JSONField(default=dict, blank=True)
-    execution_seconds = models.FloatField(null=True, blank=True, help_text="As the party measured it.")
-
-    class Meta:
-        ordering = ["execution", "attempt", "party__name"]
-        constraints = [
-            models.UniqueConstraint(fields=["execution", "attempt", "party"], name="one_run_per_attempt_and_party")
-        ]
-        indexes = [
-            models.Index(fields=["party"], condition=models.Q(released_at__isnull=True), name="partyrun_unreleased")
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.party.name}, attempt {self.attempt}"
-
-
-class PortLease(models.Model):
-    """A port in use by a run; the row is deleted when the run is released."""
-
-    party = models.ForeignKey(Party, on_delete=models.PROTECT, related_name="leases")
-    port = models.PositiveIntegerField()
-    run = models.ForeignKey(PartyRun, on_delete=models.CASCADE, related_name="leases")
-
-    class Meta:
-        constraints = [models.UniqueConstraint(fields=["party", "port"], name="a_port_is_leased_once")]
-
-    def __str__(self) -> str:
-        return f"{self.party_id}:{self.port}"
-
-
-class ExecutionEvent(models.Model):
-    """A status event as a party sent it (1-contract.md section 3), kept once however often it is delivered."""
-
-    execution = models.ForeignKey(Execution, on_delete=models.CASCADE, related_name="events")
-    party = models.CharField(max_length=32)
-    attempt = models.PositiveIntegerField()
-    sequence = models.PositiveIntegerField(help_text="Counts up within a party's attempt.")
-    status = models.CharField(max_length=10)
-    stage = models.CharField(max_length=32, blank=True)
-    timestamp = models.DateTimeField(help_text="The party's clock.")
-    received_at = models.DateTimeField(default=timezone.now)
-    worker = models.CharField(max_length=200, blank=True)
-    data = models.JSONField(default=dict)
-
-    class Meta:
-        ordering = ["execution", "attempt", "timestamp", "party", "sequence"]
-        constraints = [
-            models.UniqueConstraint(
-                fields=["execution", "party", "attempt", "sequence"], name="an_event_is_applied_once"
-            )
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.party} {self.sequence}: {self.status} {self.stage}"
-
-
-class EventPiece(models.Model):
-    """A part of an event that came in several, until all of them are there."""
-
-    run = models.ForeignKey(PartyRun, on_delete=models.CASCADE, related_name="pieces")
-    sequence = models.PositiveIntegerField(help_text="Of the event.")
-    number = models.PositiveIntegerField(help_text="Of this part, from 1.")
-    of = models.PositiveIntegerField(help_text="How many there are.")
-    content = models.BinaryField()
-
-    class Meta:
-        constraints = [
-            models.UniqueConstraint(fields=["run", "sequence", "number"], name="a_piece_of_an_event_is_kept_once")
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.number} of {self.of} of event {self.sequence}"
-
-
-class StateChange(models.Model):
-    """One change of an execution's state: when, from, to, why, by whom."""
+class StateChange(Change):
+    """One change of an execution's state."""
 
     execution = models.ForeignKey(Execution, on_delete=models.CASCADE, related_name="changes")
-    from_status = models.CharField(max_length=20, blank=True)
-    to_status = models.CharField(max_length=20)
-    at = models.DateTimeField(default=timezone.now)
-    why = models.CharField(max_length=1000, blank=True)
-    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
 
     class Meta:
         ordering = ["execution", "at", "pk"]
-
-    def __str__(self) -> str:
-        return f"{self.from_status} to {self.to_status}"
-
-
-# Registered with Django by being imported from here
-from executions.pipeline_models import NodeRun, PipelineChange, PipelineRun, Tick  # noqa: E402, F401
-from executions.preflight_models import PartyCheck, Preflight  # noqa: E402, F401

@@ -10,10 +10,10 @@ from redis.exceptions import RedisError
 
 from controlplane.models import Party
 from controlplane.models.catalogue import DatabaseCatalogue
-from executions.completion import complete, ports_needed, registered_types
-from executions.connection import redis_connection
+from executions.coordinator.completion import complete, ports_needed, registered_types
+from executions.coordinator.slots import find_slots, free_ports, reason_to_wait
 from executions.models import Execution
-from executions.slots import find_slots, free_ports, reason_to_wait
+from executions.redis import redis_connection
 from executions.states import Status
 from workers.contract.connection import trouble
 from workers.contract.problems import DocumentsInvalid, Problem

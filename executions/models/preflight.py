@@ -1,4 +1,4 @@
-"""Rounds of checks by the parties' own hosts. Registered by executions.models."""
+"""Rounds of checks by the parties' own hosts."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from django.utils import timezone
 from django.utils.functional import cached_property
 
 from controlplane.models import Party
+from executions.models.execution import Execution
 from workers.contract.alignment import misaligned
 from workers.contract.errors import is_link
 
@@ -55,7 +56,7 @@ class Preflight(models.Model):
     FRESH = timedelta(seconds=30)
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    execution = models.ForeignKey("Execution", on_delete=models.CASCADE, null=True, related_name="preflights")
+    execution = models.ForeignKey(Execution, on_delete=models.CASCADE, null=True, related_name="preflights")
     name = models.CharField(max_length=100, blank=True, help_text="Of the task that is checked.")
     requested_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"

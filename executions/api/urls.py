@@ -1,12 +1,12 @@
 """All of the API's resources, what operators register and what was run, in one router: its root lists them."""
 
-from controlplane.api.router import router as registered
 from rest_framework.routers import DefaultRouter
 
 from controlplane.api.pipelines import PipelineViewSet
-from executions.api import ExecutionViewSet
-from executions.pipeline_api import PipelineRunViewSet, RunningScheduleViewSet
-from executions.preflight_api import PreflightViewSet
+from controlplane.api.router import router as registered
+from executions.api.executions import ExecutionViewSet
+from executions.api.pipelines import PipelineRunViewSet, RunningScheduleViewSet
+from executions.api.preflights import PreflightViewSet
 
 router = DefaultRouter()
 router.registry.extend(registered.registry)

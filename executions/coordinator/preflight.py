@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from typing import Any
-from uuid import UUID
 
 from django.db import transaction
 from django.utils import timezone
@@ -15,10 +13,10 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from controlplane.models import Party
-from executions.completion import completed_for, ports_needed, registered_types
-from executions.connection import drop_foreign, redis_connection
+from executions.coordinator.completion import completed_for, ports_needed, registered_types
+from executions.coordinator.slots import find_slots, free_ports
 from executions.models import Execution, PartyCheck, Preflight
-from executions.slots import find_slots, free_ports
+from executions.redis import drop_foreign
 from workers.contract.errors import ConfigError
 from workers.contract.keys import ports_wanted, requests_of, wanted
 from workers.contract.reports import WANTED_SECONDS
@@ -112,13 +110,6 @@ def _send(
             # What nobody takes is asked again, if it still matters
             pipeline.expire(requests_of(party), WANTED_SECONDS)
         pipeline.execute()
-
-
-def call_off(preflight: UUID) -> None:
-    """Nobody waits any more for these checks: the parties need not wait for each other. Best effort: at worst they
-    wait in vain for a few seconds."""
-    with suppress(RedisError, OSError):
-        redis_connection().delete(wanted(str(preflight)))
 
 
 def latest_of(execution: Execution) -> Preflight | None:

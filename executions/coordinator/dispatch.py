@@ -21,13 +21,13 @@ from rq.serializers import JSONSerializer
 
 from controlplane.environment import environment
 from controlplane.models import Party
-from executions.completion import completed_for, registered_types
-from executions.connection import drop_foreign
+from executions.coordinator.completion import completed_for, registered_types
+from executions.coordinator.preflight import CannotCheck, latest_of, request, verdict
+from executions.coordinator.settle import retry_or_fail
+from executions.coordinator.slots import Slots, find_slots, free_ports, no_worker_message, reason_to_wait
 from executions.models import Execution, PartyRun, PortLease, Preflight
-from executions.preflight import CannotCheck, call_off, latest_of, request, verdict
-from executions.preflight_models import SILENT
-from executions.settle import retry_or_fail
-from executions.slots import Slots, find_slots, free_ports, no_worker_message, reason_to_wait
+from executions.models.preflight import SILENT
+from executions.redis import call_off, drop_foreign
 from executions.states import RunStatus, Status, transition
 from workers.contract.errors import ConfigError
 from workers.contract.jobs import TASK_FUNCTION, PartyJob

@@ -20,10 +20,9 @@ from redis.exceptions import RedisError
 
 from controlplane.documents.storable import unstorable
 from controlplane.models import ALIGNMENT_LENGTH, COLUMN_TYPES, Dataset, Party
-from executions.connection import redis_connection
-from executions.messages import read_json
+from executions.coordinator.messages import read_json
 from executions.models import PartyCheck
-from executions.preflight import call_off
+from executions.redis import call_off, redis_connection
 from workers.contract import reports
 from workers.contract.alignment import DECLARED
 from workers.contract.connection import trouble

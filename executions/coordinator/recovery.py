@@ -17,11 +17,11 @@ from redis import Redis
 from redis.exceptions import ResponseError
 from rq.command import send_command
 
-from executions.connection import drop_foreign
+from executions.coordinator.pieces import forget_unfinished
+from executions.coordinator.settle import settle
+from executions.coordinator.slots import find_slots, forgiving
 from executions.models import Execution, PartyRun, PortLease
-from executions.pieces import forget_unfinished
-from executions.settle import settle
-from executions.slots import find_slots, forgiving
+from executions.redis import drop_foreign
 from executions.states import ACTIVE, RUN_ENDED, RunStatus, Status, transition
 from workers.contract.connection import refusal
 from workers.contract.jobs import STOP_MARK, PartyJob

@@ -4,39 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, Max, Min
+from django.db.models import Max, Min
 from django.db.models.fields.json import KT
-from django.http import HttpRequest
-from django.urls import reverse
 from django.utils import timezone
 
-from controlplane.models import ClusterConfig, Dataset, Party, SPUConfig, Task
 from executions.models import Execution, ExecutionEvent, Preflight
-from executions.states import RunStatus, Status
+from executions.states import COLOURS, Status
 from workers.contract.layers import layers
 from workers.contract.registry import TASK_EXECUTOR_REGISTRY
 from workers.contract.registry import stages as stages_of_a_run
 from workers.contract.secrets import masked
 
-#: Status (of an execution or a run) to the colour of its badge.
-COLOURS: dict[str, str] = {
-    Status.AWAITING_APPROVAL: "warning",
-    Status.QUEUED: "default",
-    Status.DISPATCHED: "info",
-    Status.RUNNING: "info",
-    Status.RETRY: "warning",
-    Status.CANCELLING: "warning",
-    Status.SUCCESS: "success",
-    Status.FAILURE: "danger",
-    Status.CANCELLED: "default",
-    RunStatus.STOPPED: "warning",
-    RunStatus.LOST: "danger",
-}
 SHOWN_EVENTS = 200
 SHOWN_OF_AN_EVENT = 400
 #: Of a result, in rows, of one value of it, in characters, and of its warnings.
@@ -203,51 +186,3 @@ def as_text(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Documents in the contract's order, which PostgreSQL does not keep, with their secrets masked."""
     shown = masked(found)
     return [(name, json.dumps(shown[name], indent=2, ensure_ascii=False)) for name in layers() if name in found]
-
-
-def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """The front page: what happened in the last day, and the way to a first run."""
-    user: Any = request.user
-    context["may_see_executions"] = user.has_perm("executions.view_execution")
-    if user.has_perm("controlplane.add_task"):
-        context["steps"] = first_steps()
-    if not context["may_see_executions"]:
-        return context
-    rows = Execution.objects.defer("documents", "result")
-    recent = rows.filter(created_at__gte=timezone.now() - timedelta(hours=24))
-    numbers = dict(recent.order_by().values_list("status").annotate(Count("pk")))
-    always = (Status.QUEUED, Status.RUNNING, Status.SUCCESS, Status.FAILURE)
-    context["counts"] = [
-        {"status": s.value, "label": s.label, "number": numbers.get(s, 0), "colour": COLOURS[s]}
-        for s in Status
-        if s in always or numbers.get(s)
-    ]
-    latest: list[Any] = list(rows.order_by("-created_at")[:10])
-    for execution in latest:
-        execution.colour = COLOURS.get(execution.status, "default")
-        execution.duration = duration(execution.created_at, execution.ended_at)
-    context |= {
-        "latest": latest,
-        "failed": recent.filter(status=Status.FAILURE).order_by("-created_at")[:5],
-        "executions_url": reverse("admin:executions_execution_changelist"),
-    }
-    return context
-
-
-def first_steps() -> list[dict[str, Any]]:
-    """What is still to be registered before something can run; empty once something did."""
-    if Execution.objects.exists():
-        return []
-    chain = (
-        (Party, 2, "Register two parties", "each with the address and ports of its host"),
-        (Dataset, 2, "Name a dataset of each", "as in the party.toml on the party's own host"),
-        (ClusterConfig, 1, "Put the parties into a cluster configuration", "who takes part, and how they talk"),
-        (SPUConfig, 1, "Make an SPU configuration", "the defaults are good for a start"),
-        (Task, 1, "Compose a task", "and press Run now on its page"),
-    )
-    found = []
-    for model, enough, title, why in chain:
-        page = "changelist" if (done := model.objects.count() >= enough) else "add"
-        url = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}")
-        found.append({"title": title, "why": why, "done": done, "url": url})
-    return found

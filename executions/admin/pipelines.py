@@ -18,10 +18,11 @@ from unfold.decorators import action, display
 from controlplane.admin.confirm import confirm_page
 from controlplane.admin.pipelines import PipelineAdmin, ScheduleAdmin
 from controlplane.models import Pipeline, Schedule
-from executions import pages, pipeline_pages
+from executions.admin import execution_page as pages
+from executions.admin import pipeline_run_page as pipeline_pages
+from executions.admin.read_only import ReadOnlyAdmin
 from executions.models import PipelineRun, Tick
-from executions.pipeline_models import NotPossible
-from executions.read_only import ReadOnlyAdmin
+from executions.models.pipeline_run import NotPossible
 from executions.states import PipelineStatus
 from workers.contract.problems import DocumentsInvalid
 

@@ -1,4 +1,4 @@
-"""The admin of executions (to look at and to cancel), and the button that runs a task."""
+"""The admin of executions, to look at, to cancel and to run again."""
 
 from __future__ import annotations
 
@@ -12,22 +12,14 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
-from redis.exceptions import RedisError
-from unfold.decorators import action, display
+from unfold.decorators import display
 
 from controlplane.admin.confirm import confirm_page
-from controlplane.admin.tasks import TaskAdmin
-from controlplane.models import Task
-from executions import pages, pipeline_admin  # noqa: F401  Django finds this module alone
-from executions import preflight as preflights
-from executions.connection import redis_connection
-from executions.models import Execution, NotCancellable, Preflight
-from executions.outlook import Outlook, look_ahead
-from executions.read_only import ReadOnlyAdmin
-from executions.rerun import RerunForm
+from executions.admin import execution_page as pages
+from executions.admin.read_only import ReadOnlyAdmin
+from executions.admin.rerun import RerunForm
+from executions.models import Execution, NotCancellable
 from executions.states import Status
-from workers.contract.connection import trouble
-from workers.contract.errors import ConfigError
 from workers.contract.layers import layers
 from workers.contract.problems import DocumentsInvalid
 from workers.contract.registry import TASK_EXECUTOR_REGISTRY
@@ -190,114 +182,3 @@ class ExecutionAdmin(ReadOnlyAdmin):
             "back": reverse("admin:executions_execution_change", args=[execution.pk]),
         }
         return TemplateResponse(request, "executions/rerun.html", context)
-
-
-admin.site.unregister(Task)
-
-
-@admin.register(Task)
-class RunnableTaskAdmin(TaskAdmin):
-    """The task admin, with a way to run a task. Here and not there: configuration knows nothing of executions."""
-
-    actions_detail = ("run_now", "preview")
-    actions_submit_line = ("save_and_run",)
-
-    def has_run_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        user: Any = request.user
-        return bool(user.has_perm("executions.add_execution"))
-
-    # unfold's actions are links: this one leads to a form, and only posting that form starts anything
-    @action(description="Run now", icon="play_arrow", permissions=("run",), url_path="run")
-    def run_now(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        task = self.get_object(request, unquote(object_id))
-        if task is None or not self.has_view_or_change_permission(request, task):
-            raise Http404("There is no such task.")
-        page = reverse("admin:controlplane_task_change", args=[task.pk])
-        if request.method == "POST":
-            return self.submit(request, task) or HttpResponseRedirect(page)
-        facts = [
-            ("Task type", self.task_type(task)),
-            ("Parties", ", ".join(task.cluster.document.get("parties", []))),
-            ("Datasets", self.datasets(task)),
-            ("SPU", task.spu),
-            ("HEU", task.heu),
-            ("Priority", str(task.priority)),
-        ]
-        return confirm_page(self, request, f"Run {task} now?", "Run now", page, facts=facts)
-
-    @action(description="Preview", icon="visibility", permissions=("run",), url_path="preview")
-    def preview(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """What would happen if it were run now, what each party would be sent, and what their hosts say to it."""
-        task = self.get_object(request, unquote(object_id))
-        if task is None or not self.has_view_or_change_permission(request, task):
-            raise Http404("There is no such task.")
-        if request.method == "POST":
-            return self._check_at_the_parties(request, task)
-        preflight = self._checks_asked_for(request, task)
-        if preflight and "fragment" in request.GET:
-            headers = {"X-Fragment": "1", "Cache-Control": "no-store"}
-            return TemplateResponse(request, "executions/checks_live.html", pages.checked(preflight), headers=headers)
-        try:
-            outlook = look_ahead(task.documents())
-        except DocumentsInvalid as error:
-            outlook = Outlook(problems=error.problems)
-        context = self.admin_site.each_context(request) | {
-            "title": f"Preview of {task}",
-            "opts": self.opts,
-            "task": task,
-            "outlook": outlook,
-            "sent": [(party, pages.as_text(documents)) for party, documents in outlook.documents.items()],
-            "back": reverse("admin:controlplane_task_change", args=[task.pk]),
-        }
-        return TemplateResponse(request, "executions/outlook.html", context | pages.checked(preflight))
-
-    def _check_at_the_parties(self, request: HttpRequest, task: Task) -> HttpResponse:
-        try:
-            documents = task.documents()
-            task.validate()
-            preflight = preflights.request(redis_connection(), documents, name=task.name, by=request.user)
-        except (ConfigError, preflights.CannotCheck) as error:
-            messages.error(request, str(error))
-        except (RedisError, OSError) as error:
-            messages.error(request, trouble(error))
-        else:
-            return HttpResponseRedirect(f"{request.path}?checks={preflight.pk}")
-        return HttpResponseRedirect(request.path)
-
-    def _checks_asked_for(self, request: HttpRequest, task: Task) -> Preflight | None:
-        try:
-            return Preflight.objects.filter(pk=UUID(request.GET.get("checks", "")), name=task.name).first()
-        except ValueError:
-            return None
-
-    @action(description="Save and run", icon="play_arrow", permissions=("run",))
-    def save_and_run(self, request: HttpRequest, task: Task) -> None:
-        request.run_after_saving = True  # type: ignore[attr-defined]
-
-    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        # unfold shows such buttons for what is saved already; this one is for new tasks too
-        buttons = {"actions_submit_line": self.get_actions_submit_line(request, object_id=0)}
-        return super().add_view(request, form_url, (extra_context or {}) | buttons)
-
-    def response_change(self, request: HttpRequest, obj: Task) -> HttpResponse:
-        return self._run_if_asked(request, obj) or super().response_change(request, obj)
-
-    def response_add(self, request: HttpRequest, obj: Task, *args: Any) -> HttpResponse:
-        return self._run_if_asked(request, obj) or super().response_add(request, obj, *args)
-
-    def _run_if_asked(self, request: HttpRequest, task: Task) -> HttpResponse | None:
-        return self.submit(request, task) if getattr(request, "run_after_saving", False) else None
-
-    def submit(self, request: HttpRequest, task: Task) -> HttpResponse | None:
-        """To the new execution's page; None, with the problems as messages, where the task is not valid now."""
-        try:
-            execution = Execution.objects.submit(task.documents(), task=task, by=request.user, options=task.options())
-        except DocumentsInvalid as error:
-            for problem in error.problems:
-                messages.error(request, str(problem))
-            return None
-        user: Any = request.user
-        if not user.has_perm("executions.view_execution"):
-            messages.success(request, f"{execution} was submitted.")
-            return None
-        return HttpResponseRedirect(reverse("admin:executions_execution_change", args=[execution.pk]))

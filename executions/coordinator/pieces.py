@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from uuid import UUID
 
-from executions.messages import EventMessage, Piece, parse_event
+from executions.coordinator.messages import EventMessage, Piece, parse_event
 from executions.models import EventPiece, ExecutionEvent, PartyRun
 from executions.states import RUN_ENDED
 from workers.contract.events import MOST_PIECES

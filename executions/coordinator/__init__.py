@@ -1,0 +1,1 @@
+"""What goes on with what was submitted; ``manage.py coordinate`` runs its loop."""

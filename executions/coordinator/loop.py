@@ -1,0 +1,58 @@
+"""The coordinator's loop: it listens, goes on with pipelines, dispatches, recovers."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from redis.exceptions import RedisError
+
+from executions.coordinator import pipelines, schedules
+from executions.coordinator.dispatch import Dispatcher
+from executions.coordinator.listener import Listener
+from executions.coordinator.recovery import Recovery
+from executions.models import Execution
+from executions.redis import redis_connection
+from executions.states import Status
+from workers.contract.connection import refusal, trouble
+
+log = logging.getLogger(__name__)
+
+
+class Coordinator:
+    """Made of steps that each return whether they did something. Two at once are safe, and so is killing one."""
+
+    IDLE_MS = 1000
+    RECOVERY_INTERVAL = 0.5
+
+    def __init__(self) -> None:
+        connection = redis_connection()
+        self.listener = Listener(connection)
+        self.dispatcher = Dispatcher(connection)
+        self.recovery = Recovery(connection)
+        self._recover_at = 0.0
+        #: True at the start too: the coordinator before this one may have ended while Redis was away.
+        self._redis_was_away = True
+
+    def step(self, block_ms: int = 0) -> bool:
+        """One round. Raises RedisError or DatabaseError; the next round goes on from there."""
+        did = self.listener.step(block_ms)
+        if time.monotonic() >= self._recover_at:
+            did |= self.recovery.step()
+            self._recover_at = time.monotonic() + self.RECOVERY_INTERVAL
+        did |= pipelines.step()
+        did |= schedules.step()
+        did |= self.dispatcher.step()
+        if self._redis_was_away:
+            Execution.objects.active().exclude(waiting_for="").update(waiting_for="")
+            self._redis_was_away = False
+        return did
+
+    def without_redis(self, error: RedisError) -> None:
+        """What is left to do while Redis is away or takes no writes: say so on what waits for it."""
+        self._redis_was_away = True
+        away = trouble(error)
+        Execution.objects.filter(status=Status.QUEUED).exclude(waiting_for=away).update(waiting_for=away)
+        then = "takes writes again" if refusal(error) else "is back"
+        away += f". The parties work on; what they report will be here when Redis {then}"
+        Execution.objects.active().exclude(waiting_for=away).update(waiting_for=away)

@@ -1,0 +1,69 @@
+"""Schedules that are due."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from django.db import transaction
+from django.utils import timezone
+
+from controlplane.models import Schedule, Task
+from executions.models import Execution, PipelineRun, Tick
+from workers.contract.problems import DocumentsInvalid
+
+log = logging.getLogger(__name__)
+
+
+def step() -> bool:
+    """Look once at all schedules. Returns whether one was due."""
+    now = timezone.now()
+    due = Schedule.objects.filter(next_run_at__lte=now).order_by("next_run_at").values_list("pk", flat=True)
+    return any([fire(schedule, now) for schedule in list(due)])  # noqa: C419  each of them
+
+
+def fire(pk: int, now: datetime) -> bool:
+    """Start what a schedule is due for, or write down why not; set its next time. However many times went by while
+    nobody looked, it is started once."""
+    with transaction.atomic():
+        schedule = (
+            Schedule.objects.select_for_update(of=("self",))
+            .select_related("task__cluster", "task__spu", "task__heu", "pipeline", "owner")
+            .filter(pk=pk, next_run_at__lte=now)
+            .first()
+        )
+        if schedule is None or schedule.next_run_at is None:
+            return False
+        due = schedule.next_run_at
+        if not schedule.ticks.filter(due_at=due).exists():  # it would, if this host's clock was put back
+            tick = Tick(schedule=schedule, due_at=due, at=now, skipped=_reason_to_skip(schedule))
+            if not tick.skipped:
+                try:
+                    _submit(schedule, tick)
+                except DocumentsInvalid as error:
+                    tick.skipped = f"not valid now: {error}"
+            tick.save()
+        # not by save: no operator changed anything
+        Schedule.objects.filter(pk=pk).update(next_run_at=schedule.time_after(now))
+    return True
+
+
+def _reason_to_skip(schedule: Schedule) -> str:
+    owner = schedule.owner
+    if owner and not (owner.is_active and owner.has_perm("executions.add_execution")):
+        return f"{owner}, who saved it last, may not run anything any more; have somebody save it who may"
+    last = schedule.ticks.filter(skipped="").select_related("execution", "pipeline_run").first()
+    if last and last.started and not last.started.has_ended:
+        return f"{last.started}, which it started at {last.at:%Y-%m-%d %H:%M} UTC, is still {last.started.status}"
+    return ""
+
+
+def _submit(schedule: Schedule, tick: Tick) -> None:
+    """Raises DocumentsInvalid."""
+    target = schedule.target
+    if isinstance(target, Task):
+        tick.execution = Execution.objects.submit(
+            target.documents(), task=target, by=schedule.owner, options=target.options()
+        )
+    else:
+        tick.pipeline_run = PipelineRun.objects.submit(target, by=schedule.owner)

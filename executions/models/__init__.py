@@ -1,0 +1,12 @@
+"""What was run: executions, what each party did in each attempt, every event they sent; and runs of pipelines."""
+
+from executions.models.event import EventPiece, ExecutionEvent
+from executions.models.execution import Execution, NotCancellable, StateChange
+from executions.models.party_run import PartyRun, PortLease
+from executions.models.pipeline_run import NodeRun, PipelineChange, PipelineRun, Tick
+from executions.models.preflight import PartyCheck, Preflight
+
+__all__ = [
+    "EventPiece", "Execution", "ExecutionEvent", "NodeRun", "NotCancellable", "PartyCheck", "PartyRun",
+    "PipelineChange", "PipelineRun", "PortLease", "Preflight", "StateChange", "Tick",
+]  # fmt: skip
