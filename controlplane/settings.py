@@ -182,9 +182,6 @@ def _page(title: str, icon: str, model: str, seen_as: str = "") -> dict[str, obj
     }
 
 
-#: Where no other package brings a device, there is no page for such configurations.
-_DEVICE_PAGES = [_page("Other devices", "developer_board", "controlplane.deviceconfig")] if further_layers() else []
-
 UNFOLD = {
     "SITE_TITLE": "SecretFlow control plane",
     "SITE_HEADER": "SecretFlow control plane",

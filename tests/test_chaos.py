@@ -24,7 +24,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from executions.trial.service import ENDED, Service, ServiceError
+from executions.states import ENDED
+from executions.trial.service import Service, ServiceError
 from executions.trial.stack import ROOT, Trial
 from fixtures.documents import psi_documents
 from fixtures.tables import write_tables

@@ -20,8 +20,8 @@ from executions.coordinator.listener import Listener
 from executions.coordinator.loop import Coordinator
 from executions.coordinator.recovery import Recovery
 from executions.models import Execution, PartyRun
-from executions.states import Status
-from executions.trial.service import ENDED, Service
+from executions.states import ENDED, Status
+from executions.trial.service import Service
 from executions.trial.stack import ROOT, Trial
 from fixtures.documents import psi_documents
 from fixtures.tables import write_tables

@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from executions.trial.service import ENDED, Service
+from executions.states import ENDED
+from executions.trial.service import Service
 from executions.trial.stack import Trial
 from fixtures.documents import psi_documents
 from fixtures.tables import clear_auc, write_tables

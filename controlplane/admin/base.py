@@ -17,6 +17,7 @@ from simple_history.admin import SimpleHistoryAdmin
 from simple_history.template_utils import HistoricalRecordContextHelper
 from unfold.admin import ModelAdmin
 
+from controlplane.admin.permissions import may
 from controlplane.documents.differences import differences
 from controlplane.forms.document import REBUILD
 from controlplane.models import Pipeline, Task
@@ -51,8 +52,8 @@ class ConfigAdmin(SimpleHistoryAdmin, ModelAdmin):
     warn_unsaved_form = True
     list_filter_sheet = False
     search_fields: tuple[str, ...] = ("name", "description")
-    change_form_outer_before_template = "admin/used_by.html"
-    object_history_list_template = "admin/history_list.html"
+    change_form_outer_before_template = "controlplane/used_by.html"
+    object_history_list_template = "controlplane/history_list.html"
     #: Whether its page names the tasks that it has a say in.
     shows_users = True
 
@@ -97,7 +98,7 @@ class ConfigAdmin(SimpleHistoryAdmin, ModelAdmin):
                 "number": number,
                 "tasks": shown[:SHOWN_IN_USE] if _may_see_tasks(request) else [],
                 "more": max(number - SHOWN_IN_USE, 0),
-                "pipelines": _pipelines_of(obj) if request.user.has_perm("controlplane.view_pipeline") else [],
+                "pipelines": _pipelines_of(obj) if may(request, "controlplane.view_pipeline") else [],
             }
         return super().render_change_form(request, context, *args, obj=obj, **kwargs)
 
@@ -166,5 +167,4 @@ def _pipelines_of(row: Model) -> list[Pipeline]:
 
 
 def _may_see_tasks(request: HttpRequest) -> bool:
-    user: Any = request.user
-    return bool(user.has_perm("controlplane.view_task"))
+    return may(request, "controlplane.view_task")

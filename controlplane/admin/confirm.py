@@ -28,4 +28,4 @@ def confirm_page(
         "back": back,
         "facts": facts,
     }
-    return TemplateResponse(request, "admin/confirm.html", context)
+    return TemplateResponse(request, "controlplane/confirm.html", context)

@@ -19,7 +19,7 @@ class PipelineAdmin(ConfigAdmin):
     form = PipelineForm
     list_display: Any = ("name", "node_names", "description", "version", "updated_at")
     fieldsets: Any = ((None, {"fields": ("name", "description")}), ("Nodes", {"fields": ("nodes",)}))
-    change_form_outer_before_template = "admin/pipeline_graph.html"
+    change_form_outer_before_template = "controlplane/pipeline_graph.html"
 
     @display(description="Nodes")
     def node_names(self, pipeline: Pipeline) -> str:

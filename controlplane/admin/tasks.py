@@ -55,7 +55,7 @@ class TaskAdmin(ConfigAdmin):
             for found in described()
         ]
         context = self.admin_site.each_context(request) | {"title": "Task types", "opts": self.opts, "types": types}
-        return TemplateResponse(request, "admin/task_types.html", context)
+        return TemplateResponse(request, "controlplane/task_types.html", context)
 
 
 def _shown(found: Mapping[str, Any], task_type: str, variant: str = "") -> dict[str, Any]:

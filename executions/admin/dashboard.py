@@ -10,17 +10,18 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 
+from controlplane.admin.permissions import may
 from controlplane.models import ClusterConfig, Dataset, Party, SPUConfig, Task
 from executions.admin.execution_page import duration
 from executions.models import Execution
+from executions.permissions import VIEW
 from executions.states import COLOURS, Status
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """The front page: what happened in the last day, and the way to a first run."""
-    user: Any = request.user
-    context["may_see_executions"] = user.has_perm("executions.view_execution")
-    if user.has_perm("controlplane.add_task"):
+    context["may_see_executions"] = may(request, VIEW)
+    if may(request, "controlplane.add_task"):
         context["steps"] = first_steps()
     if not context["may_see_executions"]:
         return context

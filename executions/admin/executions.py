@@ -15,10 +15,12 @@ from django.urls import path, reverse
 from unfold.decorators import display
 
 from controlplane.admin.confirm import confirm_page
+from controlplane.admin.permissions import may
 from executions.admin import execution_page as pages
 from executions.admin.read_only import ReadOnlyAdmin
 from executions.admin.rerun import RerunForm
 from executions.models import Execution, NotCancellable
+from executions.permissions import CANCEL, RUN
 from executions.states import Status
 from workers.contract.layers import layers
 from workers.contract.problems import DocumentsInvalid
@@ -112,13 +114,12 @@ class ExecutionAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         """The page of an execution; with ``?fragment=1`` the part of it that changes."""
         execution = self._get(request, object_id)
-        user: Any = request.user
         context = pages.live(execution) | {
-            "may_cancel": self.may_cancel(request) and not execution.has_ended,
-            "may_run_again": user.has_perm("executions.add_execution") and execution.has_ended,
+            "may_cancel": may(request, CANCEL) and not execution.has_ended,
+            "may_run_again": may(request, RUN) and execution.has_ended,
             "again_url": reverse("admin:executions_execution_again", args=[execution.pk]),
             "rerun_url": reverse("admin:executions_execution_rerun", args=[execution.pk]),
-            "may_see_task": user.has_perm("controlplane.view_task"),
+            "may_see_task": may(request, "controlplane.view_task"),
             "cancel_url": reverse("admin:executions_execution_cancel", args=[execution.pk]),
         }
         if "fragment" in request.GET:
@@ -134,7 +135,7 @@ class ExecutionAdmin(ReadOnlyAdmin):
 
     def cancel_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         execution = self._get(request, object_id)
-        if not self.may_cancel(request):
+        if not may(request, CANCEL):
             raise PermissionDenied
         page = reverse("admin:executions_execution_change", args=[execution.pk])
         if request.method != "POST":
@@ -149,8 +150,7 @@ class ExecutionAdmin(ReadOnlyAdmin):
 
     def again_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         execution = self._get(request, object_id)
-        user: Any = request.user
-        if not user.has_perm("executions.add_execution"):
+        if not may(request, RUN):
             raise PermissionDenied
         page = reverse("admin:executions_execution_change", args=[execution.pk])
         if request.method != "POST":
@@ -166,8 +166,7 @@ class ExecutionAdmin(ReadOnlyAdmin):
     def rerun_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Run it once more with changes."""
         execution = self._get(request, object_id)
-        user: Any = request.user
-        if not user.has_perm("executions.add_execution"):
+        if not may(request, RUN):
             raise PermissionDenied
         form = RerunForm(execution, request.POST if request.method == "POST" else None)
         if request.method == "POST" and (new := form.submit(by=request.user)):

@@ -16,13 +16,16 @@ from django.utils.html import format_html, format_html_join
 from unfold.decorators import action, display
 
 from controlplane.admin.confirm import confirm_page
+from controlplane.admin.permissions import may
 from controlplane.admin.pipelines import PipelineAdmin, ScheduleAdmin
 from controlplane.models import Pipeline, Schedule
 from executions.admin import execution_page as pages
 from executions.admin import pipeline_run_page as pipeline_pages
 from executions.admin.read_only import ReadOnlyAdmin
+from executions.admin.runnable import Runnable
 from executions.models import PipelineRun, Tick
 from executions.models.pipeline_run import NotPossible
+from executions.permissions import CANCEL, RUN, VIEW
 from executions.states import PipelineStatus
 from workers.contract.problems import DocumentsInvalid
 
@@ -30,7 +33,7 @@ SHOWN_TICKS = 10
 
 
 @admin.register(Pipeline)
-class RunnablePipelineAdmin(PipelineAdmin):
+class RunnablePipelineAdmin(Runnable, PipelineAdmin):
     """The pipelines' admin, with a way to run one."""
 
     list_display = ("name", "node_names", "shown_latest", "description", "version", "updated_at")
@@ -43,10 +46,6 @@ class RunnablePipelineAdmin(PipelineAdmin):
     @display(description="Latest run", label={s.value: pages.COLOURS[s] for s in PipelineStatus})
     def shown_latest(self, pipeline: Any) -> str:
         return pipeline.latest or ""
-
-    def has_run_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        user: Any = request.user
-        return bool(user.has_perm("executions.add_execution"))
 
     # unfold's actions are links: this one leads to a form, and only posting that form starts anything
     @action(description="Run now", icon="play_arrow", permissions=("run",), url_path="run")
@@ -72,8 +71,7 @@ class RunnablePipelineAdmin(PipelineAdmin):
 
     def _submit(self, request: HttpRequest, pipeline: Pipeline, page: str) -> HttpResponse:
         run = PipelineRun.objects.submit(pipeline, by=request.user)
-        user: Any = request.user
-        if not user.has_perm("executions.view_execution"):
+        if not may(request, VIEW):
             messages.success(request, f"{run} was submitted.")
             return HttpResponseRedirect(page)
         return HttpResponseRedirect(reverse("admin:executions_pipelinerun_change", args=[run.pk]))
@@ -132,11 +130,11 @@ class PipelineRunAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         """The page of a run; with ``?fragment=1`` the part of it that changes."""
         run = self._get(request, object_id)
-        user: Any = request.user
         context = pipeline_pages.live(run) | {
-            "may_cancel": self.may_cancel(request) and not run.has_ended,
-            "may_retry": self.may_run(request),
-            "may_see_pipeline": user.has_perm("controlplane.view_pipeline"),
+            "may_cancel": may(request, CANCEL) and not run.has_ended,
+            "may_retry": may(request, RUN) and run.has_ended and run.status != PipelineStatus.SUCCESS,
+            "may_retry_nodes": may(request, RUN) and run.status != PipelineStatus.CANCELLING,
+            "may_see_pipeline": may(request, "controlplane.view_pipeline"),
             "cancel_url": reverse("admin:executions_pipelinerun_cancel", args=[run.pk]),
             "retry_url": reverse("admin:executions_pipelinerun_retry", args=[run.pk]),
         }
@@ -148,7 +146,7 @@ class PipelineRunAdmin(ReadOnlyAdmin):
 
     def cancel_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         run = self._get(request, object_id)
-        if not self.may_cancel(request):
+        if not may(request, CANCEL):
             raise PermissionDenied
         page = reverse("admin:executions_pipelinerun_change", args=[run.pk])
         if request.method != "POST":
@@ -164,7 +162,7 @@ class PipelineRunAdmin(ReadOnlyAdmin):
     def retry_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Of the node that is posted, or of all that failed."""
         run = self._get(request, object_id)
-        if not self.may_run(request):
+        if not may(request, RUN):
             raise PermissionDenied
         page = reverse("admin:executions_pipelinerun_change", args=[run.pk])
         if request.method != "POST":

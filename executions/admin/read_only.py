@@ -9,6 +9,9 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.paginator import InfinitePaginator
 
+from controlplane.admin.permissions import may
+from executions.permissions import VIEW
+
 
 class ReadOnlyAdmin(ModelAdmin):
     """What ran is what ran."""
@@ -23,8 +26,7 @@ class ReadOnlyAdmin(ModelAdmin):
     actions = None
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        user: Any = request.user
-        return bool(user.has_perm("executions.view_execution"))
+        return may(request, VIEW)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -34,11 +36,3 @@ class ReadOnlyAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
-
-    def may_run(self, request: HttpRequest) -> bool:
-        user: Any = request.user
-        return bool(user.has_perm("executions.add_execution"))
-
-    def may_cancel(self, request: HttpRequest) -> bool:
-        user: Any = request.user
-        return bool(user.has_perm("executions.change_execution"))

@@ -14,12 +14,15 @@ from redis.exceptions import RedisError
 from unfold.decorators import action
 
 from controlplane.admin.confirm import confirm_page
+from controlplane.admin.permissions import may
 from controlplane.admin.tasks import TaskAdmin
 from controlplane.models import Task
 from executions.admin import execution_page as pages
+from executions.admin.runnable import Runnable
 from executions.coordinator import preflight as preflights
 from executions.dry_run import Outlook, look_ahead
 from executions.models import Execution, Preflight
+from executions.permissions import VIEW
 from executions.redis import redis_connection
 from workers.contract.connection import trouble
 from workers.contract.errors import ConfigError
@@ -29,15 +32,11 @@ admin.site.unregister(Task)
 
 
 @admin.register(Task)
-class RunnableTaskAdmin(TaskAdmin):
+class RunnableTaskAdmin(Runnable, TaskAdmin):
     """The task admin, with a way to run a task. Here and not there: configuration knows nothing of executions."""
 
     actions_detail = ("run_now", "preview")
     actions_submit_line = ("save_and_run",)
-
-    def has_run_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        user: Any = request.user
-        return bool(user.has_perm("executions.add_execution"))
 
     # unfold's actions are links: this one leads to a form, and only posting that form starts anything
     @action(description="Run now", icon="play_arrow", permissions=("run",), url_path="run")
@@ -129,8 +128,7 @@ class RunnableTaskAdmin(TaskAdmin):
             for problem in error.problems:
                 messages.error(request, str(problem))
             return None
-        user: Any = request.user
-        if not user.has_perm("executions.view_execution"):
+        if not may(request, VIEW):
             messages.success(request, f"{execution} was submitted.")
             return None
         return HttpResponseRedirect(reverse("admin:executions_execution_change", args=[execution.pk]))

@@ -24,6 +24,7 @@ from executions.api.preflights import RunPermission
 from executions.api.submissions import invalid
 from executions.models import PipelineChange, PipelineRun, Tick
 from executions.models.pipeline_run import NotPossible
+from executions.permissions import CANCEL
 from executions.states import BLOCKED, WAITING, PipelineStatus, Status
 from workers.contract.problems import DocumentsInvalid, closest
 
@@ -31,7 +32,7 @@ from workers.contract.problems import DocumentsInvalid, closest
 class CancelPermission(ModelPermissions):
     """Who may cancel executions may cancel pipeline runs."""
 
-    perms_map = RunPermission.perms_map | {"POST": ["executions.change_execution"]}
+    perms_map = RunPermission.perms_map | {"POST": [CANCEL]}
 
 
 class NodeSerializer(serializers.Serializer[Any]):

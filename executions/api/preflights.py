@@ -16,6 +16,7 @@ from controlplane.models.catalogue import DatabaseCatalogue
 from executions.api.submissions import SubmissionSerializer, invalid
 from executions.coordinator import preflight
 from executions.models import PartyCheck, Preflight
+from executions.permissions import RUN, VIEW
 from executions.redis import redis_connection
 from workers.contract.connection import trouble
 from workers.contract.errors import ConfigError
@@ -56,10 +57,7 @@ class PreflightSerializer(serializers.ModelSerializer[Preflight]):
 class RunPermission(ModelPermissions):
     """Who may run something may have it checked; who may look at executions may look at their checks."""
 
-    perms_map = {
-        method: ["executions.add_execution" if method == "POST" else "executions.view_execution"]
-        for method in ModelPermissions.perms_map
-    }
+    perms_map = {method: [RUN if method == "POST" else VIEW] for method in ModelPermissions.perms_map}
 
 
 class PreflightViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Preflight]):

@@ -29,13 +29,19 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from executions.trial.service import ENDED, Service, ServiceError
+from executions.states import COLOURS, ENDED, Status
+from executions.trial.service import Service, ServiceError
 from executions.trial.stack import Trial, TrialError
 
-COLOURS = {"SUCCESS": "green", "FAILURE": "red", "CANCELLED": "yellow", "RUNNING": "cyan", "LOST": "red"}
+#: Colour of a status, as on the pages, to the terminal's.
+STYLES = {"success": "green", "danger": "red", "warning": "yellow", "info": "cyan", "default": "dim"}
 TIME_LIMIT = 120.0
 #: Largest difference between the two models' AUC that counts as the same result.
 AUC_TOLERANCE = 0.02
+
+
+def style_of(status: str) -> str:
+    return STYLES[COLOURS[status]]
 
 
 class DemoFailed(Exception):
@@ -50,15 +56,13 @@ def show(execution: dict[str, Any]) -> Group:
     for run in execution["runs"]:
         table.add_row(
             run["party"],
-            Text(run["status"], style=COLOURS.get(run["status"], "")),
+            Text(run["status"], style=style_of(run["status"])),
             run["stage"],
             ProgressBar(total=1, completed=run["progress"], width=24),
             ", ".join(run["devices"]),
         )
     status = execution["status"]
-    headline = Text.assemble(
-        (execution["name"] or execution["task_type"], "bold"), "  ", (status, COLOURS.get(status, "dim"))
-    )
+    headline = Text.assemble((execution["name"] or execution["task_type"], "bold"), "  ", (status, style_of(status)))
     if execution["waiting_for"]:
         headline.append(f"  {execution['waiting_for']}", style="yellow")
     return Group(headline, table)
@@ -74,7 +78,7 @@ def run_task(service: Service, console: Console, task: str) -> dict[str, Any]:
             time.sleep(0.2)  # asking more often would take the parties' processor time, on two cores
             execution = service.execution(execution)
             live.update(show(execution))
-    if execution["status"] != "SUCCESS":
+    if execution["status"] != Status.SUCCESS:
         error = execution["error"] or {}
         raise DemoFailed(
             f"{task}: {execution['status']} {error.get('type', '')} at {error.get('party', '')}, "

@@ -8,8 +8,6 @@ import urllib.request
 from http import HTTPStatus
 from typing import Any
 
-ENDED = {"SUCCESS", "FAILURE", "CANCELLED"}
-
 
 class ServiceError(Exception):
     """The site refused, in its own words, or did not answer."""

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from executions.trial.service import ENDED, Service
+from executions.states import ENDED
+from executions.trial.service import Service
 from executions.trial.stack import Trial
 from fixtures.documents import psi_documents
 from fixtures.tables import write_tables

@@ -17,7 +17,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from executions.trial.service import ENDED, Service
+from executions.states import ENDED
+from executions.trial.service import Service
 from executions.trial.stack import Trial
 from fixtures.documents import psi_documents
 from tests.benchmarks.memory import PeakMemory

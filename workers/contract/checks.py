@@ -63,3 +63,29 @@ def check_each_party(named: Container[str], cluster: SFInitConfig, path: str, re
 def not_a_party(path: str, parties: Sequence[str]) -> Problem:
     """Of a name that is none of the cluster's parties."""
     return Problem(path, "is not a party of sf_init_config", f"should be one of {', '.join(parties)}")
+
+
+def check_protocol(
+    protocol: str,
+    offered: Mapping[str, tuple[int, int | None]],
+    parties: Sequence[str],
+    path: str,
+    but: str = "",
+) -> Iterator[Problem]:
+    """The protocol suits the number of parties. ``offered``: each to the fewest and the most parties that it takes.
+
+    ``but``: one that is never proposed.
+    """
+
+    def suits(name: str) -> bool:
+        fewest, most = offered[name]
+        return fewest <= len(parties) <= (most or len(parties))
+
+    if not suits(protocol):
+        fewest, most = offered[protocol]
+        need = f"exactly {fewest}" if most == fewest else f"{fewest} or more"
+        yield Problem(
+            path,
+            f"{protocol} needs {need} parties, the cluster has {len(parties)}",
+            f"use {' or '.join(name for name in offered if suits(name) and name != but)}",
+        )

@@ -17,6 +17,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from pydantic import BaseModel, Field, StringConstraints
 
+from workers.contract.layers import layers, model_of
+from workers.contract.registry import TASK_EXECUTOR_REGISTRY
+
 #: A value that is shown to nobody: a token, a password, key material. Forms show it as a password field. It takes no
 #: constraints of its own: it is validated encrypted, too.
 Secret = Annotated[
@@ -42,9 +45,6 @@ def with_secrets_changed(documents: Mapping[str, Any], change: Change) -> dict[s
 
 def change_secrets(layer: str, document: Any, change: Change) -> Any:
     """One document with every secret in it replaced; paths begin with the layer."""
-    from workers.contract.layers import layers, model_of
-    from workers.contract.registry import TASK_EXECUTOR_REGISTRY
-
     if layer not in layers() or not isinstance(document, Mapping):
         return document
     changed: Any = _changed(document, model_of(layer), (layer,), change)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from workers.contract.checks import check_protocol
 from workers.contract.documents import IN_NO_FORM, BrpcLinkOptions, Document, PartyName, SFInitConfig, host_port
 from workers.contract.problems import Problem
 from workers.devices.base import Device
 
 #: Protocol to (fewest, most) parties; measured, 3-facts.md section 2. CHEETAH with three is not refused
 #: by SecretFlow but runs into the link time-out.
-PROTOCOL_PARTIES: dict[str, tuple[int, int | None]] = {
+PROTOCOLS: Mapping[str, tuple[int, int | None]] = {
     "SEMI2K": (2, None),
     "ABY3": (3, 3),
     "CHEETAH": (2, 2),
@@ -157,15 +158,7 @@ class SPU(Device):
                 "nodes", "are not the parties of sf_init_config, once each", f"should name {', '.join(parties)}"
             )
         protocol = document.runtime_config.protocol
-        fewest, most = PROTOCOL_PARTIES[protocol]
-        if not fewest <= len(parties) <= (most or len(parties)):
-            suits = [p for p, (lo, hi) in PROTOCOL_PARTIES.items() if lo <= len(parties) <= (hi or len(parties))]
-            need = f"exactly {fewest}" if most == fewest else f"{fewest} or more"
-            yield Problem(
-                "runtime_config.protocol",
-                f"{protocol} needs {need} parties, the cluster has {len(parties)}",
-                f"use {' or '.join(p for p in suits if p != 'REF2K')}",
-            )
+        yield from check_protocol(protocol, PROTOCOLS, parties, "runtime_config.protocol", but="REF2K")
         for problem in _check_runtime(document.runtime_config):
             yield problem.under("runtime_config")
         for problem in document.link_desc.check_channel():

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from workers.computing.matching import KeyTable, check_pairing
 from workers.contract.catalogue import Catalogue
-from workers.contract.checks import check_columns, check_each_party, check_parties, not_a_party
+from workers.contract.checks import check_columns, check_each_party, check_parties, check_protocol, not_a_party
 from workers.contract.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
 from workers.contract.errors import ConfigError
 from workers.contract.problems import Problem, closest
@@ -20,7 +20,7 @@ from workers.host.tables import check_keys, column_types
 #: The protocols that can do more than an inner join of unique keys.
 JOINING = ("PROTOCOL_RR22", "PROTOCOL_ECDH", "PROTOCOL_KKRT")
 #: Protocol to (fewest, most) parties; measured, 3-facts.md section 2.
-PROTOCOL_PARTIES: dict[str, tuple[int, int | None]] = {
+PROTOCOLS: Mapping[str, tuple[int, int | None]] = {
     "PROTOCOL_RR22": (2, 2),
     "PROTOCOL_ECDH": (2, 2),
     "PROTOCOL_KKRT": (2, 2),
@@ -131,14 +131,7 @@ class PSITaskExecutor(BaseTaskExecutor):
         if params.ecdh_curve is not None and "ECDH" not in params.protocol:
             yield Problem(f"{base}.ecdh_curve", f"{params.protocol} would ignore it", "remove it")
         yield from cls._check_join(params, parties, base)
-        fewest, most = PROTOCOL_PARTIES[params.protocol]
-        if not fewest <= len(parties) <= (most or len(parties)):
-            suits = [p for p, (lo, hi) in PROTOCOL_PARTIES.items() if lo <= len(parties) <= (hi or len(parties))]
-            yield Problem(
-                f"{base}.protocol",
-                f"{params.protocol} takes exactly {fewest} parties, the cluster has {len(parties)}",
-                f"use {' or '.join(suits)}",
-            )
+        yield from check_protocol(params.protocol, PROTOCOLS, parties, f"{base}.protocol")
 
     @staticmethod
     def _check_join(params: PSIParams, parties: list[str], base: str) -> Iterator[Problem]:
