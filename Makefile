@@ -36,6 +36,7 @@ lint: $(INSTALLED)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	.venv/bin/lint-imports
+	! .venv/bin/vulture | grep -E "unused (function|class|method|property|import)|unused variable '_?[A-Z][A-Z_]+'"
 	$(PY) -m mypy
 	$(PY) manage.py makemigrations --check --dry-run
 	$(PY) manage.py check

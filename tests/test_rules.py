@@ -21,10 +21,7 @@ WORKERS = Path(workers.__file__).parent
 CONTRACT = ("checks", "documents", "endpoints", "problems", "roles", "validation")
 #: Where rules live.
 MODULES = [
-    *(
-        WORKERS / "contract" / f"{name}.py"
-        for name in ("checks", "documents", "endpoints", "problems", "roles", "validation")
-    ),
+    *(WORKERS / "contract" / f"{name}.py" for name in CONTRACT),
     *sorted((WORKERS / "components").glob("*.py")),
     *sorted((WORKERS / "devices").glob("*.py")),
     *sorted((WORKERS / "executors").glob("*.py")),

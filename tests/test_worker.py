@@ -33,8 +33,9 @@ from workers.contract.jobs import TASK_FUNCTION, JobRefused, PartyJob
 from workers.contract.keys import stream_of
 from workers.host.party import PartyHost
 from workers.runtime.compute_process import ABANDONED, ComputeProcess
+from workers.runtime.exit_status import describe_exit
 from workers.runtime.journal import Journal
-from workers.runtime.worker import WORKER_SEQUENCE, PartyWorker, describe_exit
+from workers.runtime.worker import WORKER_SEQUENCE, PartyWorker
 from workers.runtime.zygote import Zygote
 
 ROOT = Path(__file__).resolve().parent.parent

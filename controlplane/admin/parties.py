@@ -22,8 +22,6 @@ from controlplane.models import (
 from workers.contract.alignment import DECLARED
 from workers.contract.catalogue import TABLE
 
-DRIFT_COLOURS = {"as registered": "success", "differs": "warning", "not reported": "default", "output": "info"}
-
 
 @admin.register(Party)
 class PartyAdmin(ConfigAdmin):

@@ -20,15 +20,8 @@ from controlplane.documents.encryption import protect
 from controlplane.documents.errors import named_errors
 from controlplane.documents.storable import unstorable
 from controlplane.models import (
-    ClusterConfig,
     Dataset,
-    DeviceConfig,
-    HEUConfig,
-    Party,
-    Pipeline,
-    Schedule,
     Site,
-    SPUConfig,
     Task,
 )
 from controlplane.models.usage import effect_on
@@ -37,50 +30,26 @@ from controlplane.profiles.entries import (
     ComposedEntry,
     DatasetEntry,
     DeviceEntry,
-    HEUEntry,
-    PartyEntry,
     PipelineEntry,
     Profile,
-    ScheduleEntry,
-    SPUEntry,
-    TaskEntry,
 )
-from controlplane.profiles.yaml import ProfileInvalid, read, write
+from controlplane.profiles.stored import (
+    ENTRIES,
+    MODELS,
+    REFERENCES,
+    Key,
+    document_key,
+    is_written_by_hand,
+    stored_rows,
+    values_of,
+)
+from controlplane.profiles.yaml import ProfileInvalid, read
 from workers.contract.documents import Document
 from workers.contract.layers import layers
 from workers.contract.problems import Problem, closest, problems_of
-from workers.contract.secrets import masked_document
 from workers.contract.validation import parse_document
 
-#: In the order in which one needs another.
-MODELS: dict[str, Any] = {
-    "parties": Party,
-    "datasets": Dataset,
-    "clusters": ClusterConfig,
-    "spus": SPUConfig,
-    "heus": HEUConfig,
-    "devices": DeviceConfig,
-    "tasks": Task,
-    "pipelines": Pipeline,
-    "schedules": Schedule,
-}
-ENTRIES: dict[str, type[Document]] = {
-    "parties": PartyEntry,
-    "datasets": DatasetEntry,
-    "clusters": ClusterEntry,
-    "spus": SPUEntry,
-    "heus": HEUEntry,
-    "devices": DeviceEntry,
-    "tasks": TaskEntry,
-    "pipelines": PipelineEntry,
-    "schedules": ScheduleEntry,
-}
-#: A field that names an entry of another section.
-REFERENCES = {"party": "parties", "cluster": "clusters", "spu": "spus", "heu": "heus"}
 REFERENCES |= {"task": "tasks", "pipeline": "pipelines"}
-
-#: Section and name; of a dataset section, party and name.
-Key = tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -176,7 +145,7 @@ class _Application:
         self.entries: dict[Key, Document] = {}
         self.rows: dict[Key, Any] = {}
         # locked: an edit in the admin meanwhile waits, and so does another profile
-        self.stored = dict(_stored(lock=True))
+        self.stored = dict(stored_rows(lock=True))
 
     def run(self, profile: Profile) -> Outcome:
         self._write_site(profile)
@@ -187,7 +156,7 @@ class _Application:
         for key, entry in self.entries.items():
             self._validate(key, entry)
         outcome = self.outcome
-        left = [key for key, row in self.stored.items() if key not in self.rows and _is_written_by_hand(row)]
+        left = [key for key, row in self.stored.items() if key not in self.rows and is_written_by_hand(row)]
         outcome.left_alone = [".".join(key) for key in left]
         if not outcome.nothing:
             others = Task.objects.filter(pk__in=[self.stored[key].pk for key in left if key[0] == "tasks"])
@@ -226,14 +195,14 @@ class _Application:
     def _write(self, key: Key, entry: Document) -> None:
         section, path = key[0], ".".join(key)
         row = self.stored.get(key)
-        before = None if row is None else _values(section, row)
+        before = None if row is None else values_of(section, row)
         row = row or MODELS[section](name=key[-1])
         for name in set(type(entry).model_fields) - set(REFERENCES):
             setattr(row, "document" if name in layers() else name, getattr(entry, name))
         wrong = list(self._missing(key, entry))
         if layer := _layer_of(entry):
-            row.document, found = protect(layer, row.document, lambda: (before or {}).get(_document_key(type(entry))))
-            wrong += [p.under(".".join((*key, _document_key(type(entry))))) for p in found]
+            row.document, found = protect(layer, row.document, lambda: (before or {}).get(document_key(type(entry))))
+            wrong += [p.under(".".join((*key, document_key(type(entry))))) for p in found]
         try:
             row.clean_fields(exclude=REFERENCES)
         except ValidationError as error:
@@ -248,7 +217,7 @@ class _Application:
         if before is None:
             self._save(row)
             self.outcome.added.append(path)
-        elif changes := list(differences(before, _values(section, row))):
+        elif changes := list(differences(before, values_of(section, row))):
             self._save(row)
             self.outcome.changed[path] = changes
         else:
@@ -283,7 +252,7 @@ class _Application:
             # what can be judged by itself
             layer = _layer_of(entry)
             if layer in layers():
-                name = _document_key(type(entry))
+                name = document_key(type(entry))
                 _, problems = parse_document(layer, getattr(entry, name))
                 self.problems += [p.under(".".join((*key, name))) for p in problems]
             if isinstance(entry, DatasetEntry):
@@ -293,16 +262,11 @@ class _Application:
             self.problems += _problems(key, error)
 
 
-def _document_key(entry: type[Document]) -> str:
-    """The key under which an entry has its document: the layer's name where there is one such layer."""
-    return next((name for name in entry.model_fields if name in layers()), "document")
-
-
 def _layer_of(entry: Document) -> str:
     """Of the entry's document; empty where it has none."""
     if isinstance(entry, DeviceEntry):
         return entry.layer
-    key = _document_key(type(entry))
+    key = document_key(type(entry))
     return key if key in layers() else ""
 
 
@@ -343,59 +307,13 @@ def _needs(key: Key, entry: Document) -> Iterator[Key]:
         yield from (("tasks", str(task)) for task in nodes)
 
 
-def _stored(*, lock: bool = False) -> Iterator[tuple[Key, Any]]:
-    """All that is registered."""
-    for section, model in MODELS.items():
-        related = [n for n in REFERENCES if n in {f.name for f in model._meta.fields}]
-        rows: Any = model._default_manager.select_related(*related) if related else model._default_manager.all()
-        rows = rows.select_for_update(of=("self",), no_key=True) if lock else rows
-        for row in rows.order_by("pk"):
-            yield (section, row.party.name, row.name) if section == "datasets" else (section, row.name), row
-
-
-def _is_written_by_hand(row: Any) -> bool:
-    return not (isinstance(row, Dataset) and row.produced_by)
-
-
-def _values(section: str, row: Any) -> dict[str, Any]:
-    """A row as an entry says it."""
-    values = {}
-    for name in ENTRIES[section].model_fields:
-        value = getattr(row, "document" if name in layers() else name)
-        values[name] = value.name if name in REFERENCES and value is not None else value
-    return values
-
-
 def _problems(key: Key, error: ValidationError) -> Iterator[Problem]:
     """Django's errors with their paths in the profile."""
     for name, path, entry in named_errors(error):
         message = entry.messages[0].removeprefix(f"{path}: ")
         if name == "document":
-            name = _document_key(ENTRIES[key[0]])
+            name = document_key(ENTRIES[key[0]])
         # a name is the entry's own key
         steps = [*key, "" if name in (NON_FIELD_ERRORS, "name") else name, path]
         wrong, _, right = message.partition("; ")
         yield Problem(".".join(filter(None, steps)), wrong, right)
-
-
-def export() -> str:
-    """What is registered, as a profile; without what executions left behind, and without what says the default.
-
-    Secrets are masked: applied where they are known, they stay as they are; elsewhere they have to be filled in.
-    """
-    site = Site.current()
-    found: dict[str, Any] = {"environment": site.environment} if site.environment else {}
-    found["security"] = site.security
-    for key, row in _stored():
-        if not _is_written_by_hand(row):
-            continue
-        group = found.setdefault(key[0], {})
-        for step in key[1:-1]:
-            group = group.setdefault(step, {})
-        fields = ENTRIES[key[0]].model_fields
-        values = _values(key[0], row)
-        if layer := getattr(row, "layer", "task_config" if isinstance(row, Task) else ""):
-            name = _document_key(ENTRIES[key[0]])
-            values[name] = masked_document(layer, values[name])
-        group[key[-1]] = {n: v for n, v in values.items() if v != fields[n].get_default(call_default_factory=True)}
-    return write(found)

@@ -27,8 +27,9 @@ from workers.contract.jobs import STOP_MARK, PartyJob, install_gate
 from workers.contract.keys import ports_wanted, stream_of
 from workers.host.party import PartyHost
 from workers.host.workdirs import remove_run_files
-from workers.runtime.compute_process import ABANDONED, ComputeProcess
+from workers.runtime.compute_process import ComputeProcess
 from workers.runtime.desk import Desk
+from workers.runtime.exit_status import describe_exit
 from workers.runtime.journal import Journal
 from workers.runtime.keeper import Keeper
 from workers.runtime.publisher import Publisher
@@ -389,24 +390,3 @@ class PartyWorker(Worker):
         crashed = status < 0 and status not in (-signal.SIGKILL, -signal.SIGTERM)
         publisher.publish(FAILURE, "cleanup", error=error, error_type=error_type, crashed=crashed or None)
         remove_run_files(self.host.workdirs.of_run(request, attempt), self._took_job_at)
-
-
-def describe_exit(status: int) -> tuple[str, str]:
-    """What to say of a process that ended with this exit status, which is negative after a signal.
-
-    Returns the error's text and the contract's class.
-    """
-    if status == -signal.SIGKILL:
-        return "the computing process was killed (signal 9: by hand, or by the kernel for want of memory)", (
-            "ResourceError"
-        )
-    if status == -signal.SIGTERM:
-        return "the computing process was told to end (signal 15), by hand or as its host shut down", "ResourceError"
-    if status == -signal.SIGABRT:
-        # Seen when a send to a dead peer fails inside PSI (3-facts.md)
-        return "the computing process aborted (signal 6): usually a peer went away", "NetworkError"
-    if status < 0:
-        return f"the computing process crashed (signal {-status})", "AlgorithmError"
-    if status == ABANDONED:
-        return "stopped: its worker was silent for too long, or Redis lost its job", "NetworkError"
-    return f"the computing process ended by itself with exit status {status}", "NetworkError"

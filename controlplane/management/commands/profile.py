@@ -6,7 +6,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, IntegrityError
 
-from controlplane.profiles import apply as profiles
+from controlplane.apply import Outcome, apply, plan
+from controlplane.export import export
 from controlplane.profiles.yaml import LARGEST, ProfileInvalid
 
 
@@ -41,9 +42,9 @@ class Command(BaseCommand):
         raw = _read(file)
         try:
             if action == "apply":
-                outcome = profiles.apply(raw, f"profile {Path(file).name} applied")
+                outcome = apply(raw, f"profile {Path(file).name} applied")
             else:
-                outcome = profiles.plan(raw)
+                outcome = plan(raw)
         except ProfileInvalid as error:
             number = len(error.problems)
             raise CommandError(f"{file} has {number} problem{'s' if number > 1 else ''}:\n{error}") from None
@@ -57,7 +58,7 @@ class Command(BaseCommand):
         if outcome.unchecked:
             self.stderr.write(f"not in the profile, and too many to be checked: {outcome.unchecked} more tasks")
 
-    def _show(self, outcome: profiles.Outcome, *, applied: bool) -> None:
+    def _show(self, outcome: Outcome, *, applied: bool) -> None:
         for path in outcome.added:
             self.stdout.write(self.style.SUCCESS(f"+ {path}"))
         for path, changes in outcome.changed.items():
@@ -75,7 +76,7 @@ class Command(BaseCommand):
             self.stdout.write(f"not in the profile, left alone: {', '.join(outcome.left_alone)}")
 
     def _export(self, file: str | None) -> None:
-        text = profiles.export()
+        text = export()
         if file is None:
             self.stdout.write(text, ending="")
             return

@@ -13,7 +13,7 @@ from knox.models import get_token_model
 
 from controlplane.environment import ROOT
 from controlplane.models import Party
-from controlplane.profiles import apply as profiles
+from controlplane.profiles.apply import apply
 
 
 class Command(BaseCommand):
@@ -24,7 +24,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, ports: str, **options: Any) -> None:
         call_command("migrate", verbosity=0)
-        profiles.apply((ROOT / "config" / "dev.yaml").read_bytes(), "prepared for a trial")
+        apply((ROOT / "config" / "dev.yaml").read_bytes(), "prepared for a trial")
         for name, (first, last) in json.loads(ports).items():
             Party.objects.update_or_create(
                 name=name, defaults={"address": "127.0.0.1", "port_first": first, "port_last": last}

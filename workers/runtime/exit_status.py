@@ -1,0 +1,28 @@
+"""What to tell people of a compute process that ended without its own words."""
+
+from __future__ import annotations
+
+import signal
+
+from workers.runtime.compute_process import ABANDONED
+
+
+def describe_exit(status: int) -> tuple[str, str]:
+    """What to say of a process that ended with this exit status, which is negative after a signal.
+
+    Returns the error's text and the contract's class.
+    """
+    if status == -signal.SIGKILL:
+        return "the computing process was killed (signal 9: by hand, or by the kernel for want of memory)", (
+            "ResourceError"
+        )
+    if status == -signal.SIGTERM:
+        return "the computing process was told to end (signal 15), by hand or as its host shut down", "ResourceError"
+    if status == -signal.SIGABRT:
+        # Seen when a send to a dead peer fails inside PSI (3-facts.md)
+        return "the computing process aborted (signal 6): usually a peer went away", "NetworkError"
+    if status < 0:
+        return f"the computing process crashed (signal {-status})", "AlgorithmError"
+    if status == ABANDONED:
+        return "stopped: its worker was silent for too long, or Redis lost its job", "NetworkError"
+    return f"the computing process ended by itself with exit status {status}", "NetworkError"
