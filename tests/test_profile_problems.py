@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from controlplane.models import Party, Site
-from controlplane.profiles.apply import apply, plan
+from controlplane.profiles import apply as profiles
 from controlplane.profiles.yaml import ProfileInvalid, read, write
 from tests.composed import shipped_profile, small_profile
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db
 def problems(raw: bytes) -> dict[str, str]:
     """Path to message."""
     with pytest.raises(ProfileInvalid) as caught:
-        plan(raw)
+        profiles.plan(raw)
     return {problem.path: problem.message for problem in caught.value.problems}
 
 
@@ -34,7 +34,7 @@ def test_it_tells_all_that_is_wrong_at_once_with_path_and_line() -> None:
         ("receivers: [alice, bob]", "receiver: [alice, bob]"),
     )
     with pytest.raises(ProfileInvalid) as caught:
-        apply(raw + b"task: {}\n", "")
+        profiles.apply(raw + b"task: {}\n", "")
     lines = str(caught.value).splitlines()
     expected = [
         "line 3: security: is not one of the allowed values; should be 'production' or 'trial'",
@@ -138,7 +138,7 @@ def test_whatever_is_wrong_with_it_is_said_and_not_raised() -> None:
             key = draw.choice(list(place)) if isinstance(place, dict) else draw.randrange(len(place))
         place[key] = draw.choice(junk)
         try:
-            plan(write(data).encode())
+            profiles.plan(write(data).encode())
         except ProfileInvalid:
             refused += 1
     assert refused > 75
@@ -146,7 +146,7 @@ def test_whatever_is_wrong_with_it_is_said_and_not_raised() -> None:
 
 
 def test_it_belongs_to_one_environment() -> None:
-    apply(small_profile(), "")
+    profiles.apply(small_profile(), "")
     assert problems(small_profile(("environment: test", "environment: prod"))) == {
         "environment": "this is the environment 'test'; apply that one's profile, or rename this environment first, in "
         "the admin under Environment"

@@ -14,7 +14,7 @@ from django.db import connection as database
 from django.db import transaction
 
 from controlplane.models import ClusterConfig, Dataset, HEUConfig, Party, Pipeline, Schedule, Site, SPUConfig, Task
-from controlplane.profiles.apply import apply, plan
+from controlplane.profiles import apply as profiles
 from controlplane.profiles.export import export
 from controlplane.profiles.yaml import read
 from tests.composed import PROFILE, make_chain, make_parties, make_pipeline, make_task, shipped_profile, small_profile
@@ -38,25 +38,25 @@ def run(*arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize("name", ["dev.yaml", "prod.yaml"])
 def test_a_shipped_profile_is_right_and_is_what_it_says(name: str) -> None:
     raw = shipped_profile(name)
-    checked = plan(raw)
+    checked = profiles.plan(raw)
     assert not Party.objects.exists()
-    applied = apply(raw, f"profile {name} applied")
+    applied = profiles.apply(raw, f"profile {name} applied")
     assert (applied, applied.left_alone, applied.broken) == (checked, [], [])
     assert len(applied.added) == sum(model.objects.count() for model in RECORDED[1:])
     rows, history = [list(model.objects.values()) for model in RECORDED], recorded()
-    again = apply(raw, "once more")
+    again = profiles.apply(raw, "once more")
     assert again.nothing
     assert ([list(model.objects.values()) for model in RECORDED], recorded()) == (rows, history)
     exported = export().encode()
-    assert plan(exported).nothing
+    assert profiles.plan(exported).nothing
     for model in reversed(RECORDED):
         model.objects.all().delete()
-    assert len(apply(exported, "").added) == len(applied.added)
-    assert plan(raw).nothing
+    assert len(profiles.apply(exported, "").added) == len(applied.added)
+    assert profiles.plan(raw).nothing
 
 
 def test_a_part_of_the_demo_is_what_it_was() -> None:
-    apply(shipped_profile("dev.yaml"), "")
+    profiles.apply(shipped_profile("dev.yaml"), "")
     assert Site.current().security == "trial"
     tasks = Task.objects.filter(document__task_type__in=["psi", "lr"])
     assert list(tasks.values_list("name", "run_limit_seconds")) == [
@@ -104,7 +104,7 @@ def test_it_tells_what_it_would_change_and_changes_that(capsys: pytest.CaptureFi
 
 def test_it_is_judged_by_what_results_from_it() -> None:
     """Each half of it would be refused alone: ranges of ports change hands, a column and its task's key go together."""
-    apply(small_profile(), "")
+    profiles.apply(small_profile(), "")
     raw = small_profile(
         ("20000, port_last: 20099", "1, port_last: 2"),
         ("20100, port_last: 20199", "20000, port_last: 20099"),
@@ -112,7 +112,7 @@ def test_it_is_judged_by_what_results_from_it() -> None:
         ("{uid: str, age: int}, key_columns: [uid]", "{id: str}, key_columns: [id]"),
         ("alice: [uid]", "alice: [id]"),
     )
-    assert set(apply(raw, "").changed) == {
+    assert set(profiles.apply(raw, "").changed) == {
         "parties.alice",
         "parties.bob",
         "datasets.alice.customers",
@@ -128,7 +128,7 @@ tasks:
     outputs: {alice: x}, algorithm_params: {psi_params: {input_keys: {alice: [uid], bob: [user_id]},
     receivers: [alice]}}}}
 """
-    outcome = apply(raw, "")
+    outcome = profiles.apply(raw, "")
     assert outcome.added == ["tasks.more"]
     assert "tasks.customers-psi" in outcome.left_alone
     assert not Site.objects.exists()  # what it does not say is left alone too
@@ -146,13 +146,13 @@ def test_it_tells_of_tasks_outside_of_it_that_it_breaks(capsys: pytest.CaptureFi
 
 
 def test_outputs_of_executions_are_not_exported() -> None:
-    apply(small_profile(), "")
+    profiles.apply(small_profile(), "")
     party = Party.objects.get(name="alice")
     origin = "7b0d2a4e-5b43-4f0c-9d1e-111111111111"
     Dataset.objects.create(party=party, name="common", columns={"uid": "str"}, produced_by=origin)
     exported = export()
     assert "common" not in read(exported.encode())[0]["datasets"]["alice"]
-    outcome = plan(exported.encode())
+    outcome = profiles.plan(exported.encode())
     assert (outcome.nothing, outcome.left_alone) == (True, [])
 
 
@@ -172,7 +172,7 @@ def test_two_at_once_and_an_edit_between_them_come_out_whole() -> None:
 
     def apply(raw: bytes) -> None:
         try:
-            apply(raw, "")
+            profiles.apply(raw, "")
         finally:
             database.close()
 
@@ -192,13 +192,13 @@ def test_two_at_once_and_an_edit_between_them_come_out_whole() -> None:
         for row in model.objects.all():
             versions = list(row.history.order_by("version").values_list("version", flat=True))
             assert versions == list(range(1, row.version + 1))
-    apply(one, "")
-    assert plan(one).nothing
+    profiles.apply(one, "")
+    assert profiles.plan(one).nothing
 
 
 @pytest.mark.django_db(transaction=True)
 def test_it_waits_for_an_edit_that_is_being_saved() -> None:
-    apply(small_profile(), "")
+    profiles.apply(small_profile(), "")
     saved = threading.Event()
 
     def edit() -> None:
@@ -215,7 +215,7 @@ def test_it_waits_for_an_edit_that_is_being_saved() -> None:
     with ThreadPoolExecutor(1) as pool:
         editing = pool.submit(edit)
         assert saved.wait(10)
-        outcome = plan(small_profile())
+        outcome = profiles.plan(small_profile())
         editing.result()
     assert [str(change) for change in outcome.changed["spus.semi2k"]] == ["description: edited -> (none)"]
 
@@ -249,12 +249,12 @@ schedules:
 
 def test_it_holds_pipelines_and_schedules() -> None:
     raw = small_profile() + PIPELINE
-    assert apply(raw, "").added[-2:] == ["pipelines.patients", "schedules.nightly"]
+    assert profiles.apply(raw, "").added[-2:] == ["pipelines.patients", "schedules.nightly"]
     schedule = Schedule.objects.get()
     assert (schedule.pipeline, schedule.owner) == (Pipeline.objects.get(), None)
     assert schedule.next_run_at
-    assert plan(export().encode()).nothing
-    changed = apply(raw.replace(b"30 2", b"45 3"), "").changed
+    assert profiles.plan(export().encode()).nothing
+    changed = profiles.apply(raw.replace(b"30 2", b"45 3"), "").changed
     assert [str(change) for change in changed["schedules.nightly"]] == ["cron: 30 2 * * * -> 45 3 * * *"]
 
 
@@ -270,7 +270,7 @@ def test_it_says_which_pipeline_a_profile_breaks_that_it_does_not_name() -> None
       outputs: {alice: common}
       algorithm_params: {psi_params: {input_keys: {alice: [uid], bob: [user_id]}, receivers: [alice]}}
 """
-    assert [str(problem) for problem in plan(small_profile() + again.encode()).broken] == [
+    assert [str(problem) for problem in profiles.plan(small_profile() + again.encode()).broken] == [
         "pipelines.patients.nodes.b.task_config.outputs.alice: node a keeps common at alice, too; have one of the two "
         "tasks keep it under another name"
     ]

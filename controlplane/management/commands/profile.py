@@ -6,8 +6,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, IntegrityError
 
-from controlplane.apply import Outcome, apply, plan
-from controlplane.export import export
+from controlplane.profiles.apply import Outcome, apply, plan
+from controlplane.profiles.export import export
 from controlplane.profiles.yaml import LARGEST, ProfileInvalid
 
 
@@ -41,10 +41,7 @@ class Command(BaseCommand):
             raise CommandError(f"Name the file: `manage.py profile {action} config/dev.yaml`.")
         raw = _read(file)
         try:
-            if action == "apply":
-                outcome = apply(raw, f"profile {Path(file).name} applied")
-            else:
-                outcome = plan(raw)
+            outcome = apply(raw, f"profile {Path(file).name} applied") if action == "apply" else plan(raw)
         except ProfileInvalid as error:
             number = len(error.problems)
             raise CommandError(f"{file} has {number} problem{'s' if number > 1 else ''}:\n{error}") from None
