@@ -20,8 +20,9 @@ pytest.register_assert_rewrite("tests.differential")
 
 #: Files that take longest, in this order: two run at a time, and one that began last would run on alone.
 LONGEST = (
-    "test_pipeline", "test_chaos", "test_live_devices", "test_examples", "test_tls_links", "test_accuracy",
-    "test_components", "test_composing_in_browser", "test_large", "test_devices", "test_worker", "test_party_host",
+    "test_differential", "test_pipeline", "test_accuracy", "test_training", "test_components", "test_full_redis",
+    "test_chaos", "test_live_devices", "test_examples", "test_composing_in_browser", "test_large_results",
+    "test_worker", "test_tls_links", "test_devices", "test_large", "test_party_host",
 )  # fmt: skip
 
 

@@ -35,7 +35,13 @@ SMALL = ALICE[["uid", A[0]]].iloc[100:150]
 F, BOTH = {"alice": A, "bob": B}, ("alice", "bob")
 LABEL, IDS = {"bob": ["y"]}, {"bob": ["user_id"]}
 #: Some of the rows, by the name of the tables that have them.
-PARTS = {"rows": slice(None), "half": slice(None, None, 2), "few": slice(60), "tiny": slice(12, 28)}
+PARTS = {
+    "rows": slice(None),
+    "half": slice(None, None, 2),
+    "few": slice(60),
+    "tiny": slice(12, 28),
+    "eight": slice(16, 24),
+}
 RAN: set[str] = set()
 
 
@@ -134,9 +140,9 @@ def test_training_and_prediction(parties: Parties, kind: str, attributes: dict[s
 @pytest.mark.parametrize(
     ("kind", "rows", "attributes"),
     [
-        ("gnb", "rows", {"n_classes": 2}),
-        ("knn", "tiny", {"n_classes": 2, "n_neighbors": 1}),
-        ("gpc", "tiny", {"n_classes": 2, "max_iter_predict": 3}),
+        ("gnb", "few", {"n_classes": 2}),
+        ("knn", "eight", {"n_classes": 2, "n_neighbors": 1}),
+        ("gpc", "eight", {"n_classes": 2, "max_iter_predict": 3}),
     ],
 )
 def test_prediction_of_classes(parties: Parties, kind: str, rows: str, attributes: dict[str, Any]) -> None:
