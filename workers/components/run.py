@@ -19,6 +19,7 @@ from workers.components.lockdown import lock_down
 from workers.components.pairing import PSI, PairingSPU, keep_texts
 from workers.components.reports import report
 from workers.components.shares import EXP_MODES, SETTINGS, shares_of
+from workers.components.single_bin import fill_single_bins
 from workers.errors import AlgorithmError, ConfigError, chain_of
 from workers.executors.base import TABLE, Session, Source, check_alignment
 from workers.executors.telling import told_by
@@ -184,6 +185,7 @@ class Runner:
         lock_down()
         learn_from_all_rows()
         keep_texts()
+        fill_single_bins()
         self._count += 1
         domain, _, name = component.id.partition("/")
         param = build_node_eval_param(

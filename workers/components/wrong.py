@@ -11,7 +11,7 @@ from typing import Any
 from workers.components.files import Kept
 from workers.errors import ConfigError
 from workers.executors.base import Source
-from workers.executors.cells import read_numbers
+from workers.executors.cells import read_cells, read_numbers
 from workers.tables import WHOLE_LIMIT, column_types, count_rows, read_text
 
 #: Component to what the result's warnings say.
@@ -65,6 +65,41 @@ def check_scaled(component: str, attributes: Any, source: Source, columns: list[
             raise ConfigError(
                 f"column {column!r} of dataset {source.name} has one value and empty cells, of which this component "
                 "makes nan; leave the column out"
+            )
+
+
+#: SecretFlow's one-hot encoding takes numbers that differ by less for one.
+_APART = 1e-7
+
+
+def check_encoded(component: str, source: Source, columns: list[str]) -> None:
+    """Raise ConfigError where two numbers would have each other's new column."""
+    import numpy as np
+
+    if component != "preprocessing/onehot_encode":
+        return
+    types = column_types(source.path, source.name)
+    numbers = [column for column in columns if types[column] == "float"]
+    for column, cells in read_numbers(source.path, source.name, numbers).items():
+        found = np.unique(cells.numbers[~cells.empty])
+        if len(found) > 1 and np.diff(found).min() <= _APART:
+            raise ConfigError(
+                f"column {column!r} of dataset {source.name} has numbers that differ by less than {_APART}, which this "
+                "component takes for one; use the task type one_hot, or declare the column str in party.toml"
+            )
+
+
+def check_binned(component: str, source: Source, columns: list[str]) -> None:
+    """Raise ConfigError where there is nothing to make bins of: SecretFlow stops, and does not say why."""
+    import numpy as np
+
+    if component not in ("preprocessing/vert_binning", "preprocessing/vert_woe_binning"):
+        return
+    for column, cells in read_cells(source.path, source.name, columns).items():
+        if cells.empty.all() or (cells.numbers is not None and len(np.unique(cells.numbers[~cells.empty])) == 1):
+            raise ConfigError(
+                f"column {column!r} of dataset {source.name} has {'no' if cells.empty.all() else 'one'} value in all "
+                "rows, of which this component makes no bins; leave the column out"
             )
 
 

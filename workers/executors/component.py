@@ -19,6 +19,8 @@ from workers.components.wrong import (
     check_alike,
     check_arithmetic,
     check_attributes,
+    check_binned,
+    check_encoded,
     check_model,
     check_scaled,
     check_table,
@@ -172,6 +174,9 @@ class ComponentExecutor(BaseTaskExecutor):
                 operands = [c for name in ("f1", "f2") for c in chosen.get(name, []) if c in columns]
                 check_table(component.id, source, list(columns), by)
                 check_scaled(component.id, params.attributes, source, scaled)
+                check_encoded(component.id, source, scaled)
+                binned = [c for c in chosen.get("feature_selects", []) if c in columns]
+                check_binned(component.id, source, binned)
                 check_arithmetic(component.id, params.attributes, source, operands)
                 if first := session.source_of(component.tables[0]["name"]):
                     check_alike(component.id, first, source, list(columns))
