@@ -16,9 +16,11 @@ from workers.components.definition import READ, REPORT, TABLES, Columns, Compone
 from workers.components.files import Kept, as_csv, link, packed
 from workers.components.last_batch import learn_from_all_rows
 from workers.components.lockdown import lock_down
+from workers.components.newton import weigh_penalty_once
 from workers.components.pairing import PSI, PairingSPU, keep_texts
 from workers.components.reports import report
 from workers.components.shares import EXP_MODES, SETTINGS, shares_of
+from workers.components.significance import correct_significance
 from workers.components.single_bin import fill_single_bins
 from workers.errors import AlgorithmError, ConfigError, chain_of
 from workers.executors.base import TABLE, Session, Source, check_alignment
@@ -186,6 +188,8 @@ class Runner:
         learn_from_all_rows()
         keep_texts()
         fill_single_bins()
+        weigh_penalty_once()
+        correct_significance()
         self._count += 1
         domain, _, name = component.id.partition("/")
         param = build_node_eval_param(
