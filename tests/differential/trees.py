@@ -14,12 +14,23 @@ class Tie(Exception):
     """Two ways to split rows are as good as each other: which one is taken is not promised."""
 
 
-def boosted(x: Any, y: Any, *, rounds: int, depth: int, learning_rate: float, reg_lambda: float, logistic: bool) -> Any:
+def boosted(
+    x: Any,
+    y: Any,
+    *,
+    rounds: int,
+    depth: int,
+    learning_rate: float,
+    reg_lambda: float,
+    logistic: bool,
+    base: float = 0.0,
+) -> Any:
     """Return the predictions for the rows themselves, (rows,). Raises Tie.
 
+    ``base``: what is predicted without a tree, before the sigmoid.
     ``x``: (rows, columns). The sigmoid is SecretFlow's ``sr``: half of x / sqrt(1 + x^2), and a half.
     """
-    found = np.zeros(len(y))
+    found = np.full(len(y), base)
     for _ in range(rounds):
         mean = _sigmoid(found) if logistic else found
         gradient, weight = mean - y, mean * (1 - mean) if logistic else np.ones(len(y))
