@@ -28,11 +28,11 @@ def case_of(kind: str, columns: Columns, attributes: Mapping[str, Any], order: l
     again = {p: {n: [cells[place] for place in order] for n, cells in mine.items()} for p, mine in columns.items()}
     again[receiver]["key"] = [f"k{place}" for place in order]
     task = task_of(
-        f"ml.predict/{kind}_predict", again, {"receiver": receiver, "pred_name": "found"}, "again",
+        f"ml.predict/{kind}_predict", again,
+        {"receiver": receiver, "pred_name": "found", "save_ids": True, "save_label": receiver == "bob"}, "again",
         further_sources={"input_model": kept}, outputs={receiver: "predicted"},
     )  # fmt: skip
     task["algorithm_params"]["component_params"]["columns"]["input_ds"]["ids"] = {receiver: ["key"]}
-    task["algorithm_params"]["component_params"]["attributes"]["save_ids"] = True
     return Case({"rows": columns, "again": again}, task, PARTIES, DEVICES, [first])
 
 
@@ -101,6 +101,7 @@ def in_the_clear(component: str, attributes: Mapping[str, Any], design: Any, y: 
         raw = trees.boosted(
             design[:, :-1], y, rounds=attributes["num_boost_round"], depth=attributes["max_depth"], base=base,
             learning_rate=rate, reg_lambda=attributes["reg_lambda"], logistic=logistic,
+            exact=component == "ml.train/sgb_train",
         )  # fmt: skip
     except trees.Tie:
         return None, 0.0
