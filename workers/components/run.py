@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from workers.components.arithmetic import compute_as_sql_says
+from workers.components.categories import count_all_rows
 from workers.components.definition import READ, REPORT, TABLES, Columns, Component
 from workers.components.files import Kept, as_csv, link, packed
 from workers.components.last_batch import learn_from_all_rows
@@ -203,6 +204,7 @@ class Runner:
         weigh_penalty_once()
         correct_significance()
         compute_as_sql_says()
+        count_all_rows()
         self._count += 1
         domain, _, name = component.id.partition("/")
         param = build_node_eval_param(

@@ -24,7 +24,8 @@ TOLD = {
     "which can differ from those of a logistic regression by a factor.",
     "preprocessing/onehot_encode": "An empty cell is empty in all new columns; the task type one_hot has 0 there.",
     "stats/stats_psi": "A column that is mostly one value may be put into a single bin, whose stability is 0 whatever "
-    "changed; the task type stability makes bins of their own for such values.",
+    "changed; the task type stability makes bins of their own for such values. A text that the rule does not know is "
+    "among the nan values.",
 }
 
 
