@@ -70,7 +70,7 @@ def tables(draw: Any, link: str, distribution: str) -> Columns:
     mean = {"Log": np.exp(raw + 0.5), "Identity": 2 + raw, "Reciprocal": 1 / np.clip(1 + raw, 0.3, None)}[link]
     unit = draw(st.sampled_from((1.0, 1.0, 50.0, 1e4)))
     if distribution == "Poisson":
-        label = drawn.poisson(np.clip(mean, 0.1, None) * draw(st.sampled_from((1.0, 10.0)))).astype(float)
+        label = np.array(drawn.poisson(np.clip(mean, 0.1, None) * draw(st.sampled_from((1.0, 10.0)))), float)
     else:
         label = np.clip(mean, 0.1, None) * drawn.gamma(8, 1 / 8, rows) * unit
     assume(label.mean() > 0.5)
