@@ -16,16 +16,25 @@ from hypothesis import strategies as st
 
 from tests.differential import (
     apply_rule,
+    bins,
     component_figures,
     components,
+    drifts,
+    encodings,
     evaluate,
     group_by,
     he_sum,
+    joins,
+    links,
+    models,
     moments,
     one_hot,
     predict,
     psi,
+    queries,
     rows,
+    scores,
+    significance,
     stability,
     table_statistics,
     training,
@@ -40,6 +49,7 @@ SUBJECTS = {
     psi: 40, rows: 20, training: 10, table_statistics: 15, stability: 15, one_hot: 15, evaluate: 15,
     group_by: 8, woe_binning: 6, moments: 6, he_sum: 4,
     unbalanced_psi: 6, apply_rule: 8, predict: 3, components: 8, component_figures: 7,
+    encodings: 6, bins: 6, joins: 6, links: 2, drifts: 4, models: 3, queries: 6, scores: 4, significance: 2,
 }  # fmt: skip
 #: How many in all, in their shares; and which.
 CASES = int(os.environ.get("FUZZ_CASES", sum(SUBJECTS.values())))

@@ -28,7 +28,9 @@ SHOWN_OTHERWISE = {
 SAID_OTHERWISE = {"name", "party", "document"}
 
 SERIALIZERS: dict[type[Model], Any] = {
-    view.queryset.model: view.serializer_class for _, view, _ in router.registry if hasattr(view, "queryset")
+    view.queryset.model: getattr(view, "serializer_class", None)
+    for _, view, _ in router.registry
+    if hasattr(view, "queryset")
 } | {Pipeline: PipelineSerializer, Schedule: ScheduleSerializer, Site: SiteSerializer}
 REGISTERED = [Site, *MODELS.values()]
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from tests.parties import Parties, Processes
-from workers.components.wrong import check_arithmetic
+from workers.components.wrong import check_arithmetic, check_binned, check_encoded
 from workers.contract.errors import ConfigError
 from workers.contract.validation import validate
 from workers.host.sources import Source
@@ -75,6 +75,33 @@ def test_a_column_of_one_value_and_empty_cells_is_not_scaled(parties: Parties) -
     }
     with pytest.raises(AssertionError, match=r"column 'once' of dataset rows has one value and empty cells.*leave"):
         parties.run(scaling)
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"), [("0.1 0.10000001 2.5", "differ by less than 1e-07"), ("0.1 0.2 0.2", ""), ("1 2 3", "")]
+)
+def test_numbers_that_one_hot_encoding_does_not_tell_apart(tmp_path: Path, cells: str, said: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(["a", *cells.split(), ""]))
+    refused = (
+        pytest.raises(ConfigError, match=f"column 'a' of dataset rows.*{said}.*one_hot") if said else nullcontext()
+    )
+    with refused:
+        check_encoded("preprocessing/onehot_encode", Source("rows", path), ["a"])
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [("5,5,", "one value"), ("5,,NA", "one value"), (",,", "no value"), ("a,a", ""), ("5,6", "")],
+)
+def test_columns_of_which_no_bins_are_made(tmp_path: Path, cells: str, said: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(["a,b", *(f"{cell},1" for cell in cells.split(",")), ""]))
+    refused = (
+        pytest.raises(ConfigError, match=f"column 'a' of dataset rows has {said}.*leave") if said else nullcontext()
+    )
+    with refused:
+        check_binned("preprocessing/vert_binning", Source("rows", path), ["a"])
 
 
 def test_signs_for_no_number_are_empty_cells_to_components(parties: Parties) -> None:

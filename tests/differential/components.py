@@ -71,7 +71,6 @@ FURTHER = {
     "preprocessing/case_when": "output_rule",
     "preprocessing/cast": "output_rule",
     "preprocessing/fillna": "output_rule",
-    "preprocessing/onehot_encode": "output_rule",
     "preprocessing/feature_calculate": "output_rule",
 }
 
@@ -165,9 +164,6 @@ def strategy(draw: Any) -> Case:
         way = draw(st.sampled_from(("mean", "median", "most_frequent", "constant")))
         attributes = {f"{kind}_fill_strategy": way, f"fill_value_{kind}": 7}
         case = case_of(component, tables, attributes, fill_na_features=[number])
-    elif component == "preprocessing/onehot_encode":
-        assume("" not in mine[any_])  # such a row has empty cells in all new columns: the task type one_hot has 0
-        case = case_of(component, tables, {"drop": {"choose": "no_drop"}}, features=[any_])
     else:
         rules = {"op": draw(st.sampled_from(("STANDARDIZE", "NORMALIZATION", "RANGE_LIMIT", "ROUND")))}
         rules |= {"operands": ["-1", "1"]} if rules["op"] == "RANGE_LIMIT" else {}
@@ -372,17 +368,6 @@ def _changed(case: Case, column: str, values: list[Any]) -> list[Any]:
     return [None if v is None else by[op](v) for v in values]
 
 
-def one_hot(case: Case, answers: Any, output: Output) -> None:
-    [[column]] = asked(case)[2].values()
-    before, made = rows_of(case.tables["rows"]), read(case, output)
-    others = [name for name in before[0] if name != column]
-    assert [typed(row, others) for row in made] == [{n: row[n] for n in others} for row in before]
-    values = [row[column] for row in before]
-    expected = sorted(tuple(float(v == one) for v in values) for one in {v for v in values if v is not None})
-    new = [name for name in made[0] if name not in others]
-    assert sorted(tuple(float(row[name]) for row in made) for name in new) == expected
-
-
 EXPECTED: dict[str, Callable[[Case, Any, Output], None]] = {
     "data_filter/condition_filter": the_filter,
     "data_filter/expr_condition_filter": the_filter,
@@ -394,6 +379,5 @@ EXPECTED: dict[str, Callable[[Case, Any, Output], None]] = {
     "preprocessing/case_when": new_column,
     "preprocessing/cast": changed,
     "preprocessing/fillna": changed,
-    "preprocessing/onehot_encode": one_hot,
     "preprocessing/feature_calculate": changed,
 }

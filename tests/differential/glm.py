@@ -24,7 +24,7 @@ def fitted(x: Any, y: Any, steps: Mapping[str, Any]) -> tuple[Any, float]:
             slope = mean * (1 - mean) if logit else mean
             target = eta + (label - mean) / slope
             inverse = np.linalg.inv(design.T @ (design * slope[:, None]) + penalty)
-            weights = inverse @ (design.T @ (slope * target) - penalty @ weights)
+            weights = inverse @ (design.T @ (slope * target))
         else:
             for begin in range(0, len(label), batch):
                 rows, wanted = design[begin : begin + batch], label[begin : begin + batch]

@@ -162,7 +162,7 @@ def in_the_clear(task_type: str, params: Mapping[str, Any], case: Case, y: Any) 
     try:
         raw = trees.boosted(
             x, label, rounds=steps["num_boost_round"], depth=steps["max_depth"], logistic=is_class,
-            learning_rate=steps["learning_rate"], reg_lambda=steps["reg_lambda"],
+            learning_rate=steps["learning_rate"], reg_lambda=steps["reg_lambda"], exact=task_type == "sgb",
         )  # fmt: skip
     except trees.Tie:
         return None, 0.0

@@ -14,22 +14,35 @@ class Tie(Exception):
     """Two ways to split rows are as good as each other: which one is taken is not promised."""
 
 
-def boosted(x: Any, y: Any, *, rounds: int, depth: int, learning_rate: float, reg_lambda: float, logistic: bool) -> Any:
+def boosted(
+    x: Any,
+    y: Any,
+    *,
+    rounds: int,
+    depth: int,
+    learning_rate: float,
+    reg_lambda: float,
+    logistic: bool,
+    base: float = 0.0,
+    exact: bool = False,
+) -> Any:
     """Return the predictions for the rows themselves, (rows,). Raises Tie.
 
-    ``x``: (rows, columns). The sigmoid is SecretFlow's ``sr``: half of x / sqrt(1 + x^2), and a half.
+    ``base``: what is predicted without a tree, before the sigmoid.
+    ``x``: (rows, columns). ``exact``: with the sigmoid itself, as sgb; otherwise with that of ss_xgb, SecretFlow's
+    ``sr``: half of x / sqrt(1 + x^2), and a half.
     """
-    found = np.zeros(len(y))
+    found = np.full(len(y), base)
     for _ in range(rounds):
-        mean = _sigmoid(found) if logistic else found
+        mean = _sigmoid(found, exact) if logistic else found
         gradient, weight = mean - y, mean * (1 - mean) if logistic else np.ones(len(y))
         for rows in _leaves(x, gradient, weight, np.arange(len(y)), depth, reg_lambda):
             found[rows] -= learning_rate * gradient[rows].sum() / (weight[rows].sum() + reg_lambda)
-    return _sigmoid(found) if logistic else found
+    return _sigmoid(found, exact) if logistic else found
 
 
-def _sigmoid(x: Any) -> Any:
-    return 0.5 * x / np.sqrt(1 + x * x) + 0.5
+def _sigmoid(x: Any, exact: bool) -> Any:
+    return 1 / (1 + np.exp(-x)) if exact else 0.5 * x / np.sqrt(1 + x * x) + 0.5
 
 
 def _leaves(x: Any, gradient: Any, weight: Any, rows: Any, depth: int, reg_lambda: float) -> list[Any]:

@@ -34,6 +34,16 @@ def check_keys_of(component: str, slot: str, attributes: Any, keys: list[str], s
                 )
 
 
+def keys_as_text(component: str, chosen: Mapping[str, Sequence[str]]) -> list[str]:
+    """The columns that are compared as they are written, as the task type psi does; ``chosen``: by their names there.
+
+    Read as numbers, 1e3 would be written 1000.0 at one party, and not match the text 1e3 of another.
+    """
+    if component not in PSI | UNBALANCED:
+        return []
+    return [column for name, columns in chosen.items() if name.startswith("keys") for column in columns]
+
+
 #: What stands for an empty cell in the files that PSI of three parties writes: no text that a table has.
 _NOTHING = f"nothing {secrets.token_hex(16)}"
 

@@ -6,19 +6,24 @@ import base64
 import json
 import re
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from workers.components.arithmetic import compute_as_sql_says
+from workers.components.categories import count_all_rows
 from workers.components.definition import READ, REPORT, TABLES, Columns, Component
 from workers.components.files import Kept, as_csv, link, packed
 from workers.components.last_batch import learn_from_all_rows
 from workers.components.lockdown import lock_down
+from workers.components.newton import weigh_penalty_once
 from workers.components.pairing import PSI, PairingSPU, keep_texts
 from workers.components.reports import report
 from workers.components.shares import EXP_MODES, SETTINGS, shares_of
+from workers.components.significance import correct_significance
+from workers.components.single_bin import fill_single_bins
 from workers.computing.alignment import check_alignment
 from workers.computing.context import Context
 from workers.computing.telling import told_by
@@ -59,16 +64,25 @@ class Runner:
         self.record: dict[str, Any] = {}
         #: The name of the last table of which this party has a part.
         self._dataset = ""
+        #: The types of this party's columns that are read as text.
+        self._types: dict[str, str] = {}
         self._count = 0
 
     def table(
-        self, name: str, columns: Columns, source: Source | None, *, of_two: bool = False, signs: bool = False
+        self,
+        name: str,
+        columns: Columns,
+        source: Source | None,
+        *,
+        of_two: bool = False,
+        signs: bool = False,
+        texts: Collection[str] = (),
     ) -> Any:
         """An input table (DistData) of some columns, of which each party has its part in a CSV file (None: no part).
 
         Tells all parties the types of these columns, and that the rows are equally many. ``of_two``: where one party
         alone has columns, another gets a ``FILLER``, for components that want columns of two. ``signs``: columns of
-        numbers may have signs such as NA for a cell without one.
+        numbers may have signs such as NA for a cell without one. ``texts``: columns that are read as they are written.
         """
         from secretflow_spec import VTable, VTableField, VTableFieldKind, VTableParty, VTableSchema
 
@@ -78,7 +92,8 @@ class Runner:
         rows = 0
         if source is not None and mine:
             found = column_types(source.path, source.name)
-            types = {column: found[column] for column in mine}
+            types = {column: "str" if column in texts else found[column] for column in mine}
+            self._types |= {column: found[column] for column in mine if column in texts}
             rows = count_rows(source.path, source.name)
             self._dataset = source.name
             link(source, self.root / f"{name}.csv", [c for c, kind in types.items() if signs and kind != "str"])
@@ -153,6 +168,7 @@ class Runner:
             if data.type in TABLES:
                 part = parts[role, context.party]
                 types = as_csv(self.root / part.uri, target, part.format)
+                types |= {column: kind for column, kind in self._types.items() if column in types}
                 order = alignment or context.new_alignment(role)
                 context.keep_output(target, role, TABLE, alignment=order, types=types)
             else:
@@ -187,6 +203,11 @@ class Runner:
         lock_down()
         learn_from_all_rows()
         keep_texts()
+        fill_single_bins()
+        weigh_penalty_once()
+        correct_significance()
+        compute_as_sql_says()
+        count_all_rows()
         self._count += 1
         domain, _, name = component.id.partition("/")
         param = build_node_eval_param(

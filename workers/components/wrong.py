@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from workers.components.files import Kept
-from workers.computing.cells import read_numbers
+from workers.computing.cells import read_cells, read_numbers
 from workers.contract.errors import ConfigError
 from workers.host.sources import Source
 from workers.host.tables import WHOLE_LIMIT, column_types, count_rows, read_text
@@ -24,7 +24,8 @@ TOLD = {
     "which can differ from those of a logistic regression by a factor.",
     "preprocessing/onehot_encode": "An empty cell is empty in all new columns; the task type one_hot has 0 there.",
     "stats/stats_psi": "A column that is mostly one value may be put into a single bin, whose stability is 0 whatever "
-    "changed; the task type stability makes bins of their own for such values.",
+    "changed; the task type stability makes bins of their own for such values. A text that the rule does not know is "
+    "among the nan values.",
 }
 
 
@@ -65,6 +66,41 @@ def check_scaled(component: str, attributes: Any, source: Source, columns: list[
             raise ConfigError(
                 f"column {column!r} of dataset {source.name} has one value and empty cells, of which this component "
                 "makes nan; leave the column out"
+            )
+
+
+#: SecretFlow's one-hot encoding takes numbers that differ by less for one.
+_APART = 1e-7
+
+
+def check_encoded(component: str, source: Source, columns: list[str]) -> None:
+    """Raise ConfigError where two numbers would have each other's new column."""
+    import numpy as np
+
+    if component != "preprocessing/onehot_encode":
+        return
+    types = column_types(source.path, source.name)
+    numbers = [column for column in columns if types[column] == "float"]
+    for column, cells in read_numbers(source.path, source.name, numbers).items():
+        found = np.unique(cells.numbers[~cells.empty])
+        if len(found) > 1 and np.diff(found).min() <= _APART:
+            raise ConfigError(
+                f"column {column!r} of dataset {source.name} has numbers that differ by less than {_APART}, which this "
+                "component takes for one; use the task type one_hot, or declare the column str in party.toml"
+            )
+
+
+def check_binned(component: str, source: Source, columns: list[str]) -> None:
+    """Raise ConfigError where there is nothing to make bins of: SecretFlow stops, and does not say why."""
+    import numpy as np
+
+    if component not in ("preprocessing/vert_binning", "preprocessing/vert_woe_binning"):
+        return
+    for column, cells in read_cells(source.path, source.name, columns).items():
+        if cells.empty.all() or (cells.numbers is not None and len(np.unique(cells.numbers[~cells.empty])) == 1):
+            raise ConfigError(
+                f"column {column!r} of dataset {source.name} has {'no' if cells.empty.all() else 'one'} value in all "
+                "rows, of which this component makes no bins; leave the column out"
             )
 
 

@@ -11,7 +11,7 @@ from pydantic import Field, create_model
 from workers.components.definition import EXPORT, TABLES, Component, check_choices, components, flattened
 from workers.components.examples import example_of
 from workers.components.files import Kept
-from workers.components.pairing import check_keys_of
+from workers.components.pairing import check_keys_of, keys_as_text
 from workers.components.run import Runner, how_it_was_made
 from workers.components.shares import BY_MODEL, check_shares, spu_settings, with_spu
 from workers.components.wrong import (
@@ -19,6 +19,8 @@ from workers.components.wrong import (
     check_alike,
     check_arithmetic,
     check_attributes,
+    check_binned,
+    check_encoded,
     check_model,
     check_scaled,
     check_table,
@@ -166,6 +168,9 @@ class ComponentExecutor(BaseTaskExecutor):
                 operands = [c for name in ("f1", "f2") for c in chosen.get(name, []) if c in columns]
                 check_table(component.id, source, list(columns), by)
                 check_scaled(component.id, params.attributes, source, scaled)
+                check_encoded(component.id, source, scaled)
+                binned = [c for c in chosen.get("feature_selects", []) if c in columns]
+                check_binned(component.id, source, binned)
                 check_arithmetic(component.id, params.attributes, source, operands)
                 if first := context.source_of(component.tables[0]["name"]):
                     check_alike(component.id, first, source, list(columns))
@@ -200,9 +205,11 @@ class ComponentExecutor(BaseTaskExecutor):
         for slot in component.inputs:
             if slot in component.tables:
                 columns = getattr(params.columns, slot["name"])
-                table = runner.table(slot["name"], columns, context.source_of(slot["name"]), signs=True)
-                inputs.append(table)
-                attributes |= {f"input/{slot['name']}/{n}": v for n, v in selected(slot, columns)}
+                chosen = dict(selected(slot, columns))
+                keys = keys_as_text(component.id, chosen)
+                source = context.source_of(slot["name"])
+                inputs.append(runner.table(slot["name"], columns, source, signs=True, texts=keys))
+                attributes |= {f"input/{slot['name']}/{n}": v for n, v in chosen.items()}
             else:
                 inputs.append(runner.model(slot["name"], algorithm_params.models.get(slot["name"])))
         if component.attributes:

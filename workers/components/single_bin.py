@@ -1,0 +1,36 @@
+"""Binning that has a bin for every column.
+
+Where a column makes a single bin, as one does of which nine in ten rows have one value, SecretFlow leaves the column's
+own values in the output, beside columns of bin numbers or of weights of evidence. Here it gets what its one bin stands
+for.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+
+def fill_single_bins() -> None:
+    """Have rules of binning put a column of a single bin into it. May be called again."""
+    from secretflow.component.preprocessing.binning import base
+
+    if not hasattr(base.apply_binning_rules, "__wrapped__"):
+        base.apply_binning_rules = _with_single_bins(base.apply_binning_rules)
+
+
+def _with_single_bins(apply: Any) -> Any:
+    @functools.wraps(apply)
+    def applied(rules: Mapping[str, Any], table: Any) -> Any:
+        return apply({**rules, "variables": [_split(rule) for rule in rules["variables"]]}, table)
+
+    return applied
+
+
+def _split(rule: Mapping[str, Any]) -> Mapping[str, Any]:
+    """With a point behind all numbers, where there is none to split at."""
+    if rule["type"] != "numeric" or len(rule["split_points"]):
+        return rule
+    return {**rule, "split_points": [sys.float_info.max], "filling_values": list(rule["filling_values"]) * 2}
