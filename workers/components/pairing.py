@@ -74,7 +74,7 @@ class PairingSPU:
     """
 
     def __init__(self, context: Context, dataset: str) -> None:
-        self._session, self._dataset = context, dataset
+        self._context, self._dataset = context, dataset
 
     def psi(
         self,
@@ -89,7 +89,7 @@ class PairingSPU:
         **options: Any,
     ) -> Any:
         """As ``SPU.psi``. Rows are aligned whatever ``disable_alignment`` says: the parts are of one vertical table."""
-        context, party = self._session, self._session.party
+        context, party = self._context, self._context.party
         table, mine = Path(input_path[party]), list(keys[party])
         wanted = KeyTable(table, self._dataset, mine, table.parent)
         answer = table.parent / "answer.csv"
