@@ -4,9 +4,7 @@ SHELL := /bin/bash
 UV := $(shell command -v uv || echo .tools/bin/uv)
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
-DATABASE_TESTS := $(wildcard tests/test_api*.py tests/test_admin*.py tests/test_dispatch.py tests/test_preflight*.py tests/test_recovery.py \
-  tests/test_events.py tests/test_life*.py tests/test_environment.py tests/test_history.py tests/test_profiles.py tests/test_profile_problems.py tests/test_usage.py \
-  tests/test_pipelines*.py tests/test_schedules.py)
+DATABASE_TESTS := tests/controlplane tests/executions
 export DJANGO_SETTINGS_MODULE := controlplane.settings
 
 .PHONY: help install demo test lint unit test-postgres chaos fuzz bench docs lock clean
@@ -52,7 +50,7 @@ test-postgres: $(INSTALLED)
 	TEST_DATABASE=postgresql $(PYTEST) $(DATABASE_TESTS) $(ARGS)
 
 chaos: $(INSTALLED) ## Kill things at random under at least 200 executions; CHAOS_SEED= to repeat, CHAOS_EXECUTIONS= for more
-	CHAOS_SEED=$${CHAOS_SEED:-0} CHAOS_EXECUTIONS=$${CHAOS_EXECUTIONS:-200} $(PY) -m pytest tests/test_chaos.py -s $(ARGS)
+	CHAOS_SEED=$${CHAOS_SEED:-0} CHAOS_EXECUTIONS=$${CHAOS_EXECUTIONS:-200} $(PY) -m pytest tests/site/test_chaos.py -s $(ARGS)
 
 fuzz: $(INSTALLED) ## Compare random tables with a computation in the clear; FUZZ_CASES= (2000) and FUZZ_SEED= to say which
 	$(PY) -m tests.differential $(ARGS)

@@ -20,7 +20,7 @@ from uuid import uuid4
 import pandas as pd
 
 from tests import party_process
-from tests.test_rendezvous import Ports
+from tests.workers.network.test_rendezvous import Ports
 
 #: No run of these tests takes longer, in seconds.
 LIMIT = 60.0

@@ -12,8 +12,8 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from rest_framework.test import APIClient
 
+from controlplane.environment import ROOT
 from controlplane.models import Dataset
-from executions.trial.stack import ROOT
 from tests.composed import make_parties
 from workers.contract.validation import validate
 

@@ -21,10 +21,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from controlplane.environment import ROOT
 from executions.trial.certificates import TrialCA
 from executions.trial.service import Service, ServiceError
 
-ROOT = Path(__file__).resolve().parents[2]
 PORTS_PER_PARTY = 30
 #: Below the kernel's ephemeral range, from which any outgoing connection may take a port at any time.
 PORT_RANGE = range(20000, 32000)

@@ -12,4 +12,5 @@ import pytest
 
 if __name__ == "__main__":
     os.environ.setdefault("FUZZ_CASES", "2000")
-    sys.exit(pytest.main(["tests/test_differential.py", "-k", "random", "-s", "-p", "no:cacheprovider", *sys.argv[1:]]))
+    tests = "tests/workers/executors/test_differential.py"
+    sys.exit(pytest.main([tests, "-k", "random", "-s", "-p", "no:cacheprovider", *sys.argv[1:]]))

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from executions.trial.certificates import TrialCA
-from tests.test_rendezvous import LIMIT, Party, Ports, connect, greeting, impostor
-from tests.test_rendezvous import ports as ports  # the fixture
+from tests.workers.network.test_rendezvous import LIMIT, Party, Ports, connect, greeting, impostor
+from tests.workers.network.test_rendezvous import ports as ports
 from workers.network import rendezvous
 from workers.network.rendezvous import check_free
 from workers.network.tls import KeyMaterial

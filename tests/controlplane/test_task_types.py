@@ -15,10 +15,10 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from rest_framework.test import APIClient
 
+from controlplane.environment import ROOT
 from controlplane.examples import before, examples, request_of
 from controlplane.task_types import parameters
 from executions.api.submissions import SubmissionSerializer
-from executions.trial.stack import ROOT
 from tests.composed import make_user
 from workers.contract.registry import DEVICE_REGISTRY, TASK_EXECUTOR_REGISTRY
 from workers.contract.validation import validate

@@ -25,9 +25,10 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from controlplane.environment import ROOT
 from executions.states import ENDED
 from executions.trial.service import Service, ServiceError
-from executions.trial.stack import ROOT, Trial
+from executions.trial.stack import Trial
 from fixtures.documents import psi_documents
 from fixtures.tables import write_tables
 from tests.stack import DIRECTORY

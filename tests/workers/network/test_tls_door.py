@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_rendezvous import LIMIT, Ports
-from tests.test_rendezvous import ports as ports  # the fixture
+from tests.workers.network.test_rendezvous import LIMIT, Ports
+from tests.workers.network.test_rendezvous import ports as ports
 from workers.contract.endpoints import split
 from workers.network import tls_door
 from workers.network.tls_door import TLSDoor

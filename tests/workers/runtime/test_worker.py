@@ -27,7 +27,7 @@ from rq.exceptions import DeserializationError
 from rq.job import Job
 from rq.serializers import DefaultSerializer, JSONSerializer
 
-from controlplane.environment import environment
+from controlplane.environment import ROOT, environment
 from workers.contract.errors import ERRORS, ConfigError
 from workers.contract.jobs import TASK_FUNCTION, JobRefused, PartyJob
 from workers.contract.keys import stream_of
@@ -38,7 +38,6 @@ from workers.runtime.journal import Journal
 from workers.runtime.worker import WORKER_SEQUENCE, PartyWorker
 from workers.runtime.zygote import Zygote
 
-ROOT = Path(__file__).resolve().parent.parent
 TOML = 'party = "alice"\n[policy]\ntask_types = ["*"]\npeers = ["*"]\n'
 SECRET_URL = "redis://user:secretpw@127.0.0.1:1/0"
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from django.core.management import CommandError, call_command
 
 from executions.trial.certificates import VALID, TrialCA
-from tests.test_party_host import documents
+from tests.workers.host.test_party_host import documents
 from workers.contract.errors import ConfigError
 from workers.contract.validation import validate
 from workers.host.party import PartyHost

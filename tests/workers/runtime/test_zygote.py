@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_worker import ROOT
+from controlplane.environment import ROOT
 from workers.host.party import PartyHost
 from workers.runtime.compute_process import ComputeProcess, Forked
 from workers.runtime.zygote import Zygote

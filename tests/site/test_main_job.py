@@ -300,7 +300,7 @@ def test_it_adds_up_under_encryption_and_without_an_spu(site: Site, joined: dict
     assert not (site.trial.party_dir("alice") / "outputs/sums.csv").exists()
 
 
-@pytest.mark.parametrize("tls", [None, {}])  # brpc over TLS: tests.test_live_devices
+@pytest.mark.parametrize("tls", [None, {}])  # brpc over TLS: tests.workers.devices.test_live_devices
 def test_it_runs_over_grpc(site: Site, tls: Any) -> None:
     cluster = {"parties": ["bob", "alice"], "cross_silo_comm_backend": "grpc", "tls_config": tls}
     spu = {"runtime_config": {"protocol": "CHEETAH", "field": "FM64"}}

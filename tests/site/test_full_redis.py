@@ -15,6 +15,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import OutOfMemoryError
 
+from controlplane.environment import ROOT
 from executions.coordinator.dispatch import Dispatcher
 from executions.coordinator.listener import Listener
 from executions.coordinator.loop import Coordinator
@@ -22,7 +23,7 @@ from executions.coordinator.recovery import Recovery
 from executions.models import Execution, PartyRun
 from executions.states import ENDED, Status
 from executions.trial.service import Service
-from executions.trial.stack import ROOT, Trial
+from executions.trial.stack import Trial
 from fixtures.documents import psi_documents
 from fixtures.tables import write_tables
 from tests.simulated import add_worker, begin, dispatch, publish_success, publisher, settle_down, status, submit

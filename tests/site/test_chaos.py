@@ -24,9 +24,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from controlplane.environment import ROOT
 from executions.states import ENDED
 from executions.trial.service import Service, ServiceError
-from executions.trial.stack import ROOT, Trial
+from executions.trial.stack import Trial
 from fixtures.documents import psi_documents
 from fixtures.tables import write_tables
 from tests.plugin.light_task import total_of

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from controlplane.environment import ROOT
 from workers.contract.errors import ConfigError
 from workers.contract.validation import validate
 from workers.host.party import PartyHost
@@ -451,10 +452,7 @@ time.sleep(60)
 def test_it_removes_the_directories_of_dead_processes_alone(host: PartyHost, tmp_path: Path) -> None:
     held, other = host.workdirs.of_run("execution", 1), host.workdirs.of_run("execution", 2)
     command = [sys.executable, "-c", HOLDER, str(tmp_path / "party.toml")]
-    holders = [
-        subprocess.Popen([*command, str(path)], stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent)
-        for path in (held, other)
-    ]
+    holders = [subprocess.Popen([*command, str(path)], stdout=subprocess.PIPE, cwd=ROOT) for path in (held, other)]
     try:
         for holder in holders:
             assert holder.stdout

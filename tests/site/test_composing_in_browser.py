@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from executions.trial.stack import ROOT, Trial
+from controlplane.environment import ROOT
+from executions.trial.stack import Trial
 from fixtures.tables import clear_auc, write_tables
 from tests.browser import choose, group, needs_chromium, row, save, started_chromium, watched_page
 from tests.stack import DIRECTORY

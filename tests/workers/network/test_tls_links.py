@@ -25,8 +25,8 @@ from executions.trial.certificates import TrialCA
 from tests import one_party
 from tests.one_party import PLANTED
 from tests.parties import FORKS
-from tests.test_rendezvous import Ports, connect
-from tests.test_rendezvous import ports as ports  # the fixture
+from tests.workers.network.test_rendezvous import Ports, connect
+from tests.workers.network.test_rendezvous import ports as ports
 from workers.contract.endpoints import split
 from workers.network.tls import KeyMaterial
 
