@@ -21,6 +21,8 @@ import pandas as pd
 
 from tests import party_process
 from tests.workers.network.test_rendezvous import Ports
+from workers.network.links import LINK_LOST
+from workers.runtime.worker import MOST_TRIES
 
 #: No run of these tests takes longer, in seconds.
 LIMIT = 60.0
@@ -51,14 +53,20 @@ class Processes:
             if name not in self._processes:
                 self._start(name)
         self._together = set(orders)
-        answers: dict[str, dict[str, Any]] = {}
-        try:
-            for name, order in orders.items():
-                self._orders[name].send(order)
-            answers = self._hear_all(orders, LIMIT)
-        finally:
-            if any(failed(answers.get(name)) for name in orders):
-                self.end(orders)
+        for _ in range(MOST_TRIES):
+            answers: dict[str, dict[str, Any]] = {}
+            try:
+                for name, order in orders.items():
+                    self._orders[name].send(order)
+                answers = self._hear_all(orders, LIMIT)
+            finally:
+                lost = any(process.exitcode == LINK_LOST for process in self._processes.values())
+                if any(failed(answers.get(name)) for name in orders):
+                    self.end(orders)
+            if not lost:
+                return answers
+            for name in orders:  # as workers do
+                self._start(name)
         return answers
 
     def pids(self) -> list[int]:

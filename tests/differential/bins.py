@@ -48,7 +48,7 @@ def case_of(tables: Tables, component: str, attributes: Mapping[str, Any]) -> Ca
         "task_type": "component",
         "data_sources": dict.fromkeys(PARTIES, "other"),
         "further_sources": {"input_rule": dict.fromkeys(PARTIES, "rule")},
-        "outputs": dict.fromkeys(PARTIES, "again"),
+        "outputs": dict.fromkeys(PARTIES, "by_rule"),
         "algorithm_params": {
             "component_params": {
                 "component": "preprocessing/substitution",
@@ -139,7 +139,7 @@ def check(case: Case, answers: Mapping[str, Any], output: Output) -> None:
             rule = Rule(cells_of[name], name.partition("_")[0], attributes, label)
         except Unclear:
             continue
-        for dataset, made in (("rows", "made"), ("other", "again")):
+        for dataset, made in (("rows", "made"), ("other", "by_rule")):
             if dataset in case.tables:
                 rows = read(output(party, made))
                 assert [row[key] for row in rows] == case.cells(party, key, dataset)

@@ -48,7 +48,7 @@ def case_of(tables: Tables, drop: str = "no_drop", least: float = 0.0) -> Case:
         "task_type": "component",
         "data_sources": dict.fromkeys(PARTIES, "other"),
         "further_sources": {"input_rule": dict.fromkeys(PARTIES, "rule")},
-        "outputs": dict.fromkeys(PARTIES, "again"),
+        "outputs": dict.fromkeys(PARTIES, "by_rule"),
         "algorithm_params": {
             "component_params": {
                 "component": "preprocessing/substitution",
@@ -126,7 +126,7 @@ def check(case: Case, answers: Mapping[str, Any], output: Output) -> None:
                 assert sorted(values[column_].split(",")) == sorted(",".join(map(str, meant)).split(","))
         if case.before:
             other = case.tables["other"][party]
-            again = read(output(party, "again"))
+            again = read(output(party, "by_rule"))
             assert list(again[0]) == list(made[0])
             assert [row[key] for row in again] == other[key]
             for row, cell in zip(again, other[name], strict=True):

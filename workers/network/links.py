@@ -7,11 +7,14 @@ from one (the cross-silo link and the SPU's), and the cross-silo proxy over gRPC
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
+import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +22,15 @@ from workers.contract.endpoints import split
 from workers.network.tls import KeyMaterial, name_for_grpc
 from workers.network.tls_door import TLSDoor
 
+log = logging.getLogger(__name__)
+
 RETRY_INTERVAL_MS = 20
 #: Together with the interval, about as long as the link's own ten retries of one second.
 MAX_RETRIES = 500
+#: How long a link may take to connect, in seconds; the peers have met before, and it takes a tenth of a second.
+CONNECT_SECONDS = 15.0
+#: Exit status of a process whose link did not connect. See ``_in_time``.
+LINK_LOST = 71
 #: Certificates between a party's own and the CA's. Zero would turn verification off.
 VERIFY_DEPTH = 4
 
@@ -70,14 +79,16 @@ def _wrap_brpc() -> None:
 
     def create_link(desc: Any, rank: int, **options: Any) -> Any:
         if _secured is None:
-            return make_link(desc, rank, **options)
+            with _in_time():
+                return make_link(desc, rank, **options)
         host, port = split(desc.parties[rank].host)
         path = f"link-{port}.sock"
         with suppress(FileNotFoundError):
             os.unlink(path)
         door = TLSDoor(host, port, path)
         try:
-            made = make_link(_behind_door(quick_desc(), desc, rank, path, _secured.tls), rank, **options)
+            with _in_time():
+                made = make_link(_behind_door(quick_desc(), desc, rank, path, _secured.tls), rank, **options)
         except BaseException:
             door.close()
             raise
@@ -86,6 +97,32 @@ def _wrap_brpc() -> None:
 
     for module in (link, spu.link):
         module.Desc, module.create_brpc = quick_desc, create_link
+
+
+@contextmanager
+def _in_time() -> Iterator[None]:
+    """End this process if a link is not made within CONNECT_SECONDS; the worker then has another one try again.
+
+    brpc loses a call now and then while links connect: all parties wait for ever, and no time-out of its own fires
+    (3-facts.md section 7). A party whose peer has just given up for that gets an error instead, which says as much.
+    """
+    begun = time.monotonic()
+    late = threading.Timer(CONNECT_SECONDS, _give_up)
+    late.daemon = True
+    late.start()
+    try:
+        yield
+    except Exception:
+        if time.monotonic() - begun > CONNECT_SECONDS - 2:
+            _give_up()
+        raise
+    finally:
+        late.cancel()
+
+
+def _give_up() -> None:
+    log.error("ending: a link to the other parties hangs as it connects; another process tries again")
+    os._exit(LINK_LOST)
 
 
 #: What SecretFlow may set on a link description.

@@ -92,6 +92,7 @@ def serve() -> None:
         if "preflight" in order:
             answer = preflight.check(runtime.host, order["preflight"], connection)
         else:
+            runtime.tries = order["tries"]
             perform(order, hello, watched)
             if runtime.session is None:
                 break

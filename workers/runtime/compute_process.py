@@ -124,9 +124,15 @@ class ComputeProcess:
 
     def outcome(self) -> Any:
         """Once its job is done: the session that it keeps for another one, as JSON; None if it has ended."""
-        self._speaks(None)
         assert self.process.stdout
-        return json.loads(self.process.stdout.readline() or b"null")
+        while True:
+            self._speaks(None)
+            with self._listening:
+                line = self.process.stdout.readline()
+                # It may have been given the job before it had said that it is ready
+                if line != READY:
+                    return json.loads(line or b"null")
+                self._ready = True
 
     def close(self) -> None:
         """End it, unless it has a job."""

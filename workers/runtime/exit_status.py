@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 
+from workers.network.links import LINK_LOST
 from workers.runtime.compute_process import ABANDONED
 
 
@@ -23,6 +24,8 @@ def describe_exit(status: int) -> tuple[str, str]:
         return "the computing process aborted (signal 6): usually a peer went away", "NetworkError"
     if status < 0:
         return f"the computing process crashed (signal {-status})", "AlgorithmError"
+    if status == LINK_LOST:
+        return "the links to the other parties hung as they connected, in each of several processes", "NetworkError"
     if status == ABANDONED:
         return "stopped: its worker was silent for too long, or Redis lost its job", "NetworkError"
     return f"the computing process ended by itself with exit status {status}", "NetworkError"

@@ -43,6 +43,9 @@ from workers.runtime.session import MOST_RUNS, LiveSession, key_of, settings_of,
 
 log = logging.getLogger(__name__)
 
+#: More events than a process sends before its links are up.
+EVENTS_OF_A_TRY = 1000
+
 
 @dataclass(slots=True)
 class Runtime:
@@ -55,6 +58,8 @@ class Runtime:
     directory: Path | None = None
     #: What the last run left up.
     session: LiveSession | None = None
+    #: Earlier processes to which this job was given, and whose links hung.
+    tries: int = 0
 
     @classmethod
     def from_environment(cls) -> Runtime:
@@ -163,6 +168,8 @@ class TaskRun:
             worker=runtime.worker,
             task_type=_task_type(documents),
             journal_dir=self.host.journal_dir,
+            # After all that an earlier process said, which came no further than to its links
+            first_sequence=1 + runtime.tries * EVENTS_OF_A_TRY,
         )
         self.devices: dict[str, Device] = {}
         self.started_at = time.time()
@@ -295,7 +302,9 @@ class TaskRun:
     def _start_cluster(self, run: Run) -> None:
         cluster = run.cluster
         check_ports(self.host, run)
-        certificates = meet_peers(self.host, run, self.documents, self.job_name).certificates
+        # A name of its own: a peer that has not noticed yet that the links hang is still of the meeting before
+        meeting = f"{self.job_name} try {self.runtime.tries}" if self.runtime.tries else self.job_name
+        certificates = meet_peers(self.host, run, self.documents, meeting).certificates
         import secretflow as sf
 
         prepare_links(self.host.tls_for(cluster), certificates)

@@ -27,6 +27,7 @@ from workers.contract.jobs import STOP_MARK, PartyJob, install_gate
 from workers.contract.keys import ports_wanted, stream_of
 from workers.host.party import PartyHost
 from workers.host.workdirs import remove_run_files
+from workers.network.links import LINK_LOST
 from workers.runtime.compute_process import ComputeProcess
 from workers.runtime.desk import Desk
 from workers.runtime.exit_status import describe_exit
@@ -43,6 +44,8 @@ HEARTBEAT_TTL = int(os.environ.get("WORKER_HEARTBEAT_TTL", "8"))
 HEARTBEAT_INTERVAL = 2.0
 #: Sequence of the first event that the worker process itself sends about a job: after all of the job's own.
 WORKER_SEQUENCE = 1_000_000
+#: Processes that try a job whose links hang, one after the other.
+MOST_TRIES = 3
 
 
 class PartyWorker(Worker):
@@ -85,6 +88,8 @@ class PartyWorker(Worker):
         #: What the log was told last of why Redis does not serve the heartbeat.
         self._told_trouble = ""
         self._took_job_at = 0.0
+        #: What the process that has the job was told of it.
+        self._order: dict[str, Any] = {}
         #: Error and class, where the job's process was killed by this worker and not by the machine.
         self._stopped_because: tuple[str, str] | None = None
 
@@ -253,6 +258,9 @@ class PartyWorker(Worker):
                     self.wait_for_horse()
                 self._report_killed(job)
         finally:
+            # RQ forgets a job's execution as it notes the job's end. One that stayed, as Redis was away in that moment,
+            # would be taken for that of every job to come.
+            self.executions.clear()
             self._horse_pid = 0
             self._keeper.run_ended()
             self._have_one_waiting()
@@ -274,8 +282,8 @@ class PartyWorker(Worker):
         self._stopped_because = None
         # RQ writes it when that process begins; until then nobody could tell whose death the job died
         self._patiently(lambda: self.connection.hset(job.key, "worker_name", self.name))
-        order = {"job_id": job.id, "execution_id": self.execution.id, "queue": queue.name}
-        self._computing = self._take_session(job, order) or self._take_waiting(order)
+        self._order = {"job_id": job.id, "execution_id": self.execution.id, "queue": queue.name, "tries": 0}
+        self._computing = self._take_session(job, self._order) or self._take_waiting(self._order)
         self._horse_pid = self._computing.process.pid
         with suppress(RedisError):
             self.connection.hset(self.key, mapping={"process": self._waiting_state()} | self._ports())
@@ -332,7 +340,21 @@ class PartyWorker(Worker):
         if pid:
             # It was reaped here, so the process's own object would never learn of it
             self._computing.process.returncode = os.waitstatus_to_exitcode(status)
+        if self._computing.process.returncode == LINK_LOST and self._order["tries"] < MOST_TRIES - 1:
+            self._try_again()
+            return self.wait_for_horse()
         return pid, status, usage
+
+    def _try_again(self) -> None:
+        """Give the job to another process. The peers' workers do the same: links hang at all parties alike."""
+        self._order["tries"] += 1
+        # RQ's alarm, by which it looks after the job, must not come between a process and the job that it takes
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+        try:
+            self._computing = self._take_waiting(self._order)
+            self._horse_pid = self._computing.process.pid
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
 
     def maintain_heartbeats(self, job: Any, execution: Any) -> None:
         try:

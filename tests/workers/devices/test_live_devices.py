@@ -31,6 +31,7 @@ from executions.trial.service import Service, ServiceError
 from executions.trial.stack import Trial
 from fixtures.documents import psi_documents
 from fixtures.tables import write_tables
+from tests.plugin.light_task import total_of
 from tests.stack import DIRECTORY
 
 pytestmark = pytest.mark.pipeline
@@ -394,3 +395,13 @@ def test_a_session_ends_after_its_idle_limit(site: Site) -> None:
     assert all(site.ports_held())
     wait_until(lambda: site.ports_held() == [b"", b""])
     assert site.holders() == []
+
+
+def test_links_that_hang_are_made_anew_by_fresh_processes_in_the_same_attempt(site: Site, tmp_path: Path) -> None:
+    params = {"light_params": {"rounds": 3, "links_hang_at": str(tmp_path)}}
+    done, _ = site.run_psi(spu=FM64, **LIGHT, algorithm_params=params)
+    assert {file.name for file in tmp_path.iterdir()} == {"alice", "bob"}, "they hung at both"
+    assert (done["status"], done["attempt"]) == ("SUCCESS", 1), done["error"]
+    assert done["result"]["total"] == total_of(3, 2)
+    begun = [event["party"] for event in site.events(done) if event["stage"] == "task_started"]
+    assert sorted(begun) == ["alice", "alice", "bob", "bob"], "each party began twice"

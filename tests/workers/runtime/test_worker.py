@@ -22,10 +22,12 @@ from django.core.management import CommandError, call_command
 from hypothesis import given
 from hypothesis import strategies as st
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from rq import Queue
 from rq.exceptions import DeserializationError
 from rq.job import Job
 from rq.serializers import DefaultSerializer, JSONSerializer
+from rq.worker import Worker
 
 from controlplane.environment import ROOT, environment
 from workers.contract.errors import ERRORS, ConfigError
@@ -199,6 +201,23 @@ ORDER = {"task_request_id": "0b5e", "sf_init_config": {"job_name": "0b5e-3"}, "t
 
 def ended(made: PartyWorker, status: int | None) -> None:
     made._computing = SimpleNamespace(process=SimpleNamespace(returncode=status))  # type: ignore[assignment]
+
+
+def test_a_job_whose_end_could_not_be_noted_is_not_taken_for_the_next_one(
+    connection: Redis, party_toml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, job = worker(connection, ["alice"]), job_of(connection, **ORDER)
+    job.save()
+    monkeypatch.setattr(made, "_have_one_waiting", lambda: None)
+
+    def redis_goes_away(self: Worker, job: Any, queue: Any) -> None:
+        made.prepare_execution(job)
+        raise RedisConnectionError
+
+    monkeypatch.setattr(Worker, "execute_job", redis_goes_away)
+    made.execute_job(job, made.queues[0])
+    next_one = made.prepare_execution(job)
+    assert made.execution is next_one
 
 
 def test_it_reports_a_killed_job_and_tidies_up_behind_it(connection: Redis, party_toml: Path) -> None:
