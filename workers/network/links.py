@@ -35,6 +35,23 @@ LINK_LOST = 71
 VERIFY_DEPTH = 4
 
 
+#: Fast reconnects while the peers come up; gRPC's own defaults wait for seconds.
+GRPC_OPTIONS: dict[str, Any] = {
+    "grpc_retry_policy": {
+        "maxAttempts": 5,
+        "initialBackoff": "0.05s",
+        "maxBackoff": "0.2s",
+        "backoffMultiplier": 1.5,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    },
+    "grpc_channel_options": [
+        ("grpc.initial_reconnect_backoff_ms", 50),
+        ("grpc.min_reconnect_backoff_ms", 50),
+        ("grpc.max_reconnect_backoff_ms", 100),
+    ],
+}
+
+
 @dataclass(frozen=True, slots=True)
 class _Secured:
     tls: KeyMaterial

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import signal
 
+from workers.contract.events import FAILURE
 from workers.network.links import LINK_LOST
 from workers.runtime.compute_process import ABANDONED
+from workers.runtime.publisher import Publisher
 
 
 def describe_exit(status: int) -> tuple[str, str]:
@@ -29,3 +31,10 @@ def describe_exit(status: int) -> tuple[str, str]:
     if status == ABANDONED:
         return "stopped: its worker was silent for too long, or Redis lost its job", "NetworkError"
     return f"the computing process ended by itself with exit status {status}", "NetworkError"
+
+
+def publish_end(publisher: Publisher, status: int, stopped_because: tuple[str, str] | None) -> None:
+    """Publish that a compute process ended with this status. ``stopped_because``: error and class, if it was ended."""
+    error, error_type = stopped_because or describe_exit(status)
+    crashed = status < 0 and status not in (-signal.SIGKILL, -signal.SIGTERM)
+    publisher.publish(FAILURE, "cleanup", error=error, error_type=error_type, crashed=crashed or None)

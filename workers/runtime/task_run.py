@@ -37,7 +37,7 @@ from workers.host.sources import readable, types_of_output
 from workers.host.tables import column_types
 from workers.host.workdirs import remove_run_files
 from workers.network import rendezvous
-from workers.network.links import prepare_links
+from workers.network.links import GRPC_OPTIONS, prepare_links
 from workers.runtime.publisher import Publisher
 from workers.runtime.session import MOST_RUNS, LiveSession, key_of, settings_of, settle_down
 
@@ -313,7 +313,7 @@ class TaskRun:
             # A slow peer is not a dead one: the control plane finds and stops the dead (3-facts.md)
             options = {"recv_timeout_ms": 24 * 3600 * 1000, "connect_retry_times": 5} | options
         else:
-            options = _GRPC_OPTIONS | options
+            options = GRPC_OPTIONS | options
         self.cluster_is_up = True
         # SecretFlow's objects submit work when they are deleted, and it tells what belongs to what by the number
         # of the submission: garbage that one party collects earlier than the other makes them wait for each other
@@ -364,23 +364,6 @@ class TaskRun:
         elif self.cluster_is_up and not failure.caused_by_peer:
             # No sf.shutdown after an error: it ends this process (on_error) or hangs
             time.sleep(self.LINGER_SECONDS)
-
-
-#: Fast reconnects while the peers come up; gRPC's own defaults wait for seconds.
-_GRPC_OPTIONS: dict[str, Any] = {
-    "grpc_retry_policy": {
-        "maxAttempts": 5,
-        "initialBackoff": "0.05s",
-        "maxBackoff": "0.2s",
-        "backoffMultiplier": 1.5,
-        "retryableStatusCodes": ["UNAVAILABLE"],
-    },
-    "grpc_channel_options": [
-        ("grpc.initial_reconnect_backoff_ms", 50),
-        ("grpc.min_reconnect_backoff_ms", 50),
-        ("grpc.max_reconnect_backoff_ms", 100),
-    ],
-}
 
 
 def job_name_of(documents: dict[str, Any], execution: str) -> tuple[str, int]:

@@ -8,7 +8,6 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,9 @@ from redis.exceptions import RedisError
 from rq import Queue, worker_registration
 from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
-from rq.worker import Worker
 
-from workers.contract.connection import DEFAULT_URL, connect, refusal, trouble, when_it_takes_writes
+from workers.contract.connection import DEFAULT_URL, connect, refusal, trouble
 from workers.contract.errors import ConfigError
-from workers.contract.events import FAILURE
 from workers.contract.jobs import STOP_MARK, PartyJob, install_gate
 from workers.contract.keys import ports_wanted, stream_of
 from workers.host.party import PartyHost
@@ -30,9 +27,10 @@ from workers.host.workdirs import remove_run_files
 from workers.network.links import LINK_LOST
 from workers.runtime.compute_process import ComputeProcess
 from workers.runtime.desk import Desk
-from workers.runtime.exit_status import describe_exit
+from workers.runtime.exit_status import publish_end
 from workers.runtime.journal import Journal
 from workers.runtime.keeper import Keeper
+from workers.runtime.patient_worker import PatientWorker
 from workers.runtime.publisher import Publisher
 from workers.runtime.zygote import Zygote
 
@@ -48,7 +46,7 @@ WORKER_SEQUENCE = 1_000_000
 MOST_TRIES = 3
 
 
-class PartyWorker(Worker):
+class PartyWorker(PatientWorker):
     """Takes one job at a time from its party's queue and has it done by a compute process.
 
     Differs from RQ's worker in this: JSON always; a heartbeat thread that does not depend on the job;
@@ -107,7 +105,7 @@ class PartyWorker(Worker):
                 "(is it installed? `uv sync --extra party`, on Python 3.10)"
             )
         # Only now does the control plane see this worker: a live worker can compute at once
-        self._wait_for_redis()
+        self.wait_for_redis()
         super().bootstrap(*args, **kwargs)
         self._alive.set()
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
@@ -208,40 +206,6 @@ class PartyWorker(Worker):
 
     # --- jobs
 
-    # RQ quits when Redis is away at any moment but while it waits for a job, and when Redis takes no writes also then.
-    # The computation at hand would count as lost, and whoever supervises this process would have to notice.
-
-    def register_birth(self) -> None:
-        when_it_takes_writes(super().register_birth, say=self.log.warning)
-
-    def dequeue_job_and_maintain_ttl(self, timeout: int | None, max_idle_time: int | None = None) -> Any:
-        wait = super().dequeue_job_and_maintain_ttl
-        return self._patiently(lambda: wait(timeout, max_idle_time))
-
-    def prepare_execution(self, job: Any) -> Any:
-        prepare = super().prepare_execution
-        return self._patiently(lambda: prepare(job))
-
-    def _patiently(self, action: Callable[[], Any]) -> Any:
-        return when_it_takes_writes(action, given_up=lambda: self._stop_requested, say=self.log.warning)
-
-    def check_for_suspension(self, burst: bool) -> None:
-        self._wait_for_redis()
-        with suppress(RedisError):
-            super().check_for_suspension(burst)
-
-    def run_maintenance_tasks(self) -> None:
-        with suppress(RedisError):
-            super().run_maintenance_tasks()
-
-    def set_state(self, state: Any, pipeline: Any = None) -> None:
-        with suppress(RedisError):  # every heartbeat says it again
-            super().set_state(state, pipeline)
-
-    def set_shutdown_requested_date(self) -> None:
-        with suppress(RedisError):  # called by the signal handler, in the middle of anything
-            super().set_shutdown_requested_date()
-
     def execute_job(self, job: Any, queue: Queue) -> None:
         try:
             super().execute_job(job, queue)
@@ -267,21 +231,13 @@ class PartyWorker(Worker):
             # Of this job, and of other workers here that were killed
             self.host.workdirs.remove_abandoned()
 
-    def _wait_for_redis(self) -> None:
-        while not self._stop_requested:
-            try:
-                self.connection.ping()
-                return
-            except RedisError:
-                time.sleep(0.5)
-
     def fork_work_horse(self, job: Any, queue: Queue) -> None:
         """Hand the job to the compute process, which becomes RQ's work horse."""
         assert self.execution
         self._took_job_at = time.time()
         self._stopped_because = None
         # RQ writes it when that process begins; until then nobody could tell whose death the job died
-        self._patiently(lambda: self.connection.hset(job.key, "worker_name", self.name))
+        self.patiently(lambda: self.connection.hset(job.key, "worker_name", self.name))
         self._order = {"job_id": job.id, "execution_id": self.execution.id, "queue": queue.name, "tries": 0}
         self._computing = self._take_session(job, self._order) or self._take_waiting(self._order)
         self._horse_pid = self._computing.process.pid
@@ -408,7 +364,5 @@ class PartyWorker(Worker):
             journal_dir=self.host.journal_dir,
             first_sequence=WORKER_SEQUENCE,
         )
-        error, error_type = self._stopped_because or describe_exit(status)
-        crashed = status < 0 and status not in (-signal.SIGKILL, -signal.SIGTERM)
-        publisher.publish(FAILURE, "cleanup", error=error, error_type=error_type, crashed=crashed or None)
+        publish_end(publisher, status, self._stopped_because)
         remove_run_files(self.host.workdirs.of_run(request, attempt), self._took_job_at)

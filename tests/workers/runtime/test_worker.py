@@ -34,6 +34,7 @@ from workers.contract.errors import ERRORS, ConfigError
 from workers.contract.jobs import TASK_FUNCTION, JobRefused, PartyJob
 from workers.contract.keys import stream_of
 from workers.host.party import PartyHost
+from workers.network.links import LINK_LOST
 from workers.runtime.compute_process import ABANDONED, ComputeProcess
 from workers.runtime.exit_status import describe_exit
 from workers.runtime.journal import Journal
@@ -85,6 +86,7 @@ def wait_until_gone(pid: int, limit: float = 5) -> None:
         ("os.kill(os.getpid(), 15)", "was told to end (signal 15)", "ResourceError"),
         ("os._exit(1)", "exit status 1", "NetworkError"),
         ("os._exit(255)", "exit status 255", "NetworkError"),
+        ("os._exit(71)", "hung as they connected", "NetworkError"),
     ],
 )
 def test_it_says_how_a_process_ended(code: str, words: str, error_type: str) -> None:
@@ -95,7 +97,7 @@ def test_it_says_how_a_process_ended(code: str, words: str, error_type: str) -> 
     assert found == error_type
 
 
-EXITS = st.integers(1, 255).filter(lambda code: code != ABANDONED)
+EXITS = st.integers(1, 255).filter(lambda code: code not in (ABANDONED, LINK_LOST))
 
 
 @given(status=st.integers(-64, -1) | EXITS)
