@@ -19,7 +19,9 @@ ROOT = Path(__file__).resolve().parent.parent
 class Environment(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="CONTROLPLANE_", populate_by_name=True)
 
-    state_dir: Path = Field(default=ROOT / "var", description="Where SQLite and the generated secret key live.")
+    state_dir: Path = Field(
+        default=ROOT / "var", description="Directory of the SQLite database and the generated keys."
+    )
     secret_key: str = Field(default="", description="Django's secret key; generated into the state directory if unset.")
     encryption_keys: list[str] = Field(
         default=[],
@@ -43,7 +45,9 @@ class Environment(BaseSettings):
         default=DEFAULT_URL, validation_alias="REDIS_URL", description="Redis 7 or newer, or Valkey."
     )
     party_toml: Path = Field(
-        default=Path("party.toml"), validation_alias="PARTY_TOML", description="On a party host: its party.toml."
+        default=Path("party.toml"),
+        validation_alias="PARTY_TOML",
+        description="Path of party.toml; used on a party host only.",
     )
     worker_grace_seconds: float = Field(
         default=8,

@@ -109,9 +109,7 @@ class DatasetAdmin(ConfigAdmin):
         return bool(dataset and dataset.reported_columns and dataset.drift and self.has_change_permission(request))
 
     # a link, as unfold's actions are: only posting the form that it leads to changes anything
-    @action(
-        description="Take over what the host reported", icon="sync", permissions=("take_over",), url_path="take-over"
-    )
+    @action(description="Accept reported schema", icon="sync", permissions=("take_over",), url_path="take-over")
     def take_over(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Register the columns as the party's host found them."""
         dataset = self.get_object(request, object_id)
@@ -121,7 +119,7 @@ class DatasetAdmin(ConfigAdmin):
         if request.method != "POST":
             facts = [("What changes", "; ".join(dataset.drift))]
             return confirm_page(
-                self, request, f"Register {dataset} as its host reported it?", "Take over", page, facts=facts
+                self, request, f"Register {dataset} as its host reported it?", "Accept", page, facts=facts
             )
         dataset.columns = dataset.reported_columns
         dataset.key_columns = [key for key in dataset.key_columns if key in dataset.columns]

@@ -29,7 +29,7 @@ class TaskAdmin(ConfigAdmin):
     list_select_related = ("cluster",)
     fieldsets = (
         (None, {"fields": ("name", "description")}),
-        ("Who computes, on what", {"fields": ("cluster", "spu", "heu", *further_layers())}),
+        ("Parties and devices", {"fields": ("cluster", "spu", "heu", *further_layers())}),
         ("Task", {"fields": ("task_type", "document")}),
         ("Running it", {"fields": Task.option_names()}),
     )

@@ -15,11 +15,11 @@ log = logging.getLogger(__name__)
 
 
 class Conflict(APIException):
-    """The request is well formed and the state of things does not allow it."""
+    """The request is well formed, and the current state does not allow it."""
 
     status_code = 409
     default_code = "conflict"
-    default_detail = "The state of things does not allow this."
+    default_detail = "This is not possible in the current state."
 
 
 class TooLarge(APIException):
@@ -49,9 +49,9 @@ class Handler(ExceptionHandler):
 
 class ErrorEntry(serializers.Serializer[Any]):
     code = serializers.CharField()
-    detail = serializers.CharField(help_text="What is wrong; what would be right.")
+    detail = serializers.CharField(help_text="Says what is wrong and what would be right.")
     attr = serializers.CharField(
-        allow_null=True, help_text="Path of what is wrong, such as spu_config.runtime_config.protocol."
+        allow_null=True, help_text="Path of the field that is wrong, such as spu_config.runtime_config.protocol."
     )
 
 

@@ -32,7 +32,9 @@ class NodesField(serializers.JSONField):
 class StepSerializer(serializers.Serializer[Any]):
     name = serializers.CharField(help_text="Of the node.")
     task = serializers.CharField()
-    waits_for = serializers.DictField(child=serializers.CharField(), help_text="Node to the reason.")
+    waits_for = serializers.DictField(
+        child=serializers.CharField(), help_text="Maps each node that this one waits for to the reason."
+    )
     earlier = serializers.ListField(
         child=serializers.CharField(),
         help_text="Outputs of earlier executions that it reads as they are: no node of this pipeline makes them.",
@@ -50,7 +52,9 @@ class PipelineSerializer(ModelCleaned):
 class PipelineDetailSerializer(PipelineSerializer):
     """A pipeline by itself, with what follows from its tasks' documents."""
 
-    steps = serializers.SerializerMethodField(help_text="In an order in which each comes after what it waits for.")
+    steps = serializers.SerializerMethodField(
+        help_text="Nodes in an order in which each comes after those that it waits for."
+    )
 
     class Meta(PipelineSerializer.Meta):
         fields = [*PipelineSerializer.Meta.fields, "steps"]
@@ -64,7 +68,7 @@ class ScheduleSerializer(ModelCleaned):
     task = NameOrId(queryset=Task.objects.all(), allow_null=True, required=False)
     pipeline = NameOrId(queryset=Pipeline.objects.all(), allow_null=True, required=False)
     owner = serializers.SlugRelatedField[Any](
-        "username", read_only=True, help_text="Who saved it last: it submits in this user's name."
+        "username", read_only=True, help_text="User who saved it last; runs are submitted in this user's name."
     )
     in_words = serializers.SerializerMethodField()
     next_times = serializers.SerializerMethodField(help_text=f"The next {NEXT_TIMES}, if it is switched on.")

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class PlaceSerializer(serializers.Serializer[Any]):
-    name = serializers.CharField(help_text="The task type's own name of it.")
-    where = serializers.CharField(help_text="Such as further_sources.model.")
+    name = serializers.CharField(help_text="Name by which the task type knows it.")
+    where = serializers.CharField(help_text="Place in the task_config, such as further_sources.model.")
     kinds = serializers.ListField(
-        child=serializers.CharField(), help_text="What may be there: table, or such as a model."
+        child=serializers.CharField(), help_text="Kinds that may stand there: table, or a kind of model or rule."
     )
     help = serializers.CharField()
 
@@ -31,27 +31,29 @@ class ExampleSerializer(serializers.Serializer[Any]):
         help_text="The example with all its documents, as POST /api/v1/executions/ takes it."
     )
     before = serializers.ListField(
-        child=serializers.CharField(), help_text="What has to be there before the example runs, for people."
+        child=serializers.CharField(), help_text="Lists what has to exist before the example runs."
     )
 
 
 class VariantSerializer(ExampleSerializer):
     name = serializers.CharField()
     description = serializers.CharField()
-    cannot_run = serializers.CharField(help_text="Why it cannot run here; empty where it can, as its example then is.")
-    places = PlaceSerializer(many=True, help_text="What it reads and keeps.")
-    params_schema = serializers.DictField(help_text="JSON Schema of what lies under params_key for this one.")
+    cannot_run = serializers.CharField(help_text="Says why it cannot run here; empty if it can.")
+    places = PlaceSerializer(many=True, help_text="Lists what it reads and keeps.")
+    params_schema = serializers.DictField(help_text="JSON Schema of the value under params_key for this variant.")
 
 
 class TaskTypeSerializer(ExampleSerializer):
-    name = serializers.CharField(help_text="As task_config.task_type has it.")
+    name = serializers.CharField(help_text="Value of task_config.task_type.")
     title = serializers.CharField()
     description = serializers.CharField()
-    devices = serializers.ListField(child=serializers.CharField(), help_text="It cannot run without these.")
+    devices = serializers.ListField(child=serializers.CharField(), help_text="Devices that it cannot run without.")
     params_key = serializers.CharField(help_text="The one key of algorithm_params.")
-    params_schema = serializers.DictField(help_text="JSON Schema of what lies under that key.")
-    places = PlaceSerializer(many=True, help_text="What it reads and keeps beyond data_sources and outputs.")
-    variants = VariantSerializer(many=True, help_text="Where parameters have several shapes, such as components.")
+    params_schema = serializers.DictField(help_text="JSON Schema of the value under that key.")
+    places = PlaceSerializer(many=True, help_text="Lists what it reads and keeps beside data_sources and outputs.")
+    variants = VariantSerializer(
+        many=True, help_text="Its variants, where parameters have several shapes, as those of components do."
+    )
 
 
 class TaskTypeViewSet(viewsets.ViewSet):

@@ -108,7 +108,7 @@ class ScheduleForm(forms.ModelForm):
         choices=lambda: [(name, name) for name in sorted(available_timezones())],
         initial="UTC",
         widget=UnfoldAdminSelectWidget,
-        help_text="In which the expression is meant.",
+        help_text="Time zone of the cron expression.",
     )
 
     class Meta:

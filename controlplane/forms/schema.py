@@ -26,7 +26,7 @@ DEFAULT = {"title": "(default)", "value": ""}
 
 @dataclass(frozen=True)
 class Offer:
-    """What the registered parties put at choice."""
+    """What the registered parties offer to select from."""
 
     parties: Sequence[str] = ()
     #: party to the names of its datasets
@@ -53,7 +53,7 @@ class _Builder:
         self.offer = offer
 
     def convert(self, schema: Schema, *, key: str, optional: bool = False, party: str | None = None) -> Schema:
-        """``optional``: nothing of it is filled in beforehand. ``party``: whose columns and datasets are at choice."""
+        """``optional``: nothing is filled in beforehand. ``party``: whose columns and datasets can be selected."""
         schema, nullable = self._plain(schema)
         optional = optional or nullable
         kind = schema.get("type")

@@ -88,7 +88,7 @@ class HEUConfig(Configuration):
 class DeviceConfig(Configuration):
     """The layer of a further device. Tasks name it, so it keeps its name and its layer while they do."""
 
-    layer = models.CharField(max_length=64, help_text="Which device it configures.")
+    layer = models.CharField(max_length=64, help_text="Layer of the device that it configures.")
 
     class Meta(Configuration.Meta):
         verbose_name = "device configuration"

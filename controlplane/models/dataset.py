@@ -40,26 +40,26 @@ class Dataset(Versioned):
         max_length=64,
         default=TABLE,
         editable=False,
-        help_text="table, or what an execution kept that is no table: a model, say.",
+        help_text="table, or the kind of what an execution kept, such as a model.",
     )
     key_columns = models.JSONField(default=list, blank=True, help_text='Columns that identify a row, such as ["uid"].')
     produced_by = models.UUIDField(
-        null=True, blank=True, editable=False, help_text="The execution whose output it is, if it is one."
+        null=True, blank=True, editable=False, help_text="Execution that made it, if it is an output."
     )
 
     alignment = models.CharField(
         max_length=ALIGNMENT_LENGTH,
         blank=True,
         editable=False,
-        help_text="What put the rows in their order: the execution's id, or declared: and the name in party.toml.",
+        help_text="Id of the execution that put the rows in their order, or declared: and the name in party.toml.",
     )
     reported_columns = models.JSONField(
-        null=True, blank=True, editable=False, help_text="As the party's own host found them, where it says so."
+        null=True, blank=True, editable=False, help_text="Columns as the party's host reported them."
     )
     reported_rows = models.PositiveBigIntegerField(null=True, blank=True, editable=False)
     reported_at = models.DateTimeField(null=True, blank=True, editable=False)
     reported_problem = models.CharField(
-        max_length=500, blank=True, editable=False, help_text="Why the party's host cannot read it."
+        max_length=500, blank=True, editable=False, help_text="Reason why the party's host cannot read it."
     )
 
     class Meta:

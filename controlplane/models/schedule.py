@@ -41,13 +41,26 @@ class Schedule(Versioned):
         "weekdays.",
     )
     time_zone = models.CharField(
-        max_length=64, default="UTC", validators=[check_time_zone], help_text="Such as Europe/Berlin."
+        max_length=64,
+        default="UTC",
+        validators=[check_time_zone],
+        help_text="Time zone of the cron expression, such as Europe/Berlin.",
     )
     task = models.ForeignKey(
-        Task, on_delete=models.PROTECT, null=True, blank=True, related_name="schedules", help_text="Either a task..."
+        Task,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="schedules",
+        help_text="Task that it runs; leave empty for a pipeline.",
     )
     pipeline = models.ForeignKey(
-        Pipeline, on_delete=models.PROTECT, null=True, blank=True, related_name="schedules", help_text="or a pipeline."
+        Pipeline,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="schedules",
+        help_text="Pipeline that it runs; leave empty for a task.",
     )
     enabled = models.BooleanField(default=True)
     owner = models.ForeignKey(
@@ -57,7 +70,7 @@ class Schedule(Versioned):
         blank=True,
         editable=False,
         related_name="+",
-        help_text="Who saved it last: it submits in this user's name, as long as that one may run things.",
+        help_text="User who saved it last; runs are submitted in this user's name while the user may run things.",
     )
     next_run_at = models.DateTimeField(null=True, blank=True, editable=False, db_index=True)
 

@@ -23,7 +23,7 @@ class Site(Versioned):
         max_length=20,
         choices=[(tier, tier) for tier in get_args(Security)],
         default=PRODUCTION,
-        help_text="production: every check of security holds. trial: for trials, with data that is no secret.",
+        help_text="production: all security checks apply. trial: some are off; for test data only.",
     )
 
     class Meta:

@@ -182,7 +182,7 @@ class RunningScheduleAdmin(ScheduleAdmin):
 
     list_display = ("name", "shown_target", "cron", "shown_next", "shown_latest", "enabled")
     readonly_fields = (*ScheduleAdmin.readonly_fields, "shown_ticks")
-    fieldsets = (*ScheduleAdmin.fieldsets, ("What came of it", {"fields": ("shown_ticks",)}))
+    fieldsets = (*ScheduleAdmin.fieldsets, ("Recent runs", {"fields": ("shown_ticks",)}))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Schedule]:
         latest = Tick.objects.filter(schedule=OuterRef("pk")).order_by("-due_at")[:1]
@@ -198,7 +198,7 @@ class RunningScheduleAdmin(ScheduleAdmin):
             return ""
         return "skipped" if schedule.latest_skipped else "ran"
 
-    @display(description="Last times")
+    @display(description="Recent runs")
     def shown_ticks(self, schedule: Schedule) -> str:
         ticks = schedule.ticks.select_related("execution", "pipeline_run").defer(
             "execution__documents", "execution__result"

@@ -92,9 +92,9 @@ class ExecutionRowSerializer(serializers.ModelSerializer[Execution]):
     task = serializers.SlugRelatedField[Any]("name", read_only=True)
     parties = serializers.ListField(child=serializers.CharField())
     error = serializers.SerializerMethodField()
-    seconds = serializers.FloatField(allow_null=True, help_text="From submission to the end.")
+    seconds = serializers.FloatField(allow_null=True, help_text="Seconds from submission to the end.")
 
-    waiting_for = serializers.CharField(source="waiting_reason", read_only=True, help_text="Why it does not get on.")
+    waiting_for = serializers.CharField(source="waiting_reason", read_only=True, help_text="Reason why it is waiting.")
 
     class Meta:
         model = Execution
@@ -126,11 +126,13 @@ class ExecutionSerializer(ExecutionRowSerializer):
     submitted_by = serializers.SlugRelatedField[Any]("username", read_only=True)
     events_url = serializers.HyperlinkedIdentityField(view_name="execution-events")
     cancel_url = serializers.HyperlinkedIdentityField(view_name="execution-cancel")
-    documents = serializers.SerializerMethodField(help_text="As submitted, by layer; secrets are masked.")
+    documents = serializers.SerializerMethodField(help_text="Documents as submitted, by layer; secrets are masked.")
     pipeline_run = serializers.UUIDField(
         source="node.run_id", read_only=True, allow_null=True, help_text="The run of a pipeline that it belongs to."
     )
-    node = serializers.CharField(source="node.name", read_only=True, allow_null=True, help_text="Its name there.")
+    node = serializers.CharField(
+        source="node.name", read_only=True, allow_null=True, help_text="Name of its node in that pipeline."
+    )
     preflight = serializers.SerializerMethodField(help_text="The latest checks by the parties' hosts, if any.")
     admin_url = serializers.SerializerMethodField()
 
@@ -172,27 +174,27 @@ class ExecutionSerializer(ExecutionRowSerializer):
 
 
 class ProblemSerializer(serializers.Serializer[Any]):
-    path = serializers.CharField(help_text="Such as spu_config.runtime_config.protocol.")
+    path = serializers.CharField(help_text="Path of the field, such as spu_config.runtime_config.protocol.")
     wrong = serializers.CharField()
     right = serializers.CharField()
 
 
 class PartyOutlookSerializer(serializers.Serializer[Any]):
     party = serializers.CharField()
-    workers = serializers.IntegerField(help_text="That are alive.")
-    ready = serializers.IntegerField(help_text="Of those, how many could begin at once.")
-    busy = serializers.IntegerField(help_text="Runs that occupy one.")
+    workers = serializers.IntegerField(help_text="Number of live workers.")
+    ready = serializers.IntegerField(help_text="Number of live workers that could start at once.")
+    busy = serializers.IntegerField(help_text="Number of runs that occupy a worker.")
     ports_free = serializers.IntegerField()
-    queued = serializers.IntegerField(help_text="Executions that wait for this party already.")
+    queued = serializers.IntegerField(help_text="Number of executions that already wait for this party.")
 
 
 class OutlookSerializer(serializers.Serializer[Any]):
     valid = serializers.BooleanField()
-    verdict = serializers.CharField(help_text="One line for people.")
+    verdict = serializers.CharField(help_text="The outlook in one line.")
     problems = ProblemSerializer(many=True)
-    waits_for = serializers.CharField(help_text="Why it would not start at once; empty if it would.")
+    waits_for = serializers.CharField(help_text="Reason why it would wait; empty if it would start at once.")
     parties = PartyOutlookSerializer(many=True)
-    documents = serializers.DictField(help_text="Party to its documents, as it would be sent them.")
+    documents = serializers.DictField(help_text="Maps each party to the documents that it would receive.")
 
 
 class ExecutionFilter(django_filters.FilterSet):

@@ -40,10 +40,15 @@ class NodeSerializer(serializers.Serializer[Any]):
     task = serializers.CharField(source="node.task_name")
     state = serializers.ChoiceField(
         choices=[WAITING, BLOCKED, *Status.values],
-        help_text="Of its execution. WAITING: it gets one once what it waits for has succeeded; BLOCKED: that failed.",
+        help_text="State of its execution. WAITING: it gets one once the nodes that it waits for have succeeded; "
+        "BLOCKED: one of them failed.",
     )
-    why = serializers.CharField(help_text="Why it does not get on, or went wrong.")
-    waits_for = serializers.DictField(child=serializers.CharField(), source="node.waits_for", help_text="With reasons.")
+    why = serializers.CharField(help_text="Reason why it waits or failed.")
+    waits_for = serializers.DictField(
+        child=serializers.CharField(),
+        source="node.waits_for",
+        help_text="Maps each node that it waits for to the reason.",
+    )
     execution = serializers.UUIDField(source="node.execution_id", allow_null=True)
     execution_url = serializers.SerializerMethodField()
     earlier = serializers.SerializerMethodField(help_text="Its executions before the latest retry, oldest first.")
@@ -72,7 +77,7 @@ class PipelineRunRowSerializer(serializers.ModelSerializer[PipelineRun]):
     url = serializers.HyperlinkedIdentityField(view_name="pipelinerun-detail")
     pipeline = serializers.SlugRelatedField[Any]("name", read_only=True)
     submitted_by = serializers.SlugRelatedField[Any]("username", read_only=True)
-    seconds = serializers.FloatField(allow_null=True, help_text="From submission to the end.")
+    seconds = serializers.FloatField(allow_null=True, help_text="Seconds from submission to the end.")
 
     class Meta:
         model = PipelineRun
@@ -80,7 +85,7 @@ class PipelineRunRowSerializer(serializers.ModelSerializer[PipelineRun]):
 
 
 class PipelineRunSerializer(PipelineRunRowSerializer):
-    nodes = NodeSerializer(source="outlook", many=True, help_text="In their order.")
+    nodes = NodeSerializer(source="outlook", many=True, help_text="Nodes in the order in which they run.")
     changes = PipelineChangeSerializer(many=True, help_text="Every change of state, oldest first.")
     cancel_url = serializers.HyperlinkedIdentityField(view_name="pipelinerun-cancel")
     retry_url = serializers.HyperlinkedIdentityField(view_name="pipelinerun-retry")

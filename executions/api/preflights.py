@@ -25,8 +25,10 @@ from workers.contract.validation import validate
 
 
 class CheckSerializer(serializers.Serializer[Any]):
-    check = serializers.CharField(help_text="Such as ports, peers, dataset, data, memory or disk.")
-    error = serializers.CharField(help_text="What is wrong; what would be right. Empty where it passed.")
+    check = serializers.CharField(
+        help_text="Name of the check: ports, peers, dataset, data, memory or disk, for instance."
+    )
+    error = serializers.CharField(help_text="Says what is wrong and what would be right; empty if the check passed.")
     error_type = serializers.CharField()
 
 

@@ -18,7 +18,7 @@ class ExecutionEvent(models.Model):
     sequence = models.PositiveIntegerField(help_text="Counts up within a party's attempt.")
     status = models.CharField(max_length=10)
     stage = models.CharField(max_length=32, blank=True)
-    timestamp = models.DateTimeField(help_text="The party's clock.")
+    timestamp = models.DateTimeField(help_text="Time by the party's clock.")
     received_at = models.DateTimeField(default=timezone.now)
     worker = models.CharField(max_length=200, blank=True)
     data = models.JSONField(default=dict)
@@ -39,9 +39,9 @@ class EventPiece(models.Model):
     """A part of an event that came in several, until all of them are there."""
 
     run = models.ForeignKey(PartyRun, on_delete=models.CASCADE, related_name="pieces")
-    sequence = models.PositiveIntegerField(help_text="Of the event.")
-    number = models.PositiveIntegerField(help_text="Of this part, from 1.")
-    of = models.PositiveIntegerField(help_text="How many there are.")
+    sequence = models.PositiveIntegerField(help_text="Sequence number of the event.")
+    number = models.PositiveIntegerField(help_text="Number of this part, from 1.")
+    of = models.PositiveIntegerField(help_text="Number of parts.")
     content = models.BinaryField()
 
     class Meta:

@@ -89,22 +89,24 @@ class Execution(Submission, RunOptions):
         null=True,
         blank=True,
         related_name="executions",
-        help_text="The pipeline's node that it was run for, the first time or again.",
+        help_text="Pipeline node that it runs.",
     )
     task_type = models.CharField(max_length=64)
-    parties = models.JSONField(default=list, help_text="Names, in the cluster's order.")
+    parties = models.JSONField(default=list, help_text="Names of the parties, in the cluster's order.")
     documents = models.JSONField(default=dict, help_text="The documents as submitted, by layer.")
     status = models.CharField(max_length=20, choices=Status.choices, default=Status.QUEUED)
     attempt = models.PositiveIntegerField(default=0, help_text="Rises by one with each dispatch.")
     stage = models.CharField(max_length=32, blank=True)
-    progress = models.FloatField(default=0, help_text="Of the computation, 0 to 1: the slowest party's.")
-    waiting_for = models.CharField(max_length=500, blank=True, help_text="Why it does not get on.")
+    progress = models.FloatField(default=0, help_text="Progress of the slowest party's computation, 0 to 1.")
+    waiting_for = models.CharField(max_length=500, blank=True, help_text="Reason why it is waiting.")
     retries = models.JSONField(default=dict, help_text="Retries taken so far, by error class.")
 
     queued_at = models.DateTimeField(default=timezone.now)
-    due_at = models.DateTimeField(null=True, blank=True, help_text="When a retry is due.")
+    due_at = models.DateTimeField(null=True, blank=True, help_text="Time at which a retry is due.")
     dispatched_at = models.DateTimeField(null=True, blank=True)
-    started_at = models.DateTimeField(null=True, blank=True, help_text="First party at work, in the latest attempt.")
+    started_at = models.DateTimeField(
+        null=True, blank=True, help_text="Time at which the first party began, in the latest attempt."
+    )
 
     error = models.TextField(blank=True)
     error_type = models.CharField(max_length=64, blank=True)
@@ -129,7 +131,7 @@ class Execution(Submission, RunOptions):
 
     @property
     def waiting_reason(self) -> str:
-        """Why it does not get on; also where nobody has looked at it, which nobody could have noted."""
+        """Return why it is waiting; also where no coordinator has looked at it yet and noted a reason."""
         ignored = self.status == Status.QUEUED and timezone.now() - self.queued_at > COORDINATOR_NOTICES_WITHIN
         if ignored and not self.waiting_for:
             return "no coordinator has looked at it yet; is `manage.py coordinate` running?"

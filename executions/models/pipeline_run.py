@@ -138,16 +138,18 @@ class NodeRun(models.Model):
 
     run = models.ForeignKey(PipelineRun, on_delete=models.CASCADE, related_name="nodes")
     name = models.CharField(max_length=32)
-    position = models.PositiveSmallIntegerField(help_text="Each comes after what it waits for.")
+    position = models.PositiveSmallIntegerField(
+        help_text="Position in the order; each node comes after those that it waits for."
+    )
     task = models.ForeignKey(Task, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     task_name = models.CharField(max_length=100)
     documents = models.JSONField(default=dict)
     options = models.JSONField(default=dict)
-    waits_for = models.JSONField(default=dict, help_text="Node to the reason.")
+    waits_for = models.JSONField(default=dict, help_text="Maps each node that it waits for to the reason.")
     execution = models.OneToOneField(
         "executions.Execution", on_delete=models.SET_NULL, null=True, blank=True, related_name="current_node"
     )
-    error = models.TextField(blank=True, help_text="Why no execution could be made.")
+    error = models.TextField(blank=True, help_text="Reason why no execution could be made.")
 
     class Meta:
         default_permissions = ()
@@ -165,7 +167,7 @@ class NodeOutlook:
     node: NodeRun
     #: A Status of executions, WAITING, or BLOCKED.
     state: str
-    #: Why it does not get on, or went wrong; empty where there is nothing to say.
+    #: Why it waits or failed; empty if there is nothing to say.
     why: str
     #: All that it waits for has succeeded, and it has no execution yet.
     is_startable: bool = False
@@ -241,7 +243,7 @@ class Tick(models.Model):
     pipeline_run = models.ForeignKey(
         PipelineRun, on_delete=models.SET_NULL, null=True, blank=True, related_name="ticks"
     )
-    skipped = models.TextField(blank=True, help_text="Why nothing was started.")
+    skipped = models.TextField(blank=True, help_text="Reason why nothing was started.")
 
     class Meta:
         default_permissions = ()

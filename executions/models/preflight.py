@@ -57,7 +57,7 @@ class Preflight(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     execution = models.ForeignKey(Execution, on_delete=models.CASCADE, null=True, related_name="preflights")
-    name = models.CharField(max_length=100, blank=True, help_text="Of the task that is checked.")
+    name = models.CharField(max_length=100, blank=True, help_text="Name of the task that is checked.")
     requested_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
@@ -139,13 +139,13 @@ class PartyCheck(models.Model):
 
     preflight = models.ForeignKey(Preflight, on_delete=models.CASCADE, related_name="checks")
     party = models.ForeignKey(Party, on_delete=models.PROTECT, related_name="+")
-    ports = models.JSONField(default=list, help_text="Looked at; those of the dispatch that follows.")
-    heard_at = models.DateTimeField(default=timezone.now, help_text="Last sign of life of the checks.")
+    ports = models.JSONField(default=list, help_text="Ports that are checked; the dispatch that follows uses them.")
+    heard_at = models.DateTimeField(default=timezone.now, help_text="Time of the last sign of life.")
     answered_at = models.DateTimeField(null=True, blank=True)
     worker = models.CharField(max_length=200, blank=True)
-    results = models.JSONField(default=list, help_text="Each check, with its error where it failed.")
+    results = models.JSONField(default=list, help_text="Checks, each with its error if it failed.")
     facts = models.JSONField(
-        default=dict, help_text="Versions, free memory and disk in bytes, what the dataset looks like."
+        default=dict, help_text="Versions, free memory and disk in bytes, and the dataset's columns."
     )
 
     class Meta:

@@ -91,7 +91,7 @@ def test_the_page_of_a_task_leads_to_its_preview(admin: Client, connection: Redi
     url = f"/admin/controlplane/task/{task.pk}/preview/"
     assert url in admin.get(f"/admin/controlplane/task/{task.pk}/change/").content.decode()
     page = admin.get(url).content.decode()
-    assert "As alice would be sent it" in page
+    assert "What alice would receive" in page
     assert "bob has no live worker" in page
     Dataset.objects.filter(name="clients").update(name="other")
     page = admin.get(url).content.decode()

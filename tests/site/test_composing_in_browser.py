@@ -105,7 +105,7 @@ def test_from_nothing_to_an_intersection(page: Page, trial: Trial, tables: dict[
     page.fill("[name=password]", trial.password)
     with page.expect_navigation():
         page.click("button[type=submit]")
-    expect(page.get_by_text("Getting to a first run")).to_be_visible()
+    expect(page.get_by_text("Set up your first run")).to_be_visible()
 
     register_the_parties(page, trial)
     publish_and_look_at_the_datasets(page, trial)

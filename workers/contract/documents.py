@@ -25,7 +25,7 @@ DatasetName = Annotated[str, StringConstraints(pattern=DATASET_NAME)]
 Role = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 #: In characters.
 COLUMN_NAME_LENGTH = 200
-#: The format tells forms that the columns of a party's datasets are at choice.
+#: The format tells forms that the columns of a party's datasets can be selected.
 ColumnName = Annotated[
     str, StringConstraints(min_length=1, max_length=COLUMN_NAME_LENGTH), Field(json_schema_extra={"format": "column"})
 ]

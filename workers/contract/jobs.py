@@ -11,7 +11,7 @@ from rq.utils import import_attribute
 #: The only dotted path that a job may name.
 TASK_FUNCTION = "workers.runtime.task_run.execute_secretflow_task"
 
-#: Field of a job's hash that tells a worker not to begin it. The coordinator sets it and then looks whether
+#: Field of a job's hash that tells a worker not to begin it. The coordinator sets it and then checks whether
 #: the job has started; the compute process sets "started" and then looks for it: one of the two always notices.
 STOP_MARK = "stop_requested"
 

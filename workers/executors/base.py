@@ -150,9 +150,9 @@ class BaseTaskExecutor(ABC):
 
     @classmethod
     def shapes_devices(cls, params: Any) -> Any:
-        """What of the typed parameters ``adapted`` goes by, as JSON: runs that differ in it share no devices.
+        """Return the parameters that ``adapted`` depends on, as JSON: they are part of a session's key.
 
-        Where it goes by anything, that is all of them unless the executor says less.
+        By default that is none where ``adapted`` is not overridden, and otherwise all of them.
         """
         if cls.adapted is BaseTaskExecutor.adapted:
             return None

@@ -342,7 +342,7 @@ class TaskRun:
 
     def _clean_up(self, failure: SecretFlowTaskError | None) -> None:
         if failure is None and self.live and self.live.runs < MOST_RUNS:
-            # Without it this process ends, and broken links are what tells the peers
+            # If the session cannot be kept, this process ends; the peers notice by their broken links
             self.runtime.session = self.live if settle_down() else None
         else:
             self._end_session(failure)

@@ -236,7 +236,7 @@ class PartyWorker(PatientWorker):
         assert self.execution
         self._took_job_at = time.time()
         self._stopped_because = None
-        # RQ writes it when that process begins; until then nobody could tell whose death the job died
+        # RQ writes it when that process begins; until then nobody could tell which worker had taken the job
         self.patiently(lambda: self.connection.hset(job.key, "worker_name", self.name))
         self._order = {"job_id": job.id, "execution_id": self.execution.id, "queue": queue.name, "tries": 0}
         self._computing = self._take_session(job, self._order) or self._take_waiting(self._order)
