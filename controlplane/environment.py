@@ -56,11 +56,11 @@ class Environment(BaseSettings):
     )
 
     def secret(self) -> str:
-        """The secret key; a new one where none is set."""
+        """Return the secret key; a new one where none is set."""
         return self.secret_key or self._generated("secret_key", lambda: secrets.token_urlsafe(48))
 
     def encryption_key_list(self) -> list[str]:
-        """Keys of secrets at rest; a new one where none is set."""
+        """Return keys of secrets at rest; a new one where none is set."""
         return self.encryption_keys or [self._generated("encryption_key", lambda: Fernet.generate_key().decode())]
 
     def _generated(self, name: str, generate: Callable[[], str]) -> str:

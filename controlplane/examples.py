@@ -31,7 +31,7 @@ def examples() -> dict[str, Mapping[str, Any]]:
 
 
 def request_of(example: Mapping[str, Any]) -> dict[str, Any]:
-    """The body of a POST to ``/api/v1/executions/`` that runs a ``task_config``; empty where there is none.
+    """Return the body of a POST to ``/api/v1/executions/`` that runs a ``task_config``; empty where there is none.
 
     The devices that it needs are on, SPU and HEU are off otherwise.
     """
@@ -53,7 +53,7 @@ def request_of(example: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def before(example: Mapping[str, Any]) -> list[str]:
-    """What has to be there before the example runs, for people: a sentence each."""
+    """Return what has to be there before the example runs, for people: a sentence each."""
     said = []
     for party, name in _names(example) if example else ():
         if party not in PARTIES and name == TABLE:
@@ -67,7 +67,8 @@ def before(example: Mapping[str, Any]) -> list[str]:
 
 
 def made_by(example: Mapping[str, Any]) -> dict[str, str]:
-    """What an example reads to the name of the first example that keeps it, without what the parties have anyhow."""
+    """Return what an example reads to the name of the first example that keeps it, without what the parties have
+    anyhow."""
     read = [name for _, _, name in _task(example).reads()] if example else []
     return {name: _makers()[name] for name in dict.fromkeys(read) if name in _makers()}
 
@@ -86,6 +87,6 @@ def _task(example: Mapping[str, Any]) -> TaskConfig:
 
 
 def _names(example: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Each party with each name that it reads or keeps."""
+    """Return each party with each name that it reads or keeps."""
     task = _task(example)
     return ((party, name) for found in (task.reads(), task.keeps()) for _, party, name in found)

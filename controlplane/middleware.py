@@ -42,7 +42,7 @@ class BusyMiddleware:
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """An address that is none: as every other error for whoever speaks to the API, a page for the others."""
+    """Answer for an address that is none: as every other error for whoever speaks to the API, a page for the others."""
     if not request.path.startswith("/api/"):
         return page_not_found(request, exception)
     error = {

@@ -171,7 +171,7 @@ def _static(name: str) -> Callable[[object], str]:
 
 
 def _page(title: str, icon: str, model: str, seen_as: str = "") -> dict[str, object]:
-    """A sidebar entry: a model's list, for those who may see it; or what it is ``seen_as``."""
+    """Return a sidebar entry: a model's list, for those who may see it; or what it is ``seen_as``."""
     app, _, name = model.partition(".")
     permission = f"{app}.view_{seen_as or name}"
     return {

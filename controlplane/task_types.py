@@ -31,7 +31,7 @@ class Parameter:
 
 
 def parameters(executor: type[BaseTaskExecutor], variant: str = "") -> list[Parameter]:
-    """All of a task type's parameters, or of one variant of it; those of groups after their group's name."""
+    """Return all of a task type's parameters, or of one variant of it; those of groups after their group's name."""
     schema = (executor.params_model(variant) if variant else executor.Params).model_json_schema()
     return list(_parameters(schema, schema.get("$defs", {}), executor.params_key))
 
@@ -85,7 +85,7 @@ def _kind(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
 
 @cache
 def described() -> Sequence[Mapping[str, Any]]:
-    """Every registered task type, in the registry's order. Made once: what is registered stays as it is."""
+    """Return every registered task type, in the registry's order. Made once: what is registered stays as it is."""
     return [
         {
             "name": name,

@@ -57,7 +57,7 @@ def save_or_conflict(serializer: serializers.BaseSerializer[Any], **fields: Any)
 
 
 def in_use(by: Iterable[Model]) -> str:
-    """Names what keeps a row from being deleted."""
+    """Name what keeps a row from being deleted."""
     users = sorted(by, key=lambda row: (row._meta.verbose_name or "", str(row)))
     named = ", ".join(f"{row._meta.verbose_name} {row}" for row in users[:5])
     more = f" and {len(users) - 5} more" if len(users) > 5 else ""

@@ -45,7 +45,7 @@ class KnownKeysOnly(serializers.Serializer[Any]):
         return value
 
     def _place_of(self, key: Any) -> str:
-        """The document among the fields that has such a key, the task's first; empty where none has."""
+        """Return the document among the fields that has such a key, the task's first; empty where none has."""
         layers = {name: field.layer for name, field in self.fields.items() if isinstance(field, DocumentField)}
         having = [n for n, layer in layers.items() if key == layer or key in model_of(layer).model_fields]
         return min(having, key=lambda name: name != "task_config", default="")

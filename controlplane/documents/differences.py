@@ -44,7 +44,7 @@ class Change:
 
 
 def differences(old: Any, new: Any, path: str = "") -> Iterator[Change]:
-    """What differs between two JSON values, key by key, with dotted paths; a list counts as one value."""
+    """Yield what differs between two JSON values, key by key, with dotted paths; a list counts as one value."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in dict.fromkeys([*old, *new]):
             where = f"{path}.{key}" if path else str(key)
@@ -54,7 +54,8 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[Change]:
 
 
 def shown(value: Any) -> str:
-    """A value for people, in one line. Whatever is shown of a change passes here: a secret would be masked here."""
+    """Return a value for people, in one line. Whatever is shown of a change passes here: a secret would be masked
+    here."""
     if value is None or value is ABSENT or value == "":
         return repr(ABSENT)
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

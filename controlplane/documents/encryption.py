@@ -18,13 +18,13 @@ ENCRYPTED = "encrypted:"
 
 @cache
 def _keys() -> MultiFernet:
-    """The first key encrypts, all of them decrypt."""
+    """Return the first key encrypts, all of them decrypt."""
     return MultiFernet([Fernet(key) for key in environment.encryption_key_list()])
 
 
 def protect(layer: str, document: Any, before: Callable[[], Any]) -> tuple[Any, list[Problem]]:
-    """A document as it may be stored, and what is wrong with it: its secrets encrypted, those that came back masked
-    as they were in the document ``before``."""
+    """Return a document as it may be stored, and what is wrong with it: its secrets encrypted, those that came back
+    masked as they were in the document ``before``."""
     problems: list[Problem] = []
     known: dict[tuple[str, ...], str] | None = None
 
@@ -45,7 +45,7 @@ def protect(layer: str, document: Any, before: Callable[[], Any]) -> tuple[Any, 
 
 
 def protect_all(documents: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    """Documents by layer as they may be stored, as ``protect`` makes them. Raises DocumentsInvalid."""
+    """Return documents by layer as they may be stored, as ``protect`` makes them. Raises DocumentsInvalid."""
     kept: dict[str, Any] = {}
     problems: list[Problem] = []
     for layer, document in documents.items():
@@ -59,7 +59,7 @@ def protect_all(documents: Mapping[str, Any], before: Mapping[str, Any]) -> dict
 def sealed_for(
     party: str, public_key: str, documents: Mapping[str, Any], parties: list[str], purpose: str
 ) -> dict[str, Any]:
-    """Documents as they are sent to a party: its secrets sealed with its key, those of another party masked.
+    """Return documents as they are sent to a party: its secrets sealed with its key, those of another party masked.
 
     A secret belongs to another party if it lies below that party's name. Raises ConfigError.
     """

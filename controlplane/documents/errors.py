@@ -26,8 +26,8 @@ def document_errors(problems: Mapping[str, list[Problem]]) -> ValidationError:
 
 
 def named_errors(error: ValidationError) -> Iterator[tuple[str, str, ValidationError]]:
-    """The model's field, the path within it, and the entry with its message (which begins with the path,
-    if there is one)."""
+    """Yield the model's field, the path within it, and the entry with its message (which begins with the path, if
+    there is one)."""
     for name, entries in error.error_dict.items():
         for entry in entries:
             yield name, (entry.params or {}).get("path", "") if entry.code == "document" else "", entry

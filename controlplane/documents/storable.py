@@ -17,7 +17,7 @@ LARGEST = 2**63 - 1
 
 
 def unstorable(value: Any, path: tuple[str, ...] = ()) -> Iterator[Problem]:
-    """The parts of a JSON value that not every database can hold."""
+    """Yield the parts of a JSON value that not every database can hold."""
     where = ".".join(path)
     if isinstance(value, str):
         yield from _text(value, where)

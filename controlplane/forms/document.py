@@ -70,7 +70,7 @@ class DocumentWidget(JSONFormWidget):
 
 
 def _read(text: Any) -> tuple[Any, str]:
-    """The document, and what is wrong with the text where it is no JSON."""
+    """Return the document, and what is wrong with the text where it is no JSON."""
     try:
         return json.loads(text) if text else {}, ""
     except json.JSONDecodeError as error:
@@ -166,14 +166,15 @@ class DocumentForm(forms.ModelForm):
         super()._update_errors(ValidationError(found))  # type: ignore[misc]
 
     def shown_document(self) -> dict[str, Any]:
-        """The document that the form is about to show: as posted, otherwise as stored."""
+        """Return the document that the form is about to show: as posted, otherwise as stored."""
         field: Any = self.fields["document"]
         stored = self.initial.get("document")
         document = field.bound_data(self["document"].data, stored) if self.is_bound else stored
         return document if isinstance(document, dict) else {}
 
     def place_of(self, path: str) -> str:
-        """The part of a document's path that has a place of its own in the form: a choice box has none per choice."""
+        """Return the part of a document's path that has a place of its own in the form: a choice box has none per
+        choice."""
         field: Any = self.fields["document"]
         schema: Schema = field.schema
         steps: list[str] = []

@@ -38,7 +38,8 @@ class Offer:
 
 
 def form_schema(model: type[BaseModel], offer: Offer, *, hidden: Sequence[str] = ()) -> Schema:
-    """The form of a document, without the fields that are IN_NO_FORM; ``hidden``: keys that have a place elsewhere."""
+    """Return the form of a document, without the fields that are IN_NO_FORM; ``hidden``: keys that have a place
+    elsewhere."""
     schema = model.model_json_schema()
     builder = _Builder(schema.pop("$defs", {}), offer)
     schema["properties"] = {k: v for k, v in schema["properties"].items() if k not in hidden}
@@ -148,7 +149,7 @@ class _Builder:
 
 
 def bounds_of(schema: Mapping[str, Any]) -> str:
-    """What a number may be, in words: ``from 1 to 1000``; empty where it may be any."""
+    """Return what a number may be, in words: ``from 1 to 1000``; empty where it may be any."""
 
     def bound(inclusive: str, exclusive: str, word: str, other: str) -> str:
         value = schema.get(inclusive, schema.get(exclusive))
@@ -178,7 +179,7 @@ def _placeholder(optional: bool) -> Schema:
 
 
 def pruned(value: Any, schema: Schema | None) -> Any:
-    """The value without what was left empty. ``[]`` and ``{}`` stay where the schema requires the key."""
+    """Return the value without what was left empty. ``[]`` and ``{}`` stay where the schema requires the key."""
     schema = schema or {}
     if isinstance(value, dict):
         properties = schema.get("properties", {})
@@ -198,7 +199,7 @@ def pruned(value: Any, schema: Schema | None) -> Any:
 
 
 def fitted(value: Any, schema: Schema) -> Any:
-    """The value in the shape that the schema draws; what does not fit is left out.
+    """Return the value in the shape that the schema draws; what does not fit is left out.
 
     A choice that is no longer offered is added to ``schema``, so that looking at a document does not change it.
     """

@@ -37,7 +37,7 @@ def _choices() -> Iterator[tuple[str, Any]]:
 
 
 def _chosen_in(document: Any) -> str | None:
-    """The form's choice that a stored document makes."""
+    """Return the form's choice that a stored document makes."""
     name = document.get("task_type") if isinstance(document, dict) else None
     if not isinstance(name, str) or name not in TASK_EXECUTOR_REGISTRY or not TASK_EXECUTOR_REGISTRY[name].variants():
         return name
@@ -126,7 +126,7 @@ class TaskForm(DocumentForm):
         return Offer(parties, {party: sorted(found) for party, found in datasets.items()}, columns)
 
     def _parties(self) -> list[str]:
-        """The cluster's, in its order; all that are registered as long as no cluster is chosen."""
+        """Return the cluster's parties, in its order; all that are registered as long as no cluster is chosen."""
         chosen: Any = self["cluster"].value() if "cluster" in self.fields else None
         if str(chosen or "").isdecimal():
             cluster = ClusterConfig.objects.filter(pk=chosen).first()

@@ -103,5 +103,5 @@ class DeviceConfig(Configuration):
 
 
 def stored_document(row: models.Model) -> Any:
-    """The document of a row as the database has it."""
+    """Return the document of a row as the database has it."""
     return type(row)._base_manager.filter(pk=row.pk).values_list("document", flat=True).first()

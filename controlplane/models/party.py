@@ -12,7 +12,7 @@ from workers.contract.secrets import read_public_key
 
 
 def check_public_key(value: str) -> None:
-    """Raises ValidationError."""
+    """Raise ValidationError."""
     try:
         read_public_key(value)
     except ValueError:

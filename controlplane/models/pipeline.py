@@ -36,8 +36,8 @@ class Pipeline(Versioned):
         return Flow(self.nodes, Task.objects.all(), Dataset.objects.all())
 
     def steps(self) -> list[Step]:
-        """Its nodes in their order, with the documents that would be run now. Raises DocumentsInvalid with every
-        problem of the whole."""
+        """Return its nodes in their order, with the documents that would be run now. Raises DocumentsInvalid with
+        every problem of the whole."""
         try:
             return self.flow().examined(DatabaseCatalogue())
         except DocumentsInvalid as error:
@@ -51,7 +51,7 @@ class Pipeline(Versioned):
 
     @classmethod
     def naming(cls, task: str) -> list[Pipeline]:
-        """The pipelines that have a node for the task of this name."""
+        """Return the pipelines that have a node for the task of this name."""
         # here and not in the query: no database looks into every value of a JSON object alike, and pipelines are few
         return [pipeline for pipeline in cls.objects.all() if task in pipeline.task_names()]
 

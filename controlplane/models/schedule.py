@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def check_time_zone(value: str) -> None:
-    """Raises ValidationError."""
+    """Raise ValidationError."""
     if value not in available_timezones():
         raise ValidationError("There is no such time zone; name one such as Europe/Berlin, or UTC.")
 
@@ -102,7 +102,7 @@ class Schedule(Versioned):
             return ""
 
     def next_times(self, number: int) -> list[datetime]:
-        """The next times, in its time zone; none where it is switched off."""
+        """Return the next times, in its time zone; none where it is switched off."""
         first = self.next_run_at
         if not self.enabled or first is None or not self.in_words:
             return []

@@ -53,7 +53,7 @@ class RunOptions(models.Model):
         return [field.name for field in RunOptions._meta.local_fields]
 
     def options(self) -> dict[str, int]:
-        """The options by name, as an execution is submitted with."""
+        """Return the options by name, as an execution is submitted with."""
         return {name: getattr(self, name) for name in self.option_names()}
 
 
@@ -99,8 +99,8 @@ class Task(Versioned, RunOptions):
         return self.name
 
     def documents(self) -> dict[str, Any]:
-        """The documents as they would be submitted now, further devices' included. Raises DocumentsInvalid where it
-        names a device configuration that there is not."""
+        """Return the documents as they would be submitted now, further devices' included. Raises DocumentsInvalid
+        where it names a device configuration that there is not."""
         return {
             "sf_init_config": self.cluster.document,
             "spu_config": self.spu.document if self.spu else {"enable_spu": False},
@@ -126,8 +126,8 @@ class Task(Versioned, RunOptions):
         return {layer: configs[layer, name] for layer, name in self.devices.items()}
 
     def validate(self) -> Run:
-        """The typed run, if what other tasks leave behind were there. Raises DocumentsInvalid with all problems of the
-        four documents together."""
+        """Return the typed run, if what other tasks leave behind were there. Raises DocumentsInvalid with all
+        problems of the four documents together."""
         return validate(self.documents(), ComposingCatalogue(Task.objects.exclude(pk=self.pk)))
 
     def clean(self) -> None:

@@ -25,7 +25,8 @@ MOST_CHECKED = 50
 
 
 def tasks_using(row: Model) -> QuerySet[Task]:
-    """The tasks that a row has a say in: a configuration, a party, a dataset, or (all of them) the site's tier."""
+    """Return the tasks that a row has a say in: a configuration, a party, a dataset, or (all of them) the site's
+    tier."""
     tasks = Task.objects.all()
     if isinstance(row, Dataset):
         # not a lookup by the party's name: one named "in" or "a__b" would be something else to it
@@ -54,7 +55,7 @@ def _clusters_of(party: Party) -> list[ClusterConfig]:
 
 
 def named_by(row: Model) -> list[Any]:
-    """What names a row in a document, where no foreign key would keep it from being deleted."""
+    """Return what names a row in a document, where no foreign key would keep it from being deleted."""
     if isinstance(row, Party):
         return list(_clusters_of(row))
     if isinstance(row, Task):

@@ -54,7 +54,7 @@ class Versioned(models.Model):
             del self.skip_history_when_saving
 
     def _compared(self) -> list[Any]:
-        """The fields in which a change is one."""
+        """Return the fields in which a change is one."""
         fields: list[Any] = list(self._meta.concrete_fields)
         return [f for f in fields if not (f.primary_key or f.name == "version" or getattr(f, "auto_now", False))]
 

@@ -46,11 +46,11 @@ class Cron:
         return f"{self._from(datetime.now(timezone.utc)).explain()}, {self.zone.key} time"
 
     def after(self, moment: datetime) -> datetime:
-        """The first time after a moment, in UTC."""
+        """Return the first time after a moment, in UTC."""
         return next(self.times(moment)).astimezone(timezone.utc)
 
     def times(self, moment: datetime, number: int = 1) -> Iterator[datetime]:
-        """The first times after a moment, in its time zone."""
+        """Return the first times after a moment, in its time zone."""
         return islice(self._from(moment), number)
 
     def _from(self, moment: datetime) -> CronSim:

@@ -61,7 +61,8 @@ _Place = str | tuple[str, str, int]
 
 
 def draw(waits_for: Mapping[str, Mapping[str, str]]) -> Drawing:
-    """Node to what it waits for with the reasons, each after what it waits for. What is not among them is left out."""
+    """Draw nodes from what each waits for, with the reasons, given in their order. What is not among them is
+    left out."""
     edges = [
         (earlier, later, why) for later, found in waits_for.items() for earlier, why in found.items()
         if earlier in waits_for
@@ -114,7 +115,8 @@ def _untangle(layers: Sequence[list[_Place]], routes: Sequence[Sequence[_Place]]
 
 
 def _curve(points: Sequence[tuple[int, int]]) -> str:
-    """An SVG path from the right side of the first to the left side of the last, straight through those between."""
+    """Return an SVG path from the right side of the first to the left side of the last, straight through those
+    between."""
     half = HEIGHT // 2
     x, y = points[0][0] + WIDTH, points[0][1] + half
     path = [f"M{x} {y}"]

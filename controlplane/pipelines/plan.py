@@ -117,7 +117,7 @@ class Flow:
         self.steps: list[Step] = self._in_order(steps)
 
     def _parse(self, nodes: Any) -> tuple[dict[str, Node], set[str]]:
-        """The nodes whose structure is right, and the names of the others."""
+        """Return the nodes whose structure is right, and the names of the others."""
         try:
             return Nodes.model_validate({"nodes": nodes}).nodes, set()
         except ValidationError as error:
@@ -223,7 +223,7 @@ def _listed(things: Iterable[Thing]) -> list[str]:
 
 
 def _kept(config: TaskConfig | None, run: Run | None) -> dict[Thing, str | None]:
-    """What a task keeps, each with its kind as far as that is known."""
+    """Return what a task keeps, each with its kind as far as that is known."""
     if config is None:
         return {}
     if run is None:

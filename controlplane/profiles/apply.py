@@ -72,7 +72,7 @@ class Outcome:
 
 
 def plan(raw: bytes) -> Outcome:
-    """What applying this profile would change. Raises ProfileInvalid with every problem found."""
+    """Return what applying this profile would change. Raises ProfileInvalid with every problem found."""
     return _apply(raw, why="", keep=False)
 
 
@@ -102,7 +102,7 @@ def _apply(raw: bytes, *, why: str, keep: bool) -> Outcome:
 
 
 def _parse(data: Any, lines: dict[str, int]) -> tuple[Profile, list[Problem], set[Key]]:
-    """The entries whose structure is right, the problems of the others, and what those others are."""
+    """Return the entries whose structure is right, the problems of the others, and what those others are."""
     if not isinstance(data, dict):
         right = f"should be named sections: {', '.join(Profile.model_fields)}"
         raise ProfileInvalid([Problem("", "holds no profile", right)])
@@ -120,7 +120,7 @@ def _parse(data: Any, lines: dict[str, int]) -> tuple[Profile, list[Problem], se
 
 
 def _key_of(loc: tuple[Any, ...]) -> Key:
-    """The entry that holds the place; the section where it is the section that is wrong."""
+    """Return the entry that holds the place; the section where it is the section that is wrong."""
     return tuple(str(step) for step in loc[: 3 if loc[0] == "datasets" else 2])
 
 
@@ -228,7 +228,7 @@ class _Application:
         row.save()
 
     def _missing(self, key: Key, entry: Document) -> Iterator[Problem]:
-        """What an entry names and is nowhere, in the profile or the database."""
+        """Yield what an entry names and is nowhere, in the profile or the database."""
         for name, other in _references(key, entry):
             if other and not (other in self.entries or other in self.stored or self._is_broken(other)):
                 known = {k[1] for k in (*self.entries, *self.stored) if k[0] == other[0]}
@@ -280,7 +280,7 @@ def _entries(profile: Profile) -> Iterator[tuple[Key, Document]]:
 
 
 def _references(key: Key, entry: Document) -> Iterator[tuple[str, Key | None]]:
-    """The model's foreign keys, each with the entry that it leads to; None where it leads nowhere."""
+    """Yield the model's foreign keys, each with the entry that it leads to; None where it leads nowhere."""
     if isinstance(entry, DatasetEntry):
         yield "party", ("parties", key[1])
     for name in set(REFERENCES) & set(type(entry).model_fields):
@@ -289,7 +289,7 @@ def _references(key: Key, entry: Document) -> Iterator[tuple[str, Key | None]]:
 
 
 def _needs(key: Key, entry: Document) -> Iterator[Key]:
-    """The entries that this one names, and cannot be judged without."""
+    """Yield the entries that this one names, and cannot be judged without."""
     yield from (other for _, other in _references(key, entry) if other)
     if isinstance(entry, ClusterEntry):
         parties = entry.sf_init_config.get("parties")

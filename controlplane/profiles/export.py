@@ -14,7 +14,8 @@ from workers.contract.secrets import masked_document
 
 
 def export() -> str:
-    """What is registered, as a profile; without what executions left behind, and without what says the default.
+    """Return what is registered, as a profile; without what executions left behind, and without what says the
+    default.
 
     Secrets are masked: applied where they are known, they stay as they are; elsewhere they have to be filled in.
     """

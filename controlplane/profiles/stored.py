@@ -60,7 +60,7 @@ Key = tuple[str, ...]
 
 
 def stored_rows(*, lock: bool = False) -> Iterator[tuple[Key, Any]]:
-    """All that is registered."""
+    """Yield all that is registered."""
     for section, model in MODELS.items():
         related = [n for n in REFERENCES if n in {f.name for f in model._meta.fields}]
         rows: Any = model._default_manager.select_related(*related) if related else model._default_manager.all()
@@ -74,7 +74,7 @@ def is_written_by_hand(row: Any) -> bool:
 
 
 def values_of(section: str, row: Any) -> dict[str, Any]:
-    """A row as an entry says it."""
+    """Return a row as an entry says it."""
     values = {}
     for name in ENTRIES[section].model_fields:
         value = getattr(row, "document" if name in layers() else name)
@@ -83,5 +83,5 @@ def values_of(section: str, row: Any) -> dict[str, Any]:
 
 
 def document_key(entry: type[Document]) -> str:
-    """The key under which an entry has its document: the layer's name where there is one such layer."""
+    """Return the key under which an entry has its document: the layer's name where there is one such layer."""
     return next((name for name in entry.model_fields if name in layers()), "document")

@@ -35,7 +35,7 @@ class ProfileInvalid(Exception):
         super().__init__("\n".join(map(self._worded, self.problems)))
 
     def line(self, problem: Problem) -> int | None:
-        """The line of what is wrong, or of the nearest thing around it that is in the file."""
+        """Return the line of what is wrong, or of the nearest thing around it that is in the file."""
         path = problem.path
         while path and path not in self._lines:
             path = path.rpartition(".")[0]
@@ -101,7 +101,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def read(raw: bytes) -> tuple[Any, dict[str, int]]:
-    """What a profile's file holds, and the line of each dotted path in it. Raises ProfileInvalid."""
+    """Return what a profile's file holds, and the line of each dotted path in it. Raises ProfileInvalid."""
     if len(raw) > LARGEST:
         raise ProfileInvalid([Problem("", "the file is too large", f"{LARGEST:,} bytes are the most")])
     try:
@@ -127,7 +127,7 @@ def read(raw: bytes) -> tuple[Any, dict[str, int]]:
 
 
 def write(data: Any) -> str:
-    """The YAML of ``data``, which ``read`` gives back."""
+    """Return the YAML of ``data``, which ``read`` gives back."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 

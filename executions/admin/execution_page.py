@@ -38,7 +38,7 @@ def duration(start: datetime | None, end: datetime | None) -> str:
 
 
 def title_of(task_type: str) -> str:
-    """The task type in words; its name where it is no longer installed."""
+    """Return the task type in words; its name where it is no longer installed."""
     return TASK_EXECUTOR_REGISTRY[task_type].title if task_type in TASK_EXECUTOR_REGISTRY else task_type
 
 
@@ -47,7 +47,7 @@ def percent(progress: float) -> int:
 
 
 def live(execution: Execution) -> dict[str, Any]:
-    """All that changes while it runs: seven queries, whatever its size."""
+    """Return all that changes while it runs: seven queries, whatever its size."""
     latest = execution.runs.filter(attempt=execution.attempt).select_related("party").defer("result")
     runs: list[Any] = list(latest.order_by("pk"))
     for run in runs:
@@ -83,7 +83,8 @@ def live(execution: Execution) -> dict[str, Any]:
 
 
 def builder_of(reached: list[dict[str, Any]]) -> Execution | None:
-    """The execution that built the devices on which one ran that went through these stages, if it was another one."""
+    """Return the execution that built the devices on which one ran that went through these stages, if it was another
+    one."""
     job_name = next((stage["reused"] for stage in reached if stage["reused"]), "")
     try:
         builder = UUID(job_name.rpartition("-")[0])
@@ -109,7 +110,7 @@ def checked(preflight: Preflight | None) -> dict[str, Any]:
 
 
 def _facts(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What a host said of itself; the values are as it wrote them: anything at all."""
+    """Yield what a host said of itself; the values are as it wrote them: anything at all."""
     dataset = facts.get("dataset")
     if isinstance(dataset, dict):
         if isinstance(rows := dataset.get("rows"), int):
@@ -127,8 +128,8 @@ def _facts(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def stages(execution: Execution) -> list[dict[str, Any]]:
-    """Each stage with when the first party was in it, counted from the dispatch, and with the run whose session it
-    went on with."""
+    """Return each stage with when the first party was in it, counted from the dispatch, and with the run whose
+    session it went on with."""
     rows = list(
         ExecutionEvent.objects.filter(execution=execution, attempt=execution.attempt)
         .order_by()
@@ -157,7 +158,7 @@ def stages(execution: Execution) -> list[dict[str, Any]]:
 
 
 def flat(result: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """A nested result as rows: ``intersection count, alice`` and the number."""
+    """Yield a nested result as rows: ``intersection count, alice`` and the number."""
     if isinstance(result, dict):
         for key, value in result.items():
             yield from flat(value, cut(f"{prefix}, {key}" if prefix else str(key).replace("_", " ")))
@@ -183,6 +184,6 @@ def cut(text: str) -> str:
 
 
 def as_text(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Documents in the contract's order, which PostgreSQL does not keep, with their secrets masked."""
+    """Return documents in the contract's order, which PostgreSQL does not keep, with their secrets masked."""
     shown = masked(found)
     return [(name, json.dumps(shown[name], indent=2, ensure_ascii=False)) for name in layers() if name in found]

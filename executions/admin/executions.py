@@ -112,7 +112,7 @@ class ExecutionAdmin(ReadOnlyAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """The page of an execution; with ``?fragment=1`` the part of it that changes."""
+        """Return the page of an execution; with ``?fragment=1`` the part of it that changes."""
         execution = self._get(request, object_id)
         context = pages.live(execution) | {
             "may_cancel": may(request, CANCEL) and not execution.has_ended,

@@ -16,7 +16,7 @@ WORDS = {WAITING: "waiting", BLOCKED: "blocked"}
 
 
 def live(run: PipelineRun) -> dict[str, Any]:
-    """All that changes while it runs: three queries, whatever its size."""
+    """Return all that changes while it runs: three queries, whatever its size."""
     nodes = []
     found = run.outlook()
     drawing = draw({node.name: node.node.waits_for for node in found})
@@ -56,12 +56,12 @@ def live(run: PipelineRun) -> dict[str, Any]:
 
 
 def progress_rows() -> QuerySet[NodeRun]:
-    """The nodes of a list's runs, with what ``progress`` reads: two queries for all of them."""
+    """Return the nodes of a list's runs, with what ``progress`` reads: two queries for all of them."""
     return NodeRun.objects.select_related("execution").only("run", "name", "execution__status")
 
 
 def progress(run: PipelineRun) -> str:
-    """How many of its nodes have succeeded."""
+    """Return how many of its nodes have succeeded."""
     nodes = list(run.nodes.all())
     done = sum(node.execution is not None and node.execution.status == Status.SUCCESS for node in nodes)
     return f"{done} of {len(nodes)}"

@@ -128,7 +128,7 @@ class PipelineRunAdmin(ReadOnlyAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """The page of a run; with ``?fragment=1`` the part of it that changes."""
+        """Return the page of a run; with ``?fragment=1`` the part of it that changes."""
         run = self._get(request, object_id)
         context = pipeline_pages.live(run) | {
             "may_cancel": may(request, CANCEL) and not run.has_ended,

@@ -56,7 +56,7 @@ class RerunForm(forms.ModelForm):
         return given
 
     def submit(self, by: Any) -> Execution | None:
-        """The new execution; None where something is wrong, which the form then shows at its field."""
+        """Return the new execution; None where something is wrong, which the form then shows at its field."""
         if not self.is_valid():
             return None
         given = self.cleaned_data

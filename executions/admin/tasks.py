@@ -59,7 +59,8 @@ class RunnableTaskAdmin(Runnable, TaskAdmin):
 
     @action(description="Preview", icon="visibility", permissions=("run",), url_path="preview")
     def preview(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """What would happen if it were run now, what each party would be sent, and what their hosts say to it."""
+        """Return what would happen if it were run now, what each party would be sent, and what their hosts say to
+        it."""
         task = self.get_object(request, unquote(object_id))
         if task is None or not self.has_view_or_change_permission(request, task):
             raise Http404("There is no such task.")

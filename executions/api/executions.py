@@ -251,8 +251,8 @@ class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewset
     @extend_schema(request=SubmissionSerializer, responses=OutlookSerializer)
     @action(methods=["post"], detail=False, url_path="dry-run")
     def dry_run(self, request: Request) -> Response:
-        """What would happen to this submission now: every problem, or what each party would be sent, and whether it
-        would start at once. Nothing is submitted."""
+        """Return what would happen to this submission now: every problem, or what each party would be sent, and
+        whether it would start at once. Nothing is submitted."""
         submission = SubmissionSerializer(data=request.data)
         submission.is_valid(raise_exception=True)
         return Response(look_ahead(submission.documents()).as_dict())
@@ -293,7 +293,7 @@ class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewset
     @extend_schema(parameters=[EventQuery], responses=EventSerializer(many=True))
     @action(detail=True, pagination_class=ArrivalOrder, filter_backends=[])
     def events(self, request: Request, pk: str) -> Response:
-        """The events of its parties, in the order in which they arrived."""
+        """Return the events of its parties, in the order in which they arrived."""
         query = EventQuery(data=request.query_params.dict())
         query.is_valid(raise_exception=True)
         rows: Any = ExecutionEvent.objects.filter(execution_id=self.get_object().pk, **query.validated_data)

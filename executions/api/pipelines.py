@@ -176,7 +176,7 @@ class PipelineRunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, views
     @extend_schema(request=PipelineSubmissionSerializer, responses=PipelineOutlookSerializer)
     @action(methods=["post"], detail=False, url_path="dry-run")
     def dry_run(self, request: Request) -> Response:
-        """Whether the pipeline could be run now: every problem, or its steps. Nothing is started."""
+        """Return whether the pipeline could be run now: every problem, or its steps. Nothing is started."""
         try:
             steps = self._pipeline(request).steps()
         except DocumentsInvalid as error:
@@ -226,6 +226,6 @@ class RunningScheduleViewSet(ScheduleViewSet):
     @extend_schema(responses=TickSerializer(many=True))
     @action(detail=True, pagination_class=NewestDue, filter_backends=[])
     def ticks(self, request: Request, pk: str) -> Response:
-        """The times at which it was due, newest first: what was started, or why nothing was."""
+        """Return the times at which it was due, newest first: what was started, or why nothing was."""
         page: Any = self.paginate_queryset(self.get_object().ticks.all())
         return self.get_paginated_response(TickSerializer(page, many=True).data)

@@ -83,7 +83,7 @@ class SubmissionSerializer(ChangesSerializer):
 
 
 def invalid(error: DocumentsInvalid) -> ValidationError:
-    """Every problem, under its path."""
+    """Return every problem, under its path."""
     details: dict[str, list[ErrorDetail]] = {}
     for problem in error.problems:
         details.setdefault(problem.path, []).append(ErrorDetail(problem.message, "document"))

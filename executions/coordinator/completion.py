@@ -25,12 +25,12 @@ def enabled_devices(documents: Mapping[str, Any]) -> list[str]:
 
 
 def ports_needed(documents: Mapping[str, Any]) -> int:
-    """Ports each party needs: one for the cluster, and what the devices take."""
+    """Return ports each party needs: one for the cluster, and what the devices take."""
     return 1 + sum(DEVICE_REGISTRY[layer].ports for layer in enabled_devices(documents))
 
 
 def registered_types(documents: Mapping[str, Any]) -> Types:
-    """The registered types of all tables that valid documents read. One query."""
+    """Return the registered types of all tables that valid documents read. One query."""
     wanted = {(party, name) for _, party, name in TaskConfig.model_validate(documents["task_config"]).reads()}
     found: dict[str, dict[str, dict[str, str]]] = {}
     tables = Dataset.objects.filter(
@@ -45,7 +45,7 @@ def registered_types(documents: Mapping[str, Any]) -> Types:
 def completed_for(
     party: Party, documents: Mapping[str, Any], job_name: str, endpoints: Mapping[str, list[str]], types: Types
 ) -> dict[str, Any]:
-    """The documents to be put into Redis for a party: its secrets sealed, those of others left out.
+    """Return the documents to be put into Redis for a party: its secrets sealed, those of others left out.
 
     Raises ConfigError where a secret cannot be read any more.
     """
@@ -60,7 +60,8 @@ def complete(
     endpoints: Mapping[str, list[str]],
     types: Types,
 ) -> dict[str, Any]:
-    """The documents as ``party`` is sent them: with every address and leased port, its own name, the job's name.
+    """Return the documents as ``party`` is sent them: with every address and leased port, its own name, the job's
+    name.
 
     ``endpoints``: each party's ``host:port``, as many as ``ports_needed`` says, in the cluster's order. ``types``: see
     ``registered_types``; a party is sent those of its own tables.

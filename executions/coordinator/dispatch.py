@@ -190,7 +190,8 @@ class Dispatcher:
         return CHECKING
 
     def _went_unheard(self, preflight: Preflight) -> bool:
-        """Whether all that failed is that a party did not answer which has been without a worker since it was asked."""
+        """Return whether all that failed is that a party did not answer which has been without a worker since it was
+        asked."""
         problems = preflight.problems if preflight.state == "failed" else []
         absent = [p for p in problems if p.check == SILENT and p.party in self._absent_at]
         return bool(absent) and all(p in absent and self._absent_at[p.party] > preflight.requested_at for p in problems)

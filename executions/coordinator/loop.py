@@ -35,7 +35,7 @@ class Coordinator:
         self._redis_was_away = True
 
     def step(self, block_ms: int = 0) -> bool:
-        """One round. Raises RedisError or DatabaseError; the next round goes on from there."""
+        """Go one round; returns whether anything was done. Raises RedisError or DatabaseError; the next one goes on."""
         did = self.listener.step(block_ms)
         if time.monotonic() >= self._recover_at:
             did |= self.recovery.step()

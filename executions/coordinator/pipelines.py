@@ -26,7 +26,7 @@ def step() -> bool:
 
 
 def _to_be_advanced() -> list[UUID]:
-    """The runs for which there is something to do: one query, however many there are."""
+    """Return the runs for which there is something to do: one query, however many there are."""
     rows = (
         NodeRun.objects.filter(run__status__in=PIPELINE_ACTIVE)
         .select_related("run", "execution")
@@ -84,7 +84,7 @@ def _start(run: PipelineRun, found: NodeOutlook) -> None:
 
 
 def _end_of(run: PipelineRun, nodes: list[NodeOutlook]) -> tuple[PipelineStatus, str]:
-    """The state in which a run ends whose nodes are all settled, and why."""
+    """Return the state in which a run ends whose nodes are all settled, and why."""
     failed = [node.name for node in nodes if node.state == Status.FAILURE]
     cancelled = [node.name for node in nodes if node.state == Status.CANCELLED]
     if run.status == PipelineStatus.CANCELLING:

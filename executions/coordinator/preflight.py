@@ -113,12 +113,12 @@ def _send(
 
 
 def latest_of(execution: Execution) -> Preflight | None:
-    """The newest checks since it was queued, if there were any."""
+    """Return the newest checks since it was queued, if there were any."""
     return execution.preflights.filter(requested_at__gte=execution.queued_at).order_by("-requested_at").first()
 
 
 def verdict(preflight: Preflight) -> dict[str, str]:
-    """The fields of an execution that its checks stopped."""
+    """Return the fields of an execution that its checks stopped."""
     cause, *others = preflight.problems
     more = f" ({len(others)} more: see the pre-flight checks)" if others else ""
     return {

@@ -57,7 +57,7 @@ class Recovery:
         self._suspects: dict[int, tuple[str, float]] = {}
 
     def step(self) -> bool:
-        """One look at everything. Returns whether anything was done. Raises RedisError."""
+        """Look once at everything. Returns whether anything was done. Raises RedisError."""
         done = [
             self.enforce_time_limits(),
             self.begin_cancelling(),

@@ -60,7 +60,7 @@ def _reason_to_skip(schedule: Schedule) -> str:
 
 
 def _submit(schedule: Schedule, tick: Tick) -> None:
-    """Raises DocumentsInvalid."""
+    """Raise DocumentsInvalid."""
     target = schedule.target
     if isinstance(target, Task):
         tick.execution = Execution.objects.submit(

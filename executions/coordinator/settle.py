@@ -65,14 +65,15 @@ def _show(execution: Execution, runs: list[PartyRun]) -> None:
 
 
 def _is_settled(runs: list[PartyRun]) -> bool:
-    """Whether a better cause than the best so far can no longer come: of a party that died, all that is seen at
-    first are the broken links and crashes of the others."""
+    """Return whether a better cause than the best so far can no longer come: of a party that died, all that is seen
+    at first are the broken links and crashes of the others."""
     cause = first_cause(runs)
     return cause is not None and (_rank(cause)[:2] < (False, 2) or all(r.status in RUN_ENDED for r in runs))
 
 
 def first_cause(runs: list[PartyRun]) -> PartyRun | None:
-    """The run whose error is the first real cause: not an echo of a peer's, nor a broken link if there is better."""
+    """Return the run whose error is the first real cause: not an echo of a peer's, nor a broken link if there is
+    better."""
     return min((r for r in runs if r.error), key=_rank, default=None)
 
 

@@ -38,7 +38,7 @@ class Slots:
 
 
 def find_slots(connection: Redis, parties: set[str]) -> dict[str, Slots]:
-    """Every one of these parties' slots. Two round trips and one query. Raises RedisError."""
+    """Return every one of these parties' slots. Two round trips and one query. Raises RedisError."""
     slots = {party: Slots() for party in sorted(parties)}
     with connection.pipeline(transaction=False) as pipeline:
         for party in slots:
@@ -65,18 +65,18 @@ def find_slots(connection: Redis, parties: set[str]) -> dict[str, Slots]:
 
 
 def _ports(text: bytes) -> set[int]:
-    """What a party's worker wrote: anything at all."""
+    """Return what a party's worker wrote: anything at all."""
     return {int(word) for word in text.split() if word.isdigit() and len(word) <= len("65535")}
 
 
 def free_ports(party: Party) -> list[int]:
-    """The ports of its range that no run has leased."""
+    """Return the ports of its range that no run has leased."""
     leased = set(PortLease.objects.filter(party=party).values_list("port", flat=True))
     return [port for port in range(party.port_first, party.port_last + 1) if port not in leased]
 
 
 def forgiving(pipeline: Any) -> list[Any]:
-    """A pipeline's answers, None for a key that is not of its kind: parties can write to some keys.
+    """Return a pipeline's answers, None for a key that is not of its kind: parties can write to some keys.
 
     Raises RedisError for anything else that is wrong.
     """
@@ -90,7 +90,7 @@ def forgiving(pipeline: Any) -> list[Any]:
 
 
 def reason_to_wait(lacking: list[str], slots: Mapping[str, Slots]) -> str:
-    """Why an execution waits for these parties."""
+    """Return why an execution waits for these parties."""
     if unknown := [p for p in lacking if not slots[p].registered]:
         return f"{', '.join(unknown)} {_are(unknown)} no longer registered"
     if absent := [p for p in lacking if not slots[p].alive]:
@@ -107,6 +107,6 @@ def _are(parties: list[str]) -> str:
 
 
 def no_worker_message(parties: list[str]) -> str:
-    """What to tell people when parties have no live worker."""
+    """Return what to tell people when parties have no live worker."""
     start = " and ".join(f"`manage.py rqworker {p}` on {p}'s host" for p in parties)
     return f"{', '.join(parties)} {'has' if len(parties) == 1 else 'have'} no live worker; start {start}"

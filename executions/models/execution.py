@@ -145,7 +145,7 @@ class Execution(Submission, RunOptions):
         name: str | None = None,
         options: Mapping[str, int] | None = None,
     ) -> Execution:
-        """A new execution of the same documents, or with some of them, its name or options changed.
+        """Return a new execution of the same documents, or with some of them, its name or options changed.
 
         Raises DocumentsInvalid where the documents are not, or no longer, right.
         """

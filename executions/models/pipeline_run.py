@@ -81,7 +81,7 @@ class PipelineRun(Submission):
         return f"{self.name} {str(self.pk)[:8]}"
 
     def outlook(self) -> list[NodeOutlook]:
-        """Each node as it is now, in their order: two queries."""
+        """Return each node as it is now, in their order: two queries."""
         rows = self.nodes.select_related("execution").defer(
             "documents", "options", "execution__documents", "execution__result"
         )
@@ -181,7 +181,7 @@ class NodeOutlook:
         return self.node.name
 
     def earlier(self) -> list[uuid.UUID]:
-        """Its executions before the latest retry, oldest first; prefetched by ``PipelineRun.outlook``."""
+        """Return its executions before the latest retry, oldest first; prefetched by ``PipelineRun.outlook``."""
         made = sorted(self.node.executions.all(), key=lambda execution: execution.created_at)
         return [execution.pk for execution in made if execution.pk != self.node.execution_id]
 

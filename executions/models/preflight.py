@@ -42,7 +42,7 @@ def _is_dict(told: Any) -> bool:
 
 
 def _is_alignment(told: Any) -> bool:
-    """Whether a host told one, or that it knows none; hosts of an older version say nothing of it."""
+    """Return whether a host told one, or that it knows none; hosts of an older version say nothing of it."""
     return told is None or (isinstance(told, str) and len(told) <= 200)
 
 

@@ -45,7 +45,7 @@ class TrialCA:
         dns_names: Sequence[str] | None = None,
         age: datetime.timedelta = datetime.timedelta(),
     ) -> KeyMaterial:
-        """A key and a certificate for ``party``, which it names as common name and as DNS name.
+        """Return a key and a certificate for ``party``, which it names as common name and as DNS name.
 
         ``age``: how long ago it was made; more than ``VALID`` makes it expired, less than zero not yet valid.
         """

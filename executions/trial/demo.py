@@ -49,7 +49,7 @@ class DemoFailed(Exception):
 
 
 def show(execution: dict[str, Any]) -> Group:
-    """An execution as it is now: one line a party."""
+    """Return an execution as it is now: one line a party."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("party", "status", "stage", "progress", ""):
         table.add_column(heading, style="dim" if heading == "" else "", header_style="dim")

@@ -18,7 +18,7 @@ class Service:
         self.url, self.token = url, token
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """The answer's JSON; None where it has none, as after a DELETE. Raises ServiceError."""
+        """Return the answer's JSON; None where it has none, as after a DELETE. Raises ServiceError."""
         request = urllib.request.Request(  # noqa: S310  the address is our own site's
             path if path.startswith("http") else self.url + path,
             method=method,
@@ -34,9 +34,9 @@ class Service:
             raise ServiceError(f"{method} {path} got no answer: {error}") from None
 
     def submit(self, body: Any) -> Any:
-        """The new execution. Raises ServiceError."""
+        """Return the new execution. Raises ServiceError."""
         return self.call("POST", "/api/v1/executions/", body)
 
     def execution(self, execution: Any) -> Any:
-        """An execution as it is now. Raises ServiceError."""
+        """Return an execution as it is now. Raises ServiceError."""
         return self.call("GET", f"/api/v1/executions/{execution['id']}/")

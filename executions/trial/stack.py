@@ -66,7 +66,7 @@ class Trial:
         self.stop()
 
     def _claim_ports(self) -> tuple[int, int]:
-        """A range of its own: the port before it stays bound, so that two trials at once never share one."""
+        """Return a range of its own: the port before it stays bound, so that two trials at once never share one."""
         for _ in range(200):
             first = random.randrange(PORT_RANGE.start, PORT_RANGE.stop, PORTS_PER_PARTY + 1)
             claim = socket.socket()
@@ -115,7 +115,7 @@ class Trial:
         return service
 
     def _prepare_site(self) -> tuple[str, str]:
-        """The database with the demo's parties and tasks; returns the administrator's password and API token."""
+        """Return the database with the demo's parties and tasks; returns the administrator's password and API token."""
         command = [sys.executable, "manage.py", "prepare_trial", json.dumps(self.ports)]
         done = subprocess.run(command, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=120, check=False)
         if done.returncode:
@@ -172,11 +172,11 @@ class Trial:
             self._wait(f"worker-{party}", ready, timeout)
 
     def party_dir(self, party: str) -> Path:
-        """What would be the party's own host."""
+        """Return what would be the party's own host."""
         return self.directory / party
 
     def write_party(self, party: str, datasets: Mapping[str, Path]) -> Path:
-        """The party's ``party.toml``; returns its path."""
+        """Return the party's ``party.toml``; returns its path."""
         self.party_dir(party).mkdir(exist_ok=True, mode=0o700)
         lines = [
             f"party = {json.dumps(party)}",

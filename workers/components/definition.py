@@ -50,7 +50,7 @@ class Columns(Document):
     )
 
     def of(self, party: str) -> dict[str, str]:
-        """The party's columns, each with its kind: id, feature or label, in SecretFlow's order."""
+        """Return the party's columns, each with its kind: id, feature or label, in SecretFlow's order."""
         kinds = (("ID", self.ids), ("FEATURE", self.features), ("LABEL", self.labels))
         return {column: kind for kind, named in kinds for column in named.get(party, ())}
 
@@ -134,7 +134,7 @@ def _described(entry: Mapping[str, Any], default: Any) -> Any:
 
 
 def _text(entry: Mapping[str, Any]) -> str:
-    """What it is, as a sentence."""
+    """Return what it is, as a sentence."""
     text: str = entry.get("help") or entry.get("description") or entry["name"]
     return f"{text[:1].upper()}{text[1:].removesuffix('.')}."
 
@@ -210,7 +210,7 @@ def _annotated(kind: Any, bounds: Mapping[str, Any]) -> Any:
 
 @cache
 def components() -> dict[str, Component]:
-    """All components, by id."""
+    """Return all components, by id."""
     found = json.loads(REGISTRY.read_text())["components"]
     export = found[EXPORT]
     export["attributes"] = [a for a in export["attributes"] if a["name"] in ("model_name", "model_desc", "he_mode")]
@@ -221,13 +221,13 @@ def components() -> dict[str, Component]:
 
 
 def inner_model(choice: Document, option: str) -> type[Document]:
-    """The model of an option's own attributes."""
+    """Return the model of an option's own attributes."""
     model: type[Document] = get_args(type(choice).model_fields[option].annotation)[0]
     return model
 
 
 def check_choices(entries: list[dict[str, Any]], values: Any) -> Iterator[Problem]:
-    """What is chosen has the attributes that it needs, and nothing is said of what is not chosen."""
+    """Check that what is chosen has the attributes that it needs, and nothing is said of what is not chosen."""
     for entry in (entry for entry in entries if entry["kind"] == "choice"):
         value = getattr(values, entry["name"])
         for option in (o for o in entry["options"] if o["kind"] in ("group", "choice")):
@@ -239,7 +239,7 @@ def check_choices(entries: list[dict[str, Any]], values: Any) -> Iterator[Proble
 
 
 def flattened(entries: list[dict[str, Any]], values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Typed attributes as SecretFlow takes them: path to value."""
+    """Yield typed attributes as SecretFlow takes them: path to value."""
     for entry in entries:
         path, value = f"{prefix}{entry['name']}", getattr(values, entry["name"])
         if entry["kind"] == "group":

@@ -232,7 +232,7 @@ EXAMPLES = {
 
 
 def example_of(component: Component) -> dict[str, Any]:
-    """A ``task_config``; empty where the component cannot run here."""
+    """Return a ``task_config``; empty where the component cannot run here."""
     found = EXAMPLES.get(component.id)
     if found is None:
         return {}
@@ -256,7 +256,7 @@ def example_of(component: Component) -> dict[str, Any]:
 
 
 def _readers(found: _Example, slots: list[str]) -> set[str]:
-    """The parties that have a part in these inputs: of a table those with columns in it, of a model all."""
+    """Return the parties that have a part in these inputs: of a table those with columns in it, of a model all."""
     readers: set[str] = set()
     for slot in slots:
         columns = found.columns.get(slot)

@@ -27,7 +27,7 @@ PLACES = {"number": "f", "integer": "i64", "text": "s", "boolean": "b"}
 
 
 def exported() -> dict[str, Any]:
-    """All components, by id without version, in the order of the alphabet."""
+    """Return all components, by id without version, in the order of the alphabet."""
     from secretflow.component.core import get_comp_list_def
     from secretflow.version import __version__
 
@@ -68,7 +68,7 @@ def _component(found: Any) -> dict[str, Any]:
 
 
 def _devices(identifier: str) -> list[str]:
-    """The devices that its code makes when it is evaluated, or loads a model with."""
+    """Return the devices that its code makes when it is evaluated, or loads a model with."""
     from secretflow_spec import Registry
 
     found = Registry.get_definition_by_id(identifier)
@@ -121,7 +121,7 @@ def _limits(kind: str, name: str, limits: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _exact(value: Any) -> Any:
-    """A float of 32 bits as it was written: 0.1, not 0.10000000149011612."""
+    """Return a float of 32 bits as it was written: 0.1, not 0.10000000149011612."""
     return float(f"{value:.7g}") if isinstance(value, float) else value
 
 
@@ -133,7 +133,7 @@ def _descriptor(dotted: str) -> Any:
 
 
 def _fields(descriptor: Any) -> Iterator[dict[str, Any]]:
-    """A message's fields, nested messages in place."""
+    """Yield a message's fields, nested messages in place."""
     for found in descriptor.fields:
         made: dict[str, Any] = {"name": found.name, "list": found.label == found.LABEL_REPEATED}
         if found.message_type is not None:

@@ -119,7 +119,8 @@ class Kept:
         return found
 
     def unpack(self, root: Path, directory: str) -> Any:
-        """The DistData, its parts under ``root/directory``: its own here, those of other parties on their hosts."""
+        """Return the DistData, its parts under ``root/directory``: its own here, those of other parties on their
+        hosts."""
         from secretflow_spec.v1.data_pb2 import DistData
 
         data = DistData.FromString(self._description)

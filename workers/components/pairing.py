@@ -35,7 +35,8 @@ def check_keys_of(component: str, slot: str, attributes: Any, keys: list[str], s
 
 
 def keys_as_text(component: str, chosen: Mapping[str, Sequence[str]]) -> list[str]:
-    """The columns that are compared as they are written, as the task type psi does; ``chosen``: by their names there.
+    """Return the columns that are compared as they are written, as the task type psi does; ``chosen``: by their
+    names there.
 
     Read as numbers, 1e3 would be written 1000.0 at one party, and not match the text 1e3 of another.
     """

@@ -11,7 +11,7 @@ MOST_ROWS = 1000
 
 
 def report(data: Any) -> list[dict[str, Any]]:
-    """A component's report as JSON: tabs of descriptions and tables."""
+    """Return a component's report as JSON: tabs of descriptions and tables."""
     from secretflow_spec.v1.report_pb2 import Report
 
     found = Report()
@@ -52,7 +52,7 @@ def _table(table: Any) -> dict[str, Any]:
 
 
 def _value(attribute: Any, kind: str) -> Any:
-    """A number that JSON has no word for is given as text."""
+    """Return JSON in which a number that JSON has no word for is a text."""
     if attribute.is_na:
         return None
     value = getattr(attribute, {"float": "f", "int": "i64", "bool": "b"}.get(kind, "s"))

@@ -37,7 +37,7 @@ FIELD_TYPES = {"int": "int64", "float": "float64", "str": "str", "bool": "bool"}
 
 
 def how_it_was_made(record: Mapping[str, Any], model: Any) -> dict[str, Any]:
-    """A model's making, as SecretFlow's export of models asks for it; ``model``: where it lies now."""
+    """Return a model's making, as SecretFlow's export of models asks for it; ``model``: where it lies now."""
     from google.protobuf import json_format
 
     outputs = [json_format.MessageToDict(model) if o["type"] == model.type else o for o in record["outputs"]]
@@ -78,7 +78,8 @@ class Runner:
         signs: bool = False,
         texts: Collection[str] = (),
     ) -> Any:
-        """An input table (DistData) of some columns, of which each party has its part in a CSV file (None: no part).
+        """Return an input table (DistData) of some columns, of which each party has its part in a CSV file (None: no
+        part).
 
         Tells all parties the types of these columns, and that the rows are equally many. ``of_two``: where one party
         alone has columns, another gets a ``FILLER``, for components that want columns of two. ``signs``: columns of
@@ -118,7 +119,7 @@ class Runner:
         return VTable(name, made).to_distdata()
 
     def model(self, role: str, kept: Kept | None) -> Any:
-        """What this party reads in that role, as DistData. Raises ConfigError.
+        """Return what this party reads in that role, as DistData. Raises ConfigError.
 
         Tells all parties that theirs are parts of the same model.
         """
@@ -177,7 +178,7 @@ class Runner:
 
     @staticmethod
     def reports(outputs: Mapping[str, Any]) -> dict[str, Any]:
-        """The reports among the outputs, for the execution's result."""
+        """Return the reports among the outputs, for the execution's result."""
         from google.protobuf import json_format
 
         found = {name: report(data) for name, data in outputs.items() if data.type == REPORT}
@@ -247,7 +248,7 @@ class Runner:
 
 
 def context(context: Context, root: Path, progress: Callable[[float], None], spu: Any) -> Any:
-    """What a component is given to run with: this run's devices, a private directory, and no checkpoints.
+    """Return what a component is given to run with: this run's devices, a private directory, and no checkpoints.
 
     ``spu``: the SPU, or what stands for it; None where the run has none.
     """
@@ -334,7 +335,8 @@ def all_calls_ended() -> Iterator[None]:
 
 
 def own_words(error: BaseException) -> str:
-    """What SecretFlow's own Python code said when it refused something; empty for any other error, here or at a peer.
+    """Return what SecretFlow's own Python code said when it refused something; empty for any other error, here or at
+    a peer.
 
     Of other code, and of C++, the texts may quote rows.
     """

@@ -35,7 +35,7 @@ def spu_settings(component: Component, attributes: Any, model: Kept | None) -> d
 
 
 def with_spu(devices: Mapping[str, Any], settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The documents of the devices, the SPU's with these settings."""
+    """Return the documents of the devices, the SPU's with these settings."""
     if "spu_config" not in devices or not settings:
         return devices
     document = devices["spu_config"]

@@ -37,7 +37,7 @@ class Cells:
 
 
 def read_cells(path: Path, dataset: str, columns: list[str]) -> dict[str, Cells]:
-    """The columns, by name. Raises ConfigError where one is missing, or has infinite values."""
+    """Return the columns, by name. Raises ConfigError where one is missing, or has infinite values."""
     known = types_of(path, dataset, columns)
     found = {}
     for column, text in (read_text(path, dataset, list(dict.fromkeys(columns))) if columns else {}).items():
@@ -60,7 +60,7 @@ def read_numbers(path: Path, dataset: str, columns: list[str]) -> dict[str, Cell
 
 
 def own_rows(context: Context) -> int:
-    """How many rows this party's table has. Raises ConfigError where it has none."""
+    """Return how many rows this party's table has. Raises ConfigError where it has none."""
     rows = count_rows(context.input_path, context.source.name)
     if not rows:
         raise ConfigError(f"dataset {context.source.name} has no rows")

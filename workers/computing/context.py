@@ -60,7 +60,8 @@ class Context:
         return self.sources[""]
 
     def source_of(self, role: str) -> Source | None:
-        """What this party reads in this role: of ``further_sources``, otherwise of ``data_sources``, if it is there."""
+        """Return what this party reads in this role: of ``further_sources``, otherwise of ``data_sources``, if it is
+        there."""
         return self.sources.get(role) or self.sources.get("")
 
     @property

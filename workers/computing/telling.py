@@ -7,7 +7,8 @@ from typing import Any
 
 
 def told_by(parties: Iterable[str], mine: Any) -> dict[str, Any]:
-    """Party to what it says. ``mine``: what this party says, if it is among ``parties``; every party calls it alike."""
+    """Return, for each party, what it says. ``mine``: what this party says, if it is among ``parties``; every party
+    calls it alike."""
     import secretflow as sf
 
     named = list(parties)

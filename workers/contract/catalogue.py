@@ -23,13 +23,13 @@ class Catalogue(Protocol):
         """Host at which the other parties reach it; None where that is not known."""
 
     def datasets(self, party: str) -> Mapping[str, Columns | None] | None:
-        """The party's datasets, each with its columns (None: not known); None where nothing is known."""
+        """Return the party's datasets, each with its columns (None: not known); None where nothing is known."""
 
     def kept_names(self, party: str) -> set[str]:
-        """Names of the party's datasets that an output may not replace."""
+        """Return names of the party's datasets that an output may not replace."""
 
     def kind(self, party: str, name: str) -> str | None:
-        """What the party has under that name: a TABLE, or such as sf.model.sgb; None where that is not known."""
+        """Return what the party has under that name: a TABLE, or such as sf.model.sgb; None where that is not known."""
 
 
 #: Kind of what is kept as CSV with a header line. Models and rules have SecretFlow's type names.

@@ -18,7 +18,7 @@ def check_columns(
     path: str,
     types: frozenset[str] = frozenset(),
 ) -> Iterator[Problem]:
-    """Each column exists in the party's dataset and, if ``types`` are given, has one of them."""
+    """Check that each column exists in the party's dataset and, if ``types`` are given, has one of them."""
     for index, column in enumerate(columns):
         yield from check_column(catalogue, task, party, column, f"{path}.{index}", types)
 
@@ -32,7 +32,7 @@ def check_column(
     types: frozenset[str] = frozenset(),
     dataset: str | None = None,
 ) -> Iterator[Problem]:
-    """The column exists in the party's dataset and, if ``types`` are given, has one of them.
+    """Check that the column exists in the party's dataset and, if ``types`` are given, has one of them.
 
     ``dataset``: its name, if it is not the party's entry in ``data_sources``.
     """
@@ -47,14 +47,14 @@ def check_column(
 
 
 def check_parties(named: Mapping[str, Any], cluster: SFInitConfig, path: str) -> Iterator[Problem]:
-    """Every key of ``named`` is a party of the cluster."""
+    """Check that every key of ``named`` is a party of the cluster."""
     for party in named:
         if party not in cluster.parties:
             yield not_a_party(f"{path}.{party}", cluster.parties)
 
 
 def check_each_party(named: Container[str], cluster: SFInitConfig, path: str, remedy: str) -> Iterator[Problem]:
-    """Every party of the cluster is in ``named``. ``remedy``: with ``{party}`` for the one that is not."""
+    """Check that every party of the cluster is in ``named``. ``remedy``: with ``{party}`` for the one that is not."""
     for party in cluster.parties:
         if party not in named:
             yield Problem(f"{path}.{party}", "is required", remedy.format(party=party))
@@ -72,7 +72,8 @@ def check_protocol(
     path: str,
     but: str = "",
 ) -> Iterator[Problem]:
-    """The protocol suits the number of parties. ``offered``: each to the fewest and the most parties that it takes.
+    """Check that the protocol suits the number of parties. ``offered``: each to the fewest and the most parties that it
+    takes.
 
     ``but``: one that is never proposed.
     """

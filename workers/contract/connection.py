@@ -20,7 +20,7 @@ DEFAULT_URL = "redis://127.0.0.1:6379/0"
 
 
 def connect(url: str) -> Redis:
-    """A client that answers or fails soon: a computation, a request or a step never hangs on Redis.
+    """Return a client that answers or fails soon: a computation, a request or a step never hangs on Redis.
 
     redis-py's own default waits and tries again for several seconds.
     """

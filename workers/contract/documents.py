@@ -145,7 +145,7 @@ class CommunicationOptions(BrpcLinkOptions):
     )
 
     def check(self, backend: str) -> Iterator[Problem]:
-        """What the backend would ignore, or not work with; paths within the options."""
+        """Yield what the backend would ignore, or not work with; paths within the options."""
         brpc = BrpcLinkOptions.model_fields
         for name in sorted(name for name, value in self if value is not None):
             owner = "brpc_link" if name in brpc else "grpc" if name == "messages_max_size_in_bytes" else backend
@@ -255,13 +255,13 @@ class TaskConfig(Document):
     )
 
     def reads(self) -> Iterator[tuple[str, PartyName, DatasetName]]:
-        """All that the task reads: path within the document, party, name."""
+        """Yield all that the task reads: path within the document, party, name."""
         yield from _named("data_sources", self.data_sources)
         for role, named in self.further_sources.items():
             yield from _named(f"further_sources.{role}", named)
 
     def keeps(self) -> Iterator[tuple[str, PartyName, DatasetName]]:
-        """All that the task keeps: path within the document, party, name."""
+        """Yield all that the task keeps: path within the document, party, name."""
         yield from _named("outputs", self.outputs)
         for role, named in self.further_outputs.items():
             yield from _named(f"further_outputs.{role}", named)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 
 def drift(registered: Mapping[str, str], found: Mapping[str, str]) -> list[tuple[str, bool]]:
-    """How a table's columns differ from those registered, in words, and whether a task can fail for it."""
+    """Return how a table's columns differ from those registered, in words, and whether a task can fail for it."""
     lines = []
     for column, kind in registered.items():
         if column not in found:

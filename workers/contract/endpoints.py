@@ -19,7 +19,7 @@ WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  compared with, not listened on
 
 
 def check_ports(cluster: SFInitConfig, parsed: Mapping[str, Any]) -> Iterator[Problem]:
-    """Each listener has a place of its own; paths begin with the layer."""
+    """Check that each listener has a place of its own; paths begin with the layer."""
     taken: set[str] = set()
     listening: dict[str, list[tuple[str, int]]] = {}
     for path, party, address, listen in endpoints(cluster, parsed):
@@ -35,19 +35,19 @@ def check_ports(cluster: SFInitConfig, parsed: Mapping[str, Any]) -> Iterator[Pr
 
 
 def filled_at_dispatch(cluster: SFInitConfig) -> Iterator[Problem]:
-    """Keys of the cluster that an operator does not write; paths within the layer."""
+    """Yield keys of the cluster that an operator does not write; paths within the layer."""
     for name in ("self_party", "cluster", "job_name"):
         if getattr(cluster, name):
             yield Problem(name, "is filled in at dispatch", "leave it out")
 
 
 def filled_in(device: type[Device], document: Any) -> set[str]:
-    """Keys of a device's document that dispatch fills in."""
+    """Return keys of a device's document that dispatch fills in."""
     return {path.partition(".")[0] for path, *_ in device.endpoints(document)}
 
 
 def check_left_out(cluster: SFInitConfig, parsed: Mapping[str, Any], catalogue: Catalogue) -> Iterator[Problem]:
-    """What dispatch fills in is not taken from the documents where the parties' addresses are registered."""
+    """Check that what dispatch fills in is not taken from the documents where the parties' addresses are registered."""
     if all(catalogue.address(party) is None for party in cluster.parties):
         return
     for problem in filled_at_dispatch(cluster):
@@ -94,8 +94,8 @@ def is_loopback(host: str) -> bool:
 
 
 def endpoints(cluster: SFInitConfig, parsed: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str | None]]:
-    """All listeners of the cluster and of the devices that are on: path in the documents, party, address, and where it
-    listens if not there. ``parsed``: typed documents by layer."""
+    """Yield all listeners of the cluster and of the devices that are on: path in the documents, party, address, and
+    where it listens if not there. ``parsed``: typed documents by layer."""
     for party, place in cluster.cluster.items():
         yield f"sf_init_config.cluster.{party}", party, place.address, place.listen_addr
     for layer, device in DEVICE_REGISTRY.items():

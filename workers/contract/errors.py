@@ -96,7 +96,7 @@ _RULES: tuple[tuple[re.Pattern[str], type[SecretFlowTaskError], str], ...] = tup
 
 
 def classify(error: BaseException) -> SecretFlowTaskError:
-    """The contract's error for any exception that ended a task.
+    """Return the contract's error for any exception that ended a task.
 
     Only the rule's own text is shown for a known failure: SecretFlow's carries paths, C++ stacks and
     now and then data. An unknown failure is an AlgorithmError that names the exception's type alone;
@@ -132,7 +132,7 @@ _FED_ERRORS = ("FedLocalError", "FedRemoteError")
 
 
 def chain_of(error: BaseException) -> list[BaseException]:
-    """The exception, what fed wrapped (its ``cause()``), and what it was raised from."""
+    """Return the exception, what fed wrapped (its ``cause()``), and what it was raised from."""
     seen: list[BaseException] = []
     pending: list[BaseException | None] = [error]
     while pending:
@@ -153,10 +153,10 @@ ERRORS: dict[str, type[SecretFlowTaskError]] = {
 
 
 def is_link(name: str) -> bool:
-    """Whether the class of this name is that of a broken link, which may be the doing of another party."""
+    """Return whether the class of this name is that of a broken link, which may be the doing of another party."""
     return issubclass(ERRORS.get(name, Exception), NetworkError)
 
 
 def contract_name(error: SecretFlowTaskError) -> str:
-    """The name of the contract's class that an error belongs to; subclasses of our own are not on the wire."""
+    """Return the name of the contract's class that an error belongs to; subclasses of our own are not on the wire."""
     return next((kind.__name__ for kind in type(error).__mro__ if kind.__name__ in ERRORS), "AlgorithmError")

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 
 def stream_of(party: str) -> str:
-    """The Redis key of a party's event stream."""
+    """Return the Redis key of a party's event stream."""
     return f"events:{party}"
 
 
 def requests_of(party: str) -> str:
-    """The Redis key of the list of requests to a party."""
+    """Return the Redis key of the list of requests to a party."""
     return f"preflight:{party}"
 
 
 def wanted(preflight: str) -> str:
-    """The Redis key that is there, for WANTED_SECONDS, as long as somebody waits for these checks."""
+    """Return the Redis key that is there, for WANTED_SECONDS, as long as somebody waits for these checks."""
     return f"preflight:wanted:{preflight}"
 
 
@@ -24,5 +24,5 @@ def answers_to(party: str, publication: str) -> str:
 
 
 def ports_wanted(party: str) -> str:
-    """The Redis key that is there, for a few seconds, when a run lacks ports that a party's sessions hold."""
+    """Return the Redis key that is there, for a few seconds, when a run lacks ports that a party's sessions hold."""
     return f"sessions:ports-wanted:{party}"

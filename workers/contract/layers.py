@@ -17,7 +17,7 @@ def layers() -> list[str]:
 
 
 def model_of(layer: str) -> type[BaseModel]:
-    """The pydantic model of a layer."""
+    """Return the pydantic model of a layer."""
     if layer == "sf_init_config":
         return SFInitConfig
     return TaskConfig if layer == "task_config" else DEVICE_REGISTRY[layer].Document

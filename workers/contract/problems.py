@@ -107,7 +107,7 @@ _SHOULD_BE = {
 
 
 def _known_keys(model: Any, loc: Iterable[Any]) -> list[str]:
-    """Field names of the model found by walking ``loc``; none where the walk leaves the models."""
+    """Return field names of the model found by walking ``loc``; none where the walk leaves the models."""
     for step in loc:
         known = {f.alias or name: f for name, f in getattr(model, "model_fields", {}).items()}
         model = _model_in(known[step].annotation) if step in known else model

@@ -82,11 +82,11 @@ TASK_EXECUTOR_REGISTRY: Registry[type[BaseTaskExecutor]] = Registry(
 
 
 def further_layers() -> list[str]:
-    """The layers of devices that other packages registered."""
+    """Return the layers of devices that other packages registered."""
     return [layer for layer in DEVICE_REGISTRY if layer not in ("spu_config", "heu_config")]
 
 
 def stages() -> list[str]:
-    """The stages of a run, in order; a device that is off has none of its own."""
+    """Return the stages of a run, in order; a device that is off has none of its own."""
     devices = [f"{device.name}_init" for device in DEVICE_REGISTRY.values()]
     return ["task_started", "sf_init", "sf_cluster_ready", *devices, "devices_ready", "task_execution", "cleanup"]

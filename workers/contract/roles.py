@@ -39,7 +39,7 @@ class Place:
 
 
 def check_names(task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Problem]:
-    """Parties are those of the cluster, what is read is there, and what is kept has a name to itself."""
+    """Check that parties are those of the cluster, what is read is there, and what is kept has a name to itself."""
     yield from check_parties(task.data_sources, cluster, "data_sources")
     yield from check_parties(task.outputs, cluster, "outputs")
     for role, named in task.further_sources.items():
@@ -60,7 +60,8 @@ def check_names(task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -
 
 
 def check_roles(task: TaskConfig, cluster: SFInitConfig, roles: Roles, catalogue: Catalogue) -> Iterator[Problem]:
-    """The task type has a use for each further input and output, and what is read is of a kind that it can read."""
+    """Check that the task type has a use for each further input and output, and what is read is of a kind that it can
+    read."""
     if roles.is_required:
         yield from check_each_party(task.data_sources, cluster, "data_sources", "name a dataset of {party}")
     for key, given, offered in (
@@ -94,7 +95,7 @@ def _kinds(
 def _replaced(
     path: str, named: Iterable[tuple[str, str]], kinds: frozenset[str], catalogue: Catalogue
 ) -> Iterator[Problem]:
-    """A table takes the place of an earlier table alone, and a model that of a model."""
+    """Check that a table takes the place of an earlier table alone, and a model that of a model."""
     for party, name in named:
         kind = catalogue.kind(party, name)
         if kind is not None and kinds and (kind == TABLE) != (TABLE in kinds):

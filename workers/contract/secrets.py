@@ -39,12 +39,13 @@ Change = Callable[[tuple[str, ...], str], str]
 
 
 def with_secrets_changed(documents: Mapping[str, Any], change: Change) -> dict[str, Any]:
-    """Documents by layer, with every secret replaced; paths begin with the layer. What does not fit its model stays."""
+    """Return documents by layer, with every secret replaced; paths begin with the layer. What does not fit its model
+    stays."""
     return {layer: change_secrets(layer, document, change) for layer, document in documents.items()}
 
 
 def change_secrets(layer: str, document: Any, change: Change) -> Any:
-    """One document with every secret in it replaced; paths begin with the layer."""
+    """Return one document with every secret in it replaced; paths begin with the layer."""
     if layer not in layers() or not isinstance(document, Mapping):
         return document
     changed: Any = _changed(document, model_of(layer), (layer,), change)
@@ -71,7 +72,7 @@ def _schema_with_secrets(model: type[BaseModel]) -> dict[str, Any] | None:
 
 
 def secrets_of(layer: str, document: Any) -> dict[tuple[str, ...], str]:
-    """One document's secrets by their paths, which begin with the layer."""
+    """Return one document's secrets by their paths, which begin with the layer."""
     found: dict[tuple[str, ...], str] = {}
 
     def note(path: tuple[str, ...], value: str) -> str:
@@ -83,12 +84,12 @@ def secrets_of(layer: str, document: Any) -> dict[tuple[str, ...], str]:
 
 
 def masked_document(layer: str, document: Any) -> Any:
-    """One document as it may be shown to people and programs."""
+    """Return one document as it may be shown to people and programs."""
     return change_secrets(layer, document, lambda path, value: MASK)
 
 
 def masked(documents: Mapping[str, Any]) -> dict[str, Any]:
-    """Documents by layer as they may be shown to people and programs."""
+    """Return documents by layer as they may be shown to people and programs."""
     return {layer: masked_document(layer, document) for layer, document in documents.items()}
 
 
@@ -123,7 +124,7 @@ def seal(public_key: str, text: str, purpose: str) -> str:
 
 
 def read_public_key(text: str) -> X25519PublicKey:
-    """Raises ValueError."""
+    """Raise ValueError."""
     if not text.startswith(PUBLIC_KEY):
         raise ValueError(f"a public key begins with {PUBLIC_KEY}")
     return X25519PublicKey.from_public_bytes(base64.b64decode(text.removeprefix(PUBLIC_KEY), validate=True))

@@ -38,7 +38,7 @@ class Run:
 
 
 def parse_document(layer: str, document: Any) -> tuple[Any, list[Problem]]:
-    """One document's model (None where structure is wrong) and its problems, paths within the layer."""
+    """Return one document's model (None where structure is wrong) and its problems, paths within the layer."""
     model = model_of(layer)
     if not isinstance(document, Mapping):
         return None, [Problem("", "is not a JSON object", "should be an object with named keys")]
@@ -50,7 +50,8 @@ def parse_document(layer: str, document: Any) -> tuple[Any, list[Problem]]:
 
 
 def _without_unknown_keys(model: type[BaseModel], document: Mapping[str, Any], error: ValidationError) -> Any:
-    """The model where unknown keys are all that is wrong, so that logic is checked all the same; otherwise None."""
+    """Return the model where unknown keys are all that is wrong, so that logic is checked all the same; otherwise
+    None."""
     wrong = error.errors(include_url=False, include_input=False, include_context=False)
     if any(entry["type"] != "extra_forbidden" for entry in wrong):
         return None
@@ -65,7 +66,7 @@ def _without_unknown_keys(model: type[BaseModel], document: Mapping[str, Any], e
 
 
 def validate(documents: Mapping[str, Any], catalogue: Catalogue | None = None) -> Run:
-    """The typed run. Raises DocumentsInvalid with every problem found, paths beginning with the layer.
+    """Return the typed run. Raises DocumentsInvalid with every problem found, paths beginning with the layer.
 
     ``documents``: layer name to document. The cluster and the task are required, so are SPU and HEU
     (``{"enable_heu": false}`` switches one off); a further layer may be left out.
@@ -102,7 +103,7 @@ def validate(documents: Mapping[str, Any], catalogue: Catalogue | None = None) -
 
 
 def _executor(task_type: str, params: Mapping[str, Any]) -> tuple[type[BaseTaskExecutor], Any]:
-    """Raises DocumentsInvalid with paths within ``task_config``."""
+    """Raise DocumentsInvalid with paths within ``task_config``."""
     if task_type not in TASK_EXECUTOR_REGISTRY:
         raise DocumentsInvalid([Problem("task_type", "unknown task type", closest(task_type, TASK_EXECUTOR_REGISTRY))])
     executor = TASK_EXECUTOR_REGISTRY[task_type]
@@ -129,7 +130,7 @@ def _enabled(layer: str, document: Any) -> bool:
 
 
 def _not_offered(cluster: SFInitConfig) -> Iterator[Problem]:
-    """What a document may ask for by the contract but would not be in force: refused, never ignored."""
+    """Yield what a document may ask for by the contract but would not be in force: refused, never ignored."""
     if cluster.address is not None:
         yield Problem("address", "Ray inside a party is not offered yet", "leave it out")
     if cluster.mode == "debug":
@@ -193,7 +194,7 @@ def _check_cluster(cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Prob
 
 
 def _check_credentials(documents: Mapping[str, Any]) -> Iterator[Problem]:
-    """A password in a field that is shown to everybody who may look."""
+    """Yield a password in a field that is shown to everybody who may look."""
     for layer, document in documents.items():
         secret = secrets_of(layer, document)
         for path, text in _texts(document, layer):
@@ -202,7 +203,7 @@ def _check_credentials(documents: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _has_credentials(text: str) -> bool:
-    """Whether there is a URL such as ray://user:password@host in it."""
+    """Return whether there is a URL such as ray://user:password@host in it."""
     for rest in text.split("://")[1:]:
         user, at, _ = rest.partition("/")[0].partition("@")
         if at and ":" in user and not any(character.isspace() for character in user):
@@ -211,7 +212,7 @@ def _has_credentials(text: str) -> bool:
 
 
 def _texts(document: Any, layer: str) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Every text in a document, with its path. Without recursion: nobody has looked yet how deep it is."""
+    """Yield every text in a document, with its path. Without recursion: nobody has looked yet how deep it is."""
     pending: list[tuple[tuple[str, ...], Any]] = [((layer,), document)]
     while pending:
         path, value = pending.pop()

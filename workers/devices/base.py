@@ -25,21 +25,21 @@ class Device(ABC):
     @classmethod
     @abstractmethod
     def check(cls, document: Any, cluster: SFInitConfig) -> Iterator[Problem]:
-        """Logic problems of an enabled document, with paths relative to the layer."""
+        """Return logic problems of an enabled document, with paths relative to the layer."""
 
     @classmethod
     def check_security(cls, document: Any) -> Iterator[Problem]:
-        """What the production tier of security refuses in an enabled document; paths relative to the layer."""
+        """Yield what the production tier of security refuses in an enabled document; paths relative to the layer."""
         yield from ()
 
     @classmethod
     def complete(cls, document: dict[str, Any], endpoints: dict[str, str]) -> dict[str, Any]:
-        """The document as sent to the parties. ``endpoints``: party to ``host:port`` leased for this device."""
+        """Return the document as sent to the parties. ``endpoints``: party to ``host:port`` leased for this device."""
         return document
 
     @classmethod
     def endpoints(cls, document: Any) -> Iterator[tuple[str, str, str, str | None]]:
-        """Where parties listen for the device, as the completed document says: the path in it, the party, the
+        """Yield where parties listen for the device, as the completed document says: the path in it, the party, the
         ``host:port`` that its peers use, and the one it listens at where that is another."""
         yield from ()
 

@@ -207,7 +207,8 @@ class SPU(Device):
 
 
 def _check_runtime(runtime: RuntimeConfig) -> Iterator[Problem]:
-    """What SPU would ignore, or not compute with: all of it was measured, with sums, sorts, logarithms and so on."""
+    """Yield what SPU would ignore, or not compute with: all of it was measured, with sums, sorts, logarithms and so
+    on."""
     protocol, sort = runtime.protocol, runtime.sort_method or "SORT_DEFAULT"
     if protocol == "CHEETAH" and runtime.field == "FM32":
         yield Problem("field", "CHEETAH loses precision on FM32", "use FM64 or FM128")

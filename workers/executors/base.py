@@ -39,7 +39,7 @@ class BaseTaskExecutor(ABC):
 
     @classmethod
     def description(cls) -> str:
-        """What it does, for people: the class's docstring, without its marks of code."""
+        """Return what it does, for people: the class's docstring, without its marks of code."""
         return " ".join((cls.__doc__ or cls.title).replace("``", "").split())
 
     @classmethod
@@ -49,7 +49,7 @@ class BaseTaskExecutor(ABC):
 
     @classmethod
     def parse_params(cls, algorithm_params: Mapping[str, Any]) -> Any:
-        """The typed parameters. Raises DocumentsInvalid with paths relative to ``algorithm_params``."""
+        """Return the typed parameters. Raises DocumentsInvalid with paths relative to ``algorithm_params``."""
         problems = [
             Problem(key, "unknown key", f"this task type takes {cls.params_key} alone")
             for key in algorithm_params
@@ -71,13 +71,14 @@ class BaseTaskExecutor(ABC):
     @classmethod
     @abstractmethod
     def check(cls, params: Any, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Problem]:
-        """Logic problems, with paths relative to ``task_config``."""
+        """Return logic problems, with paths relative to ``task_config``."""
 
     @classmethod
     def check_devices(
         cls, params: Any, task: TaskConfig, cluster: SFInitConfig, devices: Mapping[str, Any]
     ) -> Iterator[Problem]:
-        """Logic problems between the task and its devices' documents, by short name; paths relative to ``task_config``.
+        """Yield logic problems between the task and its devices' documents, by short name; paths relative to
+        ``task_config``.
 
         Asked only where all devices that the task needs are on.
         """
@@ -85,7 +86,7 @@ class BaseTaskExecutor(ABC):
 
     @classmethod
     def needs(cls, params: Any) -> tuple[str, ...]:
-        """The devices that it cannot run without, with these parameters."""
+        """Return the devices that it cannot run without, with these parameters."""
         return cls.devices
 
     @classmethod
@@ -95,17 +96,18 @@ class BaseTaskExecutor(ABC):
 
     @classmethod
     def variants(cls) -> Mapping[str, str]:
-        """Where one task type has parameters of several shapes: their names, each with a line for people."""
+        """Return, where one task type has parameters of several shapes: their names, each with a line for people."""
         return {}
 
     @classmethod
     def example_of(cls, variant: str) -> Mapping[str, Any]:
-        """A ``task_config`` of one variant, as ``example``; empty where it cannot run here."""
+        """Return a ``task_config`` of one variant, as ``example``; empty where it cannot run here."""
         return cls.example
 
     @classmethod
     def places(cls, variant: str) -> list[Place]:
-        """What it reads and keeps, for people; of a task type without variants (``""``) what is beyond its tables."""
+        """Return what it reads and keeps, for people; of a task type without variants (``""``) what is beyond its
+        tables."""
         found = cls.roles(None)
         fields = {"further_sources": found.sources, "further_outputs": found.outputs}
         return [
@@ -116,33 +118,34 @@ class BaseTaskExecutor(ABC):
 
     @classmethod
     def not_here(cls, variant: str) -> str:
-        """Why a variant cannot run; empty where it can."""
+        """Return why a variant cannot run; empty where it can."""
         return ""
 
     @classmethod
     def model_for(cls, given: Any) -> type[Document]:
-        """The model by which these parameters are judged, whatever they are."""
+        """Return the model by which these parameters are judged, whatever they are."""
         return cls.Params
 
     @classmethod
     def params_model(cls, variant: str) -> type[Document]:
-        """The typed parameters of one variant."""
+        """Return the typed parameters of one variant."""
         return cls.Params
 
     @classmethod
     def roles(cls, params: Any) -> Roles:
-        """What goes into ``further_sources`` and ``further_outputs``, and what ``data_sources`` may be."""
+        """Return what goes into ``further_sources`` and ``further_outputs``, and what ``data_sources`` may be."""
         return Roles()
 
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> Any:
-        """Typed parameters, checked against this party's own table, before any peer is met.
+        """Return typed parameters, checked against this party's own table, before any peer is met.
 
         Raises ConfigError naming the dataset and column that is wrong.
         """
         return self.parse_params(algorithm_params)
 
     def adapted(self, algorithm_params: Any, devices: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The documents that the devices are started with, by layer, where the task needs other settings than theirs.
+        """Return the documents that the devices are started with, by layer, where the task needs other settings than
+        theirs.
 
         ``algorithm_params`` is what ``validate_params`` returned. Every party has to come to the same.
         """

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def cut_points(numbers: Any, bins: int, method: str) -> Any:
-    """The upper ends of all bins but the last, in order; a bin has its upper end, and not its lower one.
+    """Return the upper ends of all bins but the last, in order; a bin has its upper end, and not its lower one.
 
     ``numbers``: (rows,), without empty cells. ``method``: ``quantile`` or ``eq_range``. Where there are no more
     different numbers than bins, each has its own, and so has a number that two quantiles fall on: otherwise a column
@@ -30,7 +30,7 @@ def cut_points(numbers: Any, bins: int, method: str) -> Any:
 
 
 def counts(numbers: Any, cuts: Any) -> Any:
-    """How many of the numbers (rows,) fall into each bin."""
+    """Return how many of the numbers (rows,) fall into each bin."""
     import numpy as np
 
     return np.bincount(np.searchsorted(cuts, numbers, side="left"), minlength=len(cuts) + 1)

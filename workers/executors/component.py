@@ -36,7 +36,7 @@ from workers.host.tables import types_of
 
 
 def _any() -> type[Document]:
-    """The parameters of all components, as far as they have them in common."""
+    """Return the parameters of all components, as far as they have them in common."""
     names: Any = Literal[tuple(components())]
     return create_model(
         "ComponentParams",
@@ -232,7 +232,7 @@ class ComponentExecutor(BaseTaskExecutor):
 
 
 def selected(slot: Mapping[str, Any], columns: Any) -> Iterator[tuple[str, list[str]]]:
-    """The columns that the component asks for by name; those that fit where nothing is said."""
+    """Yield the columns that the component asks for by name; those that fit where nothing is said."""
 
     def every(kind: str) -> list[str]:
         return [column for party in columns.parties() for column, k in columns.of(party).items() if k == kind]
@@ -248,7 +248,7 @@ def selected(slot: Mapping[str, Any], columns: Any) -> Iterator[tuple[str, list[
 
 
 def _named(given: Any) -> Component | None:
-    """The component that these parameters name, whatever they are."""
+    """Return the component that these parameters name, whatever they are."""
     name = given.get("component") if isinstance(given, Mapping) else None
     return components().get(name) if isinstance(name, str) else None
 
@@ -324,7 +324,8 @@ def _check_tables(
 def _check_bound(
     component: Component, params: Any, task: TaskConfig, catalogue: Catalogue, base: str
 ) -> Iterator[Problem]:
-    """What a column is compared with is of its type: otherwise SecretFlow stops in the middle, and does not say why."""
+    """Check that what a column is compared with is of its type: otherwise SecretFlow stops in the middle, and does not
+    say why."""
     [slot], table, attributes = component.tables, params.columns.input_ds, params.attributes
     for feature in dict(selected(slot, table))["feature"]:
         owner = next((party for party, named in table.features.items() if feature in named), "")
@@ -354,7 +355,7 @@ def _check_select(slot: Mapping[str, Any], columns: Any, known: Mapping[str, Any
 
 
 def _parties(entries: list[dict[str, Any]], values: Any) -> Iterator[tuple[str, PartyName]]:
-    """Every party that an attribute names, with its path."""
+    """Yield every party that an attribute names, with its path."""
     for path, value in flattened(entries, values):
         steps = path.split("/")
         found, inside = entries, None

@@ -53,7 +53,7 @@ class Prepared:
     cells: dict[str, Cells]
 
     def numbers(self, column: str, function: str) -> Any:
-        """What the figure is computed from: float64, (rows,), NaN where a cell is empty."""
+        """Return what the figure is computed from: float64, (rows,), NaN where a cell is empty."""
         import numpy as np
 
         cells = self.cells[column]
@@ -247,7 +247,7 @@ class GroupByExecutor(VerticalExecutor):
 
 
 def _keys(columns: list[Cells]) -> tuple[list[list[Any]], Any]:
-    """The different keys of a party's rows, in order, and which of them each row has."""
+    """Return the different keys of a party's rows, in order, and which of them each row has."""
     import numpy as np
     import pandas as pd
 
@@ -261,7 +261,8 @@ def _keys(columns: list[Cells]) -> tuple[list[list[Any]], Any]:
 
 
 def _key(cells: Cells) -> Any:
-    """A column's cells as keys: numbers by their value, all else as it is written; None where a cell is empty."""
+    """Return a column's cells as keys: numbers by their value, all else as it is written; None where a cell is
+    empty."""
     import numpy as np
     import pandas as pd
     import pyarrow.compute as pc
@@ -280,7 +281,7 @@ def _key(cells: Cells) -> Any:
 
 
 def _ranks(keys: Any) -> Any:
-    """The place of each key among the different ones of a column, in order; empty ones last."""
+    """Return the place of each key among the different ones of a column, in order; empty ones last."""
     known = {key: rank for rank, key in enumerate(sorted({key for key in keys if key is not None}))}
     return [known.get(key, len(known)) for key in keys]
 

@@ -22,7 +22,8 @@ class Item:
 
 
 def in_the_clear(codes: Any, numbers: Any, function: str, groups: int) -> Any:
-    """The figure of each of the groups, NaN where it has none. ``numbers``: (rows,), NaN where a cell is empty."""
+    """Return the figure of each of the groups, NaN where it has none. ``numbers``: (rows,), NaN where a cell is
+    empty."""
     import numpy as np
     import pandas as pd
 
@@ -34,8 +35,8 @@ def in_the_clear(codes: Any, numbers: Any, function: str, groups: int) -> Any:
 
 
 def scale_of(numbers: Any, function: str, limit: float) -> int:
-    """The power of two by which the column is multiplied, so that the SPU, with numbers below ``limit``, takes it with
-    as many digits as it can."""
+    """Return the power of two by which the column is multiplied, so that the SPU, with numbers below ``limit``,
+    takes it with as many digits as it can."""
     import numpy as np
 
     if function == "VAR":
@@ -49,7 +50,7 @@ def scale_of(numbers: Any, function: str, limit: float) -> int:
 
 
 def shares_of(numbers: Any, item: Item) -> list[Any]:
-    """What goes into the SPU of a column for this figure: float64 arrays of (rows,)."""
+    """Return what goes into the SPU of a column for this figure: float64 arrays of (rows,)."""
     import numpy as np
 
     there = ~np.isnan(numbers)
@@ -79,7 +80,8 @@ def steps(numbers: Any, item: Item, bits: int) -> tuple[Any, float]:
 
 
 def _centred(numbers: Any) -> Any:
-    """The variance does not change by that, and fewer of the SPU's digits go into what all numbers have in common.
+    """Return the numbers less their median: the variance stays, and fewer of the SPU's digits go into what all have in
+    common.
 
     By the median: a mean follows a single outlier, and all the others would be far from it.
     """
@@ -151,14 +153,14 @@ def figures(items: Sequence[Item], groups: int, rows: int, bits: int) -> Any:
 
 
 def _if(there: Any, value: Any) -> tuple[Any, Any]:
-    """What is no figure of the group is not told either: it may be another group's."""
+    """Return what is no figure of the group is not told either: it may be another group's."""
     import jax.numpy as jnp
 
     return jnp.where(there, value, 0.0), there
 
 
 def arrays(item: Item) -> int:
-    """How many arrays ``shares_of`` makes for it."""
+    """Return how many arrays ``shares_of`` makes for it."""
     return {"COUNT": 1, "SUM": 1}.get(item.function, 2)
 
 
@@ -218,7 +220,7 @@ def double_precision() -> Iterator[None]:
 
 
 def split(number: int, sizes: Mapping[str, int]) -> dict[str, int]:
-    """Party to its part of a group's number; ``sizes``: how many keys each of them has."""
+    """Return, for each party, its part of a group's number; ``sizes``: how many keys each of them has."""
     found = {}
     for party, size in reversed(list(sizes.items())):
         number, found[party] = divmod(number, size)

@@ -134,13 +134,13 @@ class HESumExecutor(BaseTaskExecutor):
 
 
 def _is_exact(document: Any) -> bool:
-    """Whether numbers are encrypted as whole numbers of ours, with all their digits: not where the operator says how
-    they are encoded, nor where the scheme has no room for as many digits."""
+    """Return whether numbers are encrypted as whole numbers of ours, with all their digits: not where the operator
+    says how they are encoded, nor where the scheme has no room for as many digits."""
     return document.encoding is None and document.he_parameters.schema_ in ROOMY
 
 
 def _step(encoding: Any) -> float:
-    """The distance of two numbers that HEU's own encoding tells apart."""
+    """Return the distance of two numbers that HEU's own encoding tells apart."""
     if encoding is None or encoding.encoder == "FloatEncoder":
         return 1 / ((encoding.encoder_args.scale if encoding else None) or 2**26)
     return 1.0

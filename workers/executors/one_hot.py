@@ -40,7 +40,7 @@ class OneHotParams(Document):
 
 
 def coded_names(columns: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
-    """Party to its columns, each with a name that none of the new columns' names can be taken for."""
+    """Return, for each party, its columns, each with a name that none of the new columns' names can be taken for."""
     return {
         party: {column: f"p{place}c{index}" for index, column in enumerate(named)}
         for place, (party, named) in enumerate(columns.items())
@@ -48,12 +48,13 @@ def coded_names(columns: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
 
 
 def code(index: int) -> str:
-    """What the component sees of a column's value of that number: otherwise it would read numbers in it."""
+    """Return what the component sees of a column's value of that number: otherwise it would read numbers in it."""
     return f"v{index}"
 
 
 def coded(cells: Cells, known: list[str]) -> Any:
-    """A column's cells in codes: nothing where a cell is empty, a code of its own where its value is not known."""
+    """Return a column's cells in codes: nothing where a cell is empty, a code of its own where its value is not
+    known."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -65,12 +66,12 @@ def coded(cells: Cells, known: list[str]) -> Any:
 
 
 def made_of(column: str, found: Mapping[str, Any]) -> list[str]:
-    """The new columns of a column."""
+    """Return the new columns of a column."""
     return [name for name in found if name.rpartition("_")[0] == column]
 
 
 def as_zero_and_one(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The new columns, with 0 where a cell is empty: the component leaves them empty."""
+    """Return the new columns, with 0 where a cell is empty: the component leaves them empty."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -154,7 +155,7 @@ class OneHotExecutor(PreprocessingExecutor):
         return found
 
     def _values(self, prepared: Prepared, column: str, found: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-        """Each of a column's values, and the new column that it has 1 in; none where that one is left out."""
+        """Yield each of a column's values, and the new column that it has 1 in; none where that one is left out."""
         import pyarrow.compute as pc
 
         codes = prepared.values[coded_names(prepared.columns)[self.context.party][column]]

@@ -74,11 +74,11 @@ class PreprocessingExecutor(VerticalExecutor):
         return party in params.columns
 
     def attributes(self, params: Any) -> dict[str, Any]:
-        """The component's attributes: path to value."""
+        """Return the component's attributes: path to value."""
         return {}
 
     def label(self, prepared: Prepared) -> dict[str, list[str]]:
-        """The label among the component's columns, where it wants one."""
+        """Return the label among the component's columns, where it wants one."""
         return {}
 
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
@@ -97,7 +97,7 @@ class PreprocessingExecutor(VerticalExecutor):
 
     @staticmethod
     def names(columns: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
-        """Party to its columns' own names, by which the component knows them."""
+        """Return, for each party, its columns' own names, by which the component knows them."""
         return own_names(columns)
 
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
@@ -136,12 +136,12 @@ class PreprocessingExecutor(VerticalExecutor):
         return found
 
     def told(self, prepared: Prepared, runner: Runner, outputs: Mapping[str, Any]) -> dict[str, Any]:
-        """What all parties are told beside the columns, for the result."""
+        """Return what all parties are told beside the columns, for the result."""
         return {}
 
 
 def prepared_of(context: Context, params: Any, columns: dict[str, list[str]]) -> Prepared:
-    """What of this party's table a component is to see: columns as they are written, yes and no as 1 and 0."""
+    """Return what of this party's table a component is to see: columns as they are written, yes and no as 1 and 0."""
     import pyarrow.compute as pc
 
     name = context.source.name
@@ -163,7 +163,7 @@ def check_columns_there(context: Context, columns: list[str]) -> None:
 
 
 def new_columns(runner: Runner, made: Any, names: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """What a component made of this party's columns, by name: ``names`` are those that it knows."""
+    """Return what a component made of this party's columns, by name: ``names`` are those that it knows."""
     from pyarrow import orc
 
     mine = names.get(runner.context.party, {})
@@ -203,8 +203,8 @@ def _side_by_side(context: Context, others: list[str], found: Mapping[str, Any])
 
 
 def _in_our_words(name: str, names: Mapping[str, str]) -> str:
-    """A component's column by the name of the column that it was made of: where ``p0c1`` is ``job``, ``p0c1_2`` is
-    ``job_2``."""
+    """Return a component's column by the name of the column that it was made of: where ``p0c1`` is ``job``,
+    ``p0c1_2`` is ``job_2``."""
     columns = {own: column for column, own in names.items()}
     if name in columns:
         return columns[name]

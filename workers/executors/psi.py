@@ -228,6 +228,6 @@ class PSITaskExecutor(BaseTaskExecutor):
 
     @staticmethod
     def _keeps_unmatched(params: PSIParams, party: str) -> bool:
-        """Whether this party's rows without a match are in its output."""
+        """Return whether this party's rows without a match are in its output."""
         join, is_left = params.join_type, party == params.left_side
         return join in ("full_join", "difference") or join == ("left_join" if is_left else "right_join")

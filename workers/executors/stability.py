@@ -139,7 +139,7 @@ def change(base: Cells, test: Cells, bins: int, method: str) -> list[list[Any]]:
 
 
 def part(was: float, now: float) -> float:
-    """A bin's part of the index."""
+    """Return a bin's part of the index."""
     if not (was and now):
         was, now = max(was, LEAST), max(now, LEAST)
     return (now - was) * math.log(now / was)

@@ -59,7 +59,7 @@ def _in_our_words(value: Any, shown: Mapping[str, str]) -> Any:
 
 
 def example_of(task_type: str) -> dict[str, Any]:
-    """An example of a task type with these parameters."""
+    """Return an example of a task type with these parameters."""
     columns = {"alice": ["mean_radius", "mean_texture"], "bob": ["worst_area", "worst_smoothness"]}
     return {
         "task_type": task_type,
@@ -136,11 +136,11 @@ class _MomentsExecutor(VerticalExecutor):
 
     @staticmethod
     def factor(rows: int) -> float:
-        """What each figure is multiplied by."""
+        """Return what each figure is multiplied by."""
         raise NotImplementedError
 
     def corrected(self, result: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
-        """What the component says, put right."""
+        """Return what the component says, put right."""
         owner = next(iter(prepared.params.columns))  # who has columns, and so numbers
         rows = told_by([owner], len(next(iter(prepared.numbers.values()), ())))[owner]
         found: dict[str, Any] = _times(result, self.factor(rows))

@@ -88,7 +88,8 @@ class TableStatisticsExecutor(BaseTaskExecutor):
 
 
 def figures(cells: Cells) -> list[Any]:
-    """A column's figures, as ``HEADINGS`` or ``TEXT_HEADINGS`` has them; infinity where float64 has no such number."""
+    """Return a column's figures, as ``HEADINGS`` or ``TEXT_HEADINGS`` has them; infinity where float64 has no such
+    number."""
     import numpy as np
     import pandas as pd
 
@@ -125,7 +126,7 @@ def _mean(values: list[float]) -> float:
 
 
 def _sum(values: list[Any], power: int, count: int | None = None) -> Any:
-    """The sum of powers, or its mean: exact of whole numbers, and rounded once of others."""
+    """Return the sum of powers, or its mean: exact of whole numbers, and rounded once of others."""
     try:
         if all(isinstance(value, int) for value in values):
             total = sum(value**power for value in values)

@@ -101,7 +101,7 @@ class TrainingExecutor(VerticalExecutor):
 
     @classmethod
     def is_classification(cls, params: Any) -> bool:
-        """Whether the label is 0 and 1."""
+        """Return whether the label is 0 and 1."""
         raise NotImplementedError
 
     @classmethod
@@ -119,7 +119,7 @@ class TrainingExecutor(VerticalExecutor):
 
     @classmethod
     def attributes(cls, params: Any, rows: int) -> dict[str, Any]:
-        """The component's attributes: path to value."""
+        """Return the component's attributes: path to value."""
         return dict(flattened(components()[cls.component].attributes, params.training_params))
 
     @classmethod
@@ -295,14 +295,14 @@ def check_features(
 
 
 def feature_names(features: Mapping[str, list[str]], owner: str | None) -> dict[str, dict[str, str]]:
-    """Party to its features' own names. ``owner`` of the label has one of zeros where it brings none: SecretFlow's
-    models want a part of each party, and learn nothing from that one."""
+    """Return, for each party, its features' own names. ``owner`` of the label has one of zeros where it brings none:
+    SecretFlow's models want a part of each party, and learn nothing from that one."""
     names = own_names(features)
     return names if owner is None or names.get(owner) else {**names, owner: {FILLER: FILLER}}
 
 
 def fillers(names: Mapping[str, str], rows: int) -> dict[str, Any]:
-    """The values of such a feature, if it is among a party's ``names``."""
+    """Return the values of such a feature, if it is among a party's ``names``."""
     import numpy as np
 
     return {FILLER: np.zeros(rows)} if FILLER in names else {}
@@ -316,7 +316,7 @@ def check_label(
     catalogue: Catalogue,
     base: str,
 ) -> Iterator[Problem]:
-    """The label is a column of its party, and no feature; every party brings something."""
+    """Check that the label is a column of its party, and no feature; every party brings something."""
     yield from check_label_column(label, features, task, cluster, catalogue, base)
     for party in cluster.parties:
         if party not in features and party != label.party:
@@ -331,7 +331,7 @@ def check_label_column(
     catalogue: Catalogue,
     base: str,
 ) -> Iterator[Problem]:
-    """The label is a column of its party, and not among the others."""
+    """Check that the label is a column of its party, and not among the others."""
     if label.party not in cluster.parties:
         yield not_a_party(f"{base}.label.party", cluster.parties)
     else:
@@ -357,7 +357,7 @@ def _check_label(values: Any, label: Label, least: float, or_equal: bool, reason
 
 
 def predicted(runner: Runner, model: Any, table: Any, receiver: str) -> Any:
-    """A model's predictions for a table's rows, (rows,), at the receiver; None at every other party."""
+    """Return a model's predictions for a table's rows, (rows,), at the receiver; None at every other party."""
     import pyarrow.orc as orc
 
     attributes = {"receiver": [receiver], "pred_name": "prediction", "save_ids": False, "save_label": False}

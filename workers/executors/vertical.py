@@ -37,7 +37,7 @@ def check_party_columns(
     path: str,
     types: frozenset[str] = NUMERIC,
 ) -> Iterator[Problem]:
-    """Parties and columns are there, each column once, of these types; no party is named in vain."""
+    """Check that parties and columns are there, each column once, of these types; no party is named in vain."""
     yield from check_parties(columns, cluster, path)
     for party, named in columns.items():
         where = f"{path}.{party}"
@@ -56,7 +56,7 @@ def check_outputs(task: TaskConfig, party: str, cluster: SFInitConfig, what: str
 
 
 def check_whole(task: TaskConfig, cluster: SFInitConfig, role: str) -> Iterator[Problem]:
-    """A model or a rule is kept by all parties or by none: without one of its parts it is none."""
+    """Check that a model or a rule is kept by all parties or by none: without one of its parts it is none."""
     named = task.further_outputs.get(role, {})
     if named:
         yield from check_each_party(named, cluster, f"further_outputs.{role}", "name what {party} keeps its part as")
@@ -69,7 +69,8 @@ def check_no_outputs(task: TaskConfig) -> Iterator[Problem]:
 
 
 def own_names(columns: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
-    """Party to its columns, each with a name of its own among those of all parties, which may have columns of one name.
+    """Return, for each party, its columns, each with a name of its own among those of all parties, which may have
+    columns of one name.
 
     Of letters, digits and _ alone: SecretFlow takes what stands before a dot for the name of a table.
     """
@@ -86,12 +87,12 @@ def own_names(columns: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
 
 
 def listed(names: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
-    """Party to its columns' own names."""
+    """Return, for each party, its columns' own names."""
     return {party: list(mine.values()) for party, mine in names.items()}
 
 
 def greatest(values: Any) -> float:
-    """The largest of numbers (rows,), whatever their signs; 0 of none."""
+    """Return the largest of numbers (rows,), whatever their signs; 0 of none."""
     import numpy as np
 
     return float(np.abs(values).max()) if len(values) else 0.0
@@ -139,7 +140,7 @@ def keep_blocks(context: Context, blocks: Iterable[Any], role: str = "", alignme
 
 
 def is_kept(context: Context, role: str = "") -> bool:
-    """Whether this party named an output of that role."""
+    """Return whether this party named an output of that role."""
     return context.party in (context.task.further_outputs.get(role, {}) if role else context.task.outputs)
 
 

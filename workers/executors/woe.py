@@ -126,7 +126,7 @@ class WOEBinningExecutor(PreprocessingExecutor):
 
 
 def _information(entries: list[Any], bins: list[tuple[str, int]]) -> dict[str, float]:
-    """Each column's information value. ``bins``: columns, each with the number of its bins.
+    """Return each column's information value. ``bins``: columns, each with the number of its bins.
 
     SecretFlow has those of all bins in the order of the columns, but after chimerge tells the wrong ones to be a
     column's.

@@ -68,6 +68,6 @@ def _may_have(path: Path) -> tuple[bool, bool]:
 
 
 def _begins_cell(text: bytes, place: int) -> bool:
-    """Whether what is before a place ends a cell or a line, but for spaces and a sign."""
+    """Return whether what is before a place ends a cell or a line, but for spaces and a sign."""
     before = text[max(place - 4, 0) : place].rstrip(b"+- \t")
     return before[-1:] in (b",", b"\n", b"\r", b'"', b"")

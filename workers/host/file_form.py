@@ -85,7 +85,7 @@ def _utf_16_without_mark(start: bytes) -> tuple[str, str] | None:
 
 
 def _decodes(start: bytes, codec: str) -> bool:
-    """Whether the bytes are text of that encoding, but for a character that is cut off at the end."""
+    """Return whether the bytes are text of that encoding, but for a character that is cut off at the end."""
     try:
         codecs.getincrementaldecoder(codec)().decode(start)
     except UnicodeDecodeError:
@@ -94,7 +94,7 @@ def _decodes(start: bytes, codec: str) -> bool:
 
 
 def _first_bytes(start: bytes) -> list[int]:
-    """The first byte of each character that is no ASCII, as GBK has them: of two bytes each."""
+    """Return the first byte of each character that is no ASCII, as GBK has them: of two bytes each."""
     found, place = [], 0
     while place < len(start):
         wide = start[place] >= 0x80

@@ -24,7 +24,7 @@ class PartyKey:
 
     @classmethod
     def load(cls, path: Path) -> PartyKey:
-        """Raises ConfigError, which names no path."""
+        """Raise ConfigError, which names no path."""
         try:
             return cls(X25519PrivateKey.from_private_bytes(base64.b64decode(path.read_text(), validate=True)))
         except FileNotFoundError:
@@ -37,7 +37,7 @@ class PartyKey:
 
     @classmethod
     def create(cls, path: Path) -> PartyKey:
-        """A new pair, for its owner's eyes only; never in the place of an old one. Raises OSError."""
+        """Return a new pair, for its owner's eyes only; never in the place of an old one. Raises OSError."""
         private = X25519PrivateKey.generate()
         raw = private.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
         with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
@@ -51,7 +51,7 @@ class PartyKey:
         return PUBLIC_KEY + base64.b64encode(raw).decode()
 
     def unseal(self, sealed: str, purpose: str) -> str:
-        """Raises ConfigError."""
+        """Raise ConfigError."""
         try:
             raw = base64.b64decode(sealed.removeprefix(SEALED), validate=True)
             return bytes(SUITE.decrypt(raw, self._private, info=purpose.encode())).decode()
@@ -63,7 +63,7 @@ class PartyKey:
 
 
 def with_secrets_opened(documents: Mapping[str, Any], key_file: Path, purpose: str) -> dict[str, Any]:
-    """Documents as a party was sent them, with what was sealed for it in the clear. Raises ConfigError."""
+    """Return documents as a party was sent them, with what was sealed for it in the clear. Raises ConfigError."""
     key: PartyKey | None = None
 
     def open_one(path: tuple[str, ...], value: str) -> str:

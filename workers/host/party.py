@@ -64,7 +64,7 @@ class PartyHost:
 
     @classmethod
     def load(cls, path: Path | str) -> PartyHost:
-        """Raises ConfigError with every problem of the file."""
+        """Raise ConfigError with every problem of the file."""
         path = Path(path)
         try:
             # Editors on Windows put a mark before UTF-8
@@ -145,7 +145,8 @@ class PartyHost:
         return self.tls
 
     def dataset(self, name: str) -> Source:
-        """What this party has under that name. A registered dataset comes before an output. Raises ConfigError."""
+        """Return what this party has under that name. A registered dataset comes before an output. Raises
+        ConfigError."""
         if name in self._tables:
             return self._tables[name]
         for suffix in SUFFIXES:
@@ -177,15 +178,15 @@ class PartyHost:
         return {"columns": columns, "rows": rows}
 
     def published(self, table: Mapping[str, Any]) -> dict[str, Any]:
-        """What ``describe`` found, as far as the control plane may be told it."""
+        """Return what ``describe`` found, as far as the control plane may be told it."""
         return {what: value for what, value in table.items() if self.publishes(what)}
 
     def publishes(self, what: str) -> bool:
-        """Whether the control plane may be told this of a table: ``columns`` or ``rows``."""
+        """Return whether the control plane may be told this of a table: ``columns`` or ``rows``."""
         return self.policy.publish == "counts" or (self.policy.publish == "columns" and what == "columns")
 
     def registered(self) -> dict[str, Source]:
-        """The tables that party.toml registers, by name."""
+        """Return the tables that party.toml registers, by name."""
         return dict(self._tables)
 
     def keep_output(
@@ -217,7 +218,7 @@ class PartyHost:
         return alignment
 
     def outputs(self) -> list[str]:
-        """Names of the outputs kept on this host."""
+        """Return names of the outputs kept on this host."""
         found = self.output_dir.iterdir() if self.output_dir.is_dir() else ()
         return [p.stem for p in found if p.suffix in SUFFIXES]
 
@@ -243,7 +244,7 @@ class PartyHost:
         return None if party != self.name else dict.fromkeys([*self._tables, *self.outputs()])
 
     def kept_names(self, party: str) -> set[str]:
-        """Names that an output may not take: those of party.toml."""
+        """Return names that an output may not take: those of party.toml."""
         return set(self._tables) if party == self.name else set()
 
     def kind(self, party: str, name: str) -> str | None:

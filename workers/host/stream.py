@@ -51,7 +51,7 @@ def _append(connection: Redis, party: str, entries: list[dict[str, str]]) -> Non
 
 
 def _entries(line: str) -> Iterator[dict[str, str]]:
-    """The entries of the stream that hold an event; its JSON has ASCII alone, so that it can be cut anywhere."""
+    """Yield the entries of the stream that hold an event; its JSON has ASCII alone, so that it can be cut anywhere."""
     if len(line) <= PIECE_SIZE:
         yield {"event": line}
         return

@@ -155,7 +155,7 @@ def refuse_text(path: Path, dataset: str, column: str) -> None:
 
 
 def _has_decimal_commas(path: Path, dataset: str, column: str) -> bool:
-    """Whether the first block has numbers alone, and one with a comma before its fraction."""
+    """Return whether the first block has numbers alone, and one with a comma before its fraction."""
     import pyarrow.compute as pc
 
     found = next(text_blocks(path, dataset, [column]), None)
@@ -173,7 +173,7 @@ def count_rows(path: Path, dataset: str) -> int:
 
 
 def read_columns(path: Path, dataset: str, columns: list[str]) -> Any:
-    """The columns as a ``float64`` array of shape (rows, len(columns)).
+    """Return the columns as a ``float64`` array of shape (rows, len(columns)).
 
     Raises ConfigError where a column is missing, not numeric, or has empty or infinite values.
     """
@@ -212,14 +212,16 @@ def read_columns(path: Path, dataset: str, columns: list[str]) -> Any:
 
 
 def read_text(path: Path, dataset: str, columns: list[str]) -> dict[str, Any]:
-    """The columns as they are written, each an arrow array of strings. Raises ConfigError where one is missing."""
+    """Return the columns as they are written, each an arrow array of strings. Raises ConfigError where one is
+    missing."""
     types_of(path, dataset, columns)
     table = _read(path, dataset, columns, dict.fromkeys(columns, "string"))
     return {column: table.column(column) for column in columns}
 
 
 def text_blocks(path: Path, dataset: str, columns: list[str]) -> Iterator[Any]:
-    """The columns as they are written, in blocks of rows (arrow record batches of strings), whatever the size of all.
+    """Yield the columns as they are written, in blocks of rows (arrow record batches of strings), whatever the size
+    of all.
 
     Raises ConfigError where one is missing, or a line does not fit.
     """
@@ -277,7 +279,7 @@ def _check_keys(path: Path, dataset: str, keys: tuple[str, ...], remedy: str | N
 
 
 def types_of(path: Path, dataset: str, columns: list[str]) -> dict[str, str]:
-    """The table's column types. Raises ConfigError if one of these columns is missing."""
+    """Return the table's column types. Raises ConfigError if one of these columns is missing."""
     known = column_types(path, dataset)
     for column in columns:
         if column not in known:

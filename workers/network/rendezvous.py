@@ -114,7 +114,8 @@ def _listen_error(endpoint: str, error: OSError | UnicodeError) -> Exception:
 
 
 def _refusal(error: ssl.SSLError) -> str | None:
-    """What the user should know of a failed handshake; None where it may have had other reasons than its setting up."""
+    """Return what the user should know of a failed handshake; None where it may have had other reasons than its
+    setting up."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"{words_of(error)}; compare the certificates and the CA that the two parties use"
     if error.reason == "WRONG_VERSION_NUMBER":
@@ -234,7 +235,7 @@ class _Meeting:
         writer.write(json.dumps({"party": self.me, **self.said}).encode() + b"\n")
 
     def _is_peer(self, line: bytes) -> str | None:
-        """The peer that a greeting is from; None for a stranger or for another run's party."""
+        """Return the peer that a greeting is from; None for a stranger or for another run's party."""
         greeting = json.loads(line)
         if not isinstance(greeting, dict):
             return None

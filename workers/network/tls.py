@@ -94,7 +94,7 @@ class KeyMaterial:
 
 
 def words_of(error: ssl.SSLCertVerificationError) -> str:
-    """What is wrong with a certificate; nothing of it is said by the other side."""
+    """Return what is wrong with a certificate; nothing of it is said by the other side."""
     if getattr(error, "verify_code", None) in _NOT_OF_THE_CA:
         return "its certificate is not signed by the ca in this party's party.toml"
     # One of OpenSSL's fixed texts, such as "certificate has expired", or ours
@@ -103,13 +103,13 @@ def words_of(error: ssl.SSLCertVerificationError) -> str:
 
 
 def names_of(certificate: x509.Certificate) -> set[str]:
-    """The common names and DNS names."""
+    """Return the common names and DNS names."""
     names = {str(name.value) for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)}
     return names | set(_alternative_names(certificate))
 
 
 def name_for_grpc(der: bytes, party: str) -> str:
-    """The name by which gRPC, which insists on checking one, takes a peer's certificate.
+    """Return the name by which gRPC, which insists on checking one, takes a peer's certificate.
 
     That is the party's wherever gRPC can find it: it does not look at the common name of a certificate that has
     other names as well.

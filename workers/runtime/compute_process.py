@@ -90,7 +90,7 @@ class ComputeProcess:
         self._listening = threading.Lock()
 
     def is_ready(self, wait: float = 0) -> bool:
-        """Whether it has imported everything; waits up to ``wait`` seconds for it, less if it ended instead."""
+        """Return whether it has imported everything; waits up to ``wait`` seconds for it, less if it ended instead."""
         if self.process.poll() is not None:
             return False
         with self._listening:
@@ -100,7 +100,8 @@ class ComputeProcess:
         return self._ready
 
     def ask(self, question: dict[str, Any], interval: float, still_waiting: Callable[[], None]) -> Any:
-        """Its answer, as JSON; None if it ended before. ``still_waiting`` is called every ``interval`` seconds.
+        """Return its answer, as JSON; None if it ended before. ``still_waiting`` is called every ``interval``
+        seconds.
 
         A job that it is given meanwhile begins after the answer.
         """
@@ -114,7 +115,8 @@ class ComputeProcess:
             return None
 
     def _speaks(self, wait: float | None) -> bool:
-        """Whether there is something to read, or the process has ended; waits so long for it, without limit if None."""
+        """Return whether there is something to read, or the process has ended; waits so long for it, without limit
+        if None."""
         assert self.process.stdout
         return bool(select.select([self.process.stdout], [], [], wait)[0])
 

@@ -11,7 +11,7 @@ from workers.runtime.publisher import Publisher
 
 
 def describe_exit(status: int) -> tuple[str, str]:
-    """What to say of a process that ended with this exit status, which is negative after a signal.
+    """Return what to say of a process that ended with this exit status, which is negative after a signal.
 
     Returns the error's text and the contract's class.
     """

@@ -50,7 +50,7 @@ class Journal:
                 note.write_text(str(place))
 
     def is_late(self, name: str) -> bool:
-        """Whether something of this file is still to be delivered."""
+        """Return whether something of this file is still to be delivered."""
         return self._note(name).exists()
 
     def deliver(self, connection: Redis, party: str, *, everything: bool = False) -> int:
@@ -91,7 +91,7 @@ class Journal:
 
 
 def _batches(content: bytes, place: int) -> Iterator[tuple[int, list[str]]]:
-    """The lines of a file from a place on, some at a time, each time with the place where they end."""
+    """Yield the lines of a file from a place on, some at a time, each time with the place where they end."""
     lines: list[str] = []
     size = 0
     for raw in content[place:].splitlines(keepends=True):

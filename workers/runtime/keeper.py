@@ -51,7 +51,7 @@ class Keeper:
         self.ports: list[int] = []
 
     def process_for(self, request: Mapping[str, Any], given_up: Callable[[], bool]) -> ComputeProcess | None:
-        """The process whose session all parties of the run hold; None if they do not. Ends the kept session.
+        """Return the process whose session all parties of the run hold; None if they do not. Ends the kept session.
 
         ``request`` is what :func:`workers.runtime.task_run.execute_secretflow_task` is called with.
         """

@@ -160,7 +160,7 @@ def versions() -> dict[str, str]:
 
 
 def free_memory() -> int:
-    """Bytes that a new process can take: of the host, or of this container where that is less."""
+    """Return bytes that a new process can take: of the host, or of this container where that is less."""
     available = next(
         int(line.split()[1]) * 1024
         for line in Path("/proc/meminfo").read_text().splitlines()

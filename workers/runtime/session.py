@@ -47,7 +47,7 @@ class LiveSession:
 
 
 def key_of(host: PartyHost, run: Run) -> str:
-    """A digest of all that a session at this party rests on: equal for runs that may share one.
+    """Return a digest of all that a session at this party rests on: equal for runs that may share one.
 
     The cluster and the devices, but for ports and the run's own name, what the task needs of them, and this host's
     policy and TLS files as they are now. Raises OSError.
@@ -62,7 +62,7 @@ def key_of(host: PartyHost, run: Run) -> str:
 
 
 def settings_of(devices: Mapping[str, Any]) -> dict[str, Any]:
-    """The devices' documents, by layer, but for their ports."""
+    """Return the devices' documents, by layer, but for their ports."""
     return {
         layer: document.model_dump(mode="json", exclude=filled_in(DEVICE_REGISTRY[layer], document))
         for layer, document in devices.items()

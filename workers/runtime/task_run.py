@@ -100,7 +100,8 @@ def execute_secretflow_task(
 
 
 def accept(host: PartyHost, documents: dict[str, Any]) -> Run:
-    """The typed run, as this host takes part in it. Raises ConfigError where it does not: a party trusts nobody."""
+    """Return the typed run, as this host takes part in it. Raises ConfigError where it does not: a party trusts
+    nobody."""
     cluster = validate(documents, host).cluster
     if cluster.self_party != host.name:
         raise ConfigError(f"the documents are for {cluster.self_party or 'no party'}, this host is {host.name}")
@@ -113,7 +114,8 @@ def accept(host: PartyHost, documents: dict[str, Any]) -> Run:
 
 
 def context_of(host: PartyHost, run: Run, workdir: Path) -> Context:
-    """What an executor needs to look at its parameters and its data; to compute it needs more. Raises ConfigError.
+    """Return what an executor needs to look at its parameters and its data; to compute it needs more. Raises
+    ConfigError.
 
     ``workdir``: a private directory that exists; tables are converted into it where they have to be.
     """
@@ -367,7 +369,7 @@ class TaskRun:
 
 
 def job_name_of(documents: dict[str, Any], execution: str) -> tuple[str, int]:
-    """The job name, ``<execution>-<attempt>``, and the attempt in it; the first where it says nothing."""
+    """Return the job name, ``<execution>-<attempt>``, and the attempt in it; the first where it says nothing."""
     config = documents["sf_init_config"]
     name = config.get("job_name") if isinstance(config, dict) else None
     attempt = name.removeprefix(f"{execution}-") if isinstance(name, str) else ""

@@ -59,7 +59,7 @@ class Command(BaseCommand):
 
 
 def _wrong(found: Mapping[str, Mapping[str, Any]], answers: Mapping[str, Any]) -> list[str]:
-    """A line for each table that could not be registered."""
+    """Return a line for each table that could not be registered."""
     lines = []
     for name, told in found.items():
         if "error" in told:

@@ -54,7 +54,7 @@ def _overview() -> Iterator[str]:
 
 
 def _about(asked: str) -> Iterator[str]:
-    """Raises CommandError where there is no such task type."""
+    """Raise CommandError where there is no such task type."""
     task_type, _, variant = asked.partition(":")
     if task_type not in TASK_EXECUTOR_REGISTRY:
         raise CommandError(f"There is no such task type; {closest(task_type, TASK_EXECUTOR_REGISTRY)}")
