@@ -64,7 +64,7 @@ class Environment(BaseSettings):
         return self.encryption_keys or [self._generated("encryption_key", lambda: Fernet.generate_key().decode())]
 
     def _generated(self, name: str, generate: Callable[[], str]) -> str:
-        """From a file of the state directory, made where it is missing, for its owner's eyes only."""
+        """Return a secret from a file of the state directory, made where it is missing, for its owner's eyes only."""
         path = self.state_dir / name
         if not path.exists():
             self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)

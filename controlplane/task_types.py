@@ -52,7 +52,7 @@ def _parameters(schema: Mapping[str, Any], definitions: Mapping[str, Any], prefi
 
 
 def _plain(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """Without references and without ``or null``."""
+    """Return the schema without references and without ``or null``."""
     if "$ref" in schema:
         return {**definitions[schema["$ref"].rpartition("/")[2]], **{k: v for k, v in schema.items() if k != "$ref"}}
     if "anyOf" in schema:

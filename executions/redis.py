@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 @cache
 def redis_connection() -> Redis:
-    """This process's client, with a pool of its own."""
+    """Return this process's client, with a pool of its own."""
     return connect(environment.redis_url)
 
 
@@ -48,7 +48,7 @@ def wake_coordinator() -> None:
 
 
 def call_off(preflight: UUID) -> None:
-    """Nobody waits any more for these checks: the parties need not wait for each other. Best effort: at worst they
-    wait in vain for a few seconds."""
+    """Say that nobody waits any more for these checks: the parties need not wait for each other. Best effort: at
+    worst they wait in vain for a few seconds."""
     with suppress(RedisError, OSError):
         redis_connection().delete(wanted(str(preflight)))

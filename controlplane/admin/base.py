@@ -128,7 +128,7 @@ class ConfigAdmin(SimpleHistoryAdmin, ModelAdmin):
         return response
 
     def tell_effect(self, request: HttpRequest) -> None:
-        """After a change was saved: what uses what was changed, and what is wrong with it now."""
+        """Say, after a change was saved, what uses what was changed, and what is wrong with it now."""
         for pipeline in getattr(request, "affected_pipelines", ()):
             try:
                 pipeline.clean()

@@ -16,8 +16,8 @@ from controlplane.models import (
 
 
 def environment_label(request: HttpRequest) -> tuple[str, str] | None:
-    """For the head of every page: the environment's name and, where it is not production, its tier. In two parts for
-    unfold: the text and the colour, which is the tier's (templates/admin/base.html goes by it)."""
+    """Return, for the head of every page, the environment's name and, where it is not production, its tier. In two
+    parts for unfold: the text and the colour, which is the tier's (templates/admin/base.html goes by it)."""
     site = Site.current()
     if site.security == PRODUCTION:
         return (site.environment, "info") if site.environment else None

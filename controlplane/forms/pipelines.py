@@ -98,7 +98,7 @@ class PipelineForm(forms.ModelForm):
         super()._update_errors(errors)  # type: ignore[misc]
 
     def drawing(self) -> Drawing:
-        """Of the nodes as posted, however wrong, otherwise as stored."""
+        """Draw the nodes as posted, however wrong, otherwise as stored."""
         nodes = getattr(self, "cleaned_data", {}).get("nodes") or self.instance.nodes
         return drawing_of(nodes)
 
@@ -117,7 +117,7 @@ class ScheduleForm(forms.ModelForm):
 
 
 def drawing_of(nodes: Any) -> Drawing:
-    """Of a pipeline that is not run; what is wrong in it is left out."""
+    """Draw a pipeline that is not run; what is wrong in it is left out."""
     steps = Pipeline(nodes=nodes).flow().steps
     drawing = draw({step.name: step.waits_for for step in steps})
     for step in steps:

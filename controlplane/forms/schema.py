@@ -69,7 +69,7 @@ class _Builder:
         return convert(made, schema, key, optional, party) if convert else made
 
     def _plain(self, schema: Schema) -> tuple[Schema, bool]:
-        """Without references and without ``or null``; and whether null was there."""
+        """Return the schema without references and without ``or null``; and whether null was there."""
         if "$ref" in schema:
             target = self.definitions[schema["$ref"].rpartition("/")[2]]
             # a class's docstring says what the class is, not what to fill in

@@ -167,7 +167,7 @@ class _Application:
         return outcome
 
     def _first_problem(self, key: Key) -> list[Problem]:
-        """Of a row that the profile does not name."""
+        """Return the first problem of a row that the profile does not name."""
         try:
             self.stored[key].clean()
         except ValidationError as error:
@@ -263,7 +263,7 @@ class _Application:
 
 
 def _layer_of(entry: Document) -> str:
-    """Of the entry's document; empty where it has none."""
+    """Return the layer of the entry's document; empty where it has none."""
     if isinstance(entry, DeviceEntry):
         return entry.layer
     key = document_key(type(entry))

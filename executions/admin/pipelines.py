@@ -160,7 +160,7 @@ class PipelineRunAdmin(ReadOnlyAdmin):
         return HttpResponseRedirect(page)
 
     def retry_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Of the node that is posted, or of all that failed."""
+        """Retry the node that is posted, or all that failed."""
         run = self._get(request, object_id)
         if not may(request, RUN):
             raise PermissionDenied

@@ -122,7 +122,7 @@ class RunnableTaskAdmin(Runnable, TaskAdmin):
         return self.submit(request, task) if getattr(request, "run_after_saving", False) else None
 
     def submit(self, request: HttpRequest, task: Task) -> HttpResponse | None:
-        """To the new execution's page; None, with the problems as messages, where the task is not valid now."""
+        """Lead to the new execution's page; None, with the problems as messages, where the task is not valid now."""
         try:
             execution = Execution.objects.submit(task.documents(), task=task, by=request.user, options=task.options())
         except DocumentsInvalid as error:

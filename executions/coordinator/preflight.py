@@ -77,7 +77,7 @@ def request(
 
 
 def _ports_looked_at(parties: Iterable[Party]) -> dict[str, set[int]]:
-    """By party, the ports of checks that may still lead to a dispatch."""
+    """Return, by party, the ports of checks that may still lead to a dispatch."""
     since = timezone.now() - Preflight.SILENCE - Preflight.FRESH
     found: dict[str, set[int]] = {}
     recent = PartyCheck.objects.filter(party__in=list(parties), preflight__requested_at__gt=since)

@@ -100,8 +100,8 @@ class Preflight(models.Model):
                 yield CheckProblem(min(found.values(), key=len)[0], "versions", error, "ConfigError")
 
     def _different_rows(self) -> Iterator[CheckProblem]:
-        """Of the parties whose rows have to line up: how many there are, as far as their policies let them tell, and
-        who lined them up."""
+        """Compare the parties whose rows have to line up: how many there are, as far as their policies let them
+        tell, and who lined them up."""
         facts = {part.party.name: part.facts for part in self.parties if part.facts.get("rows_line_up") is True}
         told = {party: found["dataset"].get("rows") for party, found in facts.items() if _is_dict(found.get("dataset"))}
         rows = {party: number for party, number in told.items() if isinstance(number, int)}

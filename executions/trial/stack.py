@@ -158,7 +158,7 @@ class Trial:
         self._start(name or f"worker-{party}", [sys.executable, "manage.py", "rqworker", party], env)
 
     def wait_for_workers(self, *parties: str, timeout: float = 120) -> None:
-        """Until every party, or those named, has a worker that waits for a job, with SecretFlow imported."""
+        """Wait until every party, or those named, has a worker that waits for a job, with SecretFlow imported."""
         from redis import Redis
 
         connection = Redis.from_url(self.redis_url)

@@ -35,7 +35,7 @@ def _quotient(first: Any, second: Any) -> Any:
 
 
 def _remainder(first: Any, second: Any) -> Any:
-    """With the sign of the first."""
+    """Return the remainder, with the sign of the first."""
     import secretflow.compute as sc
 
     times = sc.divide(first, second)

@@ -147,7 +147,7 @@ def _fields(descriptor: Any) -> Iterator[dict[str, Any]]:
 
 
 def as_text(registry: Mapping[str, Any]) -> str:
-    """As the file has it."""
+    """Return the text of the file."""
     return json.dumps(registry, indent=1, ensure_ascii=False) + "\n"
 
 

@@ -32,7 +32,7 @@ class _Locked:
 
 
 def lock_down() -> None:
-    """Of the component that hands a task's expression to DuckDB; harmless to repeat."""
+    """Lock down the component that hands a task's expression to DuckDB; harmless to repeat."""
     from secretflow.component.preprocessing.filter import expr_condition_filter
 
     expr_condition_filter.duckdb = SimpleNamespace(connect=_Locked)

@@ -89,7 +89,8 @@ class PairingSPU:
         disable_alignment: bool = False,
         **options: Any,
     ) -> Any:
-        """As ``SPU.psi``. Rows are aligned whatever ``disable_alignment`` says: the parts are of one vertical table."""
+        """Do what ``SPU.psi`` does. Rows are aligned whatever ``disable_alignment`` says: the parts are of one
+        vertical table."""
         context, party = self._context, self._context.party
         table, mine = Path(input_path[party]), list(keys[party])
         wanted = KeyTable(table, self._dataset, mine, table.parent)

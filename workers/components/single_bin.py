@@ -30,7 +30,7 @@ def _with_single_bins(apply: Any) -> Any:
 
 
 def _split(rule: Mapping[str, Any]) -> Mapping[str, Any]:
-    """With a point behind all numbers, where there is none to split at."""
+    """Return the rule with a point behind all numbers, where there is none to split at."""
     if rule["type"] != "numeric" or len(rule["split_points"]):
         return rule
     return {**rule, "split_points": [sys.float_info.max], "filling_values": list(rule["filling_values"]) * 2}

@@ -9,7 +9,7 @@ _TYPE = "What it is: a number or text given here (CONST_INT, CONST_FLOAT, CONST_
 
 
 def _value(path: str, what: str) -> dict[str, str]:
-    """Of a value, which is one of four things."""
+    """Return the text of a value, which is one of four things."""
     return {
         path: what,
         f"{path}.type": f"{_TYPE}. INVAL is refused",

@@ -47,7 +47,7 @@ def read_cells(path: Path, dataset: str, columns: list[str]) -> dict[str, Cells]
 
 
 def read_numbers(path: Path, dataset: str, columns: list[str]) -> dict[str, Cells]:
-    """As ``read_cells``, of columns that have to be numbers: a column of empty cells alone will do.
+    """Read cells of columns that have to be numbers: a column of empty cells alone will do.
 
     Raises ConfigError, also where a column is not numeric.
     """

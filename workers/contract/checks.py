@@ -61,7 +61,7 @@ def check_each_party(named: Container[str], cluster: SFInitConfig, path: str, re
 
 
 def not_a_party(path: str, parties: Sequence[str]) -> Problem:
-    """Of a name that is none of the cluster's parties."""
+    """Return the problem of a name that is none of the cluster's parties."""
     return Problem(path, "is not a party of sf_init_config", f"should be one of {', '.join(parties)}")
 
 

@@ -114,7 +114,7 @@ def _executor(task_type: str, params: Mapping[str, Any]) -> tuple[type[BaseTaskE
 
 
 def _problems_of_params(task: Any) -> list[Problem]:
-    """Of a task document that is wrong elsewhere: its parameters are judged all the same."""
+    """Return the problems of the parameters in a task document that is wrong elsewhere."""
     name, params = (task.get(key) if isinstance(task, Mapping) else None for key in ("task_type", "algorithm_params"))
     if not isinstance(name, str) or name not in TASK_EXECUTOR_REGISTRY or not isinstance(params, Mapping):
         return []

@@ -287,7 +287,8 @@ def _ranks(keys: Any) -> Any:
 
 
 def _plain(figures: Any, function: str, whole: bool) -> list[Any]:
-    """As JSON: a whole number where the figure is one and float64 has it, None where there is none."""
+    """Return the figures as JSON: a whole number where the figure is one and float64 has it, None where there is
+    none."""
 
     def plain(figure: float) -> Any:
         if math.isnan(figure):

@@ -122,7 +122,7 @@ class StabilityExecutor(BaseTaskExecutor):
 
 
 def change(base: Cells, test: Cells, bins: int, method: str) -> list[list[Any]]:
-    """Of each bin its name, its part of the index, and its share in both tables."""
+    """Return of each bin its name, its part of the index, and its share in both tables."""
     import numpy as np
 
     cuts = cut_points(base.numbers[~base.empty], bins, method)

@@ -173,7 +173,7 @@ class CorrelationExecutor(_MomentsExecutor):
         return (rows - 1) / rows
 
     def corrected(self, result: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
-        """As of all moments, and without what the SPU's rounding adds: none beyond 1, of a column with itself 1."""
+        """Return the result without what the SPU's rounding adds: none beyond 1, of a column with itself 1."""
         found = super().corrected(result, prepared)
         shown = {f"{party}.{column}" for party, mine in prepared.params.columns.items() for column in mine}
         for report in found["reports"]["report"]:

@@ -146,8 +146,8 @@ def _quantile(values: list[Any], share: float) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON: whole numbers above 2^53, which not every reader of JSON takes, in float64; None for what is no
-    number."""
+    """Return a figure as JSON: whole numbers above 2^53, which not every reader of JSON takes, in float64; None for
+    what is no number."""
     if isinstance(value, int) and abs(value) < 2**53:
         return value
     try:

@@ -106,7 +106,8 @@ class TrainingExecutor(VerticalExecutor):
 
     @classmethod
     def label_rule(cls, params: Any) -> tuple[float, bool, str] | None:
-        """Of a label that is a number: what it has to be above, whether that value itself will do, and who says so."""
+        """Return, for a label that is a number, what it has to be above, whether that value itself will do, and who
+        says so."""
         return None
 
     @classmethod

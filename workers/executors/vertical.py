@@ -49,7 +49,7 @@ def check_party_columns(
 
 
 def check_outputs(task: TaskConfig, party: str, cluster: SFInitConfig, what: str) -> Iterator[Problem]:
-    """Nobody but ``party`` keeps an output."""
+    """Check that nobody but ``party`` keeps an output."""
     for other in task.outputs:
         if other in cluster.parties and other != party:
             yield Problem(f"outputs.{other}", "gets nothing from this task", f"only {party} can keep {what}")
@@ -63,7 +63,7 @@ def check_whole(task: TaskConfig, cluster: SFInitConfig, role: str) -> Iterator[
 
 
 def check_no_outputs(task: TaskConfig) -> Iterator[Problem]:
-    """Of a task type that tells figures, and leaves nothing else."""
+    """Check that a task type that tells figures alone keeps no output."""
     for party in task.outputs:
         yield Problem(f"outputs.{party}", "gets nothing from this task", "remove it: the figures are the result")
 
@@ -110,7 +110,8 @@ def check_range(context: Context, values: Any, column: str, *, times: int = 1) -
 
 
 def private_table(context: Context, values: Mapping[str, Any], name: str) -> Source:
-    """This party's columns as a table for a component, in the run's private directory. ``values``: by own name."""
+    """Return this party's columns as a table for a component, in the run's private directory. ``values``: by own
+    name."""
     return Source(name, _written(context, values, name), alignment=context.source.alignment)
 
 

@@ -141,7 +141,7 @@ def _information(entries: list[Any], bins: list[tuple[str, int]]) -> dict[str, f
 
 
 def _rule_here(runner: Runner, rule: Any) -> Any:
-    """This party's part of a rule, as SecretFlow keeps it."""
+    """Return this party's part of a rule, as SecretFlow keeps it."""
     from secretflow.utils import secure_pickle
 
     [part] = [part for part in rule.data_refs if part.party == runner.context.party]

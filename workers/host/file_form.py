@@ -77,7 +77,7 @@ def _encoding(start: bytes) -> tuple[str, str] | None:
 
 
 def _utf_16_without_mark(start: bytes) -> tuple[str, str] | None:
-    """Of text that is mostly ASCII, every other byte is 0."""
+    """Return the encoding of text in which every other byte is 0, as in UTF-16 that is mostly ASCII."""
     even, odd = start[::2].count(0), start[1::2].count(0)
     if max(even, odd) < len(start) // 4 or min(even, odd) > 0:
         return None

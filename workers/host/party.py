@@ -87,7 +87,7 @@ class PartyHost:
         return host
 
     def reload(self) -> PartyHost:
-        """As party.toml says now. Raises ConfigError, which leaves the party and so names no path."""
+        """Return the host as party.toml says now. Raises ConfigError, which leaves the party and so names no path."""
         try:
             host = PartyHost.load(self._path)
         except ConfigError as error:
@@ -99,7 +99,7 @@ class PartyHost:
         return host
 
     def as_message(self) -> dict[str, str]:
-        """For a process of the same host; see :meth:`from_message`."""
+        """Return a message for a process of the same host; see :meth:`from_message`."""
         return {"file": self._file.model_dump_json(), "path": str(self._path)}
 
     @classmethod
@@ -133,7 +133,8 @@ class PartyHost:
         self.tls_for(run.cluster)
 
     def tls_for(self, cluster: SFInitConfig) -> KeyMaterial | None:
-        """This party's files, checked, where the documents ask for TLS; None where they do not. Raises ConfigError."""
+        """Return this party's files, checked, where the documents ask for TLS; None where they do not. Raises
+        ConfigError."""
         if not cluster.uses_tls:
             return None
         if self.tls is None:
@@ -237,10 +238,10 @@ class PartyHost:
         return self.policy.security
 
     def address(self, party: str) -> None:
-        """As a catalogue for validation: where parties are is what the documents say."""
+        """Return None, as a catalogue for validation: the documents say where parties are."""
 
     def datasets(self, party: str) -> Mapping[str, None] | None:
-        """As a catalogue for validation: its own datasets by name, nothing of other parties."""
+        """Return, as a catalogue for validation, its own datasets by name, nothing of other parties."""
         return None if party != self.name else dict.fromkeys([*self._tables, *self.outputs()])
 
     def kept_names(self, party: str) -> set[str]:
@@ -248,7 +249,7 @@ class PartyHost:
         return set(self._tables) if party == self.name else set()
 
     def kind(self, party: str, name: str) -> str | None:
-        """As a catalogue for validation: of its own, what is there now."""
+        """Return, as a catalogue for validation, the kind of what is there now."""
         try:
             return self.dataset(name).kind if party == self.name else None
         except ConfigError:

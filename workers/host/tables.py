@@ -56,12 +56,12 @@ def column_types(path: Path, dataset: str) -> dict[str, str]:
 
 
 def seen_types(path: Path, dataset: str) -> dict[str, str]:
-    """As ``column_types``, whatever is declared."""
+    """Return the types as ``column_types`` does, whatever is declared."""
     return {column: "str" if kind == CODE else kind for column, kind in guessed_types(path, dataset).items()}
 
 
 def guessed_types(path: Path, dataset: str) -> dict[str, str]:
-    """As ``seen_types``, with ``CODE`` for digits that are text."""
+    """Return the types as ``seen_types`` does, with ``CODE`` for digits that are text."""
     check_there(path, dataset)
     return dict(_guessed(path, dataset, _state(path)))
 
@@ -230,7 +230,7 @@ def text_blocks(path: Path, dataset: str, columns: list[str]) -> Iterator[Any]:
 
 
 def text_in_blocks(path: Path, dataset: str, columns: list[str]) -> Iterator[Any]:
-    """As ``text_blocks``, of columns that are known to be there."""
+    """Yield blocks as ``text_blocks`` does, of columns that are known to be there."""
     yield from _blocks(path, dataset, dict.fromkeys(columns, "string"))
 
 
@@ -315,7 +315,8 @@ def _read(path: Path, dataset: str, columns: list[str], types: dict[str, str] | 
 
 
 def _unreadable(error: Exception, text: str, path: Path) -> ConfigError:
-    """With the row, where pyarrow says so, and what the file looks like; never with its words, which quote the row."""
+    """Return an error with the row, where pyarrow says so, and what the file looks like; never with its words, which
+    quote the row."""
     misfit = misfit_of(error)
     hint = looks_like(path, delimiter=bool(misfit))
     return ConfigError("".join((text, f": {misfit}" if misfit else "", f"; {hint}" if hint else "")))

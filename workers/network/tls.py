@@ -61,7 +61,8 @@ class KeyMaterial:
             self._check_chain()
 
     def context(self, *, server: bool) -> ssl.SSLContext:
-        """For one side of mutual TLS, 1.2 or newer. Whom the peer's certificate names is for the caller to check."""
+        """Return the context of one side of mutual TLS, 1.2 or newer. Whom the peer's certificate names is for the
+        caller to check."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.check_hostname = False  # a party's name counts, not its host's

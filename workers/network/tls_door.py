@@ -90,7 +90,7 @@ def _begins_with_tls(caller: socket.socket) -> bool:
 
 
 def _connect(path: str) -> socket.socket:
-    """To the server, which may begin to listen a moment later than its door."""
+    """Connect to the server, which may begin to listen a moment later than its door."""
     end = time.monotonic() + PATIENCE_SECONDS
     while True:
         server = socket.socket(socket.AF_UNIX)

@@ -40,7 +40,7 @@ class Desk:
         self.host, self.connection, self.worker, self._waiting = host, connection, worker, waiting
 
     def serve(self, alive: threading.Event) -> None:
-        """Until ``alive`` is cleared."""
+        """Answer requests until ``alive`` is cleared."""
         while alive.is_set():
             # Asked first: a request belongs to a worker that can answer it at once
             waiting = self._waiting()

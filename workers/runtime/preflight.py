@@ -151,7 +151,7 @@ class _Failed(Exception):
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that have to be the same at all parties."""
+    """Return the versions of the packages that have to be the same at all parties."""
     found = {}
     for package in ("secretflow", "spu"):
         with suppress(PackageNotFoundError):

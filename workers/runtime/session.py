@@ -42,7 +42,7 @@ class LiveSession:
     runs: int = 1
 
     def as_message(self) -> dict[str, Any]:
-        """For the worker process."""
+        """Return a message for the worker process."""
         return {"key": self.key, "last_run": self.last_run, "idle_seconds": self.idle_seconds}
 
 
@@ -70,7 +70,8 @@ def settings_of(devices: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def settle_down() -> bool:
-    """After a run: whether the session can be kept. Nothing of the run is left here, and its peers have got all of it.
+    """Return, after a run, whether the session can be kept. Nothing of the run is left here, and its peers have got
+    all of it.
 
     That may take as long as the run: a party that ended its session meanwhile, by itself, would cut off a peer that is
     still fetching its result, or, in SecretFlow's shutdown, wait for peers that keep theirs. Returns False if something

@@ -63,7 +63,7 @@ class Runtime:
 
     @classmethod
     def from_environment(cls) -> Runtime:
-        """Of a process that was started by hand."""
+        """Return the runtime of a process that was started by hand."""
         return cls(
             PartyHost.load(os.environ.get("PARTY_TOML", "party.toml")),
             connect(os.environ.get("REDIS_URL", DEFAULT_URL)),

@@ -197,7 +197,7 @@ class PartyWorker(PatientWorker):
                     told = "starting"  # a job took it; whoever handed it over has said so
 
     def _ports(self) -> dict[str, str]:
-        """Of a session that outlives its run: nobody has leased them any more."""
+        """Return the ports of a session that outlives its run, which nobody has leased any more."""
         return {"ports": " ".join(map(str, self._keeper.ports))}
 
     def _waiting_state(self) -> str:

@@ -189,7 +189,7 @@ def _warm_up() -> None:
 
 
 def threads() -> dict[str, str]:
-    """This process's threads, name by number."""
+    """Return this process's threads, name by number."""
     tasks = Path("/proc/self/task")
     return {task.name: (task / "comm").read_text().strip() for task in tasks.iterdir()}
 
@@ -215,7 +215,7 @@ def main(conversation: socket.socket, worker: int) -> None:
 
 
 def _fork(order: dict[str, Any], descriptors: list[int], conversation: socket.socket, worker: int) -> int:
-    """By way of a process that ends at once: its child becomes one of the worker's."""
+    """Fork by way of a process that ends at once: its child becomes one of the worker's."""
     told, tell = os.pipe()
     try:
         between = os.fork()
