@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection as database
 from django.db import transaction
 from django.utils import timezone
 from hypothesis import HealthCheck, settings
@@ -358,7 +357,7 @@ def test_it_keeps_its_promises_whatever_happens_in_whatever_order(
     run_state_machine_as_test(
         Ends,
         settings=settings(
-            max_examples=15 if database.vendor == "sqlite" else 8,  # each takes two seconds on PostgreSQL
+            max_examples=8,  # each takes some five seconds
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -442,7 +442,7 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from workers.host.party import PartyHost
-lock = PartyHost.load(sys.argv[1]).claim_workdir(Path(sys.argv[2]))
+lock = PartyHost.load(sys.argv[1]).workdirs.claim(Path(sys.argv[2]))
 (Path(sys.argv[2]) / "rows.csv").write_text("uid\\na\\n")
 print("held", flush=True)
 time.sleep(60)
