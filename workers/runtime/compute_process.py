@@ -71,7 +71,7 @@ class ComputeProcess:
     START_TIMEOUT = 120.0
 
     def __init__(self, worker: str, redis_url: str, host: PartyHost, zygote: Zygote) -> None:
-        # What SecretFlow leaves under TMPDIR goes with the process: see remove_abandoned_workdirs
+        # What SecretFlow leaves under TMPDIR goes with the process: see WorkDirectories.remove_abandoned
         self._directory = host.workdirs.root / f"process-{uuid4()}"
         with host.workdirs.claim(self._directory) as lock:  # locked until the process ends, however it does
             self.process = _forked(zygote, lock, self._directory) or subprocess.Popen(
