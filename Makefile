@@ -30,7 +30,7 @@ demo: $(INSTALLED) ## Run the main job with two parties on this machine; ARGS=--
 
 test: lint unit test-postgres ## Linters, types, import rules and all tests, on SQLite and on PostgreSQL
 
-lint: $(INSTALLED)
+lint: $(INSTALLED) ## Linters, types, import rules, dead code
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	.venv/bin/lint-imports
@@ -42,12 +42,12 @@ lint: $(INSTALLED)
 # Two at a time, a file each, the longest first (tests/conftest.py). Every process has servers of its own
 PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-unit: $(INSTALLED)
+unit: $(INSTALLED) ## The tests on SQLite; ARGS="tests/executions" for some
 	$(PYTEST) $(ARGS)
 
-# What touches the database, once more on a real PostgreSQL
-test-postgres: $(INSTALLED)
-	TEST_DATABASE=postgresql $(PYTEST) $(DATABASE_TESTS) $(ARGS)
+# What touches the database, once more on a real PostgreSQL; and how much of the control plane that covers
+test-postgres: $(INSTALLED) ## What touches the database, on PostgreSQL
+	TEST_DATABASE=postgresql $(PYTEST) $(DATABASE_TESTS) --cov --cov-report=term:skip-covered $(ARGS)
 
 chaos: $(INSTALLED) ## Kill things at random under at least 200 executions; CHAOS_SEED= to repeat, CHAOS_EXECUTIONS= for more
 	CHAOS_SEED=$${CHAOS_SEED:-0} CHAOS_EXECUTIONS=$${CHAOS_EXECUTIONS:-200} $(PY) -m pytest tests/site/test_chaos.py -s $(ARGS)

@@ -1,0 +1,1 @@
+"""The Django project, and the configuration that an operator writes."""

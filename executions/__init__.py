@@ -1,0 +1,1 @@
+"""What was run: executions, their coordinator, admin and API."""

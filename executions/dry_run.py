@@ -10,8 +10,8 @@ from redis.exceptions import RedisError
 
 from controlplane.models import Party
 from controlplane.models.catalogue import DatabaseCatalogue
+from executions.coordinator.capacity import find_capacity, free_ports, reason_to_wait
 from executions.coordinator.completion import complete, ports_needed, registered_types
-from executions.coordinator.slots import find_slots, free_ports, reason_to_wait
 from executions.models import Execution
 from executions.redis import redis_connection
 from executions.states import Status
@@ -77,7 +77,7 @@ def look_ahead(documents: Mapping[str, Any]) -> Outlook:
     sent = {} if short else {name: complete(shown, name, "<execution>-<attempt>", endpoints, types) for name in names}
     waiting = list(Execution.objects.filter(status=Status.QUEUED).values_list("parties", flat=True))
     try:
-        slots = find_slots(redis_connection(), set(names))
+        slots = find_capacity(redis_connection(), set(names))
     except (RedisError, OSError) as error:
         return Outlook(waits_for=trouble(error), documents=sent)
     outlooks = [

@@ -23,7 +23,7 @@ class Status(models.TextChoices):
 
 
 class RunStatus(models.TextChoices):
-    """Of one attempt at one party. Only ever changes from top to bottom."""
+    """The status of one attempt at one party; it only ever changes from top to bottom."""
 
     DISPATCHED = "DISPATCHED", "dispatched"
     RUNNING = "RUNNING", "running"
@@ -34,7 +34,7 @@ class RunStatus(models.TextChoices):
 
 
 class PipelineStatus(models.TextChoices):
-    """Of a run of a pipeline."""
+    """The status of a run of a pipeline."""
 
     RUNNING = "RUNNING", "running"
     CANCELLING = "CANCELLING", "cancelling"

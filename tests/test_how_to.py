@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from django.db.models import Model
 from controlplane.api.pipelines import PipelineSerializer, ScheduleSerializer
 from controlplane.api.router import router
 from controlplane.api.site import SiteSerializer
+from controlplane.environment import ROOT
 from controlplane.models import Dataset, DeviceConfig, Pipeline, Schedule, Site, Task
 from controlplane.profiles.entries import Profile
 from controlplane.profiles.stored import ENTRIES, MODELS
@@ -62,7 +64,7 @@ def test_every_field_is_on_its_page_in_the_api_and_in_profiles(model: type[Model
             forgotten.append(f"{field}: fields of {serializer.__name__} in {serializer.__module__}")
         if field not in entry.model_fields and field not in SAID_OTHERWISE:
             forgotten.append(f"{field}: {entry.__name__} in controlplane.profiles.entries")
-    assert forgotten == []
+    assert not forgotten, "\n".join(forgotten)
 
 
 def test_every_model_with_a_page_is_in_the_sidebar() -> None:
@@ -71,7 +73,18 @@ def test_every_model_with_a_page_is_in_the_sidebar() -> None:
     models = [model._meta for model in admin.site._registry if model._meta.app_label != "django_rq"]
     names = {f"/admin/{model.app_label}/{model.model_name}/" for model in models}
     forgotten = sorted(name for name in names if name not in linked)
-    assert forgotten == [], "name them in SIDEBAR of controlplane/settings.py"
+    assert not forgotten, f"name them in SIDEBAR of controlplane/settings.py: {', '.join(forgotten)}"
+
+
+@pytest.mark.parametrize("package", ["controlplane", "executions"])
+def test_every_admin_module_is_imported_by_its_package(package: str) -> None:
+    """Django imports the package alone: a page in a module that nobody imports does not exist."""
+    for path in sorted((ROOT / package / "admin").glob("*.py")):
+        if "@admin.register" in path.read_text() or "admin.site.register" in path.read_text():
+            name = f"{package}.admin.{path.stem}"
+            assert hasattr(import_module(f"{package}.admin"), path.stem), (
+                f"import {name} in {package}/admin/__init__.py"
+            )
 
 
 @pytest.mark.parametrize("kind", [Status, RunStatus, PipelineStatus], ids=lambda kind: kind.__name__)

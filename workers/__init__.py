@@ -1,1 +1,1 @@
-"""What a party host runs: documents, validation, the pipeline, the RQ worker. Imports no Django."""
+"""What a party host runs: documents, validation, task types, the RQ worker. Imports no Django."""

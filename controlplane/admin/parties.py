@@ -114,7 +114,7 @@ class DatasetAdmin(ConfigAdmin):
         """Register the columns as the party's host found them."""
         dataset = self.get_object(request, object_id)
         if dataset is None or not dataset.reported_columns:
-            raise Http404("There is nothing to take over.")
+            raise Http404("There is no reported schema that differs.")
         page = reverse("admin:controlplane_dataset_change", args=[dataset.pk])
         if request.method != "POST":
             facts = [("What changes", "; ".join(dataset.drift))]

@@ -1,4 +1,4 @@
-"""The admin of the installation itself: its environment, its users and their tokens."""
+"""The admin of the installation itself: its environment and security."""
 
 from __future__ import annotations
 

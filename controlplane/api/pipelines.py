@@ -30,7 +30,7 @@ class NodesField(serializers.JSONField):
 
 
 class StepSerializer(serializers.Serializer[Any]):
-    name = serializers.CharField(help_text="Of the node.")
+    name = serializers.CharField(help_text="Name of the node.")
     task = serializers.CharField()
     waits_for = serializers.DictField(
         child=serializers.CharField(), help_text="Maps each node that this one waits for to the reason."

@@ -36,7 +36,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     ]
     latest: list[Any] = list(rows.order_by("-created_at")[:10])
     for execution in latest:
-        execution.colour = COLOURS.get(execution.status, "default")
+        execution.colour = COLOURS[execution.status]
         execution.duration = duration(execution.created_at, execution.ended_at)
     context |= {
         "latest": latest,

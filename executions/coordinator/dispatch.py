@@ -21,10 +21,10 @@ from rq.serializers import JSONSerializer
 
 from controlplane.environment import environment
 from controlplane.models import Party
+from executions.coordinator.capacity import Capacity, find_capacity, free_ports, no_worker_message, reason_to_wait
 from executions.coordinator.completion import completed_for, registered_types
 from executions.coordinator.preflight import CannotCheck, latest_of, request, verdict
 from executions.coordinator.settle import retry_or_fail
-from executions.coordinator.slots import Slots, find_slots, free_ports, no_worker_message, reason_to_wait
 from executions.models import Execution, PartyRun, PortLease, Preflight
 from executions.models.preflight import SILENT
 from executions.redis import call_off, drop_foreign
@@ -85,7 +85,7 @@ class Dispatcher:
         if not waiting:
             self._absent_since.clear()
             return repaired
-        slots = find_slots(self.connection, {p for w in waiting for p in w.parties})
+        slots = find_capacity(self.connection, {p for w in waiting for p in w.parties})
         self._note_absence(slots)
         held: set[str] = set()
         dispatched = False
@@ -127,12 +127,12 @@ class Dispatcher:
             self._enqueue(runs[0].execution, runs[0].attempt)
         return bool(gangs)
 
-    def _note_absence(self, slots: Mapping[str, Slots]) -> None:
+    def _note_absence(self, slots: Mapping[str, Capacity]) -> None:
         now = time.monotonic()
         self._absent_since = {p: self._absent_since.get(p, now) for p, found in slots.items() if not found.alive}
         self._absent_at |= dict.fromkeys(self._absent_since, timezone.now())
 
-    def _give_up(self, waiting: Waiting, lacking: list[str], slots: Mapping[str, Slots], reason: str) -> bool:
+    def _give_up(self, waiting: Waiting, lacking: list[str], slots: Mapping[str, Capacity], reason: str) -> bool:
         """Fail an execution that has waited for too long, or for a party that has been without a worker.
 
         The latter only before its first try: to a party that had a worker, another one is expected to come.
@@ -159,7 +159,7 @@ class Dispatcher:
             )
         return True
 
-    def _begin(self, pk: UUID, slots: Mapping[str, Slots]) -> str:
+    def _begin(self, pk: UUID, slots: Mapping[str, Capacity]) -> str:
         """Have it checked by the parties' hosts, then claim it; the reason why not yet, empty if it is claimed."""
         execution = Execution.objects.get(pk=pk)
         if execution.status != Status.QUEUED:
@@ -196,7 +196,7 @@ class Dispatcher:
         absent = [p for p in problems if p.check == SILENT and p.party in self._absent_at]
         return bool(absent) and all(p in absent and self._absent_at[p.party] > preflight.requested_at for p in problems)
 
-    def _claim(self, execution: Execution, ports: Mapping[str, list[int]], slots: Mapping[str, Slots]) -> str:
+    def _claim(self, execution: Execution, ports: Mapping[str, list[int]], slots: Mapping[str, Capacity]) -> str:
         """Take a slot and these ports at every party and become DISPATCHED, all or nothing; the reason if not."""
         attempt = execution.attempt + 1
         try:

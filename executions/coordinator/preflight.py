@@ -13,8 +13,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from controlplane.models import Party
+from executions.coordinator.capacity import find_capacity, free_ports
 from executions.coordinator.completion import completed_for, ports_needed, registered_types
-from executions.coordinator.slots import find_slots, free_ports
 from executions.models import Execution, PartyCheck, Preflight
 from executions.redis import drop_foreign
 from workers.contract.errors import ConfigError
@@ -48,7 +48,7 @@ def request(
     needed = ports_needed(documents)
     ports: dict[str, list[int]] = {}
     looked_at = _ports_looked_at(parties.values())
-    slots = find_slots(connection, set(names))
+    slots = find_capacity(connection, set(names))
     for party in names:
         free = free_ports(parties[party])
         if len(free) < needed:

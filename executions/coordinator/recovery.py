@@ -1,4 +1,5 @@
-"""Runs that do not end by themselves: to be stopped, lost, over their time, due for a retry.
+"""Runs that do not end by themselves: to be stopped, lost, over their time, due for a retry, or gone with a Redis that
+came back empty.
 
 Each step looks at what is there and does one thing about it; all are harmless to repeat.
 """
@@ -17,9 +18,9 @@ from redis import Redis
 from redis.exceptions import ResponseError
 from rq.command import send_command
 
+from executions.coordinator.capacity import find_capacity, forgiving
 from executions.coordinator.pieces import forget_unfinished
 from executions.coordinator.settle import settle
-from executions.coordinator.slots import find_slots, forgiving
 from executions.models import Execution, PartyRun, PortLease
 from executions.redis import drop_foreign
 from executions.states import ACTIVE, RUN_ENDED, RunStatus, Status, transition
@@ -130,7 +131,7 @@ class Recovery:
             done = True
         seen = {run.pk for run in runs}
         self._suspects = {pk: found for pk, found in self._suspects.items() if pk in seen}
-        slots = find_slots(self.connection, {run.party.name for run in runs})
+        slots = find_capacity(self.connection, {run.party.name for run in runs})
         refused: ResponseError | None = None
         for run, (state, worker, waits) in zip(runs, self._job_states(runs), strict=True):
             try:

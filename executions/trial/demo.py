@@ -29,9 +29,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from executions.states import COLOURS, ENDED, Status
+from executions.states import COLOURS, ENDED, RunStatus, Status
 from executions.trial.service import Service, ServiceError
 from executions.trial.stack import Trial, TrialError
+from fixtures.tables import clear_auc, write_tables
 
 #: Colour of a status, as on the pages, to the terminal's.
 STYLES = {"success": "green", "danger": "red", "warning": "yellow", "info": "cyan", "default": "dim"}
@@ -57,7 +58,7 @@ def show(execution: dict[str, Any]) -> Group:
         table.add_row(
             run["party"],
             Text(run["status"], style=style_of(run["status"])),
-            run["stage"],
+            "" if run["status"] == RunStatus.SUCCESS else run["stage"],
             ProgressBar(total=1, completed=run["progress"], width=24),
             ", ".join(run["devices"]),
         )
@@ -89,8 +90,6 @@ def run_task(service: Service, console: Console, task: str) -> dict[str, Any]:
 
 
 def run(console: Console, trial: Trial, once: bool) -> None:
-    from fixtures.tables import clear_auc, write_tables
-
     console.print(Panel("SecretFlow control plane: two parties on this machine, for a trial only", style="bold"))
     with console.status("writing the tables, preparing the database, starting the parties..."):
         tables = write_tables(trial.directory)

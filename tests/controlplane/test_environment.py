@@ -15,7 +15,7 @@ from controlplane.models.catalogue import DatabaseCatalogue
 from tests.composed import admin_client, errors_of, make_parties, make_user
 
 pytestmark = pytest.mark.django_db
-BANNER = "checks of security that hold in production are off"
+BANNER = "Do not use confidential data."
 
 
 @pytest.fixture

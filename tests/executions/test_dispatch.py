@@ -13,9 +13,9 @@ from redis import Redis
 
 from controlplane.environment import environment
 from controlplane.models import Party
+from executions.coordinator.capacity import Capacity, find_capacity
 from executions.coordinator.completion import complete
 from executions.coordinator.dispatch import Dispatcher
-from executions.coordinator.slots import Slots, find_slots
 from executions.models import Execution, PartyRun, PortLease
 from executions.states import Status
 from tests.composed import documents, make_parties
@@ -291,9 +291,9 @@ def test_it_counts_only_workers_that_are_alive(parties: dict[str, Party], connec
     connection.persist(add_worker(connection, "alice", "3"))  # as RQ leaves it when it writes to an expired key
     add_worker(connection, "alice", "4", waiting="starting")
     Party.objects.filter(name="bob").update(name="robert")
-    assert find_slots(connection, {"alice", "bob"}) == {
-        "alice": Slots(alive=2, ready=1, busy=0, registered=True),
-        "bob": Slots(),
+    assert find_capacity(connection, {"alice", "bob"}) == {
+        "alice": Capacity(alive=2, ready=1, busy=0, registered=True),
+        "bob": Capacity(),
     }
 
 

@@ -1,4 +1,7 @@
-"""Status events as they go over Redis (1-contract.md section 3): their statuses, their limits, and their pieces."""
+"""Status events as they go over Redis (1-contract.md section 3): their statuses, limits and pieces.
+
+``workers.runtime.publisher`` writes an event's JSON, ``executions.coordinator.messages`` reads it.
+"""
 
 from __future__ import annotations
 

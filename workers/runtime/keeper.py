@@ -22,11 +22,9 @@ from workers.host.party import PartyHost
 from workers.runtime import task_run
 from workers.runtime.compute_process import ComputeProcess
 from workers.runtime.session import key_of
+from workers.runtime.task_run import MEETING_SECONDS
 
 log = logging.getLogger(__name__)
-
-#: How long a worker waits for the others, in seconds: all get their jobs at the same moment.
-MEETING_SECONDS = 10.0
 
 
 @dataclass(slots=True)

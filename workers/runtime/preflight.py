@@ -27,11 +27,10 @@ from workers.contract.keys import wanted
 from workers.host.party import PartyHost
 from workers.host.tables import seen_types
 from workers.runtime import task_run
+from workers.runtime.task_run import MEETING_SECONDS
 
 log = logging.getLogger(__name__)
 
-#: How long a party waits for the others, in seconds: all are asked at the same moment.
-MEETING_SECONDS = 10.0
 
 MIB = 2**20
 #: What a run takes beside what was imported already; measured with PSI of a million rows (3-facts.md section 2).

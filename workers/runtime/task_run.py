@@ -43,6 +43,8 @@ from workers.runtime.session import MOST_RUNS, LiveSession, key_of, settings_of,
 
 log = logging.getLogger(__name__)
 
+#: How long parties wait for each other where all are asked at the same moment, in seconds.
+MEETING_SECONDS = 10.0
 #: More events than a process sends before its links are up.
 EVENTS_OF_A_TRY = 1000
 

@@ -15,7 +15,7 @@ from executions.models import PortLease
 
 
 @dataclass(slots=True)
-class Slots:
+class Capacity:
     """One party's capacity: a worker takes one run at a time."""
 
     #: Workers that show signs of life.
@@ -37,9 +37,9 @@ class Slots:
         self.ready -= 1
 
 
-def find_slots(connection: Redis, parties: set[str]) -> dict[str, Slots]:
-    """Return every one of these parties' slots. Two round trips and one query. Raises RedisError."""
-    slots = {party: Slots() for party in sorted(parties)}
+def find_capacity(connection: Redis, parties: set[str]) -> dict[str, Capacity]:
+    """Return what each of these parties can take on now. Two round trips and one query. Raises RedisError."""
+    slots = {party: Capacity() for party in sorted(parties)}
     with connection.pipeline(transaction=False) as pipeline:
         for party in slots:
             pipeline.smembers(f"rq:workers:{party}")
@@ -89,7 +89,7 @@ def forgiving(pipeline: Any) -> list[Any]:
     return answers
 
 
-def reason_to_wait(lacking: list[str], slots: Mapping[str, Slots]) -> str:
+def reason_to_wait(lacking: list[str], slots: Mapping[str, Capacity]) -> str:
     """Return why an execution waits for these parties."""
     if unknown := [p for p in lacking if not slots[p].registered]:
         return f"{', '.join(unknown)} {_are(unknown)} no longer registered"
