@@ -35,9 +35,9 @@ from workers.runtime.zygote import die_with_parent, name_process
 log = logging.getLogger(__name__)
 
 
-def end_when_abandoned(connection: Redis, keys: list[str], patience: float = 3.0) -> None:
+def end_when_abandoned(connection: Redis, keys: list[str], patience: float = 3.0, interval: float = 0.5) -> None:
     """Watch the keys of the worker and of the job, in a thread, and end this process when one has been gone so long.
-    The list may change meanwhile, as a whole.
+    The list may change meanwhile, as a whole. ``patience`` and ``interval`` are in seconds.
 
     A worker that is stopped or hangs cannot end its process, and the coordinator will start the next attempt. It
     takes the worker for dead a second later than this does. While Redis is away nothing can be known, and the
@@ -47,7 +47,7 @@ def end_when_abandoned(connection: Redis, keys: list[str], patience: float = 3.0
     def watch() -> None:
         gone_since = None
         while True:
-            time.sleep(0.5)
+            time.sleep(interval)
             watched = list(keys)
             try:
                 there = connection.exists(*watched) == len(watched)

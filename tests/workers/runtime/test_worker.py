@@ -276,7 +276,7 @@ WATCHED = """
 import sys, time
 from workers.contract.connection import connect
 from workers.runtime.compute import end_when_abandoned
-end_when_abandoned(connect(sys.argv[1]), ["watched-1", "watched-2"], patience=1.0)
+end_when_abandoned(connect(sys.argv[1]), ["watched-1", "watched-2"], patience=0.2, interval=0.1)
 print("watching", flush=True)
 time.sleep(30)
 """
@@ -289,7 +289,7 @@ def test_a_process_ends_itself_when_its_worker_or_its_job_is_gone(connection: Re
     assert process.stdout
     assert process.stdout.readline() == b"watching\n"
     try:
-        time.sleep(2)
+        time.sleep(1)
         assert process.poll() is None
         connection.delete(gone)
         assert process.wait(10) == ABANDONED
@@ -299,14 +299,14 @@ def test_a_process_ends_itself_when_its_worker_or_its_job_is_gone(connection: Re
 
 
 def test_a_process_goes_on_while_its_worker_cannot_renew_its_key(connection: Redis) -> None:
-    connection.set("watched-1", 1, px=2000)
-    connection.set("watched-2", 1)
+    connection.mset({"watched-1": 1, "watched-2": 1})
     process = run_parent(WATCHED, os.environ["REDIS_URL"])
     assert process.stdout
     assert process.stdout.readline() == b"watching\n"
     try:
+        connection.pexpire("watched-1", 200)
         connection.config_set("min-replicas-to-write", 1)
-        time.sleep(5)
+        time.sleep(1)
         assert not connection.exists("watched-1")
         assert process.poll() is None
         connection.config_set("min-replicas-to-write", 0)
