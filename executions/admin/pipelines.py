@@ -43,9 +43,9 @@ class RunnablePipelineAdmin(Runnable, PipelineAdmin):
         latest = PipelineRun.objects.filter(pipeline=OuterRef("pk")).order_by("-created_at").values("status")[:1]
         return super().get_queryset(request).annotate(latest=Subquery(latest))
 
-    @display(description="Latest run", label={s.value: pages.COLOURS[s] for s in PipelineStatus})
+    @display(description="Latest run", label={s.label: pages.COLOURS[s] for s in PipelineStatus})
     def shown_latest(self, pipeline: Any) -> str:
-        return pipeline.latest or ""
+        return str(PipelineStatus(pipeline.latest).label) if pipeline.latest else ""
 
     # unfold's actions are links: this one leads to a form, and only posting that form starts anything
     @action(description="Run now", icon="play_arrow", permissions=("run",), url_path="run")

@@ -181,6 +181,8 @@ class Execution(Submission, RunOptions):
 class StateChange(Change):
     """One change of an execution's state."""
 
+    STATUSES = Status
+
     execution = models.ForeignKey(Execution, on_delete=models.CASCADE, related_name="changes")
 
     class Meta:

@@ -224,6 +224,8 @@ def _state_of(node: NodeRun, status: str, states: dict[str, str]) -> tuple[str, 
 class PipelineChange(Change):
     """One change of a pipeline run's state."""
 
+    STATUSES = PipelineStatus
+
     run = models.ForeignKey(PipelineRun, on_delete=models.CASCADE, related_name="changes")
 
     class Meta:

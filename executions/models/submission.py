@@ -54,8 +54,20 @@ class Change(models.Model):
     why = models.CharField(max_length=1000, blank=True)
     by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
 
+    #: The kind of its statuses.
+    STATUSES: ClassVar[type[models.TextChoices]]
+
     class Meta:
         abstract = True
 
     def __str__(self) -> str:
         return f"{self.from_status} to {self.to_status}"
+
+    @property
+    def from_label(self) -> str:
+        """The status before, in the word that pages use for it; empty for the first change."""
+        return str(self.STATUSES(self.from_status).label) if self.from_status else ""
+
+    @property
+    def to_label(self) -> str:
+        return str(self.STATUSES(self.to_status).label)
