@@ -176,7 +176,11 @@ def strategy(draw: Any) -> Case:
 
 
 def examples() -> list[Case]:
-    return []
+    """Large whole numbers beside empty cells; single quotes, which are no quotes of the file."""
+    large = {"int_a": [str(10**10), ""] * 10, "text_a": ["'a'", "'"] * 10}
+    tables = {"rows": {"alice": large, "bob": {"int_b": [str(n) for n in range(20)]}}}
+    sampled = {"sample_algorithm": {"choose": "random", "random": {"frac": 0.8}}}
+    return [case_of("data_filter/sample", tables, sampled)]
 
 
 def rows_of(tables: Mapping[str, Table]) -> list[Row]:

@@ -63,7 +63,7 @@ def examples() -> list[Case]:
     """What psi once paired wrongly; and keys that are numbers to one party and texts to the other."""
     found = [of(case) for case in psi.examples() if case.protocol in ("RR22", "ECDH_3PC") and case.join in JOINS]
     places, quoting = {"alice": [0, 1], "bob": [0, 1]}, dict.fromkeys(("alice", "bob"), "needed")
-    for key, other in (("1e3", "-2.5"), ("true", "false"), ("+5", "7")):
+    for key, other in (("1e3", "-2.5"), ("true", "false"), ("+5", "7"), ("'a'", "a"), ("'", "b")):
         rows = {"alice": [[key, "a0"], [other, "a1"]], "bob": [["x", "b0"], [key, "b1"]]}
         found.append(Case("RR22", rows, places, quoting))
     return found

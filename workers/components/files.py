@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from workers.contract.errors import ConfigError
 from workers.host.sources import Source
-from workers.host.tables import NO_NUMBER, column_types, text_blocks, type_name
+from workers.host.tables import NO_NUMBER, WHOLE_LIMIT, column_types, text_blocks, type_name
 
 DESCRIPTION, RECORD, OWN = "distdata.pb", "record.json", "own.json"
 
@@ -44,10 +44,12 @@ def link(table: Source, target: Path, numbers: Sequence[str]) -> None:
             writer.write_batch(pa.record_batch([cells[name] for name in names], schema=schema))
 
 
-def as_csv(source: Path, target: Path, form: str) -> dict[str, str]:
+def as_csv(source: Path, target: Path, form: str, whole: Collection[str] = ()) -> dict[str, str]:
     """Write a table as a component left it (ORC or CSV) as CSV with a header line, stripe by stripe.
 
-    Return the types of its columns, where the component's file says them.
+    ``whole``: columns that were read as whole numbers. Components have those with empty cells as floating-point
+    numbers, of which a large one would be written as 1e+10, another key than 10000000000. Return the types of its
+    columns, where the component's file says them.
     """
     if form == "csv":
         source.rename(target)
@@ -60,14 +62,34 @@ def as_csv(source: Path, target: Path, form: str) -> dict[str, str]:
     stripes = (file.read_stripe(stripe) for stripe in range(file.nstripes))
     # An empty cell alone would make an empty line, which is no row to whoever reads it: as text it has quotes
     is_text = len(file.schema) == 1 and any(stripe.column(0).null_count for stripe in stripes)
-    schema = pa.schema([(file.schema.names[0], pa.string())]) if is_text else file.schema
+    schema = pa.schema([(file.schema.names[0], pa.string())]) if is_text else _as_they_were(file, whole)
     with csv.CSVWriter(target, schema) as writer:
         for index in range(file.nstripes):
             stripe = file.read_stripe(index)
             if is_text:
                 stripe = pa.record_batch([pc.fill_null(stripe.column(0).cast(pa.string()), "")], schema=schema)
+            else:
+                stripe = pa.record_batch([stripe[field.name].cast(field.type) for field in schema], schema=schema)
             writer.write_batch(stripe)
-    return {column.name: type_name(column.type) for column in file.schema}
+    return {column.name: type_name(column.type) for column in (file.schema if is_text else schema)}
+
+
+def _as_they_were(file: Any, whole: Collection[str]) -> Any:
+    """Return the file's schema, with the columns of ``whole`` as whole numbers if all of their values still are."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    schema = file.schema
+    for index, field in enumerate(schema):
+        if field.name not in whole or not pa.types.is_floating(field.type):
+            continue
+        stripes = (file.read_stripe(stripe, [field.name]).column(0) for stripe in range(file.nstripes))
+        if all(
+            pc.all(pc.and_(pc.equal(pc.floor(cells), cells), pc.less(pc.abs(cells), WHOLE_LIMIT))).as_py() is not False
+            for cells in stripes
+        ):
+            schema = schema.set(index, pa.field(field.name, pa.int64()))
+    return schema
 
 
 def packed(target: Path, data: Any, party: str, root: Path, own: Mapping[str, Any], record: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from workers.components.arithmetic import compute_as_sql_says
 from workers.components.categories import count_all_rows
 from workers.components.definition import READ, REPORT, TABLES, Columns, Component
+from workers.components.dialect import read_as_written
 from workers.components.files import Kept, as_csv, link, packed
 from workers.components.last_batch import learn_from_all_rows
 from workers.components.lockdown import lock_down
@@ -66,6 +67,8 @@ class Runner:
         self._dataset = ""
         #: The types of this party's columns that are read as text.
         self._types: dict[str, str] = {}
+        #: This party's columns of whole numbers that components read.
+        self._whole: set[str] = set()
         self._count = 0
 
     def table(
@@ -95,6 +98,7 @@ class Runner:
             found = column_types(source.path, source.name)
             types = {column: "str" if column in texts else found[column] for column in mine}
             self._types |= {column: found[column] for column in mine if column in texts}
+            self._whole |= {column for column, kind in types.items() if kind == "int"}
             rows = count_rows(source.path, source.name)
             self._dataset = source.name
             link(source, self.root / f"{name}.csv", [c for c, kind in types.items() if signs and kind != "str"])
@@ -168,7 +172,7 @@ class Runner:
             target = self.root / f"kept_{role or 'output'}"
             if data.type in TABLES:
                 part = parts[role, context.party]
-                types = as_csv(self.root / part.uri, target, part.format)
+                types = as_csv(self.root / part.uri, target, part.format, self._whole)
                 types |= {column: kind for column, kind in self._types.items() if column in types}
                 order = alignment or context.new_alignment(role)
                 context.keep_output(target, role, TABLE, alignment=order, types=types)
@@ -202,6 +206,7 @@ class Runner:
 
         get_comp_list_def()  # registers them all
         lock_down()
+        read_as_written()
         learn_from_all_rows()
         keep_texts()
         fill_single_bins()
