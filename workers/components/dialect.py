@@ -27,4 +27,6 @@ def read_as_written() -> None:
     import duckdb
     from secretflow.component.core import io
 
-    io.duckdb = SimpleNamespace(connect=_Connection, typing=duckdb.typing, ColumnExpression=duckdb.ColumnExpression)
+    # A name at a time: the stubs of DuckDB do not know its module of types
+    kept = {name: getattr(duckdb, name) for name in ("typing", "ColumnExpression")}
+    io.duckdb = SimpleNamespace(connect=_Connection, **kept)
