@@ -180,7 +180,9 @@ def examples() -> list[Case]:
     large = {"int_a": [str(10**10), ""] * 10, "text_a": ["'a'", "'"] * 10}
     tables = {"rows": {"alice": large, "bob": {"int_b": [str(n) for n in range(20)]}}}
     sampled = {"sample_algorithm": {"choose": "random", "random": {"frac": 0.8}}}
-    return [case_of("data_filter/sample", tables, sampled)]
+    empty = {"rows": {"alice": {"int_a": ["1", "1"], "text_a": ["", "b"]}, "bob": {"int_b": ["1", "2"]}}}
+    unlike = {"expr": "int_a <= 1 and text_a <> 'a'"}
+    return [case_of("data_filter/sample", tables, sampled), case_of("data_filter/expr_condition_filter", empty, unlike)]
 
 
 def rows_of(tables: Mapping[str, Table]) -> list[Row]:
@@ -218,7 +220,7 @@ def chosen(case: Case, row: Row) -> bool:
 
 
 def _compared(row: Row, column: str, sign: str, bound: str) -> bool | None:
-    if row[column] is None:
+    if row[column] is None or row[column] == "":  # an empty text is one without a value, too
         return None
     if sign == "<>":
         return bool(row[column] != bound.strip("'"))
