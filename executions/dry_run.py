@@ -77,22 +77,22 @@ def look_ahead(documents: Mapping[str, Any]) -> Outlook:
     sent = {} if short else {name: complete(shown, name, "<execution>-<attempt>", endpoints, types) for name in names}
     waiting = list(Execution.objects.filter(status=Status.QUEUED).values_list("parties", flat=True))
     try:
-        slots = find_capacity(redis_connection(), set(names))
+        capacity = find_capacity(redis_connection(), set(names))
     except (RedisError, OSError) as error:
         return Outlook(waits_for=trouble(error), documents=sent)
     outlooks = [
         PartyOutlook(
             party=name,
-            workers=slots[name].alive,
-            ready=slots[name].ready,
-            busy=slots[name].busy,
+            workers=capacity[name].alive,
+            ready=capacity[name].ready,
+            busy=capacity[name].busy,
             ports_free=len(ports[name]),
             queued=sum(name in wanted_by for wanted_by in waiting),
         )
         for name in names
     ]
-    lacking = [name for name in names if slots[name].free <= 0]
-    reason = reason_to_wait(lacking, slots) if lacking else ""
+    lacking = [name for name in names if capacity[name].free <= 0]
+    reason = reason_to_wait(lacking, capacity) if lacking else ""
     if not reason and short:
         reason = f"all ports of {', '.join(short)} are leased"
     return Outlook(waits_for=reason, parties=outlooks, documents=sent)

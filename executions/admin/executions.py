@@ -21,7 +21,7 @@ from executions.admin.read_only import ReadOnlyAdmin
 from executions.admin.rerun import RerunForm
 from executions.models import Execution, NotCancellable
 from executions.permissions import CANCEL, RUN
-from executions.states import Status
+from executions.states import COLOURS, Status
 from workers.contract.layers import layers
 from workers.contract.problems import DocumentsInvalid
 from workers.contract.registry import TASK_EXECUTOR_REGISTRY
@@ -67,7 +67,7 @@ class ExecutionAdmin(ReadOnlyAdmin):
     def title(self, execution: Execution) -> list[str]:
         return [execution.name or execution.task_type, str(execution.pk)[:8]]
 
-    @display(description="Status", label={s.label: c for s, c in pages.COLOURS.items() if isinstance(s, Status)})
+    @display(description="Status", label={s.label: c for s, c in COLOURS.items() if isinstance(s, Status)})
     def shown_status(self, execution: Execution) -> str:
         return str(execution.get_status_display())
 

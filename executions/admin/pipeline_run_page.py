@@ -10,7 +10,7 @@ from django.urls import reverse
 from controlplane.pipelines.layout import draw
 from executions.admin import execution_page as pages
 from executions.models import NodeRun, PipelineRun
-from executions.states import BLOCKED, WAITING, Status
+from executions.states import BLOCKED, COLOURS, WAITING, Status
 
 WORDS = {WAITING: "waiting", BLOCKED: "blocked"}
 
@@ -27,7 +27,7 @@ def live(run: PipelineRun) -> dict[str, Any]:
             "name": node.name,
             "task": node.node.task_name,
             "status": WORDS.get(node.state) or str(Status(node.state).label),
-            "colour": pages.COLOURS.get(node.state, "default"),
+            "colour": COLOURS.get(node.state, "default"),
             "waits_for": ", ".join(node.node.waits_for),
             "why": node.why,
             "execution": execution,
@@ -46,7 +46,7 @@ def live(run: PipelineRun) -> dict[str, Any]:
         box.title = f"{node.name}: {node.node.task_name}, {shown['status']}"
     return {
         "run": run,
-        "colour": pages.COLOURS.get(run.status, "default"),
+        "colour": COLOURS.get(run.status, "default"),
         "duration": pages.duration(run.created_at, run.ended_at),
         "nodes": nodes,
         "drawing": drawing,

@@ -26,7 +26,7 @@ from executions.admin.runnable import Runnable
 from executions.models import PipelineRun, Tick
 from executions.models.pipeline_run import NotPossible
 from executions.permissions import CANCEL, RUN, VIEW
-from executions.states import PipelineStatus
+from executions.states import COLOURS, PipelineStatus
 from workers.contract.problems import DocumentsInvalid
 
 SHOWN_TICKS = 10
@@ -43,7 +43,7 @@ class RunnablePipelineAdmin(Runnable, PipelineAdmin):
         latest = PipelineRun.objects.filter(pipeline=OuterRef("pk")).order_by("-created_at").values("status")[:1]
         return super().get_queryset(request).annotate(latest=Subquery(latest))
 
-    @display(description="Latest run", label={s.label: pages.COLOURS[s] for s in PipelineStatus})
+    @display(description="Latest run", label={s.label: COLOURS[s] for s in PipelineStatus})
     def shown_latest(self, pipeline: Any) -> str:
         return str(PipelineStatus(pipeline.latest).label) if pipeline.latest else ""
 
@@ -93,7 +93,7 @@ class PipelineRunAdmin(ReadOnlyAdmin):
     def title(self, run: PipelineRun) -> list[str]:
         return [run.name, str(run.pk)[:8]]
 
-    @display(description="Status", label={s.label: pages.COLOURS[s] for s in PipelineStatus})
+    @display(description="Status", label={s.label: COLOURS[s] for s in PipelineStatus})
     def shown_status(self, run: PipelineRun) -> str:
         return str(run.get_status_display())
 

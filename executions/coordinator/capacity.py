@@ -39,9 +39,9 @@ class Capacity:
 
 def find_capacity(connection: Redis, parties: set[str]) -> dict[str, Capacity]:
     """Return what each of these parties can take on now. Two round trips and one query. Raises RedisError."""
-    slots = {party: Capacity() for party in sorted(parties)}
+    capacity = {party: Capacity() for party in sorted(parties)}
     with connection.pipeline(transaction=False) as pipeline:
-        for party in slots:
+        for party in capacity:
             pipeline.smembers(f"rq:workers:{party}")
         keys: list[list[bytes]] = [sorted(found or ()) for found in forgiving(pipeline)]
     with connection.pipeline(transaction=False) as pipeline:
@@ -52,16 +52,16 @@ def find_capacity(connection: Redis, parties: set[str]) -> dict[str, Capacity]:
                 pipeline.pttl(key)
                 pipeline.hmget(key, "process", "ports")
         answers = iter(forgiving(pipeline))
-    for slot, found in zip(slots.values(), keys, strict=True):
+    for one, found in zip(capacity.values(), keys, strict=True):
         for _ in found:
             lives, (waiting, ports) = next(answers) > 0, next(answers) or (None, None)
-            slot.alive += lives
-            slot.ready += lives and waiting != b"starting"
-            slot.held |= _ports(ports or b"") if lives else set()
+            one.alive += lives
+            one.ready += lives and waiting != b"starting"
+            one.held |= _ports(ports or b"") if lives else set()
     running = Count("runs", filter=Q(runs__released_at=None))
-    for name, busy in Party.objects.filter(name__in=slots).annotate(busy=running).values_list("name", "busy"):
-        slots[name].registered, slots[name].busy = True, busy
-    return slots
+    for name, busy in Party.objects.filter(name__in=capacity).annotate(busy=running).values_list("name", "busy"):
+        capacity[name].registered, capacity[name].busy = True, busy
+    return capacity
 
 
 def _ports(text: bytes) -> set[int]:
@@ -89,15 +89,15 @@ def forgiving(pipeline: Any) -> list[Any]:
     return answers
 
 
-def reason_to_wait(lacking: list[str], slots: Mapping[str, Capacity]) -> str:
+def reason_to_wait(lacking: list[str], capacity: Mapping[str, Capacity]) -> str:
     """Return why an execution waits for these parties."""
-    if unknown := [p for p in lacking if not slots[p].registered]:
+    if unknown := [p for p in lacking if not capacity[p].registered]:
         return f"{', '.join(unknown)} {_are(unknown)} no longer registered"
-    if absent := [p for p in lacking if not slots[p].alive]:
+    if absent := [p for p in lacking if not capacity[p].alive]:
         return no_worker_message(absent)
-    if busy := [p for p in lacking if slots[p].busy >= slots[p].alive]:
+    if busy := [p for p in lacking if capacity[p].busy >= capacity[p].alive]:
         return f"all workers of {', '.join(busy)} are busy"
-    if loading := [p for p in lacking if not slots[p].ready]:
+    if loading := [p for p in lacking if not capacity[p].ready]:
         return f"the next process of {', '.join(loading)} is still importing SecretFlow"
     return f"{', '.join(lacking)} {_are(lacking)} kept for an execution that has waited longer"
 

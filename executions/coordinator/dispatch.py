@@ -85,25 +85,25 @@ class Dispatcher:
         if not waiting:
             self._absent_since.clear()
             return repaired
-        slots = find_capacity(self.connection, {p for w in waiting for p in w.parties})
-        self._note_absence(slots)
+        capacity = find_capacity(self.connection, {p for w in waiting for p in w.parties})
+        self._note_absence(capacity)
         held: set[str] = set()
         dispatched = False
         reasons: dict[UUID, str] = {}
         now = timezone.now()
         for execution in waiting:
-            lacking = [p for p in execution.parties if p in held or slots[p].free <= 0]
-            reason = reason_to_wait(lacking, slots) if lacking else self._begin(execution.pk, slots)
+            lacking = [p for p in execution.parties if p in held or capacity[p].free <= 0]
+            reason = reason_to_wait(lacking, capacity) if lacking else self._begin(execution.pk, capacity)
             if not lacking and reason in ("", CHECKING):
                 dispatched |= not reason
                 for party in execution.parties:
-                    slots[party].take()  # also while it is checked: what comes behind it does not fit any more
+                    capacity[party].take()  # also while it is checked: what comes behind it does not fit any more
                 if not reason:
                     continue
             # Held for the first alone of those who share a party: the others' other parties can work meanwhile
             if now - execution.queued_at > self.HOLD_AFTER and held.isdisjoint(execution.parties):
                 held.update(execution.parties)
-            if not self._give_up(execution, lacking, slots, reason) and execution.waiting_for != reason:
+            if not self._give_up(execution, lacking, capacity, reason) and execution.waiting_for != reason:
                 reasons[execution.pk] = reason
         _note_reasons(reasons)
         if dispatched:
@@ -127,18 +127,18 @@ class Dispatcher:
             self._enqueue(runs[0].execution, runs[0].attempt)
         return bool(gangs)
 
-    def _note_absence(self, slots: Mapping[str, Capacity]) -> None:
+    def _note_absence(self, capacity: Mapping[str, Capacity]) -> None:
         now = time.monotonic()
-        self._absent_since = {p: self._absent_since.get(p, now) for p, found in slots.items() if not found.alive}
+        self._absent_since = {p: self._absent_since.get(p, now) for p, found in capacity.items() if not found.alive}
         self._absent_at |= dict.fromkeys(self._absent_since, timezone.now())
 
-    def _give_up(self, waiting: Waiting, lacking: list[str], slots: Mapping[str, Capacity], reason: str) -> bool:
+    def _give_up(self, waiting: Waiting, lacking: list[str], capacity: Mapping[str, Capacity], reason: str) -> bool:
         """Fail an execution that has waited for too long, or for a party that has been without a worker.
 
         The latter only before its first try: to a party that had a worker, another one is expected to come.
         """
         now = time.monotonic()
-        absent = [p for p in lacking if not slots[p].alive]
+        absent = [p for p in lacking if not capacity[p].alive]
         waited = (timezone.now() - waiting.queued_at).total_seconds()
         grace, is_first = environment.worker_grace_seconds, not (waiting.attempt or waiting.retries)
         gone = [p for p in absent if is_first and min(waited, now - self._absent_since[p]) >= grace]
@@ -159,7 +159,7 @@ class Dispatcher:
             )
         return True
 
-    def _begin(self, pk: UUID, slots: Mapping[str, Capacity]) -> str:
+    def _begin(self, pk: UUID, capacity: Mapping[str, Capacity]) -> str:
         """Have it checked by the parties' hosts, then claim it; the reason why not yet, empty if it is claimed."""
         execution = Execution.objects.get(pk=pk)
         if execution.status != Status.QUEUED:
@@ -176,7 +176,7 @@ class Dispatcher:
             return error["error"]
         if preflight and preflight.is_fresh:
             ports = {part.party.name: part.ports for part in preflight.parties}
-            reason = self._claim(execution, ports, slots)
+            reason = self._claim(execution, ports, capacity)
             if reason != PORTS_TAKEN:
                 return reason
         try:
@@ -196,7 +196,7 @@ class Dispatcher:
         absent = [p for p in problems if p.check == SILENT and p.party in self._absent_at]
         return bool(absent) and all(p in absent and self._absent_at[p.party] > preflight.requested_at for p in problems)
 
-    def _claim(self, execution: Execution, ports: Mapping[str, list[int]], slots: Mapping[str, Capacity]) -> str:
+    def _claim(self, execution: Execution, ports: Mapping[str, list[int]], capacity: Mapping[str, Capacity]) -> str:
         """Take a slot and these ports at every party and become DISPATCHED, all or nothing; the reason if not."""
         attempt = execution.attempt + 1
         try:
@@ -216,7 +216,7 @@ class Dispatcher:
                     .annotate(Count("pk"))
                     .order_by()
                 )
-                if full := [p for p in parties if busy.get(p, 0) >= slots[p].alive]:
+                if full := [p for p in parties if busy.get(p, 0) >= capacity[p].alive]:
                     return f"all workers of {', '.join(full)} are busy"
                 if any(not {*ports[name]} <= {*free_ports(party)} for name, party in parties.items()):
                     return PORTS_TAKEN

@@ -48,13 +48,13 @@ def request(
     needed = ports_needed(documents)
     ports: dict[str, list[int]] = {}
     looked_at = _ports_looked_at(parties.values())
-    slots = find_capacity(connection, set(names))
+    capacity = find_capacity(connection, set(names))
     for party in names:
         free = free_ports(parties[party])
         if len(free) < needed:
             first, last = parties[party].port_first, parties[party].port_last
             raise CannotCheck(f"all ports of {party} ({first}-{last}) are leased")
-        free = [port for port in free if port not in slots[party].held]
+        free = [port for port in free if port not in capacity[party].held]
         if len(free) < needed:
             connection.set(ports_wanted(party), 1, ex=WANTED_PORTS_SECONDS)
             raise CannotCheck(f"live sessions hold the ports of {party} that nobody has leased; they are being ended")

@@ -131,14 +131,14 @@ class Recovery:
             done = True
         seen = {run.pk for run in runs}
         self._suspects = {pk: found for pk, found in self._suspects.items() if pk in seen}
-        slots = find_capacity(self.connection, {run.party.name for run in runs})
+        capacity = find_capacity(self.connection, {run.party.name for run in runs})
         refused: ResponseError | None = None
         for run, (state, worker, waits) in zip(runs, self._job_states(runs), strict=True):
             try:
                 if run.stop_requested_at or self._is_overdue(run):
                     done |= self._stop(run, state, worker)
                 elif state == "queued":
-                    done |= self._check_begins(run, worker, waits, bool(slots[run.party.name].alive))
+                    done |= self._check_begins(run, worker, waits, bool(capacity[run.party.name].alive))
                 else:
                     done |= self._check_alive(run, state)
             except ResponseError as error:

@@ -16,7 +16,7 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from tests.differential.cases import KINDS, NUMBERS, Case, Output, column, is_empty, kind_found, number
-from tests.differential.encodings import PARTIES, Tables, is_text, read
+from tests.differential.encodings import PARTIES, Tables, is_text, read, ruled
 
 WOE = "preprocessing/vert_woe_binning"
 #: What SecretFlow writes for a row without a bin.
@@ -35,28 +35,7 @@ def case_of(tables: Tables, component: str, attributes: Mapping[str, Any]) -> Ca
     if component == WOE:
         slot["labels"] = {"bob": ["y"]}
     params = {"component": component, "columns": {"input_ds": slot}, "attributes": dict(attributes)}
-    first = {
-        "task_type": "component",
-        "data_sources": dict.fromkeys(PARTIES, "rows"),
-        "outputs": dict.fromkeys(PARTIES, "made"),
-        "further_outputs": {"output_rule": dict.fromkeys(PARTIES, "rule")},
-        "algorithm_params": {"component_params": params},
-    }
-    if "other" not in tables:
-        return Case(tables, first, PARTIES)
-    task = {
-        "task_type": "component",
-        "data_sources": dict.fromkeys(PARTIES, "other"),
-        "further_sources": {"input_rule": dict.fromkeys(PARTIES, "rule")},
-        "outputs": dict.fromkeys(PARTIES, "by_rule"),
-        "algorithm_params": {
-            "component_params": {
-                "component": "preprocessing/substitution",
-                "columns": {"input_ds": {"features": features}},
-            }
-        },
-    }
-    return Case(tables, task, PARTIES, before=[first])
+    return ruled(tables, params, features)
 
 
 @st.composite

@@ -11,7 +11,7 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from tests.differential.cases import Case, Output, column, is_empty, kind_found, number, the_same_at_all
-from tests.differential.encodings import PARTIES, Tables, is_text
+from tests.differential.encodings import PARTIES, Tables, is_text, keeping_rule
 
 #: What SecretFlow takes for the share of a bin without rows.
 LEAST = 1e-3
@@ -21,19 +21,13 @@ KINDS = ("int", "float", "text")
 def case_of(tables: Tables, count: int, method: str) -> Case:
     """The bins are made of ``rows``, which are compared with ``other``. A column's name begins with its kind."""
     features = {party: list(mine) for party, mine in tables["rows"].items()}
-    binning = {
-        "task_type": "component",
-        "data_sources": dict.fromkeys(PARTIES, "rows"),
-        "outputs": dict.fromkeys(PARTIES, "made"),
-        "further_outputs": {"output_rule": dict.fromkeys(PARTIES, "rule")},
-        "algorithm_params": {
-            "component_params": {
-                "component": "preprocessing/vert_binning",
-                "columns": {"input_ds": {"features": features}},
-                "attributes": {"bin_num": count, "binning_method": method},
-            }
-        },
-    }
+    binning = keeping_rule(
+        {
+            "component": "preprocessing/vert_binning",
+            "columns": {"input_ds": {"features": features}},
+            "attributes": {"bin_num": count, "binning_method": method},
+        }
+    )
     slots = {"input_base_ds": {"features": features}, "input_test_ds": {"features": features}}
     task = {
         "task_type": "component",

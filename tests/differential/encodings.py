@@ -25,38 +25,43 @@ APART = 1e-7
 Tables = Mapping[str, Mapping[str, Mapping[str, list[str]]]]
 
 
-def case_of(tables: Tables, drop: str = "no_drop", least: float = 0.0) -> Case:
-    """A column's name begins with its kind; ``key`` is left as it is. With a table ``other`` the rule is done to it."""
-    names = {party: list(mine) for party, mine in tables["rows"].items()}
-    chosen = [name for mine in names.values() for name in mine if not name.startswith("key")]
-    first = {
+def keeping_rule(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The task of a component that keeps a table and a rule."""
+    return {
         "task_type": "component",
         "data_sources": dict.fromkeys(PARTIES, "rows"),
         "outputs": dict.fromkeys(PARTIES, "made"),
         "further_outputs": {"output_rule": dict.fromkeys(PARTIES, "rule")},
-        "algorithm_params": {
-            "component_params": {
-                "component": "preprocessing/onehot_encode",
-                "columns": {"input_ds": {"features": names, "select": {"features": chosen}}},
-                "attributes": {"drop": {"choose": drop}, "min_frequency": least},
-            }
-        },
+        "algorithm_params": {"component_params": params},
     }
+
+
+def ruled(tables: Tables, params: Mapping[str, Any], features: Mapping[str, list[str]]) -> Case:
+    """A component that keeps a rule; with a table ``other`` the rule is done to it."""
+    first = keeping_rule(params)
     if "other" not in tables:
         return Case(tables, first, PARTIES)
+    substitution = {"component": "preprocessing/substitution", "columns": {"input_ds": {"features": features}}}
     task = {
         "task_type": "component",
         "data_sources": dict.fromkeys(PARTIES, "other"),
         "further_sources": {"input_rule": dict.fromkeys(PARTIES, "rule")},
         "outputs": dict.fromkeys(PARTIES, "by_rule"),
-        "algorithm_params": {
-            "component_params": {
-                "component": "preprocessing/substitution",
-                "columns": {"input_ds": {"features": names}},
-            }
-        },
+        "algorithm_params": {"component_params": substitution},
     }
     return Case(tables, task, PARTIES, before=[first])
+
+
+def case_of(tables: Tables, drop: str = "no_drop", least: float = 0.0) -> Case:
+    """A column's name begins with its kind; ``key`` is left as it is. With a table ``other`` the rule is done to it."""
+    names = {party: list(mine) for party, mine in tables["rows"].items()}
+    chosen = [name for mine in names.values() for name in mine if not name.startswith("key")]
+    params = {
+        "component": "preprocessing/onehot_encode",
+        "columns": {"input_ds": {"features": names, "select": {"features": chosen}}},
+        "attributes": {"drop": {"choose": drop}, "min_frequency": least},
+    }
+    return ruled(tables, params, names)
 
 
 @st.composite

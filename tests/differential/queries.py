@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.differential.cases import Case, Output
 from tests.differential.components import PARTIES, Table, cells, is_empty
-from tests.differential.encodings import read
+from tests.differential.encodings import keeping_rule, read
 
 Row = dict[str, Any]
 
@@ -60,14 +60,7 @@ def case_of(tables: Mapping[str, Table], expression: str) -> Case:
         "columns": {"input_ds": {"features": {party: list(mine) for party, mine in tables.items()}}},
         "attributes": {"sql": sql},
     }
-    task = {
-        "task_type": "component",
-        "data_sources": dict.fromkeys(PARTIES, "rows"),
-        "outputs": dict.fromkeys(PARTIES, "made"),
-        "further_outputs": {"output_rule": dict.fromkeys(PARTIES, "rule")},
-        "algorithm_params": {"component_params": params},
-    }
-    return Case({"rows": tables}, task, PARTIES)
+    return Case({"rows": tables}, keeping_rule(params), PARTIES)
 
 
 @st.composite

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any
+
+from workers.components.patching import replace_once
 
 
 def count_all_rows() -> None:
@@ -15,12 +16,10 @@ def count_all_rows() -> None:
     """
     from secretflow.component.stats import stats_psi
 
-    if not hasattr(stats_psi.get_bin_counts_one_feature, "__wrapped__"):
-        stats_psi.get_bin_counts_one_feature = _counting_texts(stats_psi.get_bin_counts_one_feature)
+    replace_once(stats_psi, "get_bin_counts_one_feature", _counting_texts)
 
 
 def _counting_texts(count: Any) -> Any:
-    @functools.wraps(count)
     def counted(rule: Mapping[str, Any], feature: str, frame: Any) -> list[list[Any]]:
         rows: list[list[Any]] = count(rule, feature, frame)
         if rule["type"] != "numeric":

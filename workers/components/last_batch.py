@@ -6,8 +6,9 @@ the last one: 93 rows in batches of 32 are 64 rows to them. Here a smaller batch
 
 from __future__ import annotations
 
-import functools
 from typing import Any
+
+from workers.components.patching import replace_once
 
 
 def learn_from_all_rows() -> None:
@@ -15,13 +16,11 @@ def learn_from_all_rows() -> None:
     from secretflow.ml.linear.ss_glm import model as glm
     from secretflow.ml.linear.ss_sgd import model as sgd
 
-    if not hasattr(sgd._batch_update_w, "__wrapped__"):
-        sgd._batch_update_w = _of_regression(sgd._batch_update_w)
-        glm._sgd_update_w = _of_glm(glm._sgd_update_w)
+    replace_once(sgd, "_batch_update_w", _of_regression)
+    replace_once(glm, "_sgd_update_w", _of_glm)
 
 
 def _of_regression(update: Any) -> Any:
-    @functools.wraps(update)
     def updated(
         x: Any, y: Any, w: Any, learning_rate: Any, l2_norm: Any, *, total_batch: int, batch_size: int, dk_arr: Any,
         **options: Any,
@@ -51,7 +50,6 @@ def _of_regression(update: Any) -> Any:
 
 
 def _of_glm(update: Any) -> Any:
-    @functools.wraps(update)
     def updated(
         x: Any, y: Any, offset: Any, weight: Any, model: Any, *, batch_size: int, l2_lambda: Any, **options: Any
     ) -> Any:

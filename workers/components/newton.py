@@ -6,20 +6,20 @@ steps end where the penalty is twice l2_lambda. Here they end at l2_lambda, whic
 
 from __future__ import annotations
 
-import functools
 from typing import Any
+
+from workers.components.patching import replace_once
 
 
 def weigh_penalty_once() -> None:
     """Have the weights follow from matrix and target alone. May be called again."""
     from secretflow.ml.linear.ss_glm import model as glm
 
-    update = glm._irls_update_w_from_accumulated_partials
-    if hasattr(update, "__wrapped__"):
-        return
+    replace_once(glm, "_irls_update_w_from_accumulated_partials", _without_penalty)
 
-    @functools.wraps(update)
+
+def _without_penalty(update: Any) -> Any:
     def updated(inverse: Any, target: Any, model: Any, l2_lambda: Any) -> Any:
         return update(inverse, target, model, None)
 
-    glm._irls_update_w_from_accumulated_partials = updated
+    return updated

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from workers.components.patching import replace_once
 from workers.computing.context import Context
 from workers.computing.matching import KeyTable, check_pairing
 from workers.contract.errors import ConfigError
@@ -40,8 +40,11 @@ def keys_as_text(component: str, chosen: Mapping[str, Sequence[str]]) -> list[st
 
     Read as numbers, 1e3 would be written 1000.0 at one party, and not match the text 1e3 of another.
     """
-    if component not in PSI | UNBALANCED:
-        return []
+    return keys_among(chosen) if component in PSI | UNBALANCED else []
+
+
+def keys_among(chosen: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the columns that are keys among those chosen, by the names that the component has for them."""
     return [column for name, columns in chosen.items() if name.startswith("keys") for column in columns]
 
 
@@ -54,13 +57,10 @@ def keep_texts() -> None:
     from secretflow.component.preprocessing.data_prep import psi_tp
 
     for name in ("download_csv", "upload_orc"):
-        function = getattr(psi_tp, name)
-        if not hasattr(function, "__wrapped__"):
-            setattr(psi_tp, name, _with_own_word(function))
+        replace_once(psi_tp, name, _with_own_word)
 
 
 def _with_own_word(function: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(function)
     def called(*args: Any) -> Any:
         *others, _ = args  # the last one is that word
         return function(*others, _NOTHING)

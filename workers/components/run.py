@@ -249,10 +249,10 @@ class Runner:
         spu = self.context.devices.get("spu")
         if spu is not None and component.id in PSI:
             spu = PairingSPU(self.context, self._dataset)
-        return context(self.context, self.root, progress, spu)
+        return component_context(self.context, self.root, progress, spu)
 
 
-def context(context: Context, root: Path, progress: Callable[[float], None], spu: Any) -> Any:
+def component_context(context: Context, root: Path, progress: Callable[[float], None], spu: Any) -> Any:
     """Return what a component is given to run with: this run's devices, a private directory, and no checkpoints.
 
     ``spu``: the SPU, or what stands for it; None where the run has none.
@@ -272,7 +272,7 @@ def context(context: Context, root: Path, progress: Callable[[float], None], spu
         def done(self) -> None:
             pass
 
-    class SessionContext(Context):
+    class RunContext(Context):
         def __init__(self) -> None:
             self.cluster_config = SFClusterConfig(
                 desc=SFClusterDesc(parties=context.parties),
@@ -314,7 +314,7 @@ def context(context: Context, root: Path, progress: Callable[[float], None], spu
         def make_heus(self, parties: list[str], *more: Any, **options: Any) -> dict[str, Any]:
             return {p: self.make_heu(p, [other for other in parties if other != p], *more, **options) for p in parties}
 
-    return SessionContext()
+    return RunContext()
 
 
 @contextmanager

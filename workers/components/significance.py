@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
+
+from workers.components.patching import replace_once
 
 
 def correct_significance() -> None:
@@ -16,14 +17,11 @@ def correct_significance() -> None:
     """
     from secretflow.stats import ss_pvalue_v as pvalue
 
-    if hasattr(pvalue._t_square_value, "__wrapped__"):
-        return
-    pvalue._t_square_value = _of_free_rows(pvalue._t_square_value)
-    pvalue.PValue.z_statistic_p_value = _of_own_label(pvalue.PValue.z_statistic_p_value)
+    replace_once(pvalue, "_t_square_value", _of_free_rows)
+    replace_once(pvalue.PValue, "z_statistic_p_value", _of_own_label)
 
 
 def _of_free_rows(square: Any) -> Any:
-    @functools.wraps(square)
     def squared(inverse: Any, rows: Any, columns: Any, *others: Any) -> Any:
         return square(inverse, rows, columns + 2, *others)
 
@@ -34,7 +32,6 @@ def _of_own_label(p_value: Any) -> Any:
     from secretflow.ml.linear.ss_glm.core.distribution import DistributionType
     from secretflow.ml.linear.ss_glm.core.link import LinkType
 
-    @functools.wraps(p_value)
     def told(
         self: Any, x: Any, y: Any, yhat: Any, weights: Any, link: Any, dist: Any, tweedie_power: float = 1,
         y_scale: float = 1, **options: Any,

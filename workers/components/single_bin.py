@@ -7,22 +7,21 @@ for.
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Mapping
 from typing import Any
+
+from workers.components.patching import replace_once
 
 
 def fill_single_bins() -> None:
     """Have rules of binning put a column of a single bin into it. May be called again."""
     from secretflow.component.preprocessing.binning import base
 
-    if not hasattr(base.apply_binning_rules, "__wrapped__"):
-        base.apply_binning_rules = _with_single_bins(base.apply_binning_rules)
+    replace_once(base, "apply_binning_rules", _with_single_bins)
 
 
 def _with_single_bins(apply: Any) -> Any:
-    @functools.wraps(apply)
     def applied(rules: Mapping[str, Any], table: Any) -> Any:
         return apply({**rules, "variables": [_split(rule) for rule in rules["variables"]]}, table)
 

@@ -11,7 +11,7 @@ from pydantic import Field, create_model
 from workers.components.definition import EXPORT, TABLES, Component, check_choices, components, flattened
 from workers.components.examples import example_of
 from workers.components.files import Kept
-from workers.components.pairing import check_keys_of, keys_as_text
+from workers.components.pairing import check_keys_of, keys_among, keys_as_text
 from workers.components.run import Runner, how_it_was_made
 from workers.components.shares import BY_MODEL, check_shares, spu_settings, with_spu
 from workers.components.wrong import (
@@ -163,7 +163,6 @@ class ComponentExecutor(BaseTaskExecutor):
                 assert source  # or its documents were not valid
                 types_of(source.path, source.name, list(columns))
                 chosen = dict(selected(slot, given))
-                keys = [c for name, found in chosen.items() if name.startswith("keys") for c in found]
                 by, scaled = ([c for c in chosen.get(name, []) if c in columns] for name in ("by", "features"))
                 operands = [c for name in ("f1", "f2") for c in chosen.get(name, []) if c in columns]
                 check_table(component.id, source, list(columns), by)
@@ -174,7 +173,7 @@ class ComponentExecutor(BaseTaskExecutor):
                 check_arithmetic(component.id, params.attributes, source, operands)
                 if first := context.source_of(component.tables[0]["name"]):
                     check_alike(component.id, first, source, list(columns))
-                check_keys_of(component.id, slot["name"], params.attributes, keys, source)
+                check_keys_of(component.id, slot["name"], params.attributes, keys_among(chosen), source)
         models = {slot["name"]: context.source_of(slot["name"]) for slot in component.models}
         kept = {role: Kept(source.path, source.name, context.party) for role, source in models.items() if source}
         for role, model in kept.items():

@@ -95,17 +95,18 @@ def _wrap_brpc() -> None:
         return desc
 
     def create_link(desc: Any, rank: int, **options: Any) -> Any:
-        if _secured is None:
-            with _in_time():
-                return make_link(desc, rank, **options)
+        with _in_time():
+            return secured_link(desc, rank, **options) if _secured else make_link(desc, rank, **options)
+
+    def secured_link(desc: Any, rank: int, **options: Any) -> Any:
+        assert _secured
         host, port = split(desc.parties[rank].host)
         path = f"link-{port}.sock"
         with suppress(FileNotFoundError):
             os.unlink(path)
         door = TLSDoor(host, port, path)
         try:
-            with _in_time():
-                made = make_link(_behind_door(quick_desc(), desc, rank, path, _secured.tls), rank, **options)
+            made = make_link(_behind_door(quick_desc(), desc, rank, path, _secured.tls), rank, **options)
         except BaseException:
             door.close()
             raise

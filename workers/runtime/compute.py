@@ -129,7 +129,7 @@ class JobWorker(Worker):
 
 
 def perform(order: dict[str, Any], hello: dict[str, Any], watched: list[str]) -> None:
-    """Run one job as RQ's work worker."""
+    """Run one job as RQ's work horse."""
     connection = Redis.from_url(hello["redis_url"])
     queue = Queue(order["queue"], connection=connection, job_class=PartyJob, serializer=JSONSerializer)
     worker = JobWorker(
