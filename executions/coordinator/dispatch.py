@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django.db import IntegrityError, transaction
 from django.db import connection as database
-from django.db.models import Count
+from django.db.models import Count, QuerySet
 from django.utils import timezone
 from redis import Redis
 from redis.exceptions import WatchError
@@ -113,13 +113,7 @@ class Dispatcher:
     def enqueue_missing(self) -> bool:
         """Enqueue the jobs of claimed runs that are not known to be in Redis: the new ones, and those whose
         claimant died between its commit and its enqueuing. Raises RedisError."""
-        missing = list(
-            PartyRun.objects.filter(
-                status=RunStatus.DISPATCHED, enqueued_at=None, released_at=None, stop_requested_at=None
-            )
-            .select_related("execution", "party")
-            .order_by("execution", "party")
-        )
+        missing = list(self._unsent().select_related("execution", "party").order_by("execution", "party"))
         gangs: dict[tuple[Any, int], list[PartyRun]] = {}
         for run in missing:
             gangs.setdefault((run.execution_id, run.attempt), []).append(run)
@@ -277,28 +271,44 @@ class Dispatcher:
             for run in runs
             if run.enqueued_at is None
         ]
-        if not jobs:  # another coordinator was faster
-            return
+        self._add(jobs)
+        self._note_enqueued(runs)
+
+    def _add(self, jobs: list[PartyJob]) -> None:
+        """Put those of these jobs into their queues that are still wanted and are not in Redis yet."""
         # Not afterwards: a command that fails in a MULTI leaves the others done
         drop_foreign(self.connection, [f"rq:queue:{job.origin}" for job in jobs], "list")
         with self.connection.pipeline() as pipeline:
-            while True:
+            while jobs:
                 try:
                     # Two coordinators may be repairing the same gang: of two who saw no job only one gets to
                     # add it, the other is made to look again
                     pipeline.watch(*(job.key for job in jobs))
-                    present = [pipeline.exists(job.key) for job in jobs]
+                    # Only now: whoever ends a run from here on touches its job as well, and the MULTI fails
+                    wanted = set(
+                        self._unsent().filter(job_id__in=[j.id for j in jobs]).values_list("job_id", flat=True)
+                    )
+                    jobs = [job for job in jobs if job.id in wanted and not pipeline.exists(job.key)]
                     pipeline.multi()
-                    for job, there in zip(jobs, present, strict=True):
-                        if not there:
-                            queue = Queue(
-                                job.origin, connection=self.connection, serializer=JSONSerializer, job_class=PartyJob
-                            )
-                            queue.enqueue_job(job, pipeline=pipeline)
+                    for job in jobs:
+                        queue = Queue(
+                            job.origin, connection=self.connection, serializer=JSONSerializer, job_class=PartyJob
+                        )
+                        queue.enqueue_job(job, pipeline=pipeline)
                     pipeline.execute()
                     break
                 except WatchError:
                     continue
+
+    def _unsent(self) -> QuerySet[PartyRun]:
+        """Return the runs whose jobs are wanted in Redis and not known to be there."""
+        return PartyRun.objects.filter(
+            status=RunStatus.DISPATCHED, enqueued_at=None, released_at=None, stop_requested_at=None
+        )
+
+    def _note_enqueued(self, runs: list[PartyRun]) -> None:
+        """Note that the jobs are in Redis. Whoever dies before this leaves jobs that nothing in the database tells of:
+        recovery looks into Redis before it takes such a run for one that never began."""
         PartyRun.objects.filter(pk__in=[r.pk for r in runs], enqueued_at=None).update(enqueued_at=timezone.now())
 
 

@@ -196,14 +196,16 @@ def apply(events: Sequence[EventMessage], pieces: Sequence[Piece] = ()) -> None:
 
 
 FOLDED = [
-    "status", "stage", "progress", "devices", "worker", "last_sequence", "started_at", "ended_at", "released_at",
-    "error", "error_type", "caused_by_peer", "crashed", "result", "execution_seconds",
+    "status", "stage", "progress", "devices", "worker", "last_sequence", "enqueued_at", "started_at", "ended_at",
+    "released_at", "error", "error_type", "caused_by_peer", "crashed", "result", "execution_seconds",
 ]  # fmt: skip
 
 
 def fold(run: PartyRun, events: list[EventMessage]) -> None:
     """Apply events to a run's fields. Depends on which events there are, not on their order or repetition."""
     now = timezone.now()
+    # Its job was in Redis, even if the coordinator that put it there did not live to say so
+    run.enqueued_at = run.enqueued_at or now
     for event in sorted(events, key=lambda e: e.sequence):
         data, stage = event.data, event.stage
         if event.status == RUNNING and run.status == RunStatus.DISPATCHED:

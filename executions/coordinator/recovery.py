@@ -15,6 +15,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 from redis import Redis
+from redis.client import Pipeline
 from redis.exceptions import ResponseError
 from rq.command import send_command
 
@@ -51,6 +52,8 @@ class Recovery:
     #: Of a process that ended by itself the result may be late: what a coordinator that died had read is read by
     #: another one after some seconds, and what Redis lost is sent again by the worker.
     REPORT_SECONDS = 20.0
+    #: The mark in the place of a job that must not begin lives for this long: longer than a coordinator hesitates.
+    MARK_SECONDS = 600
 
     def __init__(self, connection: Redis) -> None:
         self.connection = connection
@@ -122,20 +125,17 @@ class Recovery:
 
     def look_after_runs(self) -> bool:
         """Stop what is to be stopped, release what has ended, find what is lost."""
-        waiting = PartyRun.objects.filter(released_at=None, enqueued_at__isnull=False)
-        runs = list(waiting.select_related("party").defer("result"))
-        unsent = PartyRun.objects.filter(released_at=None, enqueued_at=None, stop_requested_at__isnull=False)
+        runs = list(PartyRun.objects.filter(released_at=None).select_related("party").defer("result"))
         done = False
-        for run in unsent.select_related("party"):
-            self._end(run, RunStatus.STOPPED)  # never got as far as Redis
-            done = True
         seen = {run.pk for run in runs}
         self._suspects = {pk: found for pk, found in self._suspects.items() if pk in seen}
         capacity = find_capacity(self.connection, {run.party.name for run in runs})
         refused: ResponseError | None = None
         for run, (state, worker, waits) in zip(runs, self._job_states(runs), strict=True):
             try:
-                if run.stop_requested_at or self._is_overdue(run):
+                if state == GONE and not run.enqueued_at:  # the dispatcher adds it, unless it is not wanted any more
+                    done |= bool(run.stop_requested_at) and self._end_unsent(run)
+                elif run.stop_requested_at or self._is_overdue(run):
                     done |= self._stop(run, state, worker)
                 elif state == "queued":
                     done |= self._check_begins(run, worker, waits, bool(capacity[run.party.name].alive))
@@ -187,6 +187,23 @@ class Recovery:
             states.append((DEAD if taken_by_dead else state, name, place is not None))
         return states
 
+    def _end_unsent(self, run: PartyRun) -> bool:
+        """End a run that is to be stopped and whose job is not in Redis, unless the job came there just now."""
+        key = PartyJob.key_for(run.job_id)
+        drop_foreign(self.connection, [key], "hash")
+        with self.connection.pipeline(transaction=True) as pipeline:
+            pipeline.hget(key, "status")
+            self._mark(key, pipeline)
+            came, *_ = pipeline.execute()
+        if not came:
+            self._end(run, RunStatus.STOPPED)
+        return True
+
+    def _mark(self, key: str, pipeline: Pipeline) -> None:
+        """Mark a job as one that must not begin. A coordinator that is about to add it finds its place taken."""
+        pipeline.hset(key, STOP_MARK, 1)
+        pipeline.expire(key, self.MARK_SECONDS)
+
     def _stop(self, run: PartyRun, state: str, worker: str) -> bool:
         if state == DEAD:
             # Perhaps its death is why the others failed: then it is the first real cause
@@ -203,11 +220,14 @@ class Recovery:
             key = PartyJob.key_for(run.job_id)
             drop_foreign(self.connection, [f"rq:queue:{run.party.name}"], "list")
             with self.connection.pipeline(transaction=True) as pipeline:
-                pipeline.hset(key, STOP_MARK, 1)
+                self._mark(key, pipeline)
                 pipeline.lrem(f"rq:queue:{run.party.name}", 0, run.job_id)
-                _, removed = pipeline.execute()
+                *_, removed = pipeline.execute()
             if removed:
-                self.connection.delete(key)
+                with self.connection.pipeline(transaction=True) as pipeline:
+                    pipeline.delete(key)
+                    self._mark(key, pipeline)
+                    pipeline.execute()
             # Not in the queue: a worker has it in hand. It sees the mark, or is found started, or is dead
             # (dead, if it did not even put its name on the job; the mark then keeps anyone from beginning it)
             patience = self.IMPORT_LIMIT.total_seconds() if worker else self.GRACE_SECONDS

@@ -36,7 +36,13 @@ from workers.runtime.publisher import Publisher
 
 PARTIES = ("alice", "bob", "carol")
 #: Where a coordinator can die: just before these calls of its own.
-CRASHES = [(Dispatcher, "_enqueue"), (Dispatcher, "_claim"), (Recovery, "_end"), (Listener, "_handle")]
+CRASHES = [
+    (Dispatcher, "_enqueue"),
+    (Dispatcher, "_note_enqueued"),
+    (Dispatcher, "_claim"),
+    (Recovery, "_end"),
+    (Listener, "_handle"),
+]
 
 
 #: For what would else happen in every run before anything had time to get going: done on zero.
@@ -282,6 +288,12 @@ class Life(RuleBasedStateMachine):
             assert set(attempts) == set(range(1, execution.attempt + 1))
             unreleased = {run.attempt for run in execution.runs.all() if run.released_at is None}
             assert unreleased <= ({execution.attempt} if execution.status != Status.QUEUED else set())
+
+    @invariant()
+    def what_computes_keeps_its_slot_and_its_ports(self) -> None:
+        computing = {job for jobs in self.workers.values() for job in jobs.values() if job} - self.ending
+        released = PartyRun.objects.filter(job_id__in=computing, released_at__isnull=False)
+        assert not released, "its process computes, and another one may get its ports"
 
     @invariant()
     def nothing_is_decided_while_a_party_is_at_work(self) -> None:

@@ -54,7 +54,13 @@ def of(e):
         "id": str(e.pk), "status": e.status, "attempt": e.attempt, "error": e.error, "error_type": e.error_type,
         "retries": e.retries, "limits": [e.network_retries, e.resource_retries], "result": e.result, "name": e.name,
         "changes": list(e.changes.values_list("from_status", "to_status")),
+        "history": [f"{c.at:%T.%f} {c.to_status} {c.why}" for c in e.changes.all()],
         "runs": [[r.attempt, r.party.name, r.status, r.last_sequence] for r in e.runs.select_related("party")],
+        "times": [
+            f"{r.job_id}: " + ", ".join(f"{n} {getattr(r, n + '_at'):%T.%f}" for n in
+            ["dispatched", "enqueued", "started", "ended", "stop_requested", "released"] if getattr(r, n + "_at"))
+            for r in e.runs.all()
+        ],
         "events": [[v.attempt, v.party, v.sequence, v.status, v.stage, v.timestamp.timestamp(), v.worker]
                    for v in e.events.order_by("attempt", "party", "sequence")],
     }
@@ -139,6 +145,7 @@ class Chaos:
             ("Redis, back empty", lambda: self.kill_redis(True), 1),
             ("a worker asleep", self.stop_worker, 1),
             ("the database", self.break_database, 1),
+            ("a coordinator that waits for the database", self.kill_waiting_coordinator, 2),
         ]
         name, fault, _ = self.draw.choices(faults, [weight for _, _, weight in faults])[0]
         self.faults[name] += 1
@@ -202,6 +209,12 @@ class Chaos:
         if name := self._alive(["coordinator-1", "coordinator-2"]):
             self.trial.stop_process(name, signal.SIGKILL)
             self._later(2, lambda: self.trial.start_coordinator(name))
+
+    def kill_waiting_coordinator(self) -> None:
+        """It has written to Redis, and not to the database yet: what it had in hand is half done."""
+        self.break_database()
+        time.sleep(self.draw.uniform(0, 1))
+        self.kill_coordinator()
 
     def kill_redis(self, empty: bool) -> None:
         if "valkey" not in self.trial.processes:
@@ -347,6 +360,8 @@ def test_every_execution_ends_once_whatever_is_killed(monkeypatch: pytest.Monkey
     assert set(ends) <= ENDED
     assert (found["leases"], found["unreleased"]) == (0, 0)
     for pk, submitted in chaos.submitted.items():
+        # Shown where a check of it fails
+        print("\n".join([f"{pk} {submitted}", *executions[pk]["history"], *executions[pk]["times"], ""]))
         check_history(executions[pk])
         if executions[pk]["status"] == "SUCCESS":
             check_success(executions[pk], submitted, patients)
