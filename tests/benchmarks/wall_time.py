@@ -25,8 +25,7 @@ from tests.benchmarks.memory import PeakMemory
 from workers.contract.registry import stages as stages_of_a_run
 from workers.host.party import PartyHost
 from workers.host.workdirs import remove_run_files
-from workers.runtime.compute_process import ComputeProcess
-from workers.runtime.zygote import Zygote
+from workers.runtime.starter import START_TIMEOUT, Starter
 
 LIMIT = 600.0
 IMPORTS = 3
@@ -149,12 +148,12 @@ def seconds_to_import(trial: Trial) -> float:
     """What a job would wait for if no process had imported SecretFlow before it came."""
     host = PartyHost.load(trial.party_dir("alice") / "party.toml")
     started = time.perf_counter()
-    zygote = Zygote()
-    waiting = ComputeProcess("benchmark", trial.redis_url, host, zygote)
-    assert waiting.is_ready(ComputeProcess.START_TIMEOUT)
+    starter = Starter("benchmark", trial.redis_url, host)
+    waiting = starter.start()
+    assert waiting.is_ready(START_TIMEOUT)
     seconds = time.perf_counter() - started
     waiting.close()
-    zygote.close()
+    starter.close()
     return seconds
 
 

@@ -30,7 +30,8 @@ from workers.contract.jobs import STOP_MARK, PartyJob, install_gate
 from workers.host.party import PartyHost
 from workers.runtime import preflight, task_run, zygote
 from workers.runtime.compute_process import ABANDONED, READY
-from workers.runtime.zygote import die_with_parent, name_process
+from workers.runtime.diagnosis import begin_job, end_job, name_process, write_log
+from workers.runtime.zygote import die_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -69,11 +70,11 @@ def serve() -> None:
     """Serve the worker, which speaks through standard input and output. Never returns."""
     hello = json.loads(sys.stdin.buffer.readline())
     die_with_parent(hello["parent"])
-    name_process("compute")
+    name_process(hello["party"], f"process for {hello['purpose']}")
     # Whatever libraries print must not get into the conversation with the parent
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    write_log()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if "secretflow" not in sys.modules:
         zygote.load()
@@ -84,7 +85,7 @@ def serve() -> None:
     runtime = task_run.runtime = task_run.Runtime(
         PartyHost.from_message(hello["host"]), connection, hello["worker"], Path(os.environ["TMPDIR"])
     )
-    answers.write(READY)
+    answers.write(READY + b"\n")
     #: What this process must not outlive, from its first job on.
     watched: list[str] = []
     while line := sys.stdin.buffer.readline():
@@ -93,16 +94,24 @@ def serve() -> None:
             answer = preflight.check(runtime.host, order["preflight"], connection)
         else:
             runtime.tries = order["tries"]
+            begin_job(order["job_id"])
+            name_process(hello["party"], "process of a job", order["job_id"])
             perform(order, hello, watched)
             if runtime.session is None:
                 break
+            end_job()
+            name_process(hello["party"], "process that keeps a session")
             answer = runtime.session.as_message()
         answers.write(json.dumps(answer).encode() + b"\n")
-    os._exit(0)  # the job is done, or the worker has no use for this process any more
+    log.info("ending: %s", "its job is done" if watched else "its worker has no use for it")
+    os._exit(0)
 
 
 class JobWorker(Worker):
     """RQ's work horse: the worker that performs one job in this process, in its party's worker's name."""
+
+    def procline(self, message: str) -> None:
+        """Not RQ's title of the process: this one has a better."""
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
         """The worker process's alone: RQ would have its key live on here for as long as the job may take."""
@@ -154,7 +163,8 @@ def perform(order: dict[str, Any], hello: dict[str, Any], watched: list[str]) ->
     worker._is_horse = True
     try:
         worker.perform_job(job, queue, execution)
-    except BaseException:
+    except BaseException as error:
+        log.error("ending: %s: %s", type(error).__name__, error)
         os._exit(1)
     watched[:] = [worker.key]
 

@@ -9,29 +9,24 @@ import select
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
-from uuid import uuid4
 
-from workers.host.party import PartyHost
-from workers.runtime.zygote import ROOT, Zygote
+from workers.runtime.diagnosis import ended_how
 
 log = logging.getLogger(__name__)
 
-READY = b"ready\n"
+READY = b"ready"
 #: Exit status of a process that ended because nobody looked after it any more.
 ABANDONED = 70
 
 
 class Forked:
     """A child process that the zygote forked, with as much of ``subprocess.Popen`` as is used here."""
-
-    #: Returned by ``poll`` and ``wait`` if somebody else waited for the process, and has yet to set ``returncode``.
-    UNKNOWN = 255
 
     def __init__(self, pid: int, stdin: IO[bytes], stdout: IO[bytes]) -> None:
         self.pid, self.stdin, self.stdout = pid, stdin, stdout
@@ -42,10 +37,7 @@ class Forked:
     def poll(self) -> int | None:
         with self._polling:
             if self.returncode is None:
-                try:
-                    pid, status = os.waitpid(self.pid, os.WNOHANG)
-                except ChildProcessError:  # RQ waits for its work horse by itself
-                    return self.UNKNOWN
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
                 self.returncode = os.waitstatus_to_exitcode(status) if pid else None
             return self.returncode
 
@@ -63,29 +55,20 @@ class Forked:
 
 
 class ComputeProcess:
-    """A waiting process, ready for one job. Create it in the main thread: it dies with the thread that made it.
+    """A process that waits for one job, or for questions; :class:`workers.runtime.starter.Starter` starts it.
 
-    Raises OSError where no process can be started.
+    It has a pipe of its own, and one user at a time.
     """
 
-    START_TIMEOUT = 120.0
-
-    def __init__(self, worker: str, redis_url: str, host: PartyHost, zygote: Zygote) -> None:
-        # What SecretFlow leaves under TMPDIR goes with the process: see WorkDirectories.remove_abandoned
-        self._directory = host.workdirs.root / f"process-{uuid4()}"
-        with host.workdirs.claim(self._directory) as lock:  # locked until the process ends, however it does
-            self.process = _forked(zygote, lock, self._directory) or subprocess.Popen(
-                [sys.executable, "-m", "workers.runtime.compute"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                cwd=ROOT,
-                env=os.environ | {"TMPDIR": str(self._directory)},
-                start_new_session=True,
-                pass_fds=(lock.fileno(),),
-            )
-        # Over the pipe, not in the arguments: the URL may carry a password
-        self._write({"worker": worker, "redis_url": redis_url, "host": host.as_message(), "parent": os.getpid()})
+    def __init__(self, process: Forked | subprocess.Popen[bytes], purpose: str, directory: Path | None = None) -> None:
+        self.process = process
+        self.purpose = purpose
+        #: Questions that it was asked and has answered.
+        self.answered = 0
+        self._directory = directory
+        self._told_end = False
         self._ready = False
+        self._heard = bytearray()
         #: Several threads ask whether it is ready.
         self._listening = threading.Lock()
 
@@ -93,76 +76,79 @@ class ComputeProcess:
         """Return whether it has imported everything; waits up to ``wait`` seconds for it, less if it ended instead."""
         if self.process.poll() is not None:
             return False
-        with self._listening:
-            if not self._ready and self._speaks(wait):
-                assert self.process.stdout
-                self._ready = self.process.stdout.readline() == READY
+        if not self._ready:
+            self._ready = self._line(wait) == READY
         return self._ready
 
     def ask(self, question: dict[str, Any], interval: float, still_waiting: Callable[[], None]) -> Any:
-        """Return its answer, as JSON; None if it ended before. ``still_waiting`` is called every ``interval``
-        seconds.
+        """Return its answer, as JSON; None if it ended before. ``still_waiting`` is called every ``interval`` seconds.
 
-        A job that it is given meanwhile begins after the answer.
+        Where this raises, the process is of no more use: its answer is still to come.
         """
         try:
-            self._write(question)
-            while not self._speaks(interval):
+            self.tell(question)
+            while (line := self._said(interval)) is None:
                 still_waiting()
-            assert self.process.stdout
-            return json.loads(self.process.stdout.readline() or b"null")
+            self.answered += 1
+            return json.loads(line or b"null")
         except (BrokenPipeError, ValueError):
             return None
 
-    def _speaks(self, wait: float | None) -> bool:
-        """Return whether there is something to read, or the process has ended; waits so long for it, without limit
-        if None."""
-        assert self.process.stdout
-        return bool(select.select([self.process.stdout], [], [], wait)[0])
+    def _said(self, wait: float) -> bytes | None:
+        """Return its next line but for the one that says that it is ready, which it may owe still."""
+        line = self._line(wait)
+        return self._line(wait) if line == READY else line
 
-    def take(self, order: dict[str, Any]) -> None:
-        """Give it its job. Raises BrokenPipeError if it is gone."""
-        self._write(order)
-
-    def outcome(self) -> Any:
-        """Once its job is done: the session that it keeps for another one, as JSON; None if it has ended."""
+    def _line(self, wait: float) -> bytes | None:
+        """Return its next line; nothing if it has ended, None if it says nothing for so many seconds."""
         assert self.process.stdout
+        answers, until = self.process.stdout.fileno(), time.monotonic() + wait
         while True:
-            self._speaks(None)
             with self._listening:
-                line = self.process.stdout.readline()
-                # It may have been given the job before it had said that it is ready
-                if line != READY:
-                    return json.loads(line or b"null")
-                self._ready = True
+                # Not by a buffered file: what it holds already, select does not know of
+                while b"\n" not in self._heard and select.select([answers], [], [], 0)[0]:
+                    if not (came := os.read(answers, 65_536)):
+                        return b""
+                    self._heard += came
+                if b"\n" in self._heard:
+                    line, _, self._heard = self._heard.partition(b"\n")
+                    return bytes(line)
+            if (left := until - time.monotonic()) <= 0:
+                return None
+            select.select([answers], [], [], left)
 
-    def close(self) -> None:
-        """End it, unless it has a job."""
-        assert self.process.stdin
-        try:
-            self.process.stdin.close()
-            self.process.wait(5)
-        except (OSError, subprocess.TimeoutExpired):
-            self.process.kill()
-            self.process.wait()
-        shutil.rmtree(self._directory, ignore_errors=True)
-
-    def _write(self, message: dict[str, Any]) -> None:
+    def tell(self, message: dict[str, Any]) -> None:
+        """Give it its job, or another message. Raises BrokenPipeError if it is gone."""
         assert self.process.stdin
         self.process.stdin.write(json.dumps(message).encode() + b"\n")
         self.process.stdin.flush()
 
+    def outcome(self, wait: float) -> Any:
+        """Once its job is done: the session that it keeps for another one, as JSON; None if it ends.
 
-def _forked(parent: Zygote, lock: IO[str], directory: Path) -> Forked | None:
-    """Return the process; None where the zygote must not fork. Raises OSError where none can be started."""
-    stdin, orders = os.pipe()
-    answers, stdout = os.pipe()
-    pid = None
-    try:
-        pid = parent.fork("workers.runtime.compute.serve", [stdin, stdout, lock.fileno()], {"TMPDIR": str(directory)})
-    finally:
-        for descriptor in (stdin, stdout) if pid else (stdin, stdout, orders, answers):
-            os.close(descriptor)
-    if pid is None:
-        return None
-    return Forked(pid, os.fdopen(orders, "wb"), os.fdopen(answers, "rb"))
+        Raises TimeoutError if it is still at work after so many seconds.
+        """
+        if (line := self._said(wait)) is None:
+            raise TimeoutError
+        return json.loads(line or b"null")
+
+    def close(self) -> None:
+        """End it, at once if it does not end by itself, and tell the log."""
+        assert self.process.stdin
+        with suppress(OSError):
+            self.process.stdin.close()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        if self._directory:
+            shutil.rmtree(self._directory, ignore_errors=True)
+        self.tell_end()
+
+    def tell_end(self) -> None:
+        """Tell the log, once, how it ended."""
+        if (status := self.process.poll()) is not None and not self._told_end:
+            self._told_end = True
+            level = logging.INFO if status == 0 else logging.WARNING
+            log.log(level, "the process for %s (pid %s) ended: %s", self.purpose, self.process.pid, ended_how(status))

@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -22,6 +22,7 @@ from workers.contract.reports import PREFLIGHT, TAKE_WITHIN, WANTED_SECONDS
 from workers.host.party import PartyHost
 from workers.host.stream import report
 from workers.runtime.compute_process import ComputeProcess
+from workers.runtime.starter import Starter
 
 log = logging.getLogger(__name__)
 
@@ -29,64 +30,85 @@ log = logging.getLogger(__name__)
 LIMIT = 600.0
 #: How often a report says that the checks go on, in seconds.
 SIGN_OF_LIFE = 2.0
+#: Requests that are answered at once, each by a process of its own: one slow table keeps no other request waiting.
+AT_ONCE = 4
+#: Requests that a process answers, one after the other, before a fresh one takes its place.
+MOST_ANSWERS = 200
 
 
 class Desk:
-    """Answers the requests for checks, in a thread of the worker process, also while a job runs."""
+    """Answers the requests for checks, in threads of the worker process, also while a job runs."""
 
-    def __init__(
-        self, host: PartyHost, connection: Redis, worker: str, waiting: Callable[[], ComputeProcess | None]
-    ) -> None:
-        self.host, self.connection, self.worker, self._waiting = host, connection, worker, waiting
+    def __init__(self, host: PartyHost, connection: Redis, worker: str, starter: Starter) -> None:
+        self.host, self.connection, self.worker, self._starter = host, connection, worker, starter
+        #: A process that has answered all that it was asked, for the next request.
+        self._idle: ComputeProcess | None = None
+        self._lock = threading.Lock()
 
     def serve(self, alive: threading.Event) -> None:
         """Answer requests until ``alive`` is cleared."""
-        while alive.is_set():
-            # Asked first: a request belongs to a worker that can answer it at once
-            waiting = self._waiting()
-            if waiting is None or not waiting.is_ready():
-                time.sleep(0.05)
-                continue
+        at_once = threading.Semaphore(AT_ONCE)
+
+        def answer(raw: bytes) -> None:
             try:
-                taken: Any = self.connection.blpop([requests_of(self.host.name)], timeout=1)
+                self._answer(raw)
+            finally:
+                at_once.release()
+
+        while alive.is_set():
+            if not at_once.acquire(timeout=1):
+                continue  # other workers may have time
+            taken: Any = None
+            try:
+                taken = self.connection.blpop([requests_of(self.host.name)], timeout=1)
             except (RedisError, OSError):
                 time.sleep(1)
-                continue
             if taken:
-                try:
-                    self._answer(taken[1])
-                except (RedisError, OSError) as error:
-                    # Not a loss: what is not answered is asked again
-                    log.warning("a pre-flight report was not delivered: %s", trouble(error))
+                threading.Thread(target=answer, args=[taken[1]], name="pre-flight check", daemon=True).start()
+            else:
+                at_once.release()
+        if idle := self._take_idle():
+            idle.close()
 
     def _answer(self, raw: bytes) -> None:
+        """Answer a request, and log what keeps it from that."""
         try:
             request = json.loads(raw)
             preflight, _ = str(UUID(request["preflight"])), request["documents"]["sf_init_config"]
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             log.warning("a malformed request for pre-flight checks was dropped")
             return
-        if self.connection.pttl(wanted(preflight)) < 1000 * (WANTED_SECONDS - TAKE_WITHIN):
-            return  # of an execution that was cancelled, or from when no worker was there
-        waiting = self._waiting()
-        if waiting is None or not waiting.is_ready():  # a job took it in this moment
-            self.connection.rpush(requests_of(self.host.name), raw)
-            return
+        try:
+            if self.connection.pttl(wanted(preflight)) < 1000 * (WANTED_SECONDS - TAKE_WITHIN):
+                return  # of an execution that was cancelled, or from when no worker was there
+            self._check(preflight, request)
+        except (RedisError, OSError) as error:
+            # Not a loss: what is not answered is asked again
+            log.warning("a pre-flight report was not delivered: %s", trouble(error))
+        except Exception:
+            log.exception("a request for pre-flight checks was not answered")
 
+    def _check(self, preflight: str, request: Mapping[str, Any]) -> None:
         def say(content: Mapping[str, Any], patience: float = TAKE_WITHIN) -> None:
             message = {"preflight": preflight, "worker": self.worker[:WORKER_LENGTH], **content}
             tell = partial(report, self.connection, self.host.name, PREFLIGHT, message)
             when_it_takes_writes(tell, patience=patience)
 
         begun = time.monotonic()
+        say({})
+        process = self._take_idle() or self._starter.start("pre-flight checks")
 
         def go_on() -> None:
             say({}, 0)
-            if time.monotonic() - begun > LIMIT:  # whatever it is at: the worker needs a process for jobs
-                waiting.process.kill()
+            if time.monotonic() - begun > LIMIT:
+                process.process.kill()
 
-        say({})
-        answer = waiting.ask({"preflight": request}, SIGN_OF_LIFE, go_on)
+        answer = None
+        try:
+            answer = process.ask({"preflight": request}, SIGN_OF_LIFE, go_on)
+        finally:
+            # One whose answer was not heard would give it to the next question
+            self._leave(process, is_of_use=answer is not None)
         if answer is None:
             error = "the checking process ended before it was done: killed, for want of memory, or after its time limit"
             answer = {"checks": [{"check": "process", "error": error, "error_type": "ResourceError"}], "facts": {}}
@@ -97,3 +119,22 @@ class Desk:
             log.warning("a pre-flight report is too large; it goes without the columns of the dataset")
             answer["facts"].get("dataset", {}).pop("columns", None)
             say(answer)
+
+    def _take_idle(self) -> ComputeProcess | None:
+        with self._lock:
+            idle, self._idle = self._idle, None
+        if idle and idle.process.poll() is not None:
+            idle.close()
+            return None
+        return idle
+
+    def _leave(self, process: ComputeProcess, *, is_of_use: bool) -> None:
+        """Keep a process for the next request, or end it."""
+        if is_of_use and process.answered < MOST_ANSWERS:
+            with self._lock:
+                if self._idle is None:
+                    self._idle = process
+                    return
+        else:
+            process.process.kill()
+        process.close()

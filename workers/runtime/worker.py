@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
+import subprocess
 import threading
 import time
 from contextlib import suppress
@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from rq import Queue, worker_registration
 from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
+from rq.timeouts import BaseDeathPenalty, HorseMonitorTimeoutException
 
 from workers.contract.connection import DEFAULT_URL, connect, refusal, trouble
 from workers.contract.errors import ConfigError
@@ -27,12 +28,13 @@ from workers.host.workdirs import remove_run_files
 from workers.network.links import LINK_LOST
 from workers.runtime.compute_process import ComputeProcess
 from workers.runtime.desk import Desk
+from workers.runtime.diagnosis import describe_host, name_process, write_stacks_on_signal
 from workers.runtime.exit_status import publish_end
 from workers.runtime.journal import Journal
 from workers.runtime.keeper import Keeper
 from workers.runtime.patient_worker import PatientWorker
 from workers.runtime.publisher import Publisher
-from workers.runtime.zygote import Zygote
+from workers.runtime.starter import START_TIMEOUT, Starter
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,17 @@ WORKER_SEQUENCE = 1_000_000
 MOST_TRIES = 3
 
 
+class NoAlarm(BaseDeathPenalty):
+    """RQ's limit to a wait for a job's process, which the wait keeps by itself: an alarm could come between the
+    reading of an outcome and what is done about it, and the outcome would be lost."""
+
+    def setup_death_penalty(self) -> None:
+        pass
+
+    def cancel_death_penalty(self) -> None:
+        pass
+
+
 class PartyWorker(PatientWorker):
     """Takes one job at a time from its party's queue and has it done by a compute process.
 
@@ -54,6 +67,7 @@ class PartyWorker(PatientWorker):
     """
 
     max_connection_wait_time = 2.0
+    death_penalty_class = NoAlarm
 
     def __init__(self, queues: Any, name: str | None = None, **options: Any) -> None:
         party_toml = Path(os.environ.get("PARTY_TOML", "party.toml")).resolve()
@@ -79,7 +93,7 @@ class PartyWorker(PatientWorker):
             queue.serializer = JSONSerializer
             queue.job_class = PartyJob
         self.log_job_description = False  # it is the call with all its arguments
-        self._zygote = Zygote()
+        self._starter = Starter(self.name, self.redis_url, self.host)
         self._waiting: ComputeProcess | None = None
         self._keeper = Keeper(self.host)
         self._alive = threading.Event()
@@ -94,22 +108,26 @@ class PartyWorker(PatientWorker):
     # --- life
 
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
+        write_stacks_on_signal()
         self.host.workdirs.remove_abandoned()
         for _ in range(2):  # the first may be killed: by hand, or for want of memory while much starts at once
             self._have_one_waiting()
-            if self._waiting and self._waiting.is_ready(ComputeProcess.START_TIMEOUT):
+            if self._waiting and self._waiting.is_ready(START_TIMEOUT):
                 break
         else:
             raise ConfigError(
                 "SecretFlow could not be started; see the lines above "
                 "(is it installed? `uv sync --extra party`, on Python 3.10)"
             )
+        refusal = self._starter.zygote.refusal
+        each = f"each in a fresh process ({refusal})" if refusal else "each forked from one process that has SecretFlow"
+        self.log.info("Worker %s: %s", self.name, describe_host(f"jobs run {each}"))
         # Only now does the control plane see this worker: a live worker can compute at once
         self.wait_for_redis()
         super().bootstrap(*args, **kwargs)
         self._alive.set()
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
-        desk = Desk(self.host, connect(self.redis_url), self.name, lambda: self._waiting)
+        desk = Desk(self.host, connect(self.redis_url), self.name, self._starter)
         threading.Thread(target=desk.serve, args=[self._alive], name="pre-flight", daemon=True).start()
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
@@ -125,11 +143,14 @@ class PartyWorker(PatientWorker):
         if self._waiting:
             self._waiting.close()
         self._keeper.end()
-        self._zygote.close()
+        self._starter.close()
         try:
             super().teardown()
         except RedisError as error:
             self.log.warning("could not sign off: %s", type(error).__name__)
+
+    def procline(self, message: str) -> None:
+        name_process(self.host.name, "worker", message)
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
         self._have_one_waiting()  # every few seconds, in the main thread
@@ -188,6 +209,11 @@ class PartyWorker(PatientWorker):
                     continue  # and tell that its ports are free
             except (RedisError, OSError) as error:
                 self._note_trouble(connection, error)
+            except Exception as error:
+                # Whatever it is, a worker that ended its heartbeat for it would be taken for dead, with its job
+                if repr(error) != self._told_trouble:
+                    log.exception("Worker %s: a heartbeat failed; the next one is tried", self.name)
+                self._told_trouble = repr(error)
             until = time.monotonic() + HEARTBEAT_INTERVAL
             while time.monotonic() < until and self._alive.is_set():
                 time.sleep(0.05)
@@ -218,8 +244,7 @@ class PartyWorker(PatientWorker):
             if self.horse_pid:
                 self._stopped_because = ("stopped: its worker could not look after it", "NetworkError")
                 self.kill_horse()
-                with suppress(ChildProcessError):
-                    self.wait_for_horse()
+                self._computing.close()
                 self._report_killed(job)
         finally:
             # RQ forgets a job's execution as it notes the job's end. One that stayed, as Redis was away in that moment,
@@ -227,6 +252,7 @@ class PartyWorker(PatientWorker):
             self.executions.clear()
             self._horse_pid = 0
             self._keeper.run_ended()
+            self.procline("waits for a job")
             self._have_one_waiting()
             # Of this job, and of other workers here that were killed
             self.host.workdirs.remove_abandoned()
@@ -235,6 +261,7 @@ class PartyWorker(PatientWorker):
         """Hand the job to the compute process, which becomes RQ's work horse."""
         assert self.execution
         self._took_job_at = time.time()
+        self.procline(f"has job {job.id}")
         self._stopped_because = None
         # RQ writes it when that process begins; until then nobody could tell which worker had taken the job
         self.patiently(lambda: self.connection.hset(job.key, "worker_name", self.name))
@@ -253,7 +280,7 @@ class PartyWorker(PatientWorker):
         if process is None:
             return None
         try:
-            process.take(order)
+            process.tell(order)
         except BrokenPipeError:  # it died in this moment; the peers will miss it, and all try again
             process.close()
             return None
@@ -267,7 +294,7 @@ class PartyWorker(PatientWorker):
                 time.sleep(1)  # no memory, no processes left: that passes, or the run is tried again elsewhere
                 continue
             try:
-                taken.take(order)
+                taken.tell(order)
                 return taken
             except BrokenPipeError:  # it died while it waited
                 taken.close()
@@ -289,28 +316,30 @@ class PartyWorker(PatientWorker):
         super().kill_horse(*args)
 
     def wait_for_horse(self) -> Any:
-        if session := self._computing.outcome():
+        """Return pid and wait status of the job's process, once the job is done. Raises HorseMonitorTimeoutException
+        if it is at work still when it is time to look after it."""
+        try:
+            session = self._computing.outcome(self.job_monitoring_interval)
+        except TimeoutError:
+            raise HorseMonitorTimeoutException from None
+        if session:
             self._keeper.keep(self._computing, session)
             return self.horse_pid, os.EX_OK, None
-        pid, status, usage = super().wait_for_horse()
-        if pid:
-            # It was reaped here, so the process's own object would never learn of it
-            self._computing.process.returncode = os.waitstatus_to_exitcode(status)
-        if self._computing.process.returncode == LINK_LOST and self._order["tries"] < MOST_TRIES - 1:
+        try:
+            status = self._computing.process.wait(self.job_monitoring_interval)
+        except subprocess.TimeoutExpired:
+            raise HorseMonitorTimeoutException from None
+        self._computing.tell_end()
+        if status == LINK_LOST and self._order["tries"] < MOST_TRIES - 1:
             self._try_again()
             return self.wait_for_horse()
-        return pid, status, usage
+        return self.horse_pid, -status if status < 0 else status << 8, None
 
     def _try_again(self) -> None:
         """Give the job to another process. The peers' workers do the same: links hang at all parties alike."""
         self._order["tries"] += 1
-        # RQ's alarm, by which it looks after the job, must not come between a process and the job that it takes
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
-        try:
-            self._computing = self._take_waiting(self._order)
-            self._horse_pid = self._computing.process.pid
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+        self._computing = self._take_waiting(self._order)
+        self._horse_pid = self._computing.process.pid
 
     def maintain_heartbeats(self, job: Any, execution: Any) -> None:
         try:
@@ -338,7 +367,7 @@ class PartyWorker(PatientWorker):
             self._waiting = None
         if self._waiting is None:
             try:
-                self._waiting = ComputeProcess(self.name, self.redis_url, self.host, self._zygote)
+                self._waiting = self._starter.start()
             except OSError as error:  # a job that computes has what it needs; this one is for the next
                 log.warning("Worker %s: no process for the next job could be started: %s", self.name, error)
 

@@ -35,12 +35,12 @@ from workers.contract.layers import layers
 from workers.contract.registry import TASK_EXECUTOR_REGISTRY
 from workers.contract.validation import validate
 from workers.host.tables import check_keys
+from workers.runtime.diagnosis import ended_how, name_process, write_stacks_on_signal
 
 log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parents[2]
 PR_SET_PDEATHSIG = 1
-PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
 #: Threads that begin anew in a forked process by themselves: brpc's, as SPU and PSI bring it.
 RESTARTED = {"bvar_sampler"}
@@ -56,14 +56,15 @@ def _prctl(option: int, value: Any) -> None:
 class Zygote:
     """A worker's zygote. It is started when it is first needed, and again when it was killed.
 
-    Use it in the worker's main thread: the process dies with the thread that started it.
+    One thread uses it, see :class:`workers.runtime.starter.Starter`: the process dies with the thread that started it.
     """
 
     START_TIMEOUT = 120.0
     #: A fork takes 20 ms, and a stopped or stuck zygote must not hold its worker for long.
     FORK_TIMEOUT = 10.0
 
-    def __init__(self) -> None:
+    def __init__(self, party: str) -> None:
+        self.party = party
         self._process: subprocess.Popen[bytes] | None = None
         self._conversation: socket.socket | None = None
         #: What it said as it became ready: why it does not fork, or nothing.
@@ -75,7 +76,10 @@ class Zygote:
         The process calls ``entry``, the dotted name of a function. The first two ``descriptors`` are its standard
         input and output, the others are open in it. Raises OSError if the zygote does not start, or ended meanwhile.
         """
-        if self._process is None or self._process.poll() is not None:
+        if self._process and (status := self._process.poll()) is not None:
+            log.warning("the zygote (pid %s) ended: %s; another one is started", self._process.pid, ended_how(status))
+            self.close()
+        if self._process is None:
             self._start()
         if self._refusal:
             return None
@@ -84,18 +88,26 @@ class Zygote:
         try:
             socket.send_fds(self._conversation, [order], list(descriptors))
             pid = self._hear()
-        except OSError:
+        except OSError as error:
+            log.warning("the zygote is given up: %s", error)
             self.close()  # the next answer would be to this order
             raise
         if not pid.isdigit():
             raise OSError(f"the process that forks could not: {pid or 'it ended'}")
         return int(pid)
 
+    @property
+    def refusal(self) -> str:
+        """Why it does not fork; nothing if it does, or has not been asked yet."""
+        return self._refusal or ""
+
     def close(self) -> None:
         """End it. What it forked goes on."""
         if self._conversation:
             self._conversation.close()
         if self._process:
+            if self._process.poll() is None:
+                log.info("the zygote (pid %s) is ended", self._process.pid)
             self._process.kill()
             self._process.wait()
         self._process = self._conversation = None
@@ -107,7 +119,7 @@ class Zygote:
         self._conversation, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "workers.runtime.zygote", str(theirs.fileno()), str(os.getpid())],
+                [sys.executable, "-m", "workers.runtime.zygote", str(theirs.fileno()), str(os.getpid()), self.party],
                 cwd=ROOT, stdin=subprocess.DEVNULL, stdout=2, pass_fds=[theirs.fileno()], start_new_session=True,
             )  # fmt: skip
         self._conversation.settimeout(self.START_TIMEOUT)
@@ -132,11 +144,6 @@ def die_with_parent(parent: int) -> None:
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it was gone before the call
         os._exit(1)
-
-
-def name_process(name: str) -> None:
-    """Tell ``ps`` what this process is: all that were forked have the zygote's command line."""
-    _prctl(PR_SET_NAME, name.encode())
 
 
 def load() -> str:
@@ -194,9 +201,10 @@ def threads() -> dict[str, str]:
     return {task.name: (task / "comm").read_text().strip() for task in tasks.iterdir()}
 
 
-def main(conversation: socket.socket, worker: int) -> None:
+def main(conversation: socket.socket, worker: int, party: str) -> None:
     die_with_parent(worker)
-    name_process("zygote")
+    name_process(party, "zygote")
+    write_stacks_on_signal()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)  # JAX's, which has not started
@@ -204,7 +212,7 @@ def main(conversation: socket.socket, worker: int) -> None:
     while True:
         order, descriptors, _, _ = socket.recv_fds(conversation, ORDER_BYTES, 16)
         if not order:
-            os._exit(0)  # the worker is gone, or has no use for it any more
+            os._exit(0)  # the worker is gone
         try:
             answer = str(_fork(json.loads(order), descriptors, conversation, worker))
         except OSError as error:  # no memory, too many processes: the worker says so
@@ -226,7 +234,8 @@ def _fork(order: dict[str, Any], descriptors: list[int], conversation: socket.so
     if between == 0:
         try:
             pid = os.fork()
-        except OSError:
+        except OSError as error:
+            log.warning("a process could not be forked: %s", error)
             os._exit(1)
         if pid:
             os.write(tell, str(pid).encode())
@@ -277,4 +286,4 @@ def unlike_its_siblings() -> None:
 
 
 if __name__ == "__main__":
-    main(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
+    main(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]), sys.argv[3])

@@ -7,6 +7,7 @@ import socket
 import threading
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -226,53 +227,48 @@ def test_it_never_raises(hosts: dict[str, Host]) -> None:
 # --- at the worker's desk
 
 
+class Answering:
+    """What the desk asks of a compute process; it always says the same."""
+
+    def __init__(self, answer: dict[str, Any]) -> None:
+        self.answer, self.answered = answer, 0
+        self.process = SimpleNamespace(poll=lambda: None)
+
+    def ask(self, *_: Any) -> dict[str, Any]:
+        self.answered += 1
+        return self.answer
+
+
+def starter(process: Answering) -> Any:
+    return SimpleNamespace(start=lambda _: process)
+
+
 @pytest.mark.parametrize(
     ("left", "answered"), [(WANTED_SECONDS, True), (WANTED_SECONDS - TAKE_WITHIN - 1, False), (0, False)]
 )
 def test_a_worker_answers_what_is_still_wanted_alone(
     hosts: dict[str, Host], connection: Redis, left: int, answered: bool
 ) -> None:
-    class Waiting:
-        """What the desk asks of a compute process."""
-
-        asked = 0
-
-        def is_ready(self) -> bool:
-            return True
-
-        def ask(self, *_: Any) -> dict[str, Any]:
-            self.asked += 1
-            return {"checks": [], "facts": {}}
-
-    waiting: Any = Waiting()
+    process = Answering({"checks": [], "facts": {}})
     name = "00000000-0000-4000-8000-000000000000"
     if left:
         connection.set(wanted(name), 1, ex=left)
-    desk = Desk(hosts["alice"].host, connection, "alice-1", lambda: waiting)
+    desk = Desk(hosts["alice"].host, connection, "alice-1", starter(process))
     desk._answer(json.dumps(request(hosts, "alice") | {"preflight": name}).encode())
-    assert waiting.asked == answered
+    assert process.answered == answered
     assert connection.xlen("events:alice") == (2 if answered else 0)
     for malformed in (b"{", b"[]", b'{"preflight": "x"}', b'{"preflight": {}, "documents": {}}'):
         desk._answer(malformed)
-    assert waiting.asked == answered
+    assert process.answered == answered
 
 
 def test_a_report_of_a_very_wide_table_goes_without_its_columns(hosts: dict[str, Host], connection: Redis) -> None:
-    class Waiting:
-        def is_ready(self) -> bool:
-            return True
-
-        def ask(self, *_: Any) -> dict[str, Any]:
-            columns = {f"column_{n:07d}": "int" for n in range(60_000)}
-            return {
-                "checks": [{"check": "documents"}],
-                "facts": {"cpus": 2, "dataset": {"name": "people", "columns": columns}},
-            }
-
-    waiting: Any = Waiting()
+    columns = {f"column_{n:07d}": "int" for n in range(60_000)}
+    facts = {"cpus": 2, "dataset": {"name": "people", "columns": columns}}
+    process = Answering({"checks": [{"check": "documents"}], "facts": facts})
     name = "00000000-0000-4000-8000-000000000000"
     connection.set(wanted(name), 1, ex=WANTED_SECONDS)
-    desk = Desk(hosts["alice"].host, connection, "w" * 300, lambda: waiting)
+    desk = Desk(hosts["alice"].host, connection, "w" * 300, starter(process))
     desk._answer(json.dumps(request(hosts, "alice") | {"preflight": name}).encode())
     said = json.loads(connection.xrange("events:alice")[-1][1][b"preflight"])
     assert said == {

@@ -38,8 +38,8 @@ from workers.network.links import LINK_LOST
 from workers.runtime.compute_process import ABANDONED, ComputeProcess
 from workers.runtime.exit_status import describe_exit
 from workers.runtime.journal import Journal
+from workers.runtime.starter import Starter
 from workers.runtime.worker import WORKER_SEQUENCE, PartyWorker
-from workers.runtime.zygote import Zygote
 
 TOML = 'party = "alice"\n[policy]\ntask_types = ["*"]\npeers = ["*"]\n'
 SECRET_URL = "redis://user:secretpw@127.0.0.1:1/0"
@@ -349,10 +349,9 @@ def test_it_reports_nothing_for_what_is_no_job_of_ours(
 PARENT = """
 import os, sys, time
 from workers.host.party import PartyHost
-from workers.runtime.compute_process import ComputeProcess
-from workers.runtime.zygote import Zygote
-zygote = Zygote()
-waiting = ComputeProcess("alice-host-1", sys.argv[1], PartyHost.load(sys.argv[2]), zygote)
+from workers.runtime.starter import Starter
+starter = Starter("alice-host-1", sys.argv[1], PartyHost.load(sys.argv[2]))
+waiting, zygote = starter.start(), starter.zygote
 keeper = os.fork()  # keeps the pipe open: its end is not what ends the compute process
 if not keeper:
     time.sleep(60)
@@ -395,6 +394,8 @@ def test_it_does_not_begin_when_its_parent_is_gone_already(party_toml: Path) -> 
         "worker": "w",
         "redis_url": SECRET_URL,
         "host": PartyHost.load(party_toml).as_message(),
+        "party": "alice",
+        "purpose": "a job",
         "parent": 2**22 + 1,
     }
     done = subprocess.run(
@@ -406,11 +407,11 @@ def test_it_does_not_begin_when_its_parent_is_gone_already(party_toml: Path) -> 
 
 @pytest.fixture
 def waiting(party_toml: Path) -> Iterator[ComputeProcess]:
-    zygote = Zygote()
-    made = ComputeProcess("alice-host-1", SECRET_URL, PartyHost.load(party_toml), zygote)
+    starter = Starter("alice-host-1", SECRET_URL, PartyHost.load(party_toml))
+    made = starter.start()
     yield made
     made.close()
-    zygote.close()
+    starter.close()
 
 
 @pytest.mark.pipeline
@@ -421,7 +422,7 @@ def test_it_ends_when_it_is_closed_while_it_waits(waiting: ComputeProcess) -> No
     waiting.close()
     assert waiting.process.returncode == 0
     with pytest.raises(ValueError, match="closed"):
-        waiting.take({})
+        waiting.tell({})
 
 
 @pytest.mark.pipeline
@@ -432,7 +433,7 @@ def test_it_tells_that_a_process_died_while_it_waited(waiting: ComputeProcess) -
     assert time.monotonic() - started < 5
     waiting.process.wait(5)
     with pytest.raises(BrokenPipeError):
-        waiting.take({})
+        waiting.tell({})
 
 
 @pytest.mark.pipeline

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 
 from controlplane.environment import ROOT
 from workers.host.party import PartyHost
-from workers.runtime.compute_process import ComputeProcess, Forked
+from workers.runtime.starter import Starter
 from workers.runtime.zygote import Zygote
 
 pytestmark = pytest.mark.pipeline
@@ -69,7 +68,7 @@ def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
     (directory / "probe.py").write_text(PROBE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(directory))
-        found = Zygote()
+        found = Zygote("alice")
         found._start()
     yield found
     found.close()
@@ -144,9 +143,10 @@ def test_it_says_which_threads_it_does_not_know(tmp_path: Path) -> None:
 def test_a_worker_whose_zygote_must_not_fork_starts_fresh_processes(
     party: PartyHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    zygote = Zygote()
+    starter = Starter("alice-host-1", "redis://127.0.0.1:1", party)
+    zygote = starter.zygote
     monkeypatch.setattr(zygote, "_start", lambda: setattr(zygote, "_refusal", "a thread"))
-    waiting = ComputeProcess("alice-host-1", "redis://127.0.0.1:1", party, zygote)
+    waiting = starter.start()
     assert isinstance(waiting.process, subprocess.Popen)
     assert waiting.is_ready(60)
     waiting.close()
@@ -154,12 +154,12 @@ def test_a_worker_whose_zygote_must_not_fork_starts_fresh_processes(
 
 
 def test_what_cannot_be_started_leaves_nothing_behind(party: PartyHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    zygote = Zygote()
+    starter = Starter("alice-host-1", "redis://127.0.0.1:1", party)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     before = os.listdir("/proc/self/fd")
     with pytest.raises(OSError, match="the process that imports SecretFlow ended"):
-        ComputeProcess("alice-host-1", "redis://127.0.0.1:1", party, zygote)
-    zygote.close()
+        starter.start()
+    starter.close()
     assert len(os.listdir("/proc/self/fd")) == len(before)
     party.workdirs.remove_abandoned()
     assert list(party.workdirs.root.glob("process-*")) == []
@@ -177,12 +177,3 @@ def memory(pid: int) -> int:
     """Private memory in KiB."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
-
-
-def test_a_process_that_somebody_else_waited_for_is_taken_for_ended() -> None:
-    child = subprocess.Popen([sys.executable, "-S", "-c", ""])
-    child.wait(10)
-    forked = Forked(child.pid, BytesIO(), BytesIO())
-    assert forked.wait(5) == Forked.UNKNOWN
-    forked.kill()
-    assert forked.returncode is None
