@@ -80,10 +80,18 @@ class Site:
         self.trial.wait_for_workers(*TWO, timeout=TIME_LIMIT)
 
     def worker_pids(self, party: str) -> list[int]:
-        """The worker process, and those of its children that compute or wait to: not the one that forks them."""
+        """The worker process, and those of its children that compute or wait to."""
         worker = self.trial.processes[f"worker-{party}"].pid
         children = Path(f"/proc/{worker}/task/{worker}/children").read_text().split()
-        return [worker, *(int(pid) for pid in children if Path(f"/proc/{pid}/comm").read_text().strip() == "compute")]
+        titles = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
+        return [
+            worker,
+            *(
+                pid
+                for pid, title in titles.items()
+                if b": process of a job" in title or b": process for a job" in title
+            ),
+        ]
 
 
 @pytest.fixture(scope="module")

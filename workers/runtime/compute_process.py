@@ -7,51 +7,22 @@ import logging
 import os
 import select
 import shutil
-import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from workers.runtime.diagnosis import ended_how
+from workers.runtime.forked import Forked
 
 log = logging.getLogger(__name__)
 
 READY = b"ready"
 #: Exit status of a process that ended because nobody looked after it any more.
 ABANDONED = 70
-
-
-class Forked:
-    """A child process that the zygote forked, with as much of ``subprocess.Popen`` as is used here."""
-
-    def __init__(self, pid: int, stdin: IO[bytes], stdout: IO[bytes]) -> None:
-        self.pid, self.stdin, self.stdout = pid, stdin, stdout
-        self.returncode: int | None = None
-        # Of two threads that poll at once, one would be told that there is no such child
-        self._polling = threading.Lock()
-
-    def poll(self) -> int | None:
-        with self._polling:
-            if self.returncode is None:
-                pid, status = os.waitpid(self.pid, os.WNOHANG)
-                self.returncode = os.waitstatus_to_exitcode(status) if pid else None
-            return self.returncode
-
-    def wait(self, timeout: float | None = None) -> int:
-        until = None if timeout is None else time.monotonic() + timeout
-        while (status := self.poll()) is None:
-            if until is not None and time.monotonic() > until:
-                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
-            time.sleep(0.005)
-        return status
-
-    def kill(self) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, signal.SIGKILL)
 
 
 class ComputeProcess:

@@ -10,7 +10,7 @@ import signal
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from setproctitle import setproctitle
+from setproctitle import setproctitle, setthreadtitle
 
 #: Id of the job that this process is at, which has party, execution and attempt in it.
 _job = ""
@@ -19,6 +19,8 @@ _job = ""
 def name_process(party: str, role: str, what: str = "") -> None:
     """Tell ``ps`` whose process this is, what for, and what it is doing."""
     setproctitle(f"rqworker {party}: {role}{what and f', {what}'}")
+    # It sets the kernel's short name as well, and brpc, which reads that each second, complains of a space in it
+    setthreadtitle("rqworker")
 
 
 def write_log() -> None:

@@ -11,7 +11,8 @@ from typing import IO
 from uuid import uuid4
 
 from workers.host.party import PartyHost
-from workers.runtime.compute_process import ComputeProcess, Forked
+from workers.runtime.compute_process import ComputeProcess
+from workers.runtime.forked import Forked
 from workers.runtime.zygote import ROOT, Zygote
 
 #: In seconds: a process that is not forked imports SecretFlow first.

@@ -25,7 +25,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from workers.contract.registry import TASK_EXECUTOR_REGISTRY
 from workers.contract.validation import validate
 from workers.host.tables import check_keys
 from workers.runtime.diagnosis import ended_how, name_process, write_stacks_on_signal
+from workers.runtime.forked import Forked
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +64,12 @@ class Zygote:
     #: A fork takes 20 ms, and a stopped or stuck zygote must not hold its worker for long.
     FORK_TIMEOUT = 10.0
 
+    #: The first zygote of this process, where that could be forked from it: see :func:`fork_here`.
+    forked_here: tuple[Forked, socket.socket] | None = None
+
     def __init__(self, party: str) -> None:
         self.party = party
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
         self._conversation: socket.socket | None = None
         #: What it said as it became ready: why it does not fork, or nothing.
         self._refusal: str | None = None
@@ -116,12 +120,16 @@ class Zygote:
         self.close()
         # What the zygote forks would otherwise be a child of init, which tells nobody how it ended
         _prctl(PR_SET_CHILD_SUBREAPER, 1)
-        self._conversation, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "workers.runtime.zygote", str(theirs.fileno()), str(os.getpid()), self.party],
-                cwd=ROOT, stdin=subprocess.DEVNULL, stdout=2, pass_fds=[theirs.fileno()], start_new_session=True,
-            )  # fmt: skip
+        if Zygote.forked_here:
+            (self._process, self._conversation), Zygote.forked_here = Zygote.forked_here, None
+        else:
+            self._conversation, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                arguments = [str(theirs.fileno()), str(os.getpid()), self.party]
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "workers.runtime.zygote", *arguments],
+                    cwd=ROOT, stdin=subprocess.DEVNULL, stdout=2, pass_fds=[theirs.fileno()], start_new_session=True,
+                )  # fmt: skip
         self._conversation.settimeout(self.START_TIMEOUT)
         said = self._hear()
         if not said.startswith("ready"):
@@ -134,6 +142,25 @@ class Zygote:
     def _hear(self) -> str:
         assert self._conversation
         return self._conversation.recv(ORDER_BYTES).decode()
+
+
+def fork_here(party: str) -> None:
+    """Fork this process's zygote from itself, which has called :func:`load` and has no thread of its own yet."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    worker = os.getpid()
+    if pid := os.fork():
+        theirs.close()
+        Zygote.forked_here = Forked(pid), ours
+        return
+    try:
+        ours.close()
+        os.setsid()
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(2, 1)
+        main(theirs, worker, party, load=lambda: "")
+    except BaseException:
+        log.exception("the zygote ended")
+    os._exit(1)
 
 
 # --- in the process
@@ -201,7 +228,8 @@ def threads() -> dict[str, str]:
     return {task.name: (task / "comm").read_text().strip() for task in tasks.iterdir()}
 
 
-def main(conversation: socket.socket, worker: int, party: str) -> None:
+def main(conversation: socket.socket, worker: int, party: str, load: Callable[[], str] = load) -> None:
+    """Fork what the worker with this pid orders. Never returns."""
     die_with_parent(worker)
     name_process(party, "zygote")
     write_stacks_on_signal()

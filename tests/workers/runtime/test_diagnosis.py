@@ -147,15 +147,15 @@ def test_a_worker_says_what_it_runs_on_what_its_processes_are_and_how_each_ended
     assert f"{len(os.sched_getaffinity(0))} cores" in command.text
     assert "jobs run each forked from one process that has SecretFlow" in command.text
 
-    found = command.processes()
     roles = ["rqworker alice: process for a job", "rqworker alice: worker", "rqworker alice: zygote"]
-    assert sorted(title.partition(", ")[0] for title in found) == roles
+    wait_for(lambda: sorted(title.partition(", ")[0] for title in command.processes()) == roles)
+    found = {title.partition(", ")[0]: pid for title, pid in command.processes().items()}
 
     for pid in found.values():  # each tells where it is, and goes on
         before = command.text.count("most recent call first")
         os.kill(pid, signal.SIGUSR1)
         wait_for(lambda: command.text.count("most recent call first") > before)  # noqa: B023
-    assert command.processes() == found
+    assert {title.partition(", ")[0]: pid for title, pid in command.processes().items()} == found
 
     job, zygote = found[roles[0]], found[roles[2]]
     os.kill(job, signal.SIGKILL)
