@@ -55,8 +55,8 @@ chaos: $(INSTALLED) ## Kill things at random under at least 200 executions; CHAO
 fuzz: $(INSTALLED) ## Compare random tables with a computation in the clear; FUZZ_CASES= (2000) and FUZZ_SEED= to say which
 	$(PY) -m tests.differential $(ARGS)
 
-bench: $(INSTALLED) ## Benchmarks; each prints a ratio against its baseline, measured in the same run
-	$(PY) -m tests.benchmarks
+bench: $(INSTALLED) ## Benchmarks; each prints a ratio against its baseline, measured in the same run; ARGS=quick
+	$(PY) -m tests.benchmarks $(ARGS)
 
 docs: $(INSTALLED) ## Make docs/task-types.md anew from the parameter models
 	$(PY) manage.py task_types --markdown > docs/.task-types && mv docs/.task-types docs/task-types.md

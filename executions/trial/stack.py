@@ -85,11 +85,12 @@ class Trial:
         *,
         workers: Mapping[str, str] | None = None,
         coordinators: tuple[str, ...] = ("coordinator",),
+        slots: int = 1,
     ) -> Service:
         """Start everything and wait for it: the parties with these datasets, name to table, and their workers.
 
-        ``workers``: process name to party; one for each party if left out. Returns a client of the site.
-        Raises TrialError.
+        ``workers``: process name to party; one for each party if left out. Each has so many ``slots``.
+        Returns a client of the site. Raises TrialError.
         """
         if workers is None:
             workers = {f"worker-{party}": party for party in self.parties}
@@ -97,7 +98,7 @@ class Trial:
         for party in self.parties:
             self.write_party(party, datasets[party])
         for name, party in workers.items():
-            self.start_worker(party, name)
+            self.start_worker(party, name, slots)
         self.password, token = self._prepare_site()
         self.start_web()
         for name in coordinators:
@@ -149,13 +150,15 @@ class Trial:
     def start_coordinator(self, name: str = "coordinator") -> None:
         self._start(name, [sys.executable, "manage.py", "coordinate"], self.env)
 
-    def start_worker(self, party: str, name: str = "") -> None:
+    def start_worker(self, party: str, name: str = "", slots: int = 1) -> None:
         # A party host has no database: only its party.toml and Redis
         env = {k: v for k, v in self.env.items() if k != "DATABASE_URL"} | {
             "PARTY_TOML": str(self.party_dir(party) / "party.toml"),
             "CONTROLPLANE_STATE_DIR": str(self.party_dir(party)),
         }
-        self._start(name or f"worker-{party}", [sys.executable, "manage.py", "rqworker", party], env)
+        self._start(
+            name or f"worker-{party}", [sys.executable, "manage.py", "rqworker", party, "--slots", str(slots)], env
+        )
 
     def wait_for_workers(self, *parties: str, timeout: float = 120) -> None:
         """Wait until every party, or those named, has a worker that waits for a job, with SecretFlow imported."""

@@ -1,0 +1,100 @@
+"""Many short PSIs submitted at once, with one slot a party and with four: seconds each, over the bare script."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from executions.states import ENDED
+from executions.trial.service import Service
+from executions.trial.stack import Trial
+from tests.benchmarks.wall_time import SHORT, by_hand, doubt
+
+LIMIT = 900.0
+HAND_RUNS = 3
+ROWS_OF_RESULT = SHORT.rows / 2
+
+
+def submit_at_once(service: Service, count: int) -> list[float]:
+    """Return when each execution ended, in seconds since the first was submitted, the earliest first."""
+    started = time.time()
+    submitted = [service.submit(SHORT.body(SHORT.table))["id"] for _ in range(count)]
+    until = time.monotonic() + LIMIT
+    while True:
+        listed = {e["id"]: e for e in _all(service, count)}
+        if all(listed[pk]["status"] in ENDED for pk in submitted):
+            break
+        assert time.monotonic() < until, "they do not end"
+        time.sleep(0.5)
+    ends = []
+    for pk in submitted:
+        execution = service.execution(listed[pk])
+        assert execution["status"] == "SUCCESS", execution["error"]
+        assert SHORT.figure(execution["result"]) == ROWS_OF_RESULT
+        ends.append(datetime.fromisoformat(execution["ended_at"].replace("Z", "+00:00")).timestamp() - started)
+    return sorted(ends)
+
+
+def _all(service: Service, count: int) -> Iterator[dict[str, str]]:
+    for page in range(1, 1 + -(-count // 50)):
+        yield from service.call("GET", f"/api/v1/executions/?page_size=50&page={page}")["results"]
+
+
+def idle_mb(trial: Trial) -> float:
+    """Return the memory of a party's worker with all its processes, the larger party's: what they share among each
+    other is counted once."""
+    return max(_mb(trial.processes[f"worker-{party}"].pid) for party in trial.parties)
+
+
+def _mb(pid: int) -> float:
+    process = Path(f"/proc/{pid}")
+    lines = (process / "smaps_rollup").read_text().splitlines()
+    # Not Private_: what a zygote shares with its children would be counted nowhere
+    own = sum(int(line.split()[1]) for line in lines if line.startswith("Pss_Anon:")) / 1024
+    children = [child for found in process.glob("task/*/children") for child in found.read_text().split()]
+    return own + sum(_mb(int(child)) for child in children)
+
+
+def measure(console: Console, slots: int, count: int) -> None:
+    directory = Path(tempfile.mkdtemp(prefix="cp-bench-", dir="/tmp"))
+    try:
+        with Trial(directory) as trial:
+            tables = {party: {SHORT.table: directory / f"{party}.csv"} for party in trial.parties}
+            for party in trial.parties:
+                SHORT.write(party, tables[party][SHORT.table], SHORT.rows)
+                (directory / party).mkdir()
+                shutil.copy(tables[party][SHORT.table], directory / party / f"{SHORT.table}.csv")
+            service = trial.start(tables, slots=slots)
+            for party, columns in SHORT.columns.items():
+                service.call("POST", "/api/v1/datasets/", {"party": party, "name": SHORT.table, "columns": columns})
+            time.sleep(3)
+            idle = idle_mb(trial)
+            ends = submit_at_once(service, count)
+            trial.wait_for_workers()
+            port = trial.ports["alice"][1] - 4 * HAND_RUNS
+            bare = [by_hand(SHORT, directory, port + 4 * run, ROWS_OF_RESULT)[0] for run in range(HAND_RUNS)]
+            hand = statistics.median(bare)
+    finally:
+        shutil.rmtree(directory)
+    each, quarter = ends[-1] / count, count // 4
+    first, last = ends[quarter - 1] / quarter, (ends[-1] - ends[-quarter - 1]) / quarter
+    console.print(
+        f"{count} PSIs of {SHORT.rows:,} rows submitted at once, slots a party: {slots}: {ends[-1]:.0f} s, "
+        f"{60 / each:.0f} a minute, {each:.2f} s each (the first quarter {first:.2f} s, the last {last:.2f} s); "
+        f"by hand {hand:.2f} s; ratio (each / by hand): [bold]{each / hand:.3f}[/], of the last quarter "
+        f"[bold]{last / hand:.3f}[/]   (aim: 0.10 or less)\n"
+        f"memory of an idle worker with all its processes, libraries' files apart: [bold]{idle:.0f} MB[/]   "
+        f"(aim: 250 or less with one slot)\n{doubt(bare)}"
+    )
+
+
+def main(console: Console, count: int = 100) -> None:
+    for slots in (1, 4):
+        measure(console, slots, count)
