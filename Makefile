@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 DATABASE_TESTS := tests/controlplane tests/executions
 export DJANGO_SETTINGS_MODULE := controlplane.settings
 
-.PHONY: help install demo test lint unit test-postgres chaos fuzz bench docs lock clean
+.PHONY: help install demo test lint unit test-postgres chaos links fuzz bench docs lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -51,6 +51,9 @@ test-postgres: $(INSTALLED) ## What touches the database, on PostgreSQL
 
 chaos: $(INSTALLED) ## Kill things at random under at least 200 executions; CHAOS_SEED= to repeat, CHAOS_EXECUTIONS= for more
 	CHAOS_SEED=$${CHAOS_SEED:-0} CHAOS_EXECUTIONS=$${CHAOS_EXECUTIONS:-200} $(PY) -m pytest tests/site/test_chaos.py -s $(ARGS)
+
+links: $(INSTALLED) ## Make the links of three and of five parties over and over: LINK_ROUNDS= (2000, and a quarter with five)
+	LINK_ROUNDS=$${LINK_ROUNDS:-2000} $(PY) -m pytest tests/workers/network/test_links_over_and_over.py -s $(ARGS)
 
 fuzz: $(INSTALLED) ## Compare random tables with a computation in the clear; FUZZ_CASES= (2000) and FUZZ_SEED= to say which
 	$(PY) -m tests.differential $(ARGS)

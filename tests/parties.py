@@ -44,6 +44,8 @@ class Processes:
         self._orders: dict[str, Connection] = {}
         #: Those of the last run: a session that it left is up at all of them.
         self._together: set[str] = set()
+        #: How often links hung, and were made anew by fresh processes.
+        self.links_lost = 0
 
     def run(self, orders: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         """Each party's answer to its order."""
@@ -65,6 +67,7 @@ class Processes:
                     self.end(orders)
             if not lost:
                 return answers
+            self.links_lost += 1
             for name in orders:  # as workers do
                 self._start(name)
         return answers
