@@ -43,7 +43,11 @@ FAULTS = 2
 END_LIMIT = 240.0
 #: Executions that have not ended, at most: enough that they wait for one another.
 IN_FLIGHT = 6
-WORKERS = {"alice-1": "alice", "alice-2": "alice", "bob-1": "bob", "bob-2": "bob", "carol-1": "carol"}
+#: Jobs that a worker's command does at once: of every other seed several, by one command for each party.
+SLOTS = 1 + SEED % 2
+WORKERS = {"alice-1": "alice", "bob-1": "bob", "carol-1": "carol"}
+if SLOTS == 1:
+    WORKERS |= {"alice-2": "alice", "bob-2": "bob"}
 
 #: What became of everything, as the database has it.
 REPORT = """
@@ -164,7 +168,7 @@ class Chaos:
             print(f"{name} gave up:\n{self.trial.tail(name, 12)}")
             self.trial.stop_process(name)
             if name in WORKERS:
-                self.trial.start_worker(WORKERS[name], name)
+                self.trial.start_worker(WORKERS[name], name, SLOTS)
             elif name.startswith("coordinator"):
                 self.trial.start_coordinator(name)
             else:
@@ -181,7 +185,7 @@ class Chaos:
         name = name or self._alive(list(WORKERS))
         if name and name in self.trial.processes:
             self.trial.stop_process(name, signal.SIGKILL)
-            self._later(3, lambda: self.trial.start_worker(WORKERS[name], name))
+            self._later(3, lambda: self.trial.start_worker(WORKERS[name], name, SLOTS))
 
     def kill_party(self) -> None:
         party = self.draw.choice(sorted(set(WORKERS.values())))
@@ -189,21 +193,23 @@ class Chaos:
             if owner == party:
                 self.kill_worker(name)
 
+    def _workers(self, name: str) -> list[int]:
+        """The processes that take jobs: the command itself, or those that it forked for its slots."""
+        pid = self.trial.processes[name].pid
+        return [pid] if SLOTS == 1 else children(pid)
+
     def kill_process(self) -> None:
         if name := self._alive(list(WORKERS)):
-            worker = self.trial.processes[name].pid
-            try:
-                children = Path(f"/proc/{worker}/task/{worker}/children").read_text().split()
-                os.kill(int(self.draw.choice(children)), signal.SIGKILL)
-            except (OSError, IndexError):
-                pass  # it has just ended
+            with suppress(OSError, IndexError):  # it has just ended
+                os.kill(self.draw.choice(children(self.draw.choice(self._workers(name)))), signal.SIGKILL)
 
     def stop_worker(self) -> None:
         """The host goes silent for longer than a heartbeat lives, and comes back."""
-        if name := self._alive(list(WORKERS)):
-            process = self.trial.processes[name]
-            process.send_signal(signal.SIGSTOP)
-            self.repairs.append((time.monotonic() + 14, lambda: process.send_signal(signal.SIGCONT)))
+        if (name := self._alive(list(WORKERS))) and (workers := self._workers(name)):
+            pid = self.draw.choice(workers)
+            with suppress(OSError):  # it has just ended
+                os.kill(pid, signal.SIGSTOP)
+                self.repairs.append((time.monotonic() + 14, lambda: wake(pid)))
 
     def kill_coordinator(self) -> None:
         if name := self._alive(["coordinator-1", "coordinator-2"]):
@@ -265,6 +271,16 @@ class Chaos:
             self.supervise()
             self.look()
             time.sleep(0.2)
+
+
+def children(pid: int) -> list[int]:
+    """The processes that this one, or a thread of it, started; and those that became its own."""
+    return [int(child) for found in Path(f"/proc/{pid}/task").glob("*/children") for child in found.read_text().split()]
+
+
+def wake(pid: int) -> None:
+    with suppress(OSError):  # it was killed meanwhile
+        os.kill(pid, signal.SIGCONT)
 
 
 def report(trial: Trial) -> dict[str, Any]:
@@ -335,7 +351,7 @@ def test_every_execution_ends_once_whatever_is_killed(monkeypatch: pytest.Monkey
         carol.write_text("uid\na\n")
         service = trial.start(
             {p: {"breast_cancer": tables.get(p, carol), "absent": directory / "absent.csv"} for p in trial.parties},
-            workers=WORKERS, coordinators=("coordinator-1", "coordinator-2"),
+            workers=WORKERS, slots=SLOTS, coordinators=("coordinator-1", "coordinator-2"),
         )  # fmt: skip
         columns = {"uid": "str"}
         for party in trial.parties:

@@ -99,6 +99,8 @@ class PartyWorker(PatientWorker):
         self._alive = threading.Event()
         #: What the log was told last of why Redis does not serve the heartbeat.
         self._told_trouble = ""
+        #: And of why no process for the next job can be started.
+        self._told_no_process = ""
         self._took_job_at = 0.0
         #: What the process that has the job was told of it.
         self._order: dict[str, Any] = {}
@@ -367,9 +369,11 @@ class PartyWorker(PatientWorker):
             self._waiting = None
         if self._waiting is None:
             try:
-                self._waiting = self._starter.start()
-            except OSError as error:  # a job that computes has what it needs; this one is for the next
-                log.warning("Worker %s: no process for the next job could be started: %s", self.name, error)
+                self._waiting, self._told_no_process = self._starter.start(), ""
+            except Exception as error:  # a job that computes has what it needs; this one is for the next
+                if (why := f"{type(error).__name__}: {error}") != self._told_no_process:
+                    log.warning("Worker %s: no process for the next job could be started: %s", self.name, why)
+                self._told_no_process = why
 
     def _report_killed(self, job: Any) -> None:
         """Tell the control plane of a job whose process did not end by itself, and tidy up behind it."""

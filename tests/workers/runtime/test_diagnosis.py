@@ -89,6 +89,23 @@ def test_a_heartbeat_that_fails_is_not_the_last(
     assert "a heartbeat failed; the next one is tried" in caplog.text
 
 
+@pytest.mark.parametrize("error", [BlockingIOError(11, "try again"), OSError(12, "no memory"), ValueError("odd")])
+def test_a_process_that_cannot_start_is_told_once_and_ends_nothing(
+    connection: Redis, party_toml: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    error: Exception,
+) -> None:  # fmt: skip
+    def fail() -> None:
+        raise error
+
+    made = PartyWorker(["alice"], connection=connection)
+    made.register_birth()
+    monkeypatch.setattr(made._starter, "start", fail)
+    for _ in range(3):
+        made.heartbeat()  # as RQ does while a job computes, in the same thread
+    assert caplog.text.count("no process for the next job could be started") == 1
+    assert str(error) in caplog.text
+
+
 def broken_once(function: Callable[..., Any]) -> Callable[..., Any]:
     calls = []
 
