@@ -35,6 +35,7 @@ lint: $(INSTALLED) ## Linters, types, import rules, dead code
 	$(PY) -m ruff format --check .
 	.venv/bin/lint-imports
 	! .venv/bin/vulture | grep -E "unused (function|class|method|property|import)|unused variable '_?[A-Z][A-Z_]+'"
+	.venv/bin/hadolint deploy/*.Dockerfile
 	$(PY) -m mypy
 	$(PY) manage.py makemigrations --check --dry-run
 	$(PY) manage.py check

@@ -6,7 +6,7 @@ WORKDIR /opt/controlplane
 COPY pyproject.toml uv.lock ./
 RUN uv sync --locked --no-dev --compile-bytecode --extra party --python /usr/local/bin/python
 COPY . .
-RUN useradd --system --create-home secretflow
-USER secretflow
+RUN useradd --system --uid 10001 --create-home secretflow
+USER 10001
 ENV PATH=/opt/controlplane/.venv/bin:$PATH
 ENTRYPOINT ["python", "manage.py", "rqworker"]
