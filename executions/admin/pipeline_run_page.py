@@ -18,7 +18,7 @@ WORDS = {WAITING: "waiting", BLOCKED: "blocked"}
 def live(run: PipelineRun) -> dict[str, Any]:
     """Return all that changes while it runs: three queries, whatever its size."""
     nodes = []
-    found = run.outlook()
+    found = run.node_states()
     drawing = draw({node.name: node.node.waits_for for node in found})
     for node in found:
         execution = node.execution

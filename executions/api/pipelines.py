@@ -85,7 +85,7 @@ class PipelineRunRowSerializer(serializers.ModelSerializer[PipelineRun]):
 
 
 class PipelineRunSerializer(PipelineRunRowSerializer):
-    nodes = NodeSerializer(source="outlook", many=True, help_text="Nodes in the order in which they run.")
+    nodes = NodeSerializer(source="node_states", many=True, help_text="Nodes in the order in which they run.")
     changes = PipelineChangeSerializer(many=True, help_text="Every change of state, oldest first.")
     cancel_url = serializers.HyperlinkedIdentityField(view_name="pipelinerun-cancel")
     retry_url = serializers.HyperlinkedIdentityField(view_name="pipelinerun-retry")
@@ -103,7 +103,7 @@ class PipelineSubmissionSerializer(KnownKeysOnly):
     pipeline = NameOrId(queryset=Pipeline.objects.all())
 
 
-class PipelineOutlookSerializer(serializers.Serializer[Any]):
+class PipelineDryRunSerializer(serializers.Serializer[Any]):
     valid = serializers.BooleanField()
     problems = ProblemSerializer(many=True)
     steps = StepSerializer(many=True)
@@ -173,7 +173,7 @@ class PipelineRunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, views
         detail = self._detail(run)
         return Response(detail, status.HTTP_201_CREATED, headers={"Location": detail["url"]})
 
-    @extend_schema(request=PipelineSubmissionSerializer, responses=PipelineOutlookSerializer)
+    @extend_schema(request=PipelineSubmissionSerializer, responses=PipelineDryRunSerializer)
     @action(methods=["post"], detail=False, url_path="dry-run")
     def dry_run(self, request: Request) -> Response:
         """Return whether the pipeline could be run now: every problem, or its steps. Nothing is started."""

@@ -13,7 +13,7 @@ from uuid import UUID
 from django.db import transaction
 
 from executions.models import Execution, NodeRun, NotCancellable, PipelineRun
-from executions.models.pipeline_run import NodeOutlook, outlook
+from executions.models.pipeline_run import NodeState, node_states
 from executions.states import ENDED, PIPELINE_ACTIVE, PipelineStatus, Status, transition
 from workers.contract.problems import DocumentsInvalid
 
@@ -35,13 +35,13 @@ def _to_be_advanced() -> list[UUID]:
     )
     found = []
     for run, nodes in groupby(rows, key=lambda node: node.run):
-        now = outlook(run.status, nodes)
+        now = node_states(run.status, nodes)
         if run.status == PipelineStatus.CANCELLING or _is_over(now) or any(node.is_startable for node in now):
             found.append(run.pk)
     return found
 
 
-def _is_over(nodes: list[NodeOutlook]) -> bool:
+def _is_over(nodes: list[NodeState]) -> bool:
     return all(node.is_settled for node in nodes)
 
 
@@ -52,7 +52,7 @@ def advance(pk: UUID) -> bool:
         run = PipelineRun.objects.select_for_update(of=("self",)).filter(pk=pk).first()
         if run is None or run.status not in PIPELINE_ACTIVE:
             return False
-        nodes = run.outlook()
+        nodes = run.node_states()
         if run.status == PipelineStatus.RUNNING:
             startable = [node for node in nodes if node.is_startable]
             for node in startable:
@@ -65,7 +65,7 @@ def advance(pk: UUID) -> bool:
     return run.status == PipelineStatus.CANCELLING and _cancel(run, nodes)
 
 
-def _start(run: PipelineRun, found: NodeOutlook) -> None:
+def _start(run: PipelineRun, found: NodeState) -> None:
     """Make the execution of a node; where it is refused, the node has failed."""
     node = NodeRun.objects.select_related("task").get(pk=found.node.pk)
     try:
@@ -83,7 +83,7 @@ def _start(run: PipelineRun, found: NodeOutlook) -> None:
     node.save(update_fields=["execution", "error"])
 
 
-def _end_of(run: PipelineRun, nodes: list[NodeOutlook]) -> tuple[PipelineStatus, str]:
+def _end_of(run: PipelineRun, nodes: list[NodeState]) -> tuple[PipelineStatus, str]:
     """Return the state in which a run ends whose nodes are all settled, and why."""
     failed = [node.name for node in nodes if node.state == Status.FAILURE]
     cancelled = [node.name for node in nodes if node.state == Status.CANCELLED]
@@ -96,7 +96,7 @@ def _end_of(run: PipelineRun, nodes: list[NodeOutlook]) -> tuple[PipelineStatus,
     return PipelineStatus.SUCCESS, "every node succeeded"
 
 
-def _cancel(run: PipelineRun, nodes: list[NodeOutlook]) -> bool:
+def _cancel(run: PipelineRun, nodes: list[NodeState]) -> bool:
     """Cancel what still runs, on behalf of who cancelled the whole."""
     asked = run.changes.filter(to_status=PipelineStatus.CANCELLING).select_related("by").last()
     done = False

@@ -80,13 +80,13 @@ class PipelineRun(Submission):
     def __str__(self) -> str:
         return f"{self.name} {str(self.pk)[:8]}"
 
-    def outlook(self) -> list[NodeOutlook]:
+    def node_states(self) -> list[NodeState]:
         """Return each node as it is now, in their order: two queries."""
         rows = self.nodes.select_related("execution").defer(
             "documents", "options", "execution__documents", "execution__result"
         )
         every = models.Prefetch("executions", Execution.objects.only("created_at", "node"))
-        return outlook(self.status, rows.order_by("position").prefetch_related(every))
+        return node_states(self.status, rows.order_by("position").prefetch_related(every))
 
     def cancel(self, by: Any = None) -> None:
         """Stop all of it; harmless to repeat. Raises NotPossible once it has ended.
@@ -112,7 +112,7 @@ class PipelineRun(Submission):
             run = PipelineRun.objects.select_for_update(of=("self",)).get(pk=self.pk)
             if run.status in (PipelineStatus.SUCCESS, PipelineStatus.CANCELLING):
                 raise NotPossible(f"The pipeline run is {run.status}; there is nothing to retry.")
-            found = {node.name: node for node in run.outlook()}
+            found = {node.name: node for node in run.node_states()}
             names = list(names)
             if unknown := [name for name in names if name not in found]:
                 raise NotPossible(f"There is no node {unknown[0]!r} in this run; known: {', '.join(found)}.")
@@ -161,7 +161,7 @@ class NodeRun(models.Model):
 
 
 @dataclass(frozen=True, slots=True)
-class NodeOutlook:
+class NodeState:
     """A node as it is now: the state of its execution, or why it has none."""
 
     node: NodeRun
@@ -181,7 +181,7 @@ class NodeOutlook:
         return self.node.name
 
     def earlier(self) -> list[uuid.UUID]:
-        """Return its executions before the latest retry, oldest first; prefetched by ``PipelineRun.outlook``."""
+        """Return its executions before the latest retry, oldest first; prefetched by ``PipelineRun.node_states``."""
         made = sorted(self.node.executions.all(), key=lambda execution: execution.created_at)
         return [execution.pk for execution in made if execution.pk != self.node.execution_id]
 
@@ -195,14 +195,14 @@ class NodeOutlook:
         return self.state in (Status.FAILURE, Status.CANCELLED)
 
 
-def outlook(status: str, nodes: Iterable[NodeRun]) -> list[NodeOutlook]:
+def node_states(status: str, nodes: Iterable[NodeRun]) -> list[NodeState]:
     """``nodes`` of one run, in their order, with their executions; ``status``: the run's."""
     states: dict[str, str] = {}
     found = []
     for node in nodes:
         state, why = _state_of(node, status, states)
         states[node.name] = state
-        found.append(NodeOutlook(node, state, why, is_startable=why == READY))
+        found.append(NodeState(node, state, why, is_startable=why == READY))
     return found
 
 

@@ -373,10 +373,10 @@ def test_it_takes_the_permission_to_run(workers: None) -> None:
     assert client.post("/api/v1/preflights/", documents(), format="json").status_code == 403
 
 
-def test_an_operator_has_a_task_checked_on_its_preview(workers: None, answer: Any) -> None:
+def test_an_operator_has_a_task_checked_on_its_dry_run(workers: None, answer: Any) -> None:
     client = Client()
     client.force_login(make_user("operator", "view_task", "add_execution"))
-    url = f"/admin/controlplane/task/{make_task().pk}/preview/"
+    url = f"/admin/controlplane/task/{make_task().pk}/dry-run/"
     assert "Check now" in client.get(url).content.decode()
     there = client.post(url).headers["Location"]
     page = client.get(there).content.decode()

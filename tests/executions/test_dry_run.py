@@ -1,4 +1,4 @@
-"""What would happen to a submission: in the API and the admin, against a real Valkey."""
+"""Dry runs of submissions: in the API and the admin, against a real Valkey."""
 
 from __future__ import annotations
 
@@ -85,10 +85,10 @@ def admin(parties: dict[str, Party], connection: Redis) -> Client:
     return client
 
 
-def test_the_page_of_a_task_leads_to_its_preview(admin: Client, connection: Redis) -> None:
+def test_the_page_of_a_task_leads_to_its_dry_run(admin: Client, connection: Redis) -> None:
     add_worker(connection, "alice")
     task = make_task()
-    url = f"/admin/controlplane/task/{task.pk}/preview/"
+    url = f"/admin/controlplane/task/{task.pk}/dry-run/"
     assert url in admin.get(f"/admin/controlplane/task/{task.pk}/change/").content.decode()
     page = admin.get(url).content.decode()
     assert "What alice would receive" in page
@@ -100,11 +100,11 @@ def test_the_page_of_a_task_leads_to_its_preview(admin: Client, connection: Redi
     assert not Execution.objects.exists()
 
 
-def test_the_preview_takes_the_permission_to_run(parties: dict[str, Party]) -> None:
+def test_the_dry_run_takes_the_permission_to_run(parties: dict[str, Party]) -> None:
     task = make_task()
     client = Client()
     client.force_login(make_user("viewer", "view_task"))
-    assert client.get(f"/admin/controlplane/task/{task.pk}/preview/").status_code == 403
+    assert client.get(f"/admin/controlplane/task/{task.pk}/dry-run/").status_code == 403
 
 
 def test_it_looks_with_a_constant_number_of_queries(
