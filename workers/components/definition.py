@@ -84,17 +84,17 @@ class Component:
     @property
     def tables(self) -> list[dict[str, Any]]:
         """The inputs that are tables."""
-        return [slot for slot in self.inputs if TABLES & set(slot["kinds"])]
+        return [entry for entry in self.inputs if TABLES & set(entry["kinds"])]
 
     @property
     def models(self) -> list[dict[str, Any]]:
         """The inputs that are none: models, rules, caches."""
-        return [slot for slot in self.inputs if not TABLES & set(slot["kinds"])]
+        return [entry for entry in self.inputs if not TABLES & set(entry["kinds"])]
 
     @property
     def kept(self) -> list[dict[str, Any]]:
         """The outputs that parties keep; reports become the execution's result."""
-        return [slot for slot in self.outputs if slot["kinds"] not in ([REPORT], [READ])]
+        return [entry for entry in self.outputs if entry["kinds"] not in ([REPORT], [READ])]
 
     @cached_property
     def params(self) -> type[Document]:
@@ -102,7 +102,7 @@ class Component:
         fields: dict[str, Any] = {"component": (Literal[self.id], Field(description="SecretFlow's name of it."))}
         if self.tables:
             tables: dict[str, Any] = {
-                slot["name"]: (self._columns(slot), _described(slot, ...)) for slot in self.tables
+                table["name"]: (self._columns(table), _described(table, ...)) for table in self.tables
             }
             model = create_model("Tables", __base__=Document, **tables)
             fields["columns"] = (model, Field(description="Which columns of each input table are taken, and as what."))
@@ -115,11 +115,11 @@ class Component:
         return create_model("ComponentParams", __base__=Document, __doc__=self.description, **fields)
 
     @staticmethod
-    def _columns(slot: Mapping[str, Any]) -> type[Document]:
-        if not slot["columns"]:
+    def _columns(table: Mapping[str, Any]) -> type[Document]:
+        if not table["columns"]:
             return Columns
         fields: dict[str, Any] = {}
-        for entry in slot["columns"]:
+        for entry in table["columns"]:
             kind: Any = ColumnName if entry["most"] == 1 else list[ColumnName]
             fields[entry["name"]] = (Union[kind, None], _described(entry, None))  # noqa: UP007  made at run time
         select = create_model("Select", __base__=Document, **fields)

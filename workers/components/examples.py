@@ -239,7 +239,7 @@ def example_of(component: Component) -> dict[str, Any]:
     params: dict[str, Any] = {"component": component.id}
     params |= {"columns": dict(found.columns)} if found.columns else {}
     params |= {"attributes": dict(found.attributes)} if found.attributes else {}
-    read_first = [slot["name"] for slot in component.inputs if slot["name"] not in found.further]
+    read_first = [entry["name"] for entry in component.inputs if entry["name"] not in found.further]
     sources = [party for party in found.parties if party in _readers(found, read_first)]
     keeps = dict(_kept(component, found))
     made: dict[str, Any] = {"task_type": "component", "data_sources": dict.fromkeys(sources, found.reads)}
@@ -255,14 +255,14 @@ def example_of(component: Component) -> dict[str, Any]:
     return made | {"algorithm_params": {"component_params": params}}
 
 
-def _readers(found: _Example, slots: list[str]) -> set[str]:
+def _readers(found: _Example, roles: list[str]) -> set[str]:
     """Return the parties that have a part in these inputs: of a table those with columns in it, of a model all."""
     readers: set[str] = set()
-    for slot in slots:
-        columns = found.columns.get(slot)
+    for role in roles:
+        columns = found.columns.get(role)
         if columns is None:
             # beside tables an input that is none is one of further_sources
-            readers |= set() if found.columns and slot not in found.further else set(found.parties)
+            readers |= set() if found.columns and role not in found.further else set(found.parties)
             continue
         readers |= {party for kind in ("features", "labels", "ids") for party in columns.get(kind, ())}
     return readers
@@ -272,8 +272,8 @@ def _kept(component: Component, found: _Example) -> Iterator[tuple[str, dict[str
     """Role ("" for outputs) to what each party keeps."""
     short = component.id.partition("/")[2]
     receivers = found.attributes.get("receiver") or found.attributes.get("receiver_parties")
-    for index, slot in enumerate(component.kept):
-        is_table = bool(TABLES & set(slot["kinds"]))
+    for index, kept in enumerate(component.kept):
+        is_table = bool(TABLES & set(kept["kinds"]))
         parties = [receivers] if isinstance(receivers, str) else receivers or _readers(found, list(found.columns))
         named = [party for party in found.parties if party in parties] if is_table else found.parties
-        yield slot["name"] if index else "", dict.fromkeys(named, f"{short}_{slot['name']}" if index else short)
+        yield kept["name"] if index else "", dict.fromkeys(named, f"{short}_{kept['name']}" if index else short)

@@ -48,9 +48,9 @@ def _component(found: Any) -> dict[str, Any]:
         "attributes": [_attribute(a, found.attrs) for a in found.attrs if not a.prefixes and a.minor_max < 0],
         "inputs": [
             {
-                "name": slot.name,
-                "description": slot.desc,
-                "kinds": list(slot.types),
+                "name": entry.name,
+                "description": entry.desc,
+                "kinds": list(entry.types),
                 "columns": [
                     {
                         "name": a.name,
@@ -58,10 +58,10 @@ def _component(found: Any) -> dict[str, Any]:
                         "least": a.col_min_cnt_inclusive,
                         "most": a.col_max_cnt_inclusive or None,
                     }
-                    for a in slot.attrs
+                    for a in entry.attrs
                 ],
             }
-            for slot in found.inputs
+            for entry in found.inputs
         ],
         "outputs": [{"name": o.name, "description": o.desc, "kinds": list(o.types)} for o in found.outputs],
     }

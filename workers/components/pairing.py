@@ -19,10 +19,10 @@ PSI = frozenset({"data_prep/psi", "data_prep/psi_tp"})
 UNBALANCED = frozenset({"data_prep/unbalance_psi", "data_prep/unbalance_psi_cache"})
 
 
-def check_keys_of(component: str, slot: str, attributes: Any, keys: list[str], source: Source) -> None:
+def check_keys_of(component: str, role: str, attributes: Any, keys: list[str], source: Source) -> None:
     """Raise ConfigError where the component would match or pair the rows of this party's table wrongly, or stop."""
     if component in PSI:
-        may_repeat = getattr(attributes, f"{slot}_keys_duplicated", False)
+        may_repeat = getattr(attributes, f"{role}_keys_duplicated", False)
         check_keys(source.path, source.name, keys, remedy=None if may_repeat else "remove them")
     elif component in UNBALANCED:
         # The server's rows are in its cache since an earlier run, so that no row numbers can stand for them

@@ -69,8 +69,8 @@ def tell(component: str, entry: Mapping[str, Any]) -> None:
     for path, part in _parts(entry["attributes"]):
         if path in texts:
             part["help"] = texts[path]
-    for slot in entry["inputs"]:
-        for path, part in _parts(slot["columns"], f"{slot['name']}."):
+    for given in entry["inputs"]:
+        for path, part in _parts(given["columns"], f"{given['name']}."):
             if path in texts:
                 part["help"] = texts[path]
 
