@@ -81,7 +81,7 @@ class ScheduleEntry(Document):
 
 
 class Profile(Document):
-    """An environment, by section and name. The documents inside are the contract's, checked by their own models."""
+    """An environment, by section and name. The documents inside are checked by their own models, ``workers.contract``."""
 
     environment: str | None = None
     security: Security | None = None

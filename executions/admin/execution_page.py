@@ -184,6 +184,6 @@ def cut(text: str) -> str:
 
 
 def as_text(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return documents in the contract's order, which PostgreSQL does not keep, with their secrets masked."""
+    """Return documents in the order of their layers, which PostgreSQL does not keep, with their secrets masked."""
     shown = masked(found)
     return [(name, json.dumps(shown[name], indent=2, ensure_ascii=False)) for name in layers() if name in found]

@@ -1,4 +1,4 @@
-"""The documents that describe one run, as pydantic models (1-contract.md section 1).
+"""The documents that describe one run, as pydantic models.
 
 These models are the one source of structure: validation on every side, admin forms, API schema.
 A *template* is what an operator writes. At dispatch it is *completed* for each party with addresses,

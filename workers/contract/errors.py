@@ -1,7 +1,7 @@
-"""The contract's error classes, and the rules that map foreign exceptions onto them.
+"""The error classes that a task can end with, and the rules that map foreign exceptions onto them.
 
-SecretFlow reports nearly everything as a ``RuntimeError`` with text from C++; the texts below were
-seen with SecretFlow 1.14.0b0 (1-contract.md section 5, 3-facts.md section 2).
+SecretFlow reports nearly everything as a ``RuntimeError`` with text from C++ (docs/secretflow.md); the rules match
+texts that were seen with SecretFlow 1.14.0b0.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ _RULES: tuple[tuple[re.Pattern[str], type[SecretFlowTaskError], str], ...] = tup
 
 
 def classify(error: BaseException) -> SecretFlowTaskError:
-    """Return the contract's error for any exception that ended a task.
+    """Return the error of these classes for any exception that ended a task.
 
     Only the rule's own text is shown for a known failure: SecretFlow's carries paths, C++ stacks and
     now and then data. An unknown failure is an AlgorithmError that names the exception's type alone;
@@ -158,5 +158,5 @@ def is_link(name: str) -> bool:
 
 
 def contract_name(error: SecretFlowTaskError) -> str:
-    """Return the name of the contract's class that an error belongs to; subclasses of our own are not on the wire."""
+    """Return the name of an error's class as it is sent: subclasses such as PeerError are sent as their base."""
     return next((kind.__name__ for kind in type(error).__mro__ if kind.__name__ in ERRORS), "AlgorithmError")

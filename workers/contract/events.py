@@ -1,4 +1,4 @@
-"""Status events as they go over Redis (1-contract.md section 3): their statuses, limits and pieces.
+"""Status events as they go over Redis: their statuses, limits and pieces.
 
 ``workers.runtime.publisher`` writes an event's JSON, ``executions.coordinator.messages`` reads it.
 """

@@ -23,8 +23,8 @@ class JobRefused(Exception):
 def install_gate() -> None:
     """Let RQ import nothing but the task function, in this process.
 
-    RQ imports by dotted path whatever function and callbacks a job's hash in Redis names, even when a web
-    page only counts a registry (3-facts.md section 3), and whoever can write to Redis can write such a hash.
+    RQ 3.0 imports by dotted path whatever function and callbacks a job's hash in Redis names, even when a web page
+    only counts a registry, and whoever can write to Redis can write such a hash.
     """
 
     def gated(name: str) -> Any:

@@ -130,7 +130,7 @@ def _enabled(layer: str, document: Any) -> bool:
 
 
 def _not_offered(cluster: SFInitConfig) -> Iterator[Problem]:
-    """Yield what a document may ask for by the contract but would not be in force: refused, never ignored."""
+    """Yield the settings that are known but would have no effect: they are refused, never ignored."""
     if cluster.address is not None:
         yield Problem("address", "Ray inside a party is not offered yet", "leave it out")
     if cluster.mode == "debug":

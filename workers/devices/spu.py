@@ -13,8 +13,8 @@ from workers.contract.documents import IN_NO_FORM, BrpcLinkOptions, Document, Pa
 from workers.contract.problems import Problem
 from workers.devices.base import Device
 
-#: Protocol to (fewest, most) parties; measured, 3-facts.md section 2. CHEETAH with three is not refused
-#: by SecretFlow but runs into the link time-out.
+#: Protocol to (fewest, most) parties, as measured. SecretFlow does not refuse CHEETAH with three parties, but runs into
+#: the link's time-out.
 PROTOCOLS: Mapping[str, tuple[int, int | None]] = {
     "SEMI2K": (2, None),
     "ABY3": (3, 3),
@@ -200,8 +200,7 @@ class SPU(Device):
         primitive.get([actor.del_share.remote([]) for actor in self.device.actors.values()])
 
     def stop(self) -> None:
-        # SecretFlow frees the link's port only when the object is collected (3-facts.md, several tasks
-        # in one process).
+        # SecretFlow frees the link's port only when the object is collected
         self.device = None
         gc.collect()
 

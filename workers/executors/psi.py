@@ -19,7 +19,7 @@ from workers.host.tables import check_keys, column_types
 
 #: The protocols that can do more than an inner join of unique keys.
 JOINING = ("PROTOCOL_RR22", "PROTOCOL_ECDH", "PROTOCOL_KKRT")
-#: Protocol to (fewest, most) parties; measured, 3-facts.md section 2.
+#: Protocol to (fewest, most) parties, as measured.
 PROTOCOLS: Mapping[str, tuple[int, int | None]] = {
     "PROTOCOL_RR22": (2, 2),
     "PROTOCOL_ECDH": (2, 2),

@@ -1,6 +1,6 @@
 """SecretFlow's links between parties, as this process makes them: quicker than by default, and over TLS if asked.
 
-SecretFlow 1.14 offers options for neither where they are needed (3-facts.md section 2), so the three places in
+SecretFlow 1.14 offers options for neither where they are needed (docs/secretflow.md), so the three places in
 which links are made are wrapped: the class of brpc's link descriptions, the function that makes a brpc link
 from one (the cross-silo link and the SPU's), and the cross-silo proxy over gRPC.
 """
@@ -122,7 +122,7 @@ def _in_time() -> Iterator[None]:
     """End this process if a link is not made within CONNECT_SECONDS; the worker then has another one try again.
 
     brpc loses a call now and then while links connect: all parties wait for ever, and no time-out of its own fires
-    (3-facts.md section 7). A party whose peer has just given up for that gets an error instead, which says as much.
+    (docs/secretflow.md). A party whose peer has just given up for that reason gets an error, and ends too.
     """
     begun = time.monotonic()
     late = threading.Timer(CONNECT_SECONDS, _give_up)

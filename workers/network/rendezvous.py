@@ -1,7 +1,7 @@
 """The parties of a run meet before SecretFlow starts.
 
 SecretFlow's links wait in steps of one and three seconds for a peer that listens a moment later
-(3-facts.md section 2). So each party first listens on its own leased port and calls every other one,
+(docs/secretflow.md). So each party first listens on its own leased port and calls every other one,
 many times a second, until all have greeted each other both ways; then all start within milliseconds.
 The greeting carries a digest of the documents: parties that were sent different ones learn it here,
 and not from a link that times out.
