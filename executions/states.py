@@ -43,7 +43,7 @@ class PipelineStatus(models.TextChoices):
     CANCELLED = "CANCELLED", "cancelled"
 
 
-#: Status (of an execution or a run) to the colour of its badge.
+#: Colour of the badge of each status.
 COLOURS: dict[str, str] = {
     Status.AWAITING_APPROVAL: "warning",
     Status.QUEUED: "default",
@@ -58,17 +58,17 @@ COLOURS: dict[str, str] = {
     RunStatus.LOST: "danger",
 }
 
-#: Of a pipeline's node that has no execution yet: it will get one, or it will not unless something is retried.
+#: States of a pipeline's node without an execution: it will get one, or only if something is retried.
 WAITING, BLOCKED = "WAITING", "BLOCKED"
 
 ENDED = frozenset({Status.SUCCESS, Status.FAILURE, Status.CANCELLED})
-#: Parties may be computing.
+#: Statuses in which parties may be computing.
 ACTIVE = frozenset({Status.DISPATCHED, Status.RUNNING, Status.CANCELLING})
 RUN_ENDED = frozenset({RunStatus.SUCCESS, RunStatus.FAILURE, RunStatus.STOPPED, RunStatus.LOST})
 
 PIPELINE_ACTIVE = frozenset({PipelineStatus.RUNNING, PipelineStatus.CANCELLING})
 
-#: Each kind of status, each status to those that may follow it.
+#: For each kind of status: the statuses that may follow each one.
 TRANSITIONS: Mapping[Any, Mapping[Any, frozenset[Any]]] = {
     Status: {
         Status.AWAITING_APPROVAL: frozenset({Status.QUEUED, Status.CANCELLED}),

@@ -81,7 +81,7 @@ class ScheduleEntry(Document):
 
 
 class Profile(Document):
-    """An environment, by section and name. The documents inside are checked by their own models, ``workers.contract``."""
+    """An environment, by section and name. The documents inside are checked by their own models."""
 
     environment: str | None = None
     security: Security | None = None

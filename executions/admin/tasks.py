@@ -1,4 +1,5 @@
-"""The admin of tasks with the ways to run one. Configuration knows nothing of executions."""
+"""The admin of tasks with the buttons that run one. It is here because ``controlplane`` does not import
+``executions``."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ admin.site.unregister(Task)
 
 @admin.register(Task)
 class RunnableTaskAdmin(Runnable, TaskAdmin):
-    """The task admin, with a way to run a task. Here and not there: configuration knows nothing of executions."""
+    """The tasks' admin, with buttons that run a task."""
 
     actions_detail = ("run_now", "dry_run")
     actions_submit_line = ("save_and_run",)
@@ -122,7 +123,8 @@ class RunnableTaskAdmin(Runnable, TaskAdmin):
         return self.submit(request, task) if getattr(request, "run_after_saving", False) else None
 
     def submit(self, request: HttpRequest, task: Task) -> HttpResponse | None:
-        """Lead to the new execution's page; None, with the problems as messages, where the task is not valid now."""
+        """Submit the task and return a redirect to the execution's page. Returns None, and shows the problems as
+        messages, if the task is not valid now."""
         try:
             execution = Execution.objects.submit(task.documents(), task=task, by=request.user, options=task.options())
         except DocumentsInvalid as error:

@@ -1,7 +1,7 @@
-"""The coordinator's part in pipelines and schedules: makes the executions that are due, and ends what has ended.
+"""Advances pipeline runs: makes the executions whose turn it is, and ends runs whose nodes have ended.
 
-Steps that look at what is there and do one thing about it, each in one transaction: harmless to repeat, safe beside
-another coordinator, and nothing is lost where one is killed in between.
+Each step looks at the database and does one thing about it in one transaction. Steps may be repeated and run beside
+another coordinator, and nothing is lost if a coordinator is killed in between.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def step() -> bool:
 
 
 def _to_be_advanced() -> list[UUID]:
-    """Return the runs for which there is something to do: one query, however many there are."""
+    """Return the runs for which there is something to do. Takes one query, however many there are."""
     rows = (
         NodeRun.objects.filter(run__status__in=PIPELINE_ACTIVE)
         .select_related("run", "execution")
@@ -66,7 +66,7 @@ def advance(pk: UUID) -> bool:
 
 
 def _start(run: PipelineRun, found: NodeState) -> None:
-    """Make the execution of a node; where it is refused, the node has failed."""
+    """Submit the execution of a node. If it is refused, the node has failed."""
     node = NodeRun.objects.select_related("task").get(pk=found.node.pk)
     try:
         node.execution = Execution.objects.submit(
@@ -97,7 +97,7 @@ def _end_of(run: PipelineRun, nodes: list[NodeState]) -> tuple[PipelineStatus, s
 
 
 def _cancel(run: PipelineRun, nodes: list[NodeState]) -> bool:
-    """Cancel what still runs, on behalf of who cancelled the whole."""
+    """Cancel the executions that still run, on behalf of the user who cancelled the pipeline run."""
     asked = run.changes.filter(to_status=PipelineStatus.CANCELLING).select_related("by").last()
     done = False
     for node in nodes:

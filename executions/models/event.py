@@ -36,7 +36,7 @@ class ExecutionEvent(models.Model):
 
 
 class EventPiece(models.Model):
-    """A part of an event that came in several, until all of them are there."""
+    """A piece of a large event, kept until all pieces have come."""
 
     run = models.ForeignKey(PartyRun, on_delete=models.CASCADE, related_name="pieces")
     sequence = models.PositiveIntegerField(help_text="Sequence number of the event.")

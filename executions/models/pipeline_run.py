@@ -16,7 +16,7 @@ from executions.models.submission import Change, Submission
 from executions.redis import wake_coordinator
 from executions.states import BLOCKED, ENDED, PIPELINE_ACTIVE, WAITING, PipelineStatus, Status, transition
 
-#: Why a node has no execution yet for which there could be one.
+#: Reason why a node whose turn it is has no execution yet.
 READY = "is ready; a running coordinator starts it within a second"
 
 
@@ -26,7 +26,7 @@ class NotPossible(Exception):
 
 class PipelineRunQuerySet(models.QuerySet["PipelineRun"]):
     def submit(self, pipeline: Pipeline, *, by: Any = None) -> PipelineRun:
-        """Check a pipeline as a whole, freeze it, and have it run. Raises DocumentsInvalid with every problem.
+        """Check a whole pipeline, freeze it, and make a run of it. Raises DocumentsInvalid with every problem.
 
         Needs the database only: the coordinator makes the executions.
         """
@@ -58,7 +58,7 @@ class PipelineRunQuerySet(models.QuerySet["PipelineRun"]):
 class PipelineRun(Submission):
     """One run of a pipeline, frozen: later edits of the pipeline or its tasks never change it.
 
-    Who may look at, start and cancel executions may do so with these: they have no permissions of their own.
+    The permissions to view, start and cancel executions apply to pipeline runs, too.
     """
 
     STATUSES = PipelineStatus
@@ -81,7 +81,7 @@ class PipelineRun(Submission):
         return f"{self.name} {str(self.pk)[:8]}"
 
     def node_states(self) -> list[NodeState]:
-        """Return each node as it is now, in their order: two queries."""
+        """Return the state of each node, in their order. Takes two queries."""
         rows = self.nodes.select_related("execution").defer(
             "documents", "options", "execution__documents", "execution__result"
         )
@@ -89,7 +89,7 @@ class PipelineRun(Submission):
         return node_states(self.status, rows.order_by("position").prefetch_related(every))
 
     def cancel(self, by: Any = None) -> None:
-        """Stop all of it; harmless to repeat. Raises NotPossible once it has ended.
+        """Cancel the whole run. May be repeated. Raises NotPossible once it has ended.
 
         The coordinator cancels the executions.
         """
@@ -104,9 +104,8 @@ class PipelineRun(Submission):
         self.status = run.status
 
     def retry(self, names: Iterable[str] = (), by: Any = None) -> list[str]:
-        """Have nodes that failed or were cancelled run again (all of them if none is named), and go on from there.
-
-        What succeeded is not repeated. Returns their names. Raises NotPossible.
+        """Run again the nodes that failed or were cancelled (all of them if none is named), and continue from there.
+        Nodes that succeeded do not run again. Returns the names of the nodes. Raises NotPossible.
         """
         with transaction.atomic():
             run = PipelineRun.objects.select_for_update(of=("self",)).get(pk=self.pk)
@@ -134,7 +133,8 @@ class PipelineRun(Submission):
 
 
 class NodeRun(models.Model):
-    """A node of a pipeline run: what it runs, frozen, and the execution that does, once all it waits for succeeded."""
+    """A node of a pipeline run: the frozen documents, and the execution of them, once all nodes that it waits for have
+    succeeded."""
 
     run = models.ForeignKey(PipelineRun, on_delete=models.CASCADE, related_name="nodes")
     name = models.CharField(max_length=32)
@@ -162,14 +162,14 @@ class NodeRun(models.Model):
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """A node as it is now: the state of its execution, or why it has none."""
+    """The state of a node: that of its execution, or why it has none."""
 
     node: NodeRun
     #: A Status of executions, WAITING, or BLOCKED.
     state: str
     #: Why it waits or failed; empty if there is nothing to say.
     why: str
-    #: All that it waits for has succeeded, and it has no execution yet.
+    #: Whether all nodes that it waits for have succeeded, and it has no execution yet.
     is_startable: bool = False
 
     @property
@@ -181,13 +181,13 @@ class NodeState:
         return self.node.name
 
     def earlier(self) -> list[uuid.UUID]:
-        """Return its executions before the latest retry, oldest first; prefetched by ``PipelineRun.node_states``."""
+        """Return its executions before the latest retry, oldest first. ``PipelineRun.node_states`` prefetches them."""
         made = sorted(self.node.executions.all(), key=lambda execution: execution.created_at)
         return [execution.pk for execution in made if execution.pk != self.node.execution_id]
 
     @property
     def is_settled(self) -> bool:
-        """Nothing will happen to it, unless it, or what it waits for, is retried."""
+        """Return whether nothing will happen to it, unless it or a node that it waits for is retried."""
         return self.state in ENDED or self.state == BLOCKED
 
     @property
@@ -196,7 +196,8 @@ class NodeState:
 
 
 def node_states(status: str, nodes: Iterable[NodeRun]) -> list[NodeState]:
-    """``nodes`` of one run, in their order, with their executions; ``status``: the run's."""
+    """Return the state of each of ``nodes``: those of one run, in their order, with their executions. ``status``: the
+    run's."""
     states: dict[str, str] = {}
     found = []
     for node in nodes:
@@ -234,7 +235,7 @@ class PipelineChange(Change):
 
 
 class Tick(models.Model):
-    """A time at which a schedule was due, and what came of it: a run, or the reason why there is none."""
+    """A time at which a schedule was due, with the run that it started, or the reason why there is none."""
 
     schedule = models.ForeignKey(Schedule, on_delete=models.CASCADE, related_name="ticks")
     due_at = models.DateTimeField()
