@@ -8,11 +8,11 @@ import rq.job
 from rq.job import Job
 from rq.utils import import_attribute
 
-#: The only dotted path that a job may name.
+#: The only function that a job may name.
 TASK_FUNCTION = "workers.runtime.task_run.execute_secretflow_task"
 
-#: Field of a job's hash that tells a worker not to begin it. The coordinator sets it and then checks whether
-#: the job has started; the compute process sets "started" and then looks for it: one of the two always notices.
+#: Field of a job's hash that tells a worker not to begin it. The coordinator sets it and then checks whether the job
+#: has started; the compute process sets "started" and then looks for the field. So one of the two always notices.
 STOP_MARK = "stop_requested"
 
 
@@ -33,7 +33,7 @@ def install_gate() -> None:
         return import_attribute(name)
 
     rq.job.import_attribute = gated
-    # Its target address is taken from the job's hash as well
+    # The target address of webhooks comes from the job's hash as well
     Job.send_webhooks = lambda self, *args, **kwargs: None
 
 

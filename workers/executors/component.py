@@ -36,7 +36,7 @@ from workers.host.tables import types_of
 
 
 def _any() -> type[Document]:
-    """Return the parameters of all components, as far as they have them in common."""
+    """Return the model of the parameters that all components have in common."""
     names: Any = Literal[tuple(components())]
     return create_model(
         "ComponentParams",
@@ -46,10 +46,10 @@ def _any() -> type[Document]:
             dict[str, Any],
             Field(
                 default_factory=dict,
-                description="For each input table the columns that are taken: features, labels and ids, by party.",
+                description="For each input table its columns: features, labels and ids, by party.",
             ),
         ),
-        attributes=(dict[str, Any], Field(default_factory=dict, description="How it computes: its own parameters.")),
+        attributes=(dict[str, Any], Field(default_factory=dict, description="The component's own parameters.")),
     )
 
 
@@ -57,15 +57,15 @@ def _any() -> type[Document]:
 class Prepared:
     params: Any
     component: Component
-    #: What this party reads that is no table, by role.
+    #: This party's inputs that are not tables, by role.
     models: dict[str, Kept]
 
 
 class ComponentExecutor(BaseTaskExecutor):
-    """Runs one of SecretFlow's own components. Its inputs and outputs have SecretFlow's names: an input that
-    ``further_sources`` does not name is read from ``data_sources``, the first output is kept as ``outputs`` says, more
-    of them as ``further_outputs`` says. Reports become the execution's result; models and rules are kept by all
-    parties, each its own part."""
+    """Runs one of SecretFlow's own components. Its inputs and outputs have SecretFlow's names. An input that
+    ``further_sources`` does not name is read from ``data_sources``; the first output is kept under the name in
+    ``outputs``, others under those in ``further_outputs``. Reports become the execution's result; models and rules are
+    kept by all parties, each its own part."""
 
     title = "SecretFlow component"
     params_key = "component_params"
@@ -103,7 +103,7 @@ class ComponentExecutor(BaseTaskExecutor):
     def parse_params(cls, algorithm_params: Mapping[str, Any]) -> Any:
         found = _named(algorithm_params.get(cls.params_key))
         if found and found.not_here:
-            # Before anything is said of its attributes, which would be in vain
+            # Before its attributes are checked, which would be pointless
             raise DocumentsInvalid([Problem(f"{cls.params_key}.component", "cannot run here", found.not_here)])
         return super().parse_params(algorithm_params)
 
@@ -160,7 +160,7 @@ class ComponentExecutor(BaseTaskExecutor):
             columns = given.of(context.party)
             if columns:
                 source = context.source_of(table["name"])
-                assert source  # or its documents were not valid
+                assert source  # otherwise the documents were not valid
                 types_of(source.path, source.name, list(columns))
                 chosen = dict(selected(table, given))
                 by, scaled = ([c for c in chosen.get(name, []) if c in columns] for name in ("by", "features"))
@@ -231,7 +231,7 @@ class ComponentExecutor(BaseTaskExecutor):
 
 
 def selected(table: Mapping[str, Any], columns: Any) -> Iterator[tuple[str, list[str]]]:
-    """Yield the columns that the component asks for by name; those that fit where nothing is said."""
+    """Yield the columns that the component asks for by name. If none are named, all columns that fit."""
 
     def every(kind: str) -> list[str]:
         return [column for party in columns.parties() for column, k in columns.of(party).items() if k == kind]
@@ -247,7 +247,7 @@ def selected(table: Mapping[str, Any], columns: Any) -> Iterator[tuple[str, list
 
 
 def _named(given: Any) -> Component | None:
-    """Return the component that these parameters name, whatever they are."""
+    """Return the component that these parameters name; None if they name none. They may be anything."""
     name = given.get("component") if isinstance(given, Mapping) else None
     return components().get(name) if isinstance(name, str) else None
 
@@ -257,13 +257,13 @@ def _kinds(entry: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _places(component: Component) -> Iterator[Place]:
-    """Inputs and outputs in SecretFlow's order."""
+    """Yield inputs and outputs in SecretFlow's order."""
     for entry in component.inputs:
         further = f"further_sources.{entry['name']}"
         if entry in component.models and component.tables:
             yield _place(entry, further)
         elif entry in component.tables[1:]:
-            yield _place(entry, further, " Of a party that has no other table here data_sources will do.")
+            yield _place(entry, further, " For a party that has no other table here, data_sources will do.")
         else:
             yield _place(entry, "data_sources")
     for entry in component.outputs:
@@ -275,7 +275,7 @@ def _places(component: Component) -> Iterator[Place]:
 
 def _place(entry: Mapping[str, Any], where: str, more: str = "") -> Place:
     text = " ".join(entry["description"].replace("_", " ").split()).rstrip(".")
-    # sf.null is for what is left out, which it cannot be where it is all that a task reads
+    # sf.null means that the input may be left out, which is not possible if it is all that a task reads
     return Place(
         entry["name"], where, tuple(sorted(_kinds(entry) - {"sf.null"})), f"{text[:1].upper()}{text[1:]}.{more}"
     )
@@ -325,8 +325,8 @@ def _check_tables(
 def _check_bound(
     component: Component, params: Any, task: TaskConfig, catalogue: Catalogue, base: str
 ) -> Iterator[Problem]:
-    """Check that what a column is compared with is of its type: otherwise SecretFlow stops in the middle, and does not
-    say why."""
+    """Check that a column is compared with values of its type: otherwise SecretFlow stops during the run without saying
+    why."""
     [table], columns, attributes = component.tables, params.columns.input_ds, params.attributes
     for feature in dict(selected(table, columns))["feature"]:
         owner = next((party for party, named in columns.features.items() if feature in named), "")
@@ -377,7 +377,7 @@ def _check_outputs(component: Component, task: TaskConfig, cluster: SFInitConfig
         field = f"further_outputs.{role}" if role else "outputs"
         if TABLE in _kinds(kept):
             continue
-        # Each party keeps its part, and a model that lacks one is none
+        # Each party has to keep its part, as a model without one of its parts is useless
         missing = [p for p in cluster.parties if p not in named.get(role, {})]
         if (named.get(role) or not role) and missing:
             for party in missing:
