@@ -56,6 +56,7 @@ def live(execution: Execution) -> dict[str, Any]:
     events: list[Any] = list(execution.events.order_by("-pk")[: SHOWN_EVENTS + 1])
     for event in events:
         said = {key: value for key, value in event.data.items() if key != "stage"}
+        event.colour, event.label = COLOURS.get(event.status, "default"), Status(event.status).label
         event.said = json.dumps(said, ensure_ascii=False)[:SHOWN_OF_AN_EVENT] if said else ""
     reached = stages(execution) if runs else []
     result = {**execution.result} if isinstance(execution.result, dict) else {}

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
-from executions.states import ENDED
+from executions.states import COLOURS, ENDED
 
 
 class Submission(models.Model):
@@ -72,3 +72,11 @@ class Change(models.Model):
     @property
     def to_label(self) -> str:
         return str(self.STATUSES(self.to_status).label)
+
+    @property
+    def from_colour(self) -> str:
+        return COLOURS.get(self.from_status, "default")
+
+    @property
+    def to_colour(self) -> str:
+        return COLOURS.get(self.to_status, "default")

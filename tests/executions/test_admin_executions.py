@@ -151,6 +151,24 @@ def test_its_live_part_is_a_fragment_in_a_fixed_number_of_queries(
     assert "the latest 200" in page
 
 
+def test_its_history_and_events_have_the_badges_of_the_other_statuses(client: Client) -> None:
+    execution = make_execution(status=Status.RETRY, attempt=1)
+    StateChange.objects.create(execution=execution, from_status="RUNNING", to_status="RETRY")
+    for sequence, status in ((1, "RUNNING"), (2, "FAILURE"), (1_000_000, "RETRY")):
+        ExecutionEvent.objects.create(
+            execution=execution, party="alice", attempt=1, sequence=sequence, status=status, timestamp=timezone.now()
+        )
+    page = client.get(page_of(execution)).content.decode()
+    history, events = page[page.index(">History<") :].split(">Events<")
+    for part, badges in (
+        (history, [("info", "running"), ("warning", "waiting to retry")]),
+        (events, [("info", "running"), ("danger", "failure"), ("warning", "waiting to retry")]),
+    ):
+        for colour, label in badges:
+            assert f'<span class="cp-badge cp-{colour}">{label}</span>' in part
+    assert "1000000" not in events.replace(",", "")
+
+
 @pytest.mark.parametrize(
     ("said", "shown"), [("{}-1", True), ("{}", False), (None, False), ([1], False), (1, False), ("x-1", False)]
 )
