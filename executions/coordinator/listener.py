@@ -27,7 +27,7 @@ from executions.coordinator.pieces import put_together
 from executions.coordinator.settle import settle
 from executions.models import ExecutionEvent, PartyRun, PortLease
 from executions.redis import WAKE_STREAM, drop_foreign
-from executions.states import RUN_ENDED, RunStatus
+from executions.states import RUN_ENDED, RunStatus, set_run_status
 from workers.contract.connection import refusal
 from workers.contract.errors import ERRORS
 from workers.contract.events import FAILURE, RUNNING, SUCCESS
@@ -208,8 +208,8 @@ def fold(run: PartyRun, events: list[EventMessage]) -> None:
     run.enqueued_at = run.enqueued_at or now
     for event in sorted(events, key=lambda e: e.sequence):
         data, stage = event.data, event.stage
-        if event.status == RUNNING and run.status == RunStatus.DISPATCHED:
-            run.status, run.started_at = RunStatus.RUNNING, now
+        if event.status == RUNNING and set_run_status(run, RunStatus.RUNNING):
+            run.started_at = now
         if event.sequence > run.last_sequence:
             run.last_sequence = event.sequence
             run.worker = event.worker_container
@@ -219,7 +219,7 @@ def fold(run: PartyRun, events: list[EventMessage]) -> None:
             run.progress = max(run.progress, min(max(float(progress), 0.0), 1.0))
         if isinstance(devices := data.get("devices_initialized"), list):
             run.devices = sorted({*run.devices, *(str(d)[:32] for d in devices[:20])})
-        if event.status in (SUCCESS, FAILURE) and run.status not in RUN_ENDED:
+        if event.status in (SUCCESS, FAILURE):
             _end(run, event, stage)
         if stage == "cleanup" and event.status in (SUCCESS, FAILURE):
             # The process has released everything: its slot and ports are free
@@ -230,18 +230,17 @@ def _end(run: PartyRun, event: EventMessage, stage: str) -> None:
     data, now = event.data, timezone.now()
     if stage == "cleanup" and not data.get("error"):
         return  # reports only that the process released everything; the verdict comes in another event
+    status = RunStatus.SUCCESS if event.status == SUCCESS else RunStatus.FAILURE
+    if event.status == FAILURE and run.stop_requested_at and stage == "cleanup":
+        status = RunStatus.STOPPED  # the worker reports the end of a process that we had it kill
+    if not set_run_status(run, status):
+        return
     if isinstance(seconds := data.get("execution_time"), int | float):
         run.execution_seconds = float(seconds)
     run.ended_at = now
-    if event.status == SUCCESS:
-        run.status = RunStatus.SUCCESS
+    if status == RunStatus.SUCCESS:
         run.result = data["result"] if isinstance(data.get("result"), dict) else {}
-        return
-    if run.stop_requested_at and stage == "cleanup":
-        run.status = RunStatus.STOPPED  # the worker reports the end of a process that we had it kill
-        return
-    run.status = RunStatus.FAILURE
-    if not run.error:
+    elif status == RunStatus.FAILURE and not run.error:
         kind = str(data.get("error_type", ""))
         run.error = str(data.get("error", "")).strip()[:4000] or "the party gave no reason"
         run.error_type = kind if kind in ERRORS else "AlgorithmError"

@@ -24,7 +24,7 @@ from executions.coordinator.pieces import forget_unfinished
 from executions.coordinator.settle import settle
 from executions.models import Execution, PartyRun, PortLease
 from executions.redis import drop_foreign
-from executions.states import ACTIVE, RUN_ENDED, RunStatus, Status, transition
+from executions.states import ACTIVE, RUN_ENDED, RunStatus, Status, before, transition
 from workers.contract.connection import refusal
 from workers.contract.jobs import STOP_MARK, PartyJob
 
@@ -312,12 +312,12 @@ class Recovery:
 
 
 def _decide(run: PartyRun, status: RunStatus, error: str = "") -> bool:
-    """Give a run its ``status`` and its execution what follows; whether it had not ended by its own report."""
+    """Give a run its ``status``, and settle its execution. Returns False, and does nothing, if it has already ended."""
     fields: dict[str, Any] = {"status": status, "ended_at": timezone.now()}
     if error:
         fields |= {"error": error, "error_type": "NetworkError"}
     with transaction.atomic():
-        if not PartyRun.objects.filter(pk=run.pk).exclude(status__in=RUN_ENDED).update(**fields):
+        if not PartyRun.objects.filter(pk=run.pk, status__in=before(status)).update(**fields):
             return False
         settle(run.execution_id)
     if error:
