@@ -63,7 +63,7 @@ class PSIParams(Document):
         description="Parties whose tables may have a key in several rows: each row is paired with each match, as in "
         "a database. Everywhere else a key that occurs twice is an error. For two parties.",
     )
-    receivers: list[PartyName] = Field(min_length=1, description="Parties that learn the intersection: one, or all.")
+    receivers: list[PartyName] = Field(min_length=1, description="Who learns the intersection: one party, or all.")
     ecdh_curve: Literal["CURVE_25519", "CURVE_FOURQ", "CURVE_SM2", "CURVE_SECP256K1"] | None = Field(
         default=None, description="For the ECDH protocols only; CURVE_25519, the fastest, if left out."
     )
