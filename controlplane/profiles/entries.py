@@ -74,7 +74,7 @@ class ScheduleEntry(Document):
 
     @model_validator(mode="after")
     def check_target(self) -> ScheduleEntry:
-        # here, for rows are written before the model's own checks
+        # checked here, since rows are written before the model's own checks
         if (self.task is None) == (self.pipeline is None):
             raise ValueError("runs nothing, or two things; name either a task or a pipeline")
         return self

@@ -13,8 +13,7 @@ Security = Literal["production", "trial"]
 
 
 class Catalogue(Protocol):
-    """What is known here of parties: everything that is registered, on the control plane; its own data, on a party
-    host."""
+    """What is known here of parties. The control plane knows everything registered, a party host only its own data."""
 
     @property
     def security(self) -> Security:
