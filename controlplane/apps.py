@@ -9,5 +9,5 @@ class ControlplaneConfig(AppConfig):
 
     def ready(self) -> None:
         # RQ imports by dotted path what a job's hash in Redis names, in whatever process looks at it
-        # (the web process too): nothing off the list may get there.
+        # (the web process too). The gate lets only our own function through.
         install_gate()

@@ -25,7 +25,7 @@ class Environment(BaseSettings):
     secret_key: str = Field(default="", description="Django's secret key; generated into the state directory if unset.")
     encryption_keys: list[str] = Field(
         default=[],
-        description="Fernet keys of secrets in documents, as JSON, the newest first; generated as above if unset.",
+        description="Fernet keys for secrets in documents, as JSON, the newest first; generated as above if unset.",
     )
     debug: bool = Field(default=False, description="Django's debug pages: for development only.")
     allowed_hosts: list[str] = Field(
@@ -56,22 +56,23 @@ class Environment(BaseSettings):
     )
 
     def secret(self) -> str:
-        """Return the secret key; a new one where none is set."""
+        """Return the secret key; a generated one if none is set."""
         return self.secret_key or self._generated("secret_key", lambda: secrets.token_urlsafe(48))
 
     def encryption_key_list(self) -> list[str]:
-        """Return keys of secrets at rest; a new one where none is set."""
+        """Return the keys for secrets at rest; a generated one if none is set."""
         return self.encryption_keys or [self._generated("encryption_key", lambda: Fernet.generate_key().decode())]
 
     def _generated(self, name: str, generate: Callable[[], str]) -> str:
-        """Return a secret from a file of the state directory, made where it is missing, for its owner's eyes only."""
+        """Return a secret from a file of the state directory. Makes the file, readable by its owner only, if it is
+        missing."""
         path = self.state_dir / name
         if not path.exists():
             self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
             fresh = path.with_suffix(f".{secrets.token_hex(8)}")
             fresh.touch(mode=0o600)
             fresh.write_text(generate())
-            with suppress(FileExistsError):  # where another process was first: then both read the same key
+            with suppress(FileExistsError):  # another process may have made the file first: both then read the same key
                 path.hardlink_to(fresh)
             fresh.unlink()
         return path.read_text()

@@ -1,4 +1,4 @@
-"""Every task type's example, with all that it takes to run it: the whole request, and what has to be there before."""
+"""The example of every task type: the whole request, and what has to exist before it runs."""
 
 from __future__ import annotations
 
@@ -11,36 +11,35 @@ from workers.contract.registry import DEVICE_REGISTRY, TASK_EXECUTOR_REGISTRY
 
 #: The demo's parties.
 PARTIES = ("alice", "bob")
-#: What each of them has from the start.
+#: Datasets that each of them has from the start.
 TABLE = "breast_cancer"
 SPU = {"runtime_config": {"protocol": "SEMI2K", "field": "FM128"}}
 
 
 @cache
 def examples() -> dict[str, Mapping[str, Any]]:
-    """Task type, or ``component:<name>`` for a variant of it, to ``task_config``; in the registry's order.
-
-    Those that have none are left out.
+    """Return the ``task_config`` of each example by its task type, or ``component:<name>`` for a variant, in the
+    registry's order. Types without an example are left out.
     """
     found: dict[str, Mapping[str, Any]] = {}
     for name, executor in TASK_EXECUTOR_REGISTRY.items():
-        # where there are variants, the example of the type is that of one of them
+        # a type with variants has the example of one of them
         of = {f"{name}:{variant}": executor.example_of(variant) for variant in executor.variants()}
         found |= of or {name: executor.example}
     return {name: example for name, example in found.items() if example}
 
 
 def request_of(example: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the body of a POST to ``/api/v1/executions/`` that runs a ``task_config``; empty where there is none.
+    """Return the body of a POST to ``/api/v1/executions/`` that runs a ``task_config``; empty if that is empty.
 
-    The devices that it needs are on, SPU and HEU are off otherwise.
+    The devices that the task needs are on; otherwise SPU and HEU are off.
     """
     if not example:
         return {}
     executor = TASK_EXECUTOR_REGISTRY[example["task_type"]]
     needed = executor.needs(executor.parse_params(example["algorithm_params"]))
     parties = [*dict.fromkeys([*PARTIES, *(party for party, _ in _names(example))])]
-    # who keeps what comes out may see it: where it is decrypted with the HEU's key, it takes its keeper
+    # a party that keeps an output may see it; if the HEU's key decrypts the output, that party must keep the key
     keeper = next(iter(example.get("outputs", {})), parties[0])
     documents: dict[str, Any] = {"spu": SPU, "heu": {"sk_keeper": keeper}}
     request: dict[str, Any] = {"sf_init_config": {"parties": parties}}
@@ -53,7 +52,7 @@ def request_of(example: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def before(example: Mapping[str, Any]) -> list[str]:
-    """Return what has to be there before the example runs, for people: a sentence each."""
+    """Return what has to exist before the example runs, a sentence each."""
     said = []
     for party, name in _names(example) if example else ():
         if party not in PARTIES and name == TABLE:
@@ -67,8 +66,8 @@ def before(example: Mapping[str, Any]) -> list[str]:
 
 
 def made_by(example: Mapping[str, Any]) -> dict[str, str]:
-    """Return what an example reads to the name of the first example that keeps it, without what the parties have
-    anyhow."""
+    """Map each thing that an example reads to the first example that keeps it. What the parties have from the start is
+    left out."""
     read = [name for _, _, name in _task(example).reads()] if example else []
     return {name: _makers()[name] for name in dict.fromkeys(read) if name in _makers()}
 
@@ -87,6 +86,6 @@ def _task(example: Mapping[str, Any]) -> TaskConfig:
 
 
 def _names(example: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Return each party with each name that it reads or keeps."""
+    """Yield each party with each name that it reads or keeps."""
     task = _task(example)
     return ((party, name) for found in (task.reads(), task.keeps()) for _, party, name in found)

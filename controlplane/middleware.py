@@ -1,4 +1,4 @@
-"""What every request passes, and what answers where no page does."""
+"""The project's own middleware, and its answer where there is no page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class SlashMiddleware(CommonMiddleware):
-    """Leads to the address with its slash by a redirect that keeps the method: of a POST, 301 would make a GET."""
+    """Redirects to the address with a slash and keeps the method: a 301 would turn a POST into a GET."""
 
     class KeepsMethod(HttpResponsePermanentRedirect):
         status_code = 308
@@ -24,8 +24,8 @@ class SlashMiddleware(CommonMiddleware):
 
 
 class BusyMiddleware:
-    """A page for people where the database is locked or away; the API has its own answer. Nothing was done: each write
-    is one transaction."""
+    """Answers with a page where the database is locked or away. The API has its own answer. Nothing was done: each
+    write is one transaction."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -36,13 +36,13 @@ class BusyMiddleware:
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         if isinstance(exception, OperationalError | InterfaceError):
             log.warning("the database did not answer: %s", type(exception).__name__)
-            # not through a template's context processors, which would ask the database
+            # without context processors, which would use the database
             return HttpResponse(render_to_string("503.html"), status=503, headers={"Retry-After": "5"})
         return None
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer for an address that is none: as every other error for whoever speaks to the API, a page for the others."""
+    """Return the answer for an unknown address: the API's form of an error below /api/, otherwise a page."""
     if not request.path.startswith("/api/"):
         return page_not_found(request, exception)
     error = {

@@ -138,7 +138,7 @@ REST_FRAMEWORK = {
 DRF_STANDARDIZED_ERRORS = {
     "EXCEPTION_HANDLER_CLASS": "controlplane.api.errors.Handler",
     "ALLOWED_ERROR_STATUS_CODES": ["400", "401", "403", "404", "405", "406", "413", "415"],
-    # the paths in ``attr`` go into the documents: no list of them would be true
+    # the paths in ``attr`` lead into the documents: no list of them would be complete
     "ERROR_SCHEMAS": dict.fromkeys((400, 401, 403, 404, 405, 406, 413, 415), "controlplane.api.errors.ErrorBody"),
 }
 SPECTACULAR_SETTINGS = {
@@ -171,7 +171,7 @@ def _static(name: str) -> Callable[[object], str]:
 
 
 def _page(title: str, icon: str, model: str, seen_as: str = "") -> dict[str, object]:
-    """Return a sidebar entry: a model's list, for those who may see it; or what it is ``seen_as``."""
+    """Return a sidebar entry that leads to a model's list, for users who may view the model (``seen_as``, if given)."""
     app, _, name = model.partition(".")
     permission = f"{app}.view_{seen_as or name}"
     return {
@@ -215,7 +215,7 @@ UNFOLD = {
                     _page("Clusters", "hub", "controlplane.clusterconfig"),
                     _page("SPU", "memory", "controlplane.spuconfig"),
                     _page("HEU", "enhanced_encryption", "controlplane.heuconfig"),
-                    # Without any there is no page for their configurations
+                    # Without such devices there is no page for their configurations
                     *(
                         [_page("Other devices", "developer_board", "controlplane.deviceconfig")]
                         * bool(further_layers())

@@ -1,4 +1,5 @@
-"""Every task type as people and services read of it: made from its parameter model, so that a new one needs no more."""
+"""Describes every task type for people and services. It uses the parameter models, so a new task type needs nothing
+else."""
 
 from __future__ import annotations
 
@@ -19,19 +20,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter, in words."""
+    """A parameter, described for people."""
 
     path: str
-    #: Such as ``number from 1 to 1000`` or ``one of a, b``.
+    #: Type and range in words, such as ``number from 1 to 1000`` or ``one of a, b``.
     kind: str
     required: bool
-    #: As JSON; empty where there is none.
+    #: Default as JSON; empty if there is none.
     default: str
     help: str
 
 
 def parameters(executor: type[BaseTaskExecutor], variant: str = "") -> list[Parameter]:
-    """Return all of a task type's parameters, or of one variant of it; those of groups after their group's name."""
+    """Return the parameters of a task type or of one of its variants; those in a group are named after the group."""
     schema = (executor.params_model(variant) if variant else executor.Params).model_json_schema()
     return list(_parameters(schema, schema.get("$defs", {}), executor.params_key))
 
@@ -70,7 +71,7 @@ def _kind(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
             return "list of objects" if "properties" in items else f"list: {_kind(items, definitions)}"
         case "object":
             values = next(iter(schema.get("patternProperties", {}).values()), None)
-            # Without a shape of its own: what lies there depends on the variant
+            # It has no fixed shape: its content depends on the variant
             return f"for each party: {_kind(_plain(values, definitions), definitions)}" if values else "object"
         case "string" if schema.get("pattern") == PARTY_NAME:
             return "party"
@@ -85,7 +86,7 @@ def _kind(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
 
 @cache
 def described() -> Sequence[Mapping[str, Any]]:
-    """Return every registered task type, in the registry's order. Made once: what is registered stays as it is."""
+    """Return every registered task type, in the registry's order. Cached, as the registry does not change."""
     return [
         {
             "name": name,

@@ -1,4 +1,4 @@
-"""What would happen if these documents were submitted now. Nothing is written, nothing is held."""
+"""Dry runs: what would happen if documents were submitted now. Nothing is written, nothing is held."""
 
 from __future__ import annotations
 
@@ -22,31 +22,33 @@ from workers.contract.validation import validate
 
 
 @dataclass(frozen=True, slots=True)
-class PartyOutlook:
-    """One party, as it is now."""
+class PartyDryRun:
+    """What a dry run found at one party."""
 
     party: str
-    #: Live workers; of those, how many could begin at once; runs that occupy one.
+    #: Number of live workers; of those, how many could begin at once; number of runs that occupy a worker.
     workers: int
     ready: int
     busy: int
     ports_free: int
-    #: Executions that wait for it and were submitted earlier.
+    #: Number of executions that wait for it and were submitted earlier.
     queued: int
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class DryRun:
+    """What would happen if the documents were submitted now."""
+
     problems: list[Problem] = field(default_factory=list)
-    #: Why it would not start at once; empty if it would.
+    #: Reason why it would not start at once; empty if it would.
     waits_for: str = ""
-    parties: list[PartyOutlook] = field(default_factory=list)
-    #: Party to the documents exactly as it would be sent them, but for secrets, the job's name and the ports chosen.
+    parties: list[PartyDryRun] = field(default_factory=list)
+    #: Each party's documents as it would receive them, except for secrets, the job's name and the ports chosen.
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
-        """One line for people."""
+        """Return what would happen, in one line for people."""
         if self.problems:
             return f"would be refused: {len(self.problems)} problem{'s' if len(self.problems) > 1 else ''}"
         return f"would wait: {self.waits_for}" if self.waits_for else "would start at once"
@@ -62,12 +64,13 @@ class Outlook:
         }
 
 
-def look_ahead(documents: Mapping[str, Any]) -> Outlook:
-    """Validate, and look at the parties as the dispatcher would. Needs the database; does without Redis."""
+def dry_run(documents: Mapping[str, Any]) -> DryRun:
+    """Return what would happen if ``documents`` were submitted now: their problems, or the parties as the dispatcher
+    would find them. Needs the database; if Redis is away, the result says so."""
     try:
         names = validate(documents, DatabaseCatalogue()).cluster.parties
     except DocumentsInvalid as error:
-        return Outlook(problems=error.problems)
+        return DryRun(problems=error.problems)
     parties = {p.name: p for p in Party.objects.filter(name__in=names)}
     wanted = ports_needed(documents)
     ports = {name: free_ports(parties[name]) for name in names}
@@ -79,9 +82,9 @@ def look_ahead(documents: Mapping[str, Any]) -> Outlook:
     try:
         capacity = find_capacity(redis_connection(), set(names))
     except (RedisError, OSError) as error:
-        return Outlook(waits_for=trouble(error), documents=sent)
-    outlooks = [
-        PartyOutlook(
+        return DryRun(waits_for=trouble(error), documents=sent)
+    by_party = [
+        PartyDryRun(
             party=name,
             workers=capacity[name].alive,
             ready=capacity[name].ready,
@@ -95,4 +98,4 @@ def look_ahead(documents: Mapping[str, Any]) -> Outlook:
     reason = reason_to_wait(lacking, capacity) if lacking else ""
     if not reason and short:
         reason = f"all ports of {', '.join(short)} are leased"
-    return Outlook(waits_for=reason, parties=outlooks, documents=sent)
+    return DryRun(waits_for=reason, parties=by_party, documents=sent)

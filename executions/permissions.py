@@ -1,4 +1,4 @@
-"""Who may look at what was run, run something, and cancel it: in the admin, in the API and by schedules alike.
+"""The permissions to view what was run, to run something, and to cancel it: for the admin, the API and schedules.
 
 They are Django's permissions on executions. Pipeline runs and pre-flight checks have none of their own.
 """

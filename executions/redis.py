@@ -1,4 +1,4 @@
-"""The control plane's connection to Redis or Valkey, and the notes that it leaves there for others."""
+"""The control plane's connection to Redis or Valkey, and its notes there for the coordinator and the parties."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ def redis_connection() -> Redis:
 
 
 def drop_foreign(connection: Redis, keys: Iterable[str], kind: str) -> bool:
-    """Remove keys of ours in whose place a party has put something of another kind; whether there was any.
-
-    A party can write to its own queue and stream. What it does to them must not stop the others. Raises RedisError.
+    """Remove keys of ours that a party has replaced by another type. Returns whether there was any. A party can write
+    to its own queue and stream, and must not stop the others by it. Raises RedisError.
     """
     foreign = [key for key in keys if connection.type(key) not in (kind.encode(), b"none")]
     for key in foreign:
@@ -40,7 +39,7 @@ WAKE_STREAM = "controlplane:wake"
 
 
 def wake_coordinator() -> None:
-    """Best effort: the coordinator looks at the database every second in any case."""
+    """Wake the coordinator. Best effort: it looks at the database every second in any case."""
     try:
         redis_connection().xadd(WAKE_STREAM, {"": ""}, maxlen=1)
     except (RedisError, OSError) as error:
@@ -48,7 +47,7 @@ def wake_coordinator() -> None:
 
 
 def call_off(preflight: UUID) -> None:
-    """Say that nobody waits any more for these checks: the parties need not wait for each other. Best effort: at
+    """Tell the parties that these checks are no longer needed, so that they do not wait for each other. Best effort: at
     worst they wait in vain for a few seconds."""
     with suppress(RedisError, OSError):
         redis_connection().delete(wanted(str(preflight)))

@@ -1,4 +1,4 @@
-"""The states of executions and pipeline runs, their colours, the one table of changes, and what makes a change."""
+"""The states of executions, party runs and pipeline runs: their colours, the one table of changes, what makes them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Status(models.TextChoices):
 
 
 class RunStatus(models.TextChoices):
-    """The status of one attempt at one party; it only ever changes from top to bottom."""
+    """The status of one attempt at one party."""
 
     DISPATCHED = "DISPATCHED", "dispatched"
     RUNNING = "RUNNING", "running"
@@ -43,7 +43,7 @@ class PipelineStatus(models.TextChoices):
     CANCELLED = "CANCELLED", "cancelled"
 
 
-#: Status (of an execution or a run) to the colour of its badge.
+#: Colour of the badge of each status.
 COLOURS: dict[str, str] = {
     Status.AWAITING_APPROVAL: "warning",
     Status.QUEUED: "default",
@@ -58,17 +58,17 @@ COLOURS: dict[str, str] = {
     RunStatus.LOST: "danger",
 }
 
-#: Of a pipeline's node that has no execution yet: it will get one, or it will not unless something is retried.
+#: States of a pipeline's node without an execution: it will get one, or only if something is retried.
 WAITING, BLOCKED = "WAITING", "BLOCKED"
 
 ENDED = frozenset({Status.SUCCESS, Status.FAILURE, Status.CANCELLED})
-#: Parties may be computing.
+#: Statuses in which parties may be computing.
 ACTIVE = frozenset({Status.DISPATCHED, Status.RUNNING, Status.CANCELLING})
 RUN_ENDED = frozenset({RunStatus.SUCCESS, RunStatus.FAILURE, RunStatus.STOPPED, RunStatus.LOST})
 
 PIPELINE_ACTIVE = frozenset({PipelineStatus.RUNNING, PipelineStatus.CANCELLING})
 
-#: Each kind of status, each status to those that may follow it.
+#: For each kind of status: the statuses that may follow each one.
 TRANSITIONS: Mapping[Any, Mapping[Any, frozenset[Any]]] = {
     Status: {
         Status.AWAITING_APPROVAL: frozenset({Status.QUEUED, Status.CANCELLED}),
@@ -82,6 +82,15 @@ TRANSITIONS: Mapping[Any, Mapping[Any, frozenset[Any]]] = {
         Status.SUCCESS: frozenset(),
         Status.FAILURE: frozenset(),
         Status.CANCELLED: frozenset(),
+    },
+    RunStatus: {
+        # SUCCESS and FAILURE straight away: all events of a short run can arrive in one batch
+        RunStatus.DISPATCHED: frozenset({RunStatus.RUNNING, *RUN_ENDED}),
+        RunStatus.RUNNING: RUN_ENDED,
+        RunStatus.SUCCESS: frozenset(),
+        RunStatus.FAILURE: frozenset(),
+        RunStatus.STOPPED: frozenset(),
+        RunStatus.LOST: frozenset(),
     },
     PipelineStatus: {
         PipelineStatus.RUNNING: frozenset(
@@ -99,9 +108,10 @@ TRANSITIONS: Mapping[Any, Mapping[Any, frozenset[Any]]] = {
 def transition(record: Any, to: Any, *, why: str = "", by: Any = None, **fields: Any) -> bool:
     """Move an execution or a pipeline run to another state, if it still is in the state in which it was read.
 
-    The only writer of ``status``: one conditional UPDATE, so that of two who try only one succeeds, and one row of
-    ``changes`` in the same transaction. ``fields`` are set along with it, ``by`` is the user who asked. Returns whether
-    it happened; on success ``record`` shows the new state. Raises ValueError for a change that the table does not have.
+    Nothing else writes their ``status``: one conditional UPDATE, so that of two who try only one succeeds, and one row
+    of ``changes`` in the same transaction. ``fields`` are set along with it, ``by`` is the user who asked. Returns
+    whether it happened; on success ``record`` shows the new state. Raises ValueError for a change that the table does
+    not have.
     """
     kind = record.STATUSES
     source = kind(record.status)
@@ -122,4 +132,20 @@ def transition(record: Any, to: Any, *, why: str = "", by: Any = None, **fields:
         if not hasattr(value, "resolve_expression"):
             setattr(record, name, value)
     record.status = to
+    return True
+
+
+def before(to: RunStatus) -> frozenset[RunStatus]:
+    """Return the statuses of a party run from which it may go to this one."""
+    return frozenset(status for status, following in TRANSITIONS[RunStatus].items() if to in following)
+
+
+def set_run_status(run: Any, to: RunStatus) -> bool:
+    """Set the status of a party run, if the table allows the change. Returns whether it did.
+
+    The caller holds the run locked and stores it: the listener stores many at once.
+    """
+    if run.status not in before(to):
+        return False
+    run.status = to
     return True

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.contrib.auth.models import Permission, User
 from django.test import Client
+from knox.models import AuthToken
 from rest_framework.test import APIClient
 
 from controlplane.environment import ROOT
@@ -107,6 +108,11 @@ def make_user(name: str, *permissions: str) -> User:
     return user
 
 
+def superuser() -> User:
+    """root, who may do everything; the same user at each call."""
+    return User.objects.filter(username="root").first() or User.objects.create_superuser("root")
+
+
 def admin_client(user: User) -> Client:
     """The admin as this user has it; an error in it is a response."""
     client = Client(raise_request_exception=False)
@@ -119,6 +125,33 @@ def api_client(user: User) -> APIClient:
     client = APIClient(raise_request_exception=False)
     client.force_authenticate(user)
     return client
+
+
+def admin_as(name: str, *permissions: str) -> Client:
+    """The admin as a new user with these permissions has it."""
+    return admin_client(make_user(name, *permissions))
+
+
+def api_as(name: str, *permissions: str) -> APIClient:
+    """The REST API as a new user with these permissions has it."""
+    return api_client(make_user(name, *permissions))
+
+
+def token_client(user: User) -> APIClient:
+    """The REST API as a service has it that sends a token of this user."""
+    client = APIClient(raise_request_exception=False)
+    client.credentials(HTTP_AUTHORIZATION=f"Token {AuthToken.objects.create(user)[1]}")
+    return client
+
+
+def page_of(execution: Execution) -> str:
+    """The address of an execution's page."""
+    return f"/admin/executions/execution/{execution.pk}/change/"
+
+
+def messages_of(response: Any) -> list[str]:
+    """What a page of the admin says at its top."""
+    return [str(message) for message in response.context["messages"]]
 
 
 def errors_of(response: Any) -> dict[str | None, str]:

@@ -4,13 +4,17 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from django.test import Client
 from redis import Redis
+from rest_framework.test import APIClient
 
 from controlplane.models import Party
+from executions.coordinator.recovery import Recovery
 from executions.models import Execution, PartyRun, PortLease
 from executions.redis import redis_connection
 from executions.states import Status
-from tests.composed import documents, make_parties
+from tests.composed import admin_client, api_client, documents, make_parties, superuser
+from tests.simulated import add_worker
 
 if TYPE_CHECKING:
     from tests.parties import Processes
@@ -42,6 +46,32 @@ def connection() -> Iterator[Redis]:
 @pytest.fixture
 def parties(db: None) -> dict[str, Party]:
     return make_parties()
+
+
+@pytest.fixture
+def admin(db: None) -> Client:
+    """The admin as a superuser has it."""
+    return admin_client(superuser())
+
+
+@pytest.fixture
+def api(db: None) -> APIClient:
+    """The REST API as a superuser has it."""
+    return api_client(superuser())
+
+
+@pytest.fixture
+def workers(parties: dict[str, Party], connection: Redis) -> None:
+    """A live worker of each party."""
+    for party in parties:
+        add_worker(connection, party)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recovery takes for lost at once what looks lost."""
+    for name in ("GRACE_SECONDS", "REPORT_SECONDS"):
+        monkeypatch.setattr(Recovery, name, 0)
 
 
 @pytest.fixture

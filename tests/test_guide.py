@@ -8,13 +8,11 @@ from io import StringIO
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.core.management import call_command
-from rest_framework.test import APIClient
 
 from controlplane.environment import ROOT
 from controlplane.models import Dataset
-from tests.composed import make_parties
+from tests.composed import api_client, make_parties, superuser
 from workers.contract.validation import validate
 
 GUIDE = (ROOT / "docs/services.md").read_text()
@@ -24,8 +22,7 @@ GUIDE = (ROOT / "docs/services.md").read_text()
 def test_what_it_registers_and_runs_is_taken() -> None:
     make_parties()
     Dataset.objects.all().delete()
-    client = APIClient()
-    client.force_authenticate(User.objects.create_superuser("operator"))
+    client = api_client(superuser())
     posts = re.findall(r"^\$ post ([\w-]+) '(.*?)'$", GUIDE, re.MULTILINE | re.DOTALL)
     assert {"datasets", "cluster-configs", "tasks", "executions", "pipelines", "pipeline-runs"} <= {
         to for to, _ in posts

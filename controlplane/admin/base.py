@@ -31,7 +31,7 @@ admin.site.index_title = "Overview"
 
 
 class ChangesByKey(HistoricalRecordContextHelper):
-    """The changes of a version for the history page: of a document, each key that differs."""
+    """Lists the changes of a version for the history page; in a document, each key that differs."""
 
     def context_for_delta_changes(self, delta: Any) -> list[dict[str, str]]:
         found = []
@@ -54,7 +54,7 @@ class ConfigAdmin(SimpleHistoryAdmin, ModelAdmin):
     search_fields: tuple[str, ...] = ("name", "description")
     change_form_outer_before_template = "controlplane/used_by.html"
     object_history_list_template = "controlplane/history_list.html"
-    #: Whether its page names the tasks that it has a say in.
+    #: Whether its page names the tasks that use it.
     shows_users = True
 
     @property
@@ -128,7 +128,7 @@ class ConfigAdmin(SimpleHistoryAdmin, ModelAdmin):
         return response
 
     def tell_effect(self, request: HttpRequest) -> None:
-        """Say, after a change was saved, what uses what was changed, and what is wrong with it now."""
+        """Tell the user which tasks use the row that was saved, and what is wrong with them now."""
         for pipeline in getattr(request, "affected_pipelines", ()):
             try:
                 pipeline.clean()

@@ -17,7 +17,8 @@ def confirm_page(
     button_class: str = "cp-button-primary",
     facts: Any = (),
 ) -> HttpResponse:
-    """``facts``: pairs of label and value; ``back``: where the way back leads."""
+    """Return the page that asks before ``action`` is done. ``facts``: pairs of label and value; ``back``: URL of the
+    Back button."""
     context = {
         **model_admin.admin_site.each_context(request),
         "title": question,

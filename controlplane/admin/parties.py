@@ -111,7 +111,7 @@ class DatasetAdmin(ConfigAdmin):
     # a link, as unfold's actions are: only posting the form that it leads to changes anything
     @action(description="Accept reported schema", icon="sync", permissions=("take_over",), url_path="take-over")
     def take_over(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Register the columns as the party's host found them."""
+        """Register the columns as the party's host reported them."""
         dataset = self.get_object(request, object_id)
         if dataset is None or not dataset.reported_columns:
             raise Http404("There is no reported schema that differs.")

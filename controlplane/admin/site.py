@@ -16,8 +16,8 @@ from controlplane.models import (
 
 
 def environment_label(request: HttpRequest) -> tuple[str, str] | None:
-    """Return, for the head of every page, the environment's name and, where it is not production, its tier. In two
-    parts for unfold: the text and the colour, which is the tier's (templates/admin/base.html goes by it)."""
+    """Return the label in the head of every page: the environment's name and, unless it is production, its tier. unfold
+    wants two parts: the text and the colour. The colour shows the tier (templates/admin/base.html uses it)."""
     site = Site.current()
     if site.security == PRODUCTION:
         return (site.environment, "info") if site.environment else None
@@ -26,11 +26,11 @@ def environment_label(request: HttpRequest) -> tuple[str, str] | None:
 
 @admin.register(Site)
 class SiteAdmin(ConfigAdmin):
-    """One row: its list leads to its page, which is there before the row is."""
+    """The admin of the one row: the list leads to its page, even before the row exists."""
 
     search_fields = ()
     fields = ("environment", "security")
-    shows_users = False  # they would be all there are
+    shows_users = False  # every task depends on the site
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -48,7 +48,7 @@ class TaskAdmin(ConfigAdmin):
         return [path("types/", types, name="controlplane_task_types"), *super().get_urls()]
 
     def types_view(self, request: HttpRequest) -> HttpResponse:
-        """Return what every task type does, with its parameters and an example."""
+        """Return the page that shows what every task type does, with its parameters and an example."""
         types = [
             _shown(found, found["name"])
             | {"variants": [_shown(variant, found["name"], variant["name"]) for variant in found["variants"]]}
@@ -59,7 +59,7 @@ class TaskAdmin(ConfigAdmin):
 
 
 def _shown(found: Mapping[str, Any], task_type: str, variant: str = "") -> dict[str, Any]:
-    """Return a task type or a variant as the page has it."""
+    """Return what the page shows of a task type or of a variant."""
     told = parameters(TASK_EXECUTOR_REGISTRY[task_type], variant)
     text = json.dumps(found["request"], indent=2) if found["request"] else ""
     return {**found, "parameters": told, "request_text": text}

@@ -28,7 +28,7 @@ class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
 
 @admin.register(AuthToken)
 class AuthTokenAdmin(ModelAdmin):
-    """Tokens can be looked at and revoked. They are made at the login endpoint or by ``manage.py token``."""
+    """Shows and revokes tokens. The login endpoint and ``manage.py token`` make them."""
 
     list_display = ("token_key", "user", "created", "expiry")
     list_select_related = ("user",)

@@ -10,7 +10,7 @@ from rest_framework.exceptions import AuthenticationFailed
 
 
 class TokenAuthentication(knox.auth.TokenAuthentication):
-    """knox's, which takes a header that is not UTF-8 for a failure of the server."""
+    """knox's token authentication, without its server error for a header that is not UTF-8."""
 
     def authenticate_credentials(self, token: bytes) -> Any:
         try:
@@ -23,7 +23,7 @@ class TokenAuthentication(knox.auth.TokenAuthentication):
 
 
 class PasswordAuthentication(BasicAuthentication):
-    """HTTP basic, for the login endpoint alone. NUL never reaches the database, which may refuse it."""
+    """HTTP basic authentication, for the login endpoint only. Refuses NUL, which not every database accepts."""
 
     def authenticate_credentials(self, userid: str, password: str, request: Any = None) -> Any:
         if "\x00" in userid or "\x00" in password:

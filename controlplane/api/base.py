@@ -15,7 +15,7 @@ from controlplane.models.usage import named_by
 
 
 class WithUsers(serializers.Serializer[Any]):
-    """A configuration by itself, as opposed to in a list, where it would take a query for each."""
+    """Adds the tasks that use a row. For a single row only: in a list it would take a query for each."""
 
     used_by = serializers.SerializerMethodField(help_text="Names of the tasks that use it.")
 
@@ -27,7 +27,7 @@ class WithUsers(serializers.Serializer[Any]):
 @extend_schema_view(destroy=extend_schema(responses={204: None, 409: ErrorBody}))
 class ConfigurationViewSet(viewsets.ModelViewSet[Any]):
     filterset_fields = ["name"]
-    #: One by itself; the same as in a list if left out.
+    #: Serializer of a single row; that of the list if left out.
     detail_serializer_class: type[Any] | None = None
 
     def get_serializer_class(self) -> type[Any]:
@@ -43,7 +43,7 @@ class ConfigurationViewSet(viewsets.ModelViewSet[Any]):
             with transaction.atomic():
                 instance.delete()
         except ProtectedError as error:
-            # all of them: what a document names is asked only after the foreign keys
+            # all reasons at once: what documents name would otherwise be found only after the foreign keys
             raise Conflict(in_use({*error.protected_objects, *named_by(instance)})) from None
 
 
@@ -52,12 +52,12 @@ def save_or_conflict(serializer: serializers.BaseSerializer[Any], **fields: Any)
         with transaction.atomic():
             serializer.save(**fields)
     except IntegrityError:
-        # validation found nothing: another request took the name, or removed what this one refers to, in between
+        # validation passed, but meanwhile another request took the name or removed what this row refers to
         raise Conflict("Another request changed the same things at the same moment; try again.") from None
 
 
 def in_use(by: Iterable[Model]) -> str:
-    """Name what keeps a row from being deleted."""
+    """Return the message that names what keeps a row from being deleted."""
     users = sorted(by, key=lambda row: (row._meta.verbose_name or "", str(row)))
     named = ", ".join(f"{row._meta.verbose_name} {row}" for row in users[:5])
     more = f" and {len(users) - 5} more" if len(users) > 5 else ""

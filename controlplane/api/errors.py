@@ -1,4 +1,4 @@
-"""Errors as the API gives them back: one form for all, drf-standardized-errors' ``{type, errors: [...]}``."""
+"""The API's errors. All have the form of drf-standardized-errors, ``{type, errors: [...]}``."""
 
 from __future__ import annotations
 

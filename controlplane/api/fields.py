@@ -1,4 +1,4 @@
-"""The parts that the API's serializers are made of."""
+"""Base classes and fields of the API's serializers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from workers.contract.secrets import masked_document
 
 
 class KnownKeysOnly(serializers.Serializer[Any]):
-    """Refuses keys it does not know, each with the closest name that it does. Read-only keys may come back in."""
+    """Refuses unknown keys, each with the closest known name. Accepts and ignores read-only keys."""
 
     def to_internal_value(self, data: Any) -> Any:
         errors: dict[str, Any] = {}
@@ -45,14 +45,14 @@ class KnownKeysOnly(serializers.Serializer[Any]):
         return value
 
     def _place_of(self, key: Any) -> str:
-        """Return the document among the fields that has such a key, the task's first; empty where none has."""
+        """Return the field whose document has such a key, the task's first; empty if none has."""
         layers = {name: field.layer for name, field in self.fields.items() if isinstance(field, DocumentField)}
         having = [n for n, layer in layers.items() if key == layer or key in model_of(layer).model_fields]
         return min(having, key=lambda name: name != "task_config", default="")
 
 
 class ModelCleaned(KnownKeysOnly, serializers.ModelSerializer[Any]):
-    """Validates with the model's own ``full_clean``: the API and the admin cannot disagree."""
+    """Validates with the model's own ``full_clean``, so that the API and the admin always agree."""
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         meta: Any = self.Meta
@@ -63,11 +63,11 @@ class ModelCleaned(KnownKeysOnly, serializers.ModelSerializer[Any]):
             instance.full_clean()
         except DjangoValidationError as error:
             raise ValidationError(_details(error)) from None
-        return {name: getattr(instance, name) for name in attrs}  # a document's secrets are encrypted now
+        return {name: getattr(instance, name) for name in attrs}  # full_clean has encrypted the document's secrets
 
 
 def _details(error: DjangoValidationError) -> dict[str, list[ErrorDetail]]:
-    """Django's errors by field; those of a document under the path that their ``params`` name."""
+    """Return Django's errors by field; errors of a document by the path in their ``params``."""
     found: dict[str, list[ErrorDetail]] = {}
     for name, path, entry in named_errors(error):
         name_in_api = api_settings.NON_FIELD_ERRORS_KEY if name == "__all__" else name
@@ -88,7 +88,7 @@ class NameOrId(serializers.RelatedField[Any, Any, Any]):
     }
 
     def run_validation(self, data: Any = serializers.empty) -> Any:
-        if data == "":  # DRF would take it for null
+        if data == "":  # DRF would read it as null
             self.fail("empty")
         return super().run_validation(data)
 
@@ -107,7 +107,8 @@ class NameOrId(serializers.RelatedField[Any, Any, Any]):
 
 
 class DocumentField(serializers.JSONField):
-    """A document of one layer. Its structure in the API schema is the pydantic model's; its check the model's clean."""
+    """A document of one layer. The API schema takes its structure from the pydantic model; the Django model checks
+    it."""
 
     def __init__(self, *, layer: str, **kwargs: Any) -> None:
         self.layer = layer

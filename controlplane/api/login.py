@@ -1,4 +1,4 @@
-"""The API's way in and out: a token for a user name and a password; and how the schema says so."""
+"""Login and logout of the API, with tokens, and their description in the schema."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PasswordScheme(BasicScheme):
 
 
 class LoginView(knox_views.LoginView):
-    """A token for whoever can give the user name and the password (HTTP basic)."""
+    """Returns a token for a user name and a password (HTTP basic)."""
 
     authentication_classes = [PasswordAuthentication]
 

@@ -9,7 +9,7 @@ from rest_framework.request import Request
 
 
 class Pagination(CursorPagination):
-    """Newest first, in pages by cursor: the thousandth page costs what the first one does."""
+    """Pages by cursor, newest first: the thousandth page costs as much as the first one."""
 
     page_size_query_param = "page_size"
     max_page_size = 500
@@ -19,7 +19,7 @@ class Pagination(CursorPagination):
         try:
             return super().paginate_queryset(queryset, request, view)
         except (ValidationError, ValueError, OverflowError):
-            # a cursor is only base64: anyone can put a position into it that is no date or number
+            # a cursor is only base64: a caller can put anything into it
             raise NotFound("Invalid cursor") from None
 
 
@@ -28,6 +28,6 @@ class NewestFirst(Pagination):
 
 
 class ArrivalOrder(Pagination):
-    """Oldest first, for logs that are read on from where one stopped."""
+    """Pages by cursor, oldest first: for logs, so that a reader can go on where it stopped."""
 
     ordering = "pk"

@@ -1,4 +1,4 @@
-"""JSON as the API takes it in."""
+"""The parser of JSON bodies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from controlplane.documents.storable import unstorable
 
 
 class JSONParser(parsers.JSONParser):
-    """Refuses what could not be stored, with its path, and what is too deep to be looked at."""
+    """Refuses JSON that no database could store, naming the path, and JSON that is nested too deeply."""
 
     def parse(
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None

@@ -35,7 +35,7 @@ class DatasetSerializer(ModelCleaned):
             *("id", "party", "name", "description", "columns", "key_columns", "produced_by", "version"),
             *reported,
         ]
-        # the model's own constraint says it, in the admin's words
+        # the model's own constraint reports it, in the same words as in the admin
         validators: list[Any] = []
         read_only_fields = ["produced_by", *reported]
 

@@ -4,7 +4,7 @@ from rest_framework.permissions import DjangoModelPermissions
 
 
 class ModelPermissions(DjangoModelPermissions):
-    """Django's own per-model permissions, reading included: the admin and the API let the same people do the same."""
+    """Asks for Django's permissions on the model, reading included, so that the API and the admin allow the same."""
 
     perms_map = DjangoModelPermissions.perms_map | {
         "GET": ["%(app_label)s.view_%(model_name)s"],
@@ -14,6 +14,7 @@ class ModelPermissions(DjangoModelPermissions):
 
 
 class ChangePermission(ModelPermissions):
-    """For a POST that changes what is there, such as a cancellation, where POST otherwise means to add."""
+    """Asks for the permission to change where a POST changes a row (a cancellation, for example) instead of adding
+    one."""
 
     perms_map = ModelPermissions.perms_map | {"POST": ["%(app_label)s.change_%(model_name)s"]}

@@ -50,7 +50,7 @@ class PipelineSerializer(ModelCleaned):
 
 
 class PipelineDetailSerializer(PipelineSerializer):
-    """A pipeline by itself, with what follows from its tasks' documents."""
+    """A single pipeline, with what follows from its tasks' documents."""
 
     steps = serializers.SerializerMethodField(
         help_text="Nodes in an order in which each comes after those that it waits for."

@@ -20,7 +20,7 @@ class SiteSerializer(ModelCleaned):
 
 
 class SiteView(generics.RetrieveUpdateAPIView[Site]):
-    """The environment that this is, and the tier of its checks of security."""
+    """Returns the name of this environment and the tier of its security checks."""
 
     queryset = Site.objects.all()
     serializer_class = SiteSerializer

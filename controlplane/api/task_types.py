@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class PlaceSerializer(serializers.Serializer[Any]):
-    name = serializers.CharField(help_text="Name by which the task type knows it.")
-    where = serializers.CharField(help_text="Place in the task_config, such as further_sources.model.")
+    name = serializers.CharField(help_text="Name that the task type uses for it.")
+    where = serializers.CharField(help_text="Path in the task_config, such as further_sources.model.")
     kinds = serializers.ListField(
-        child=serializers.CharField(), help_text="Kinds that may stand there: table, or a kind of model or rule."
+        child=serializers.CharField(), help_text="Kinds that are allowed there: table, or a kind of model or rule."
     )
     help = serializers.CharField()
 
@@ -48,7 +48,7 @@ class TaskTypeSerializer(ExampleSerializer):
     title = serializers.CharField()
     description = serializers.CharField()
     devices = serializers.ListField(child=serializers.CharField(), help_text="Devices that it cannot run without.")
-    params_key = serializers.CharField(help_text="The one key of algorithm_params.")
+    params_key = serializers.CharField(help_text="The only key of algorithm_params.")
     params_schema = serializers.DictField(help_text="JSON Schema of the value under that key.")
     places = PlaceSerializer(many=True, help_text="Lists what it reads and keeps beside data_sources and outputs.")
     variants = VariantSerializer(
@@ -57,7 +57,7 @@ class TaskTypeSerializer(ExampleSerializer):
 
 
 class TaskTypeViewSet(viewsets.ViewSet):
-    """What can be computed: every task type with the JSON Schema of its parameters and an example."""
+    """Lists every task type with the JSON Schema of its parameters and an example."""
 
     permission_classes = [IsAuthenticated]
 

@@ -1,4 +1,4 @@
-"""Versions of what an operator registers: each change makes one, and the history keeps who made it, when and why."""
+"""The differences between two versions of a document or a row, for the history and for profiles."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ABSENT: Final = _Absent()
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One value that differs: where, and from what to what; ABSENT where there was or is none."""
+    """One value that differs: its path, the value before and the value after. ABSENT stands for a missing value."""
 
     path: str
     old: Any
@@ -34,7 +34,7 @@ class Change:
     @property
     def words(self) -> str:
         if isinstance(self.old, list) and isinstance(self.new, list):
-            # of two long lists, what makes the difference
+            # of two long lists only the entries that differ
             removed = [entry for entry in self.old if entry not in self.new]
             added = [entry for entry in self.new if entry not in self.old]
             parts = [("removed", removed), ("added", added)]
@@ -44,18 +44,17 @@ class Change:
 
 
 def differences(old: Any, new: Any, path: str = "") -> Iterator[Change]:
-    """Yield what differs between two JSON values, key by key, with dotted paths; a list counts as one value."""
+    """Yield the differences of two JSON values, key by key, with dotted paths. A list counts as one value."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in dict.fromkeys([*old, *new]):
             where = f"{path}.{key}" if path else str(key)
             yield from differences(old.get(key, ABSENT), new.get(key, ABSENT), where)
-    elif old != new or isinstance(old, bool) != isinstance(new, bool):  # True == 1, and not to a document
+    elif old != new or isinstance(old, bool) != isinstance(new, bool):  # to Python True == 1
         yield Change(path, old, new)
 
 
 def shown(value: Any) -> str:
-    """Return a value for people, in one line. Whatever is shown of a change passes here: a secret would be masked
-    here."""
+    """Return a value for people, in one line. Every value of a change that is shown passes through this function."""
     if value is None or value is ABSENT or value == "":
         return repr(ABSENT)
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

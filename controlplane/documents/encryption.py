@@ -1,4 +1,4 @@
-"""Secrets at rest: encrypted before they reach the database, read again only on their way to a party."""
+"""Secrets at rest: encrypted before they reach the database, and decrypted only to be sent to a party."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ ENCRYPTED = "encrypted:"
 
 @cache
 def _keys() -> MultiFernet:
-    """Return the first key encrypts, all of them decrypt."""
+    """Return the keys: the first one encrypts, all of them decrypt."""
     return MultiFernet([Fernet(key) for key in environment.encryption_key_list()])
 
 
 def protect(layer: str, document: Any, before: Callable[[], Any]) -> tuple[Any, list[Problem]]:
-    """Return a document as it may be stored, and what is wrong with it: its secrets encrypted, those that came back
-    masked as they were in the document ``before``."""
+    """Return a document with its secrets encrypted, and its problems. A secret that is masked is taken from the
+    document ``before``."""
     problems: list[Problem] = []
     known: dict[tuple[str, ...], str] | None = None
 
@@ -32,7 +32,7 @@ def protect(layer: str, document: Any, before: Callable[[], Any]) -> tuple[Any, 
         nonlocal known
         known = secrets_of(layer, before()) if known is None else known
         stored = known.get(path, "")
-        # the same secret once more is no change
+        # the same secret again is no change
         if stored and value in (MASK, _decrypted(stored)):
             return stored
         if value == MASK:
@@ -59,7 +59,7 @@ def protect_all(documents: Mapping[str, Any], before: Mapping[str, Any]) -> dict
 def sealed_for(
     party: str, public_key: str, documents: Mapping[str, Any], parties: list[str], purpose: str
 ) -> dict[str, Any]:
-    """Return documents as they are sent to a party: its secrets sealed with its key, those of another party masked.
+    """Return documents as they are sent to a party: its secrets sealed with its key, those of other parties masked.
 
     A secret belongs to another party if it lies below that party's name. Raises ConfigError.
     """
@@ -79,7 +79,7 @@ def sealed_for(
 
 
 def _decrypted(value: str) -> str | None:
-    """None where it is not of ours."""
+    """Return the secret in the clear; None if it was not encrypted with one of our keys."""
     if not value.startswith(ENCRYPTED):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Problems of documents as Django's errors on the fields of a model, and the way back."""
+"""Turns problems of documents into Django's errors on the fields of a model, and back."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from workers.contract.problems import Problem
 
 
 def document_errors(problems: Mapping[str, list[Problem]]) -> ValidationError:
-    """Django's ValidationError on each field, one message per problem, with its path as ``params``."""
+    """Return a ValidationError with a message for each problem at its field; ``params`` holds the path."""
     return ValidationError(
         {
             name: [
-                # Django fills in params by %: a column name may have one
+                # Django formats messages by %: a column name may hold one
                 ValidationError(
                     (str(p) if p.path else p.message).replace("%", "%%"), code="document", params={"path": p.path}
                 )
@@ -26,8 +26,8 @@ def document_errors(problems: Mapping[str, list[Problem]]) -> ValidationError:
 
 
 def named_errors(error: ValidationError) -> Iterator[tuple[str, str, ValidationError]]:
-    """Yield the model's field, the path within it, and the entry with its message (which begins with the path, if
-    there is one)."""
+    """Yield each error with the model's field and the path within it. The error's message begins with the path, if
+    any."""
     for name, entries in error.error_dict.items():
         for entry in entries:
             yield name, (entry.params or {}).get("path", "") if entry.code == "document" else "", entry

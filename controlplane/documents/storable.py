@@ -1,4 +1,4 @@
-"""What every database can store: checked where JSON comes in, so that no body or form ends in a 500.
+"""Checks that every database can store a JSON value, so that no request ends with a server error.
 
 PostgreSQL refuses NUL in text and JSON, no database takes half a surrogate pair or an infinite number, and
 the depth limit keeps recursive code (json, the database's own parser) far from its end.
@@ -32,7 +32,7 @@ def unstorable(value: Any, path: tuple[str, ...] = ()) -> Iterator[Problem]:
         entries = value.items() if isinstance(value, dict) else enumerate(value)
         for key, entry in entries:
             problem = next(_text(key, where), None) if isinstance(key, str) else None
-            if problem:  # the key itself is not fit to be part of a path
+            if problem:  # the key itself cannot be shown in a path
                 yield Problem(where, f"has a key that {problem.wrong}", problem.right)
             else:
                 yield from unstorable(entry, (*path, str(key)))

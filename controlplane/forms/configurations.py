@@ -32,7 +32,7 @@ class ConfigurationForm(DocumentForm):
 
 
 class DeviceConfigForm(ConfigurationForm):
-    """The document's form is made for the device."""
+    """The form of a device's document; its fields depend on the device."""
 
     def prepare(self) -> None:
         if "layer" in self.fields:

@@ -16,7 +16,7 @@ from controlplane.models import (
 
 
 class DatasetForm(forms.ModelForm):
-    """Columns as rows of name, type and whether the column is a key."""
+    """Shows the columns as rows: name, type, and whether the column is a key."""
 
     columns = DocumentFormField(
         label="",
@@ -65,6 +65,6 @@ class DatasetForm(forms.ModelForm):
         return {row["name"]: row.get("type", "") for row in rows}
 
     def _post_clean(self) -> None:
-        # the model's own validation would complain about the old columns, or about a field that is not here
+        # the model's validation would report the old columns, or a field that this form does not have
         if not self.errors:
             super()._post_clean()  # type: ignore[misc]

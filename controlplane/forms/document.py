@@ -22,15 +22,14 @@ from workers.contract.secrets import masked_document
 Schema = dict[str, Any]
 
 
-#: Posted by the page to be shown the form again: made for another choice, or in its other view.
+#: Names that the page posts to get the form again: for another choice, or in its other view.
 REBUILD = "_rebuild"
 
 
 class DocumentWidget(JSONFormWidget):
-    """A document as a form, or as its JSON text; buttons lead from one view to the other, by way of the server.
+    """Shows a document as a form or as JSON text; buttons switch between the two through the server.
 
-    The form shows whatever it is given: a value that does not fit the schema would leave the browser with an empty
-    page.
+    A value that does not fit the schema would leave the browser with an empty form: it has to be fitted before.
     """
 
     schema: Schema
@@ -39,7 +38,7 @@ class DocumentWidget(JSONFormWidget):
         super().__init__(*args, **kwargs)
         #: Whether the text is offered beside the form.
         self.as_text = as_text
-        #: What was posted is text, exactly as someone wrote it.
+        #: Whether what was posted is text, exactly as the user wrote it.
         self.is_text = False
         self._view = "form"
         self._is_saving = False
@@ -64,13 +63,13 @@ class DocumentWidget(JSONFormWidget):
             "view": "text" if problem else self._view,
             "form": form,
             "text": value if problem else json.dumps(document, indent=2, ensure_ascii=False),
-            "problem": "" if self._is_saving else problem,  # the form says it itself
+            "problem": "" if self._is_saving else problem,  # the form itself shows the problem
         }
         return mark_safe(render_to_string("controlplane/document_widget.html", context))  # noqa: S308  a template's
 
 
 def _read(text: Any) -> tuple[Any, str]:
-    """Return the document, and what is wrong with the text where it is no JSON."""
+    """Return the document, and the problem of the text if it is not JSON."""
     try:
         return json.loads(text) if text else {}, ""
     except json.JSONDecodeError as error:
@@ -80,7 +79,7 @@ def _read(text: Any) -> tuple[Any, str]:
 
 
 class DocumentFormField(forms.JSONField):
-    """What the browser sends, with everything left empty left out."""
+    """A form field whose value is the document that the browser sends, without what was left empty."""
 
     widget = DocumentWidget
 
@@ -102,7 +101,7 @@ class DocumentFormField(forms.JSONField):
             raise ValidationError(problems)
         if document is None:
             return {}
-        # Of a form, what was left empty was not meant
+        # What was left empty in the form is left out of the document
         return document if getattr(self.widget, "is_text", False) else pruned(document, self.schema)
 
     def bound_data(self, data: Any, initial: Any) -> Any:
@@ -118,40 +117,40 @@ class DocumentForm(forms.ModelForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.prepare()
-        if "document" in self.fields:  # it is not for those who may only look
+        if "document" in self.fields:  # the field is missing for users who may only look
             field: Any = self.fields["document"]
             self.initial["document"] = masked_document(self.layer, self.initial.get("document") or {})
             field.widget.schema = self.make_schema()
 
-    #: The fields by which the document is judged.
+    #: Fields of the model that the document is validated against.
     decisive: ClassVar[frozenset[str]] = frozenset({"document", "layer"})
 
     @property
     def layer(self) -> str:
-        """Of the document."""
+        """Return the layer of the document."""
         raise NotImplementedError
 
     def prepare(self) -> None:
-        """Set choices and initial values that the schema depends on."""
+        """Set the choices and initial values that the schema depends on."""
 
     def make_schema(self) -> Schema:
         raise NotImplementedError
 
     def full_clean(self) -> None:
         if self.is_bound and REBUILD in self.data:
-            # not to be saved yet, and nothing to complain about
+            # the page only asks for the form again: nothing is saved, so no errors are shown
             self._errors = ErrorDict({REBUILD: self.error_class()})
             self.cleaned_data = {}
             return
         super().full_clean()
 
     def _post_clean(self) -> None:
-        # The model's own validation would complain about the old value of a field that was refused already
+        # The model's validation would report the old value of a field that was already refused
         if self.decisive.isdisjoint(self.errors):
             super()._post_clean()  # type: ignore[misc]
 
     def _update_errors(self, errors: ValidationError) -> None:
-        """The model's errors; those of the document are shown where they belong in it, too."""
+        """Show the model's errors; those of the document at their places in it, too."""
         found: dict[str, list[ValidationError]] = {}
         for name, entries in errors.error_dict.items():
             # a model may name a field that this form does not show
@@ -166,15 +165,15 @@ class DocumentForm(forms.ModelForm):
         super()._update_errors(ValidationError(found))  # type: ignore[misc]
 
     def shown_document(self) -> dict[str, Any]:
-        """Return the document that the form is about to show: as posted, otherwise as stored."""
+        """Return the document to show: as posted, otherwise as stored."""
         field: Any = self.fields["document"]
         stored = self.initial.get("document")
         document = field.bound_data(self["document"].data, stored) if self.is_bound else stored
         return document if isinstance(document, dict) else {}
 
     def place_of(self, path: str) -> str:
-        """Return the part of a document's path that has a place of its own in the form: a choice box has none per
-        choice."""
+        """Return the part of a document's path that has its own place in the form. The entries of a choice box have
+        none."""
         field: Any = self.fields["document"]
         schema: Schema = field.schema
         steps: list[str] = []

@@ -17,7 +17,7 @@ from controlplane.pipelines.layout import Drawing, draw
 
 
 class PipelineForm(forms.ModelForm):
-    """The nodes as rows of name, task and what it comes after."""
+    """Shows the nodes as rows: name, task, and the nodes that it comes after."""
 
     nodes = DocumentFormField(
         label="",
@@ -79,12 +79,12 @@ class PipelineForm(forms.ModelForm):
         return nodes
 
     def _post_clean(self) -> None:
-        # the model's own validation would complain about the old nodes
+        # the model's validation would report the old nodes
         if "nodes" not in self.errors:
             super()._post_clean()  # type: ignore[misc]
 
     def _update_errors(self, errors: ValidationError) -> None:
-        """The model's errors; those of a node are shown in its row, too."""
+        """Show the model's errors; those of a node in its row, too."""
         places: dict[str, list[str]] = {}
         for entry in errors.error_dict.get("nodes", []):
             node, _, rest = (entry.params or {}).get("path", "").partition(".")
@@ -98,7 +98,7 @@ class PipelineForm(forms.ModelForm):
         super()._update_errors(errors)  # type: ignore[misc]
 
     def drawing(self) -> Drawing:
-        """Draw the nodes as posted, however wrong, otherwise as stored."""
+        """Return the drawing of the nodes as posted, even if they are wrong, otherwise as stored."""
         nodes = getattr(self, "cleaned_data", {}).get("nodes") or self.instance.nodes
         return drawing_of(nodes)
 
@@ -117,7 +117,7 @@ class ScheduleForm(forms.ModelForm):
 
 
 def drawing_of(nodes: Any) -> Drawing:
-    """Draw a pipeline that is not run; what is wrong in it is left out."""
+    """Return the drawing of a stored pipeline; nodes that are wrong are left out."""
     steps = Pipeline(nodes=nodes).flow().steps
     drawing = draw({step.name: step.waits_for for step in steps})
     for step in steps:

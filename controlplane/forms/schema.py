@@ -1,4 +1,4 @@
-"""From a pydantic model to what django-jsonform understands, and from what it sends back to a document.
+"""Turns a pydantic model into the schema that django-jsonform draws, and what it sends back into a document.
 
 django-jsonform shows every key of a schema and sends every key back, empty ones as ``""``, ``null``, ``[]``
 or ``{}``; the documents' models want optional keys left out.
@@ -26,7 +26,7 @@ DEFAULT = {"title": "(default)", "value": ""}
 
 @dataclass(frozen=True)
 class Offer:
-    """What the registered parties offer to select from."""
+    """The choices that the registered parties offer in the form."""
 
     parties: Sequence[str] = ()
     #: party to the names of its datasets
@@ -38,8 +38,7 @@ class Offer:
 
 
 def form_schema(model: type[BaseModel], offer: Offer, *, hidden: Sequence[str] = ()) -> Schema:
-    """Return the form of a document, without the fields that are IN_NO_FORM; ``hidden``: keys that have a place
-    elsewhere."""
+    """Return the schema of a document's form without fields marked IN_NO_FORM. ``hidden``: keys shown elsewhere."""
     schema = model.model_json_schema()
     builder = _Builder(schema.pop("$defs", {}), offer)
     schema["properties"] = {k: v for k, v in schema["properties"].items() if k not in hidden}
@@ -54,7 +53,8 @@ class _Builder:
         self.offer = offer
 
     def convert(self, schema: Schema, *, key: str, optional: bool = False, party: str | None = None) -> Schema:
-        """``optional``: nothing is filled in beforehand. ``party``: whose columns and datasets can be selected."""
+        """Return django-jsonform's schema for a JSON Schema. ``optional``: no default is filled in. ``party``: the
+        party whose columns and datasets can be selected."""
         schema, nullable = self._plain(schema)
         optional = optional or nullable
         kind = schema.get("type")
@@ -69,7 +69,7 @@ class _Builder:
         return convert(made, schema, key, optional, party) if convert else made
 
     def _plain(self, schema: Schema) -> tuple[Schema, bool]:
-        """Return the schema without references and without ``or null``; and whether null was there."""
+        """Return the schema without references and without ``or null``, and whether null was allowed."""
         if "$ref" in schema:
             target = self.definitions[schema["$ref"].rpartition("/")[2]]
             # a class's docstring says what the class is, not what to fill in
@@ -136,7 +136,7 @@ class _Builder:
         if optional:  # a checkbox cannot say "left out"
             made |= {"type": "string", "choices": [DEFAULT, "true", "false"], "three_way": True}
             if isinstance(schema.get("default"), bool):
-                made["in_force"] = schema["default"]  # where the object around it is there and says nothing else
+                made["in_force"] = schema["default"]  # if the object around it is there and holds nothing else
         return made
 
     def _integer(self, made: Schema, schema: Schema, key: str, optional: bool, party: str | None) -> Schema:
@@ -149,11 +149,11 @@ class _Builder:
 
 
 def bounds_of(schema: Mapping[str, Any]) -> str:
-    """Return what a number may be, in words: ``from 1 to 1000``; empty where it may be any."""
+    """Return the range of a number in words, ``from 1 to 1000``; empty if any number is allowed."""
 
     def bound(inclusive: str, exclusive: str, word: str, other: str) -> str:
         value = schema.get(inclusive, schema.get(exclusive))
-        if value is None or value in (-(2**63), 2**63 - 1):  # those of protobuf, which nobody comes near
+        if value is None or value in (-(2**63), 2**63 - 1):  # protobuf's own limits, which no useful value reaches
             return ""
         number = str(int(value)) if value == int(value) else str(value)
         return f"{word if inclusive in schema else other} {number}"
@@ -164,13 +164,13 @@ def bounds_of(schema: Mapping[str, Any]) -> str:
 
 
 def label(key: str) -> str:
-    """``fxp_fraction_bits`` as a person would write it."""
+    """Return a key in words: ``batch_size`` becomes ``Batch size``."""
     words = [word.upper() if word in ACRONYMS else word for word in key.rstrip("_").split("_")]
     return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])
 
 
 def _is_settled(schema: Schema) -> bool:
-    """There is only one value to choose, and it is the default."""
+    """Return whether there is only one value to choose, and it is the default."""
     return "const" in schema and schema.get("default") == schema["const"]
 
 
@@ -179,7 +179,8 @@ def _placeholder(optional: bool) -> Schema:
 
 
 def pruned(value: Any, schema: Schema | None) -> Any:
-    """Return the value without what was left empty. ``[]`` and ``{}`` stay where the schema requires the key."""
+    """Return the value without the parts that were left empty. ``[]`` and ``{}`` stay where the schema requires the
+    key."""
     schema = schema or {}
     if isinstance(value, dict):
         properties = schema.get("properties", {})
@@ -199,7 +200,7 @@ def pruned(value: Any, schema: Schema | None) -> Any:
 
 
 def fitted(value: Any, schema: Schema) -> Any:
-    """Return the value in the shape that the schema draws; what does not fit is left out.
+    """Return the value in the shape that the schema draws, without what does not fit.
 
     A choice that is no longer offered is added to ``schema``, so that looking at a document does not change it.
     """
@@ -208,7 +209,7 @@ def fitted(value: Any, schema: Schema) -> Any:
         properties: dict[str, Schema] = schema.get("properties", {})
         given = value if isinstance(value, dict) else {}
         if isinstance(value, dict):
-            # It would be sent back as left out, and the object around it with it
+            # The form would send it back as left out, together with the object around it
             given = {name: entry["in_force"] for name, entry in properties.items() if "in_force" in entry} | given
         return {name: fitted(given[name], entry) for name, entry in properties.items() if name in given}
     if kind == "array":

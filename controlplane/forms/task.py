@@ -1,4 +1,4 @@
-"""The form of a task: its fields are those of the task type that is chosen."""
+"""The form of a task. Its fields depend on the chosen task type."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from controlplane.models.catalogue import ComposingCatalogue
 from workers.contract.documents import TaskConfig
 from workers.contract.registry import TASK_EXECUTOR_REGISTRY, further_layers
 
-#: Between a task type and one of its variants, in the form's choice.
+#: Separates a task type and its variant in the form's choice.
 VARIANT = ":"
 
 
@@ -37,7 +37,7 @@ def _choices() -> Iterator[tuple[str, Any]]:
 
 
 def _chosen_in(document: Any) -> str | None:
-    """Return the form's choice that a stored document makes."""
+    """Return the choice of the form that matches a stored document."""
     name = document.get("task_type") if isinstance(document, dict) else None
     if not isinstance(name, str) or name not in TASK_EXECUTOR_REGISTRY or not TASK_EXECUTOR_REGISTRY[name].variants():
         return name
@@ -47,7 +47,7 @@ def _chosen_in(document: Any) -> str | None:
 
 
 class TaskForm(DocumentForm):
-    """The document's form is made for the task type and the parties of the cluster."""
+    """The form of a task's document; its fields depend on the task type and the cluster's parties."""
 
     task_type = forms.ChoiceField(
         widget=UnfoldAdminSelectWidget(attrs={"data-rebuild": ""}),
@@ -83,14 +83,14 @@ class TaskForm(DocumentForm):
             self.initial.setdefault("task_type", _chosen_in(self.initial.get("document")))
         if "cluster" in self.fields:
             widget: Any = self.fields["cluster"].widget
-            getattr(widget, "widget", widget).attrs["data-rebuild"] = ""  # the admin wraps it for its add button
+            getattr(widget, "widget", widget).attrs["data-rebuild"] = ""  # the admin wraps the widget to add a button
             if not self.is_bound and not self.instance.pk and "cluster" not in self.initial:
                 only = list(ClusterConfig.objects.values_list("pk", flat=True)[:2])
                 self.initial["cluster"] = only[0] if len(only) == 1 else None
 
     @property
     def executor(self) -> tuple[Any, str]:
-        """Of the chosen task type, and the variant of it that is chosen, if it has some."""
+        """Return the executor of the chosen task type, and the chosen variant if it has variants."""
         chosen: Any = self["task_type"].value() if "task_type" in self.fields else None
         name, _, variant = str(chosen or "").partition(VARIANT)
         if name not in TASK_EXECUTOR_REGISTRY:
@@ -126,7 +126,7 @@ class TaskForm(DocumentForm):
         return Offer(parties, {party: sorted(found) for party, found in datasets.items()}, columns)
 
     def _parties(self) -> list[str]:
-        """Return the cluster's parties, in its order; all that are registered as long as no cluster is chosen."""
+        """Return the cluster's parties in its order; all registered parties as long as no cluster is chosen."""
         chosen: Any = self["cluster"].value() if "cluster" in self.fields else None
         if str(chosen or "").isdecimal():
             cluster = ClusterConfig.objects.filter(pk=chosen).first()
@@ -155,7 +155,7 @@ class TaskForm(DocumentForm):
         return document
 
 
-# For each further device the choice of a configuration: the fields of an admin's form are known when it is imported
+# A choice of configuration for each further device, added here since an admin needs its fields when it is imported
 for _layer in further_layers():
     TaskForm.base_fields[_layer] = TaskForm.declared_fields[_layer] = forms.ModelChoiceField(
         DeviceConfig.objects.filter(layer=_layer),

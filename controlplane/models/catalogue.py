@@ -1,4 +1,4 @@
-"""What is registered, as validation asks for it (workers.contract.catalogue.Catalogue)."""
+"""Catalogues of what is registered, for validation; see ``workers.contract.catalogue.Catalogue``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class DatabaseCatalogue:
     """The registered parties and datasets, for validation. Reads each party's datasets once."""
 
     def __init__(self) -> None:
-        # the tier in the same query; where no party is registered there is nothing to be less strict about
+        # the tier comes with the same query; where no party is registered nothing can be less strict
         tier = Coalesce(models.Subquery(Site.objects.values("security")[:1]), models.Value(PRODUCTION))
         rows = list(Party.objects.values_list("name", "pk", "address", "public_key", tier))
         self.security: Security = rows[0][4] if rows else PRODUCTION
@@ -59,16 +59,16 @@ class DatabaseCatalogue:
 
 
 class ComposingCatalogue(DatabaseCatalogue):
-    """For a task or a pipeline that is being written: it may also name what other tasks are going to leave behind."""
+    """The catalogue for a task or pipeline that is being written: it may also name what other tasks will keep."""
 
     def __init__(self, others: QuerySet[Any]) -> None:
-        """``others``: the tasks whose outputs count as there."""
+        """Take the outputs of the tasks ``others`` as existing."""
         super().__init__()
         self._others = others
 
     @cached_property
     def _outputs(self) -> dict[str, set[str]]:
-        """Party to the names that the other tasks keep their outputs under."""
+        """Return, by party, the names under which the other tasks keep their outputs."""
         found: dict[str, set[str]] = {}
         for outputs, further in self._others.order_by().values_list("document__outputs", "document__further_outputs"):
             for named in (outputs, *(further.values() if isinstance(further, dict) else ())):

@@ -39,7 +39,7 @@ class Configuration(Versioned):
         self._settle(problems)
 
     def _settle(self, problems: list[Problem]) -> None:
-        """Raise what is wrong, or make the document what may be stored."""
+        """Encrypt the document's secrets. Raises ValidationError with all problems."""
         if not problems:
             self.document, problems = protect(self.layer, self.document, lambda: stored_document(self))
         if problems:
@@ -86,7 +86,7 @@ class HEUConfig(Configuration):
 
 
 class DeviceConfig(Configuration):
-    """The layer of a further device. Tasks name it, so it keeps its name and its layer while they do."""
+    """The document of a further device's layer. Its name and layer cannot change while a task names it."""
 
     layer = models.CharField(max_length=64, help_text="Layer of the device that it configures.")
 
@@ -103,5 +103,5 @@ class DeviceConfig(Configuration):
 
 
 def stored_document(row: models.Model) -> Any:
-    """Return the document of a row as the database has it."""
+    """Return the document of a row as it is stored in the database."""
     return type(row)._base_manager.filter(pk=row.pk).values_list("document", flat=True).first()

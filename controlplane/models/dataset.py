@@ -20,7 +20,7 @@ COLUMN_TYPES = ("int", "float", "str", "bool")
 
 
 class Dataset(Versioned):
-    """A table that a party has: its name and columns. Where it lies only the party's own host knows."""
+    """A table that a party has: its name and columns. Only the party's own host knows where the file is."""
 
     party = models.ForeignKey(Party, on_delete=models.PROTECT, related_name="datasets")
     name = models.CharField(
@@ -90,7 +90,8 @@ class Dataset(Versioned):
 
     @property
     def drift(self) -> list[str]:
-        """How the table on the party's host differs from what is registered here, as far as the host has said."""
+        """Return how the table on the party's host differs from what is registered here, as far as the host has
+        reported it."""
         if self.reported_problem:
             return [self.reported_problem]
         return [line for line, _ in drift(self.columns, self.reported_columns or self.columns)]

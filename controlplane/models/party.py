@@ -12,7 +12,7 @@ from workers.contract.secrets import read_public_key
 
 
 def check_public_key(value: str) -> None:
-    """Raise ValidationError."""
+    """Raise ValidationError unless the text is a public key."""
     try:
         read_public_key(value)
     except ValueError:
@@ -72,7 +72,7 @@ class Party(Versioned):
 
     def clean(self) -> None:
         if self.pk and Party.objects.filter(pk=self.pk).exclude(name=self.name).exists():
-            # Documents, its own party.toml, its queue and its history go by the name
+            # Documents, the party's own party.toml, its queue and its history use the name
             raise ValidationError({"name": "A party keeps its name; register another party instead."})
         if not (self.port_first and self.port_last):
             return

@@ -14,7 +14,7 @@ from workers.contract.problems import DocumentsInvalid
 
 
 class Pipeline(Versioned):
-    """Tasks that are run in an order: a node for each, all in one document, so that a version is all of it."""
+    """Tasks to run in an order, each as a node. All nodes are in one document, so that a version holds all of them."""
 
     name = models.CharField(max_length=100, unique=True)
     description = models.CharField(max_length=200, blank=True)
@@ -32,11 +32,11 @@ class Pipeline(Versioned):
         return self.name
 
     def flow(self) -> Flow:
-        """Return its nodes as far as they make sense, with the problems of the rest."""
+        """Return the nodes that are right, with the problems of the others."""
         return Flow(self.nodes, Task.objects.all(), Dataset.objects.all())
 
     def steps(self) -> list[Step]:
-        """Return its nodes in their order, with the documents that would be run now. Raises DocumentsInvalid with
+        """Return the nodes in their order, with the documents that would run now. Raises DocumentsInvalid with
         every problem of the whole."""
         try:
             return self.flow().examined(DatabaseCatalogue())
@@ -51,8 +51,8 @@ class Pipeline(Versioned):
 
     @classmethod
     def naming(cls, task: str) -> list[Pipeline]:
-        """Return the pipelines that have a node for the task of this name."""
-        # here and not in the query: no database looks into every value of a JSON object alike, and pipelines are few
+        """Return the pipelines that run the task of this name."""
+        # in Python: databases differ in how they query the values of a JSON object, and pipelines are few
         return [pipeline for pipeline in cls.objects.all() if task in pipeline.task_names()]
 
     def task_names(self) -> set[str]:

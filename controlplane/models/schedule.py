@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def check_time_zone(value: str) -> None:
-    """Raise ValidationError."""
+    """Raise ValidationError unless the time zone is known."""
     if value not in available_timezones():
         raise ValidationError("There is no such time zone; name one such as Europe/Berlin, or UTC.")
 
@@ -29,7 +29,7 @@ def check_time_zone(value: str) -> None:
 class Schedule(Versioned):
     """Runs a task or a pipeline at set times. The coordinator does so, on behalf of who saved it last."""
 
-    #: By these it comes: a change of one sets the next time anew.
+    #: Fields that decide when it is due: a change of one sets the next time anew.
     TIMING = ("cron", "time_zone", "enabled")
 
     name = models.CharField(max_length=100, unique=True)
@@ -95,28 +95,28 @@ class Schedule(Versioned):
 
     @property
     def in_words(self) -> str:
-        """When it comes; empty where its time zone is no longer known on this host."""
+        """Return the times in words; empty if its time zone is no longer known on this host."""
         try:
             return str(Cron(self.cron, self.time_zone))
         except CronInvalid:
             return ""
 
     def next_times(self, number: int) -> list[datetime]:
-        """Return the next times, in its time zone; none where it is switched off."""
+        """Return the next times in its time zone; none if it is switched off."""
         first = self.next_run_at
         if not self.enabled or first is None or not self.in_words:
             return []
         return list(Cron(self.cron, self.time_zone).times(first - timedelta(seconds=1), number))
 
     def time_after(self, moment: datetime) -> datetime | None:
-        """When it comes next; None where it is switched off, or its time zone is no longer known on this host."""
+        """Return the next time; None if it is switched off or its time zone is no longer known on this host."""
         try:
             return Cron(self.cron, self.time_zone).after(moment) if self.enabled else None
         except CronInvalid:
             return None
 
     def clean(self) -> None:
-        if not (self.cron and self.time_zone):  # said already
+        if not (self.cron and self.time_zone):  # already reported at its field
             return
         try:
             Cron(self.cron, self.time_zone)
@@ -125,7 +125,8 @@ class Schedule(Versioned):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         with transaction.atomic():
-            # locked, and what is stored counts: the coordinator may have moved it on since this was read
+            # under a lock, and compared with the stored row: the coordinator may have set a new time since this one was
+            # read
             stored = Schedule.objects.select_for_update(no_key=True).filter(pk=self.pk).first()
             if stored and all(getattr(stored, name) == getattr(self, name) for name in self.TIMING):
                 self.next_run_at = stored.next_run_at

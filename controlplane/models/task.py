@@ -19,7 +19,7 @@ from workers.contract.validation import Run, validate
 
 
 class RunOptions(models.Model):
-    """How an execution is run, as opposed to what it computes: a task has them, and each execution its own."""
+    """Options of how an execution is run, not of what it computes. A task has them, and each execution its own copy."""
 
     priority = models.SmallIntegerField(
         default=0,
@@ -53,12 +53,12 @@ class RunOptions(models.Model):
         return [field.name for field in RunOptions._meta.local_fields]
 
     def options(self) -> dict[str, int]:
-        """Return the options by name, as an execution is submitted with."""
+        """Return the options by name, as a submission takes them."""
         return {name: getattr(self, name) for name in self.option_names()}
 
 
 class Task(Versioned, RunOptions):
-    """A computation ready to be executed as often as wanted: a cluster, its devices and the task document."""
+    """A computation that can be run any number of times: a cluster, its devices and the task document."""
 
     name = models.CharField(max_length=100, unique=True)
     description = models.CharField(max_length=200, blank=True)
@@ -99,8 +99,8 @@ class Task(Versioned, RunOptions):
         return self.name
 
     def documents(self) -> dict[str, Any]:
-        """Return the documents as they would be submitted now, further devices' included. Raises DocumentsInvalid
-        where it names a device configuration that there is not."""
+        """Return the documents as they would be submitted now, those of further devices included. Raises
+        DocumentsInvalid if the task names a device configuration that does not exist."""
         return {
             "sf_init_config": self.cluster.document,
             "spu_config": self.spu.document if self.spu else {"enable_spu": False},
@@ -126,8 +126,8 @@ class Task(Versioned, RunOptions):
         return {layer: configs[layer, name] for layer, name in self.devices.items()}
 
     def validate(self) -> Run:
-        """Return the typed run, if what other tasks leave behind were there. Raises DocumentsInvalid with all
-        problems of the four documents together."""
+        """Return the typed run, as if the outputs of other tasks existed. Raises DocumentsInvalid with all problems of
+        the four documents."""
         return validate(self.documents(), ComposingCatalogue(Task.objects.exclude(pk=self.pk)))
 
     def clean(self) -> None:
@@ -144,7 +144,7 @@ class Task(Versioned, RunOptions):
             found: dict[str, list[Problem]] = {}
             for problem in error.problems:
                 layer, _, rest = problem.path.partition(".")
-                if layer in further_layers():  # the field holds several
+                if layer in further_layers():  # it holds several layers
                     rest = problem.path
                 found.setdefault(field_of[layer], []).append(Problem(rest, problem.wrong, problem.right))
             raise document_errors(found) from None

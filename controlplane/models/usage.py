@@ -1,4 +1,4 @@
-"""Who uses what is registered: named before it is edited, told when it breaks, and in the way of its deletion."""
+"""Who uses a registered row: shown before it is edited, reported when a change breaks it, and a bar to its deletion."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from controlplane.models.task import Task
 from controlplane.models.versioned import about_to_be_renamed
 from workers.contract.problems import DocumentsInvalid, Problem
 
-#: Tasks that are validated after a change, at most: each takes a few queries.
+#: How many tasks are validated after a change, at most: each takes a few queries.
 MOST_CHECKED = 50
 
 
 def tasks_using(row: Model) -> QuerySet[Task]:
-    """Return the tasks that a row has a say in: a configuration, a party, a dataset, or (all of them) the site's
-    tier."""
+    """Return the tasks that use a row: a configuration, a party, a dataset, or the site (all tasks depend on its
+    tier)."""
     tasks = Task.objects.all()
     if isinstance(row, Dataset):
-        # not a lookup by the party's name: one named "in" or "a__b" would be something else to it
+        # not a lookup by the party's name: Django would read a name such as "in" or "a__b" as something else
         sources = tasks.order_by().values_list("pk", "document__data_sources", "document__further_sources")
         named = [
             pk
@@ -50,12 +50,12 @@ def tasks_using(row: Model) -> QuerySet[Task]:
 
 
 def _clusters_of(party: Party) -> list[ClusterConfig]:
-    # here and not in the query: SQLite has no operator for "is in this JSON list", and clusters are few
+    # in Python: SQLite has no operator for "is in this JSON list", and clusters are few
     return [c for c in ClusterConfig.objects.all() if party.name in c.document.get("parties", ())]
 
 
 def named_by(row: Model) -> list[Any]:
-    """Return what names a row in a document, where no foreign key would keep it from being deleted."""
+    """Return what names a row in a document: no foreign key keeps such a row from being deleted."""
     if isinstance(row, Party):
         return list(_clusters_of(row))
     if isinstance(row, Task):
@@ -63,7 +63,7 @@ def named_by(row: Model) -> list[Any]:
     return list(tasks_using(row)) if isinstance(row, Dataset | DeviceConfig) else []
 
 
-# A signal, for the deletion of many at once asks no model
+# A signal: deleting many rows at once calls no method of the model
 @receiver(pre_delete, sender=Party)
 @receiver(pre_delete, sender=Dataset)
 @receiver(pre_delete, sender=DeviceConfig)
@@ -91,17 +91,17 @@ def _some(rows: list[Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What a change means for the tasks that use what was changed."""
+    """The effect of a change on the tasks that use the changed row."""
 
     users: int
-    #: Tasks that are not valid now, with what is wrong.
+    #: Tasks that are not valid now, each with its problems.
     invalid: list[tuple[Task, list[Problem]]] = field(default_factory=list)
-    #: Tasks beyond those that were validated.
+    #: Number of tasks that were not validated.
     unchecked: int = 0
 
 
 def effect_on(tasks: QuerySet[Task]) -> Effect:
-    """Validate the tasks as they are now, MOST_CHECKED of them at most."""
+    """Return the effect of a change on these tasks: validates up to MOST_CHECKED of them."""
     users = tasks.count()
     return Effect(users, list(invalid_among(tasks)), max(users - MOST_CHECKED, 0))
 

@@ -1,4 +1,4 @@
-"""What all that is registered has in common: a version, and a history."""
+"""The base of everything that is registered: a version and a history."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from simple_history.models import HistoricalRecords
 
 from controlplane.documents.differences import differences
 
-#: Sent with ``before``, the stored row, when another name is about to be given to what documents name. A receiver
-#: raises ValidationError where that would break what names it.
+#: Sent with ``before``, the stored row, before a row is renamed that documents name. A receiver raises ValidationError
+#: if the new name would break them.
 about_to_be_renamed = Signal()
 
 
 class Versioned(models.Model):
-    """What an operator registers. A save that changes something is the next version and leaves a row in ``history``
-    (the user of the request by itself; why, from ``_change_reason``); one that changes nothing leaves no trace."""
+    """Something that an operator registers. A save that changes it makes the next version and a row of ``history`` with
+    the request's user and, from ``_change_reason``, why. A save that changes nothing leaves no trace."""
 
     version = models.PositiveIntegerField(default=1, editable=False, help_text="Rises by one with each change.")
 
@@ -31,7 +31,7 @@ class Versioned(models.Model):
             super().save(*args, **kwargs)
             return
         with transaction.atomic():
-            # locked: of two saves at once the second compares with what the first wrote, and counts on from there
+            # locked: of two saves at once the second compares itself with what the first wrote, and continues its count
             stored = type(self)._base_manager.select_for_update(no_key=True).filter(pk=self.pk).first()
             changed = {f.name for f in self._compared() if stored is None or self._differs(f, stored)}
             if stored is not None:
@@ -43,7 +43,7 @@ class Versioned(models.Model):
                 if kwargs.get("update_fields") is not None:
                     kwargs["update_fields"] = {*kwargs["update_fields"], "version"}
                 super().save(*args, **kwargs)
-            else:  # nothing that an operator writes, such as which execution a dataset came from
+            else:  # no operator wrote it: the execution that made a dataset, say
                 self._save_quietly(*args, **kwargs)
 
     def _save_quietly(self, *args: Any, **kwargs: Any) -> None:
@@ -54,7 +54,7 @@ class Versioned(models.Model):
             del self.skip_history_when_saving
 
     def _compared(self) -> list[Any]:
-        """Return the fields in which a change is one."""
+        """Return the fields whose changes make a new version."""
         fields: list[Any] = list(self._meta.concrete_fields)
         return [f for f in fields if not (f.primary_key or f.name == "version" or getattr(f, "auto_now", False))]
 

@@ -1,4 +1,4 @@
-"""Cron expressions: whether one is right, what it says in words, and when it comes next."""
+"""Cron expressions: their check, their description in words, and their next times."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _EXAMPLE = "such as 30 2 * * MON-FRI"
 
 
 class CronInvalid(ValueError):
-    """The message says what is wrong and what would be right."""
+    """A cron expression or its time zone is wrong; the message says what would be right."""
 
 
 class Cron:
-    """A cron expression of five fields in a time zone. Where clocks are put forward or back, it is as Debian's cron:
-    what is skipped comes right after, what comes twice is run once, unless it is for each hour. Raises CronInvalid."""
+    """A cron expression of five fields in a time zone. Daylight saving works as in Debian's cron: a skipped time runs
+    right after the change, a repeated time runs once (hourly expressions run each time). Raises CronInvalid."""
 
     def __init__(self, expression: str, zone: str) -> None:
         if zone not in zoneinfo.available_timezones():

@@ -1,4 +1,4 @@
-"""A pipeline as a picture: in layers from left to right, each node right of what it waits for. For an inline SVG."""
+"""The drawing of a pipeline, for an inline SVG: layers from left to right, each node right of those it waits for."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from itertools import pairwise
 WIDTH, HEIGHT = 190, 54
 GAP_X, GAP_Y = 70, 22
 MARGIN = 8
-#: Passes over the layers in which each node is moved towards those that it is connected with.
+#: Number of passes that move each node towards those that it is connected with.
 SWEEPS = 4
 
 
 @dataclass(slots=True)
 class Box:
-    """A node; ``x`` and ``y`` are its upper left corner."""
+    """The box of a node; ``x`` and ``y`` are its upper left corner."""
 
     name: str
     x: int
     y: int
     width: int = WIDTH
     height: int = HEIGHT
-    #: Below the name, and what a pointer is told.
+    #: Text below the name, and tooltip.
     text: str = ""
     title: str = ""
-    #: Of its state, as of a badge.
+    #: Colour of its state, one of the badges'.
     colour: str = "default"
     url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """From a node to one that waits for it."""
+    """A line from a node to one that waits for it."""
 
     earlier: str
     later: str
@@ -44,7 +44,7 @@ class Line:
 class Drawing:
     boxes: dict[str, Box] = field(default_factory=dict)
     lines: list[Line] = field(default_factory=list)
-    #: What people should know, in sentences.
+    #: Remarks on the pipeline for people, in sentences.
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -56,13 +56,13 @@ class Drawing:
         return max((box.y + HEIGHT for box in self.boxes.values()), default=0) + MARGIN
 
 
-#: A node's name; or where a line passes a layer: its two ends and the layer.
+#: A place in a layer: a node's name, or, where a line passes through, its two ends and the layer.
 _Place = str | tuple[str, str, int]
 
 
 def draw(waits_for: Mapping[str, Mapping[str, str]]) -> Drawing:
-    """Draw nodes from what each waits for, with the reasons, given in their order. What is not among them is
-    left out."""
+    """Return the drawing of nodes, given in their order with what each waits for and why. Unknown nodes are left
+    out."""
     edges = [
         (earlier, later, why) for later, found in waits_for.items() for earlier, why in found.items()
         if earlier in waits_for
@@ -76,7 +76,7 @@ def draw(waits_for: Mapping[str, Mapping[str, str]]) -> Drawing:
         layers[column].append(name)
     routes: list[list[_Place]] = []
     for earlier, later, _ in edges:
-        # a line that is longer than one layer has a place in each that it passes, so that it crosses no node
+        # a line longer than one layer has a place in each layer that it passes, so that it crosses no node
         passed: list[_Place] = [(earlier, later, column) for column in range(depth[earlier] + 1, depth[later])]
         for column, place in enumerate(passed, depth[earlier] + 1):
             layers[column].append(place)
@@ -95,7 +95,7 @@ def draw(waits_for: Mapping[str, Mapping[str, str]]) -> Drawing:
 
 
 def _untangle(layers: Sequence[list[_Place]], routes: Sequence[Sequence[_Place]]) -> None:
-    """Order each layer by the middle of what its places are connected with, from the left and from the right."""
+    """Order each layer by the average position of its neighbours, from the left and from the right."""
     before: dict[_Place, list[_Place]] = {}
     after: dict[_Place, list[_Place]] = {}
     for route in routes:

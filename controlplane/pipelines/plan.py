@@ -1,6 +1,6 @@
-"""What a pipeline's nodes are, what each waits for, and whether all of it can be run: checked as a whole.
+"""The plan of a pipeline: its nodes, what each waits for, and whether all of it can run.
 
-A node waits for those whose outputs its task reads, by itself, and for those that it names. Problems have paths that
+A node waits for the nodes whose outputs its task reads, and for those that it names. Problems have paths that
 begin with the node.
 """
 
@@ -33,7 +33,7 @@ Thing = tuple[str, str]
 
 
 class Node(Document):
-    """A place in a pipeline at which a task is run."""
+    """A node of a pipeline, as an operator writes it."""
 
     task: str = Field(min_length=1, max_length=100, description="Name of the task that it runs.")
     after: list[NodeName] = Field(
@@ -58,17 +58,17 @@ class Step:
     waits_for: dict[str, str] = field(default_factory=dict)
     documents: dict[str, Any] = field(default_factory=dict)
     config: TaskConfig | None = None
-    #: What it reads that no node makes, but an execution did before: as it is meant to be, or a name was changed.
+    #: Outputs of earlier executions that it reads and no node makes: this may be intended, or a name was changed.
     earlier: list[str] = field(default_factory=list)
 
 
 class WithOutputs:
-    """A catalogue in which some more has been made, by tasks that are to run before. Its columns are not known, not
-    even where something of the name is there from an earlier time: it will be made anew."""
+    """A catalogue that also holds the outputs of tasks that run before. Their columns are not known, even if an older
+    output of the same name exists: it will be replaced."""
 
     def __init__(self, catalogue: DatabaseCatalogue, made: Mapping[tuple[str, str], str | None]) -> None:
         self._catalogue = catalogue
-        #: Party and name to the kind, as far as that is known.
+        #: Kind of each output by party and name, if it is known.
         self._made = made
         self.security = catalogue.security
         self.parties, self.public_keys = catalogue.parties, catalogue.public_keys
@@ -84,10 +84,11 @@ class WithOutputs:
 
 
 class Flow:
-    """The nodes as far as they make sense, with the problems of the rest: so a wrong pipeline can be drawn, too."""
+    """The nodes that are right, with the problems of the others, so that a wrong pipeline can be drawn, too."""
 
     def __init__(self, nodes: Any, tasks: QuerySet[Task], datasets: QuerySet[Dataset]) -> None:
-        """``tasks``: those that a node may name. ``datasets``: among which are what executions kept."""
+        """Examine the nodes. ``tasks``: the tasks that a node may name. ``datasets``: all registered datasets, outputs
+        of executions included."""
         self.problems: list[Problem] = []
         parsed, broken = self._parse(nodes)
         wanted = {node.task for node in parsed.values()}
@@ -138,7 +139,7 @@ class Flow:
         return Step(name, task, documents=documents, config=parse_document("task_config", task.document)[0])
 
     def _makers(self, steps: Mapping[str, Step]) -> dict[Thing, str]:
-        """Who makes what. Two that keep the same would overwrite each other."""
+        """Return which node makes each output. Notes a problem where two nodes would overwrite the same output."""
         makers: dict[Thing, str] = {}
         for name, step in steps.items():
             for path, party, kept in step.config.keeps() if step.config else ():
@@ -151,7 +152,7 @@ class Flow:
 
     @staticmethod
     def _note_makers(steps: Mapping[str, Step], makers: Mapping[Thing, str], datasets: QuerySet[Dataset]) -> None:
-        """Whose outputs each step reads: another node's, or those of an execution before."""
+        """Note whose outputs each step reads: another node's, or those of an earlier execution."""
         outside: dict[str, set[Thing]] = {}
         for name, step in steps.items():
             made_by: dict[str, set[Thing]] = {}
@@ -175,7 +176,7 @@ class Flow:
             try:
                 return [steps[name] for name in TopologicalSorter(graph).static_order()]
             except CycleError as error:
-                # each one in the list is waited for by the next, the first is the last
+                # each one in the list waits for the one before it; the last is the first again
                 cycle = error.args[1][:-1]
                 start = cycle.index(min(cycle))
                 cycle = [*cycle[start:], *cycle[:start], cycle[start]]
@@ -188,9 +189,8 @@ class Flow:
                 graph[cycle[1]].remove(cycle[0])
 
     def examined(self, catalogue: DatabaseCatalogue) -> list[Step]:
-        """Return the steps in an order in which each comes after what it waits for.
-
-        ``catalogue``: what there is before the pipeline runs. Raises DocumentsInvalid with all problems.
+        """Return the steps, each after those that it waits for. ``catalogue``: what exists before the pipeline runs.
+        Raises DocumentsInvalid with all problems.
         """
         self.check_documents(catalogue)
         if self.problems:
@@ -198,7 +198,7 @@ class Flow:
         return self.steps
 
     def check_documents(self, catalogue: DatabaseCatalogue) -> None:
-        """Each node's documents, as if those before it had run."""
+        """Return the problems of each node's documents, as if the nodes before it had run."""
         before: dict[str, dict[Thing, str | None]] = {}
         for step in self.steps:
             made: dict[Thing, str | None] = {}
@@ -215,7 +215,7 @@ class Flow:
 
 
 def _listed(things: Iterable[Thing]) -> list[str]:
-    """Names, each with its parties."""
+    """Return names as text, each with its parties."""
     parties: dict[str, list[str]] = {}
     for party, name in sorted(things):
         parties.setdefault(name, []).append(party)
@@ -223,7 +223,7 @@ def _listed(things: Iterable[Thing]) -> list[str]:
 
 
 def _kept(config: TaskConfig | None, run: Run | None) -> dict[Thing, str | None]:
-    """Return what a task keeps, each with its kind as far as that is known."""
+    """Yield what a task keeps, each with its kind if it is known."""
     if config is None:
         return {}
     if run is None:

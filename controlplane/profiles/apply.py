@@ -54,16 +54,16 @@ REFERENCES |= {"task": "tasks", "pipeline": "pipelines"}
 
 @dataclass(slots=True)
 class Outcome:
-    """What applying a profile changes, or changed; everything by its path in the profile."""
+    """The changes of applying a profile, each by its path in the profile."""
 
     added: list[str] = field(default_factory=list)
     changed: dict[str, list[Change]] = field(default_factory=dict)
     unchanged: int = 0
-    #: In the database and not in the profile.
+    #: Entries that are in the database and not in the profile.
     left_alone: list[str] = field(default_factory=list)
-    #: Tasks and pipelines among those that are not valid with what the profile says, with what is wrong first.
+    #: Tasks and pipelines among them that are not valid with the profile, each with its first problem.
     broken: list[Problem] = field(default_factory=list)
-    #: Tasks among them that were too many to be looked at.
+    #: Number of tasks among them that were not validated.
     unchecked: int = 0
 
     @property
@@ -72,12 +72,13 @@ class Outcome:
 
 
 def plan(raw: bytes) -> Outcome:
-    """Return what applying this profile would change. Raises ProfileInvalid with every problem found."""
+    """Return what applying this profile would change. Raises ProfileInvalid with every problem."""
     return _apply(raw, why="", keep=False)
 
 
 def apply(raw: bytes, why: str) -> Outcome:
-    """Make it so, wholly or (ProfileInvalid, with every problem found) not at all. ``why`` goes into the history."""
+    """Apply a profile, completely or not at all, and return what changed. Raises ProfileInvalid with every problem.
+    ``why`` goes into the history."""
     return _apply(raw, why=why, keep=True)
 
 
@@ -95,20 +96,20 @@ def _apply(raw: bytes, *, why: str, keep: bool) -> Outcome:
                     transaction.set_rollback(True)
             return outcome
         except IntegrityError:
-            # another process registered something of the same name since we looked; it is there to be seen now
+            # another process registered something of the same name meanwhile; the next look finds it
             if attempt == 2:
                 raise
     raise AssertionError("unreachable")
 
 
 def _parse(data: Any, lines: dict[str, int]) -> tuple[Profile, list[Problem], set[Key]]:
-    """Return the entries whose structure is right, the problems of the others, and what those others are."""
+    """Return the entries whose structure is right, the problems of the others, and the others' places."""
     if not isinstance(data, dict):
         right = f"should be named sections: {', '.join(Profile.model_fields)}"
         raise ProfileInvalid([Problem("", "holds no profile", right)])
     if problems := list(unstorable(data)):
         raise ProfileInvalid(problems, lines)
-    # a section that is there and empty is a list of nothing
+    # a section without a value has no entries
     data = {name: {} if value is None and name in MODELS else value for name, value in data.items()}
     try:
         return Profile.model_validate(data), [], set()
@@ -120,12 +121,12 @@ def _parse(data: Any, lines: dict[str, int]) -> tuple[Profile, list[Problem], se
 
 
 def _key_of(loc: tuple[Any, ...]) -> Key:
-    """Return the entry that holds the place; the section where it is the section that is wrong."""
+    """Return the entry that holds the place; the section if the section itself is wrong."""
     return tuple(str(step) for step in loc[: 3 if loc[0] == "datasets" else 2])
 
 
 def _remove(data: dict[str, Any], key: Key) -> None:
-    """Take an entry out, in copies."""
+    """Remove an entry from the data; the mappings inside are copied first."""
     if key[0] in data and len(key) > 1 and isinstance(data[key[0]], dict):
         data[key[0]] = dict(data[key[0]])
         _remove(data[key[0]], key[1:])
@@ -138,13 +139,13 @@ class _Application:
 
     def __init__(self, why: str, broken: set[Key]) -> None:
         self.why = why
-        #: Entries that are wrong, so that what names them cannot be judged.
+        #: Entries that are wrong, so that entries that name them cannot be checked.
         self.broken = broken
         self.problems: list[Problem] = []
         self.outcome = Outcome()
         self.entries: dict[Key, Document] = {}
         self.rows: dict[Key, Any] = {}
-        # locked: an edit in the admin meanwhile waits, and so does another profile
+        # locked: edits in the admin and other profiles wait
         self.stored = dict(stored_rows(lock=True))
 
     def run(self, profile: Profile) -> Outcome:
@@ -152,7 +153,7 @@ class _Application:
         self.entries = dict(_entries(profile))
         for key, entry in self.entries.items():
             self._write(key, entry)
-        # all that the profile says is in place: one that is right only together with others is right now
+        # checked once all entries are stored: some are right only together with others
         for key, entry in self.entries.items():
             self._validate(key, entry)
         outcome = self.outcome
@@ -228,7 +229,7 @@ class _Application:
         row.save()
 
     def _missing(self, key: Key, entry: Document) -> Iterator[Problem]:
-        """Yield what an entry names and is nowhere, in the profile or the database."""
+        """Yield the problems of names in an entry that are neither in the profile nor in the database."""
         for name, other in _references(key, entry):
             if other and not (other in self.entries or other in self.stored or self._is_broken(other)):
                 known = {k[1] for k in (*self.entries, *self.stored) if k[0] == other[0]}
@@ -249,7 +250,7 @@ class _Application:
             if not self._needs_broken(key, entry):
                 self.rows[key].full_clean()
                 return
-            # what can be judged by itself
+            # its document and columns can be checked all the same
             layer = _layer_of(entry)
             if layer in layers():
                 name = document_key(type(entry))
@@ -263,7 +264,7 @@ class _Application:
 
 
 def _layer_of(entry: Document) -> str:
-    """Return the layer of the entry's document; empty where it has none."""
+    """Return the layer of the entry's document; empty if it has none."""
     if isinstance(entry, DeviceEntry):
         return entry.layer
     key = document_key(type(entry))
@@ -280,7 +281,7 @@ def _entries(profile: Profile) -> Iterator[tuple[Key, Document]]:
 
 
 def _references(key: Key, entry: Document) -> Iterator[tuple[str, Key | None]]:
-    """Yield the model's foreign keys, each with the entry that it leads to; None where it leads nowhere."""
+    """Yield the model's foreign keys, each with the entry that it names; None if it names none."""
     if isinstance(entry, DatasetEntry):
         yield "party", ("parties", key[1])
     for name in set(REFERENCES) & set(type(entry).model_fields):
@@ -289,7 +290,7 @@ def _references(key: Key, entry: Document) -> Iterator[tuple[str, Key | None]]:
 
 
 def _needs(key: Key, entry: Document) -> Iterator[Key]:
-    """Yield the entries that this one names, and cannot be judged without."""
+    """Yield the entries that this one names, without which it cannot be checked."""
     yield from (other for _, other in _references(key, entry) if other)
     if isinstance(entry, ClusterEntry):
         parties = entry.sf_init_config.get("parties")
@@ -308,12 +309,12 @@ def _needs(key: Key, entry: Document) -> Iterator[Key]:
 
 
 def _problems(key: Key, error: ValidationError) -> Iterator[Problem]:
-    """Django's errors with their paths in the profile."""
+    """Yield Django's errors as problems, with their paths in the profile."""
     for name, path, entry in named_errors(error):
         message = entry.messages[0].removeprefix(f"{path}: ")
         if name == "document":
             name = document_key(ENTRIES[key[0]])
-        # a name is the entry's own key
+        # the name is the entry's key
         steps = [*key, "" if name in (NON_FIELD_ERRORS, "name") else name, path]
         wrong, _, right = message.partition("; ")
         yield Problem(".".join(filter(None, steps)), wrong, right)

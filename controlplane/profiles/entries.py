@@ -74,14 +74,14 @@ class ScheduleEntry(Document):
 
     @model_validator(mode="after")
     def check_target(self) -> ScheduleEntry:
-        # here, for rows are written before the model's own checks
+        # checked here, since rows are written before the model's own checks
         if (self.task is None) == (self.pipeline is None):
             raise ValueError("runs nothing, or two things; name either a task or a pipeline")
         return self
 
 
 class Profile(Document):
-    """An environment, by section and name. The documents inside are the contract's, checked by their own models."""
+    """An environment, by section and name. The documents inside are checked by their own models."""
 
     environment: str | None = None
     security: Security | None = None

@@ -14,10 +14,8 @@ from workers.contract.secrets import masked_document
 
 
 def export() -> str:
-    """Return what is registered, as a profile; without what executions left behind, and without what says the
-    default.
-
-    Secrets are masked: applied where they are known, they stay as they are; elsewhere they have to be filled in.
+    """Return what is registered as a profile, without outputs of executions and without defaults. Secrets are masked:
+    where they are known, applying the profile keeps them; elsewhere they have to be filled in.
     """
     site = Site.current()
     found: dict[str, Any] = {"environment": site.environment} if site.environment else {}

@@ -1,4 +1,4 @@
-"""What is registered, by the sections and names of a profile."""
+"""Reads what is registered, by the sections and names of a profile."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from controlplane.profiles.entries import (
 from workers.contract.documents import Document
 from workers.contract.layers import layers
 
-#: In the order in which one needs another.
+#: Sections in an order in which each needs only those before it.
 MODELS: dict[str, Any] = {
     "parties": Party,
     "datasets": Dataset,
@@ -53,14 +53,14 @@ ENTRIES: dict[str, type[Document]] = {
     "pipelines": PipelineEntry,
     "schedules": ScheduleEntry,
 }
-#: A field that names an entry of another section.
+#: By field: the section whose entries it names.
 REFERENCES = {"party": "parties", "cluster": "clusters", "spu": "spus", "heu": "heus"}
-#: Section and name; of a dataset section, party and name.
+#: Section and name; for a dataset: section, party and name.
 Key = tuple[str, ...]
 
 
 def stored_rows(*, lock: bool = False) -> Iterator[tuple[Key, Any]]:
-    """Yield all that is registered."""
+    """Yield every registered row with its section and name."""
     for section, model in MODELS.items():
         related = [n for n in REFERENCES if n in {f.name for f in model._meta.fields}]
         rows: Any = model._default_manager.select_related(*related) if related else model._default_manager.all()
@@ -74,7 +74,7 @@ def is_written_by_hand(row: Any) -> bool:
 
 
 def values_of(section: str, row: Any) -> dict[str, Any]:
-    """Return a row as an entry says it."""
+    """Return a row's values as they stand in an entry."""
     values = {}
     for name in ENTRIES[section].model_fields:
         value = getattr(row, "document" if name in layers() else name)
@@ -83,5 +83,5 @@ def values_of(section: str, row: Any) -> dict[str, Any]:
 
 
 def document_key(entry: type[Document]) -> str:
-    """Return the key under which an entry has its document: the layer's name where there is one such layer."""
+    """Return the key under which an entry has its document: the layer's name, if the section has a single layer."""
     return next((name for name in entry.model_fields if name in layers()), "document")

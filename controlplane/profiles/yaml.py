@@ -1,8 +1,8 @@
-"""A profile's YAML: read strictly, so that a file means one thing, with the line of everything in it; and written.
+"""Reads and writes a profile's YAML. Reading is strict, so that a file has one meaning, and remembers lines.
 
-What is taken is what JSON can say too: named keys, lists, text, numbers, true, false and null, as YAML 1.2 spells
-them (``no``, ``on`` and ``2026-01-01`` are text; ``1e-3`` is a number). Refused: a key twice, anchors and aliases (by
-which a few lines can become gigabytes), tags (by which text can become anything), more than one document.
+Allowed is what JSON has, too: named keys, lists, text, numbers, true, false and null, as YAML 1.2 spells them (``no``,
+``on`` and ``2026-01-01`` are text; ``1e-3`` is a number). Refused: a key twice, anchors and aliases (by which a few
+lines can become gigabytes), tags (by which text can become anything), more than one document.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SCALARS = (
 
 
 class ProfileInvalid(Exception):
-    """A profile is wrong; ``problems`` holds all that is, in the order of the file."""
+    """A profile is wrong; ``problems`` has all problems, in the order of the file."""
 
     def __init__(self, problems: Iterable[Problem], lines: dict[str, int] | None = None) -> None:
         self._lines = lines or {}
@@ -35,7 +35,7 @@ class ProfileInvalid(Exception):
         super().__init__("\n".join(map(self._worded, self.problems)))
 
     def line(self, problem: Problem) -> int | None:
-        """Return the line of what is wrong, or of the nearest thing around it that is in the file."""
+        """Return the line of a path, or of the nearest entry around it that is in the file."""
         path = problem.path
         while path and path not in self._lines:
             path = path.rpartition(".")[0]
@@ -89,7 +89,7 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _Loader.construct_mapping)
 
 
 class _Dumper(yaml.SafeDumper):
-    # the same, so that what is written in quotes is what would otherwise be read as something else
+    # the same rules when writing: text that would be read as something else gets quotes
     yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 
     def ignore_aliases(self, data: Any) -> bool:
@@ -101,7 +101,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def read(raw: bytes) -> tuple[Any, dict[str, int]]:
-    """Return what a profile's file holds, and the line of each dotted path in it. Raises ProfileInvalid."""
+    """Return the content of a profile's file, and the line of each dotted path in it. Raises ProfileInvalid."""
     if len(raw) > LARGEST:
         raise ProfileInvalid([Problem("", "the file is too large", f"{LARGEST:,} bytes are the most")])
     try:
@@ -127,7 +127,7 @@ def read(raw: bytes) -> tuple[Any, dict[str, int]]:
 
 
 def write(data: Any) -> str:
-    """Return the YAML of ``data``, which ``read`` gives back."""
+    """Return ``data`` as YAML, from which ``read`` makes the same data."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 

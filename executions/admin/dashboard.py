@@ -19,7 +19,7 @@ from executions.states import COLOURS, Status
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """Return the front page: what happened in the last day, and the way to a first run."""
+    """Return the context of the front page: what happened in the last day, and the steps to a first run."""
     context["may_see_executions"] = may(request, VIEW)
     if may(request, "controlplane.add_task"):
         context["steps"] = first_steps()
@@ -47,7 +47,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 
 def first_steps() -> list[dict[str, Any]]:
-    """Return what is still to be registered before something can run; empty once something did."""
+    """Return the steps that are left before something can run; empty once something has run."""
     if Execution.objects.exists():
         return []
     chain = (

@@ -1,4 +1,4 @@
-"""What the pages of an execution and the front page show, made ready for their templates."""
+"""Prepares what the pages of an execution and the front page show."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from workers.contract.secrets import masked
 
 SHOWN_EVENTS = 200
 SHOWN_OF_AN_EVENT = 400
-#: Of a result, in rows, of one value of it, in characters, and of its warnings.
+#: How much of a result is shown: rows, characters of one value, warnings.
 SHOWN_OF_A_RESULT, SHOWN_OF_A_VALUE, SHOWN_WARNINGS = 500, 500, 50
 
 
 def duration(start: datetime | None, end: datetime | None) -> str:
-    """``1 h 02 min``, ``3 min 05 s`` or ``2.31 s``; up to now where the end is open."""
+    """Return a duration as ``1 h 02 min``, ``3 min 05 s`` or ``2.31 s``; up to now if there is no end yet."""
     if start is None:
         return "-"
     seconds = max(((end or timezone.now()) - start).total_seconds(), 0)
@@ -38,7 +38,7 @@ def duration(start: datetime | None, end: datetime | None) -> str:
 
 
 def title_of(task_type: str) -> str:
-    """Return the task type in words; its name where it is no longer installed."""
+    """Return the task type in words; its name if it is no longer installed."""
     return TASK_EXECUTOR_REGISTRY[task_type].title if task_type in TASK_EXECUTOR_REGISTRY else task_type
 
 
@@ -47,7 +47,7 @@ def percent(progress: float) -> int:
 
 
 def live(execution: Execution) -> dict[str, Any]:
-    """Return all that changes while it runs: seven queries, whatever its size."""
+    """Return everything on the page that changes while the execution runs. Takes seven queries, whatever its size."""
     latest = execution.runs.filter(attempt=execution.attempt).select_related("party").defer("result")
     runs: list[Any] = list(latest.order_by("pk"))
     for run in runs:
@@ -56,6 +56,7 @@ def live(execution: Execution) -> dict[str, Any]:
     events: list[Any] = list(execution.events.order_by("-pk")[: SHOWN_EVENTS + 1])
     for event in events:
         said = {key: value for key, value in event.data.items() if key != "stage"}
+        event.colour, event.label = COLOURS.get(event.status, "default"), Status(event.status).label
         event.said = json.dumps(said, ensure_ascii=False)[:SHOWN_OF_AN_EVENT] if said else ""
     reached = stages(execution) if runs else []
     result = {**execution.result} if isinstance(execution.result, dict) else {}
@@ -83,18 +84,17 @@ def live(execution: Execution) -> dict[str, Any]:
 
 
 def builder_of(reached: list[dict[str, Any]]) -> Execution | None:
-    """Return the execution that built the devices on which one ran that went through these stages, if it was another
-    one."""
+    """Return the execution whose devices were reused, going by the stages that were reached; None if none were."""
     job_name = next((stage["reused"] for stage in reached if stage["reused"]), "")
     try:
         builder = UUID(job_name.rpartition("-")[0])
-    except ValueError:  # a party wrote it: anything at all, and mostly nothing
+    except ValueError:  # a party wrote it: it may be anything, and is mostly empty
         return None
     return Execution.objects.defer("documents", "result").filter(pk=builder).first()
 
 
 def checked(preflight: Preflight | None) -> dict[str, Any]:
-    """Pre-flight checks, party by party, for their template: one query."""
+    """Return pre-flight checks party by party, for their template. Takes one query."""
     if preflight is None:
         return {"preflight": None}
     hosts = [
@@ -110,7 +110,7 @@ def checked(preflight: Preflight | None) -> dict[str, Any]:
 
 
 def _facts(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield what a host said of itself; the values are as it wrote them: anything at all."""
+    """Yield the facts that a host reported, for people. The host wrote the values: they may be anything."""
     dataset = facts.get("dataset")
     if isinstance(dataset, dict):
         if isinstance(rows := dataset.get("rows"), int):
@@ -128,8 +128,8 @@ def _facts(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def stages(execution: Execution) -> list[dict[str, Any]]:
-    """Return each stage with when the first party was in it, counted from the dispatch, and with the run whose
-    session it went on with."""
+    """Return each stage with the time at which the first party reached it, counted from the dispatch, and the run whose
+    session it reused."""
     rows = list(
         ExecutionEvent.objects.filter(execution=execution, attempt=execution.attempt)
         .order_by()
@@ -139,7 +139,7 @@ def stages(execution: Execution) -> list[dict[str, Any]]:
     first: dict[str, datetime] = {stage: at for stage, at, _ in rows}
     reused = {stage: job_name or "" for stage, _, job_name in rows}
     start = execution.dispatched_at or min(first.values(), default=None)
-    # a device that is off has no stage: not shown once a later one was reached
+    # a device that is off has no stage: it is not shown once a later stage was reached
     order = stages_of_a_run()
     reached = [i for i, name in enumerate(order) if name in first]
     newest = max(reached, default=-1)
@@ -158,7 +158,7 @@ def stages(execution: Execution) -> list[dict[str, Any]]:
 
 
 def flat(result: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield a nested result as rows: ``intersection count, alice`` and the number."""
+    """Yield a nested result as rows of label and value: ``intersection count, alice`` and the number."""
     if isinstance(result, dict):
         for key, value in result.items():
             yield from flat(value, cut(f"{prefix}, {key}" if prefix else str(key).replace("_", " ")))
@@ -177,13 +177,13 @@ def flat(result: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def cut(text: str) -> str:
-    """Return what a page shows of a text that may be of any length."""
+    """Return a text as the page shows it: shortened if it is long."""
     if len(text) <= SHOWN_OF_A_VALUE:
         return text
     return f"{text[:SHOWN_OF_A_VALUE]} ... ({len(text):,} characters)"
 
 
 def as_text(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return documents in the contract's order, which PostgreSQL does not keep, with their secrets masked."""
+    """Return documents in the order of their layers, which PostgreSQL does not keep, with their secrets masked."""
     shown = masked(found)
     return [(name, json.dumps(shown[name], indent=2, ensure_ascii=False)) for name in layers() if name in found]

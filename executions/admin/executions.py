@@ -1,4 +1,4 @@
-"""The admin of executions, to look at, to cancel and to run again."""
+"""The admin of executions: shows them, cancels them, and runs them again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from workers.contract.registry import TASK_EXECUTOR_REGISTRY
 
 
 class TaskTypeFilter(admin.SimpleListFilter):
-    """From the registry: the distinct values of a large table would have to be looked for."""
+    """Offers the registry's task types: collecting the distinct values of a large table would be slow."""
 
     title = "task type"
     parameter_name = "task_type"
@@ -101,7 +101,7 @@ class ExecutionAdmin(ReadOnlyAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         try:
-            # the documents are large, do not change, and are not part of what is fetched every second
+            # the documents are large and do not change, so the fragment that is fetched every second leaves them out
             rows = Execution.objects.select_related("task", "submitted_by", "node__run").defer(
                 "documents", "node__documents", "node__options"
             )
@@ -164,7 +164,7 @@ class ExecutionAdmin(ReadOnlyAdmin):
         return HttpResponseRedirect(reverse("admin:executions_execution_change", args=[new.pk]))
 
     def rerun_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Run it once more with changes."""
+        """Show the form of **Change and run**, and submit the new execution."""
         execution = self._get(request, object_id)
         if not may(request, RUN):
             raise PermissionDenied

@@ -1,4 +1,4 @@
-"""What the pages of pipeline runs show, made ready for their templates."""
+"""Prepares what the pages of pipeline runs show."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ WORDS = {WAITING: "waiting", BLOCKED: "blocked"}
 
 
 def live(run: PipelineRun) -> dict[str, Any]:
-    """Return all that changes while it runs: three queries, whatever its size."""
+    """Return everything on the page that changes while the pipeline runs. Takes three queries, whatever its size."""
     nodes = []
-    found = run.outlook()
+    found = run.node_states()
     drawing = draw({node.name: node.node.waits_for for node in found})
     for node in found:
         execution = node.execution
@@ -56,12 +56,13 @@ def live(run: PipelineRun) -> dict[str, Any]:
 
 
 def progress_rows() -> QuerySet[NodeRun]:
-    """Return the nodes of a list's runs, with what ``progress`` reads: two queries for all of them."""
+    """Return the nodes of a list of runs, with the fields that ``progress`` reads. Takes two queries for all of
+    them."""
     return NodeRun.objects.select_related("execution").only("run", "name", "execution__status")
 
 
 def progress(run: PipelineRun) -> str:
-    """Return how many of its nodes have succeeded."""
+    """Return how many of the run's nodes have succeeded."""
     nodes = list(run.nodes.all())
     done = sum(node.execution is not None and node.execution.status == Status.SUCCESS for node in nodes)
     return f"{done} of {len(nodes)}"

@@ -1,4 +1,4 @@
-"""The admin of pipelines that can be run, of their runs, and of schedules with what came of them."""
+"""The admin of pipelines with a button that runs them, of pipeline runs, and of schedules with their recent runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SHOWN_TICKS = 10
 
 @admin.register(Pipeline)
 class RunnablePipelineAdmin(Runnable, PipelineAdmin):
-    """The pipelines' admin, with a way to run one."""
+    """The pipelines' admin, with a button that runs one."""
 
     list_display = ("name", "node_names", "shown_latest", "description", "version", "updated_at")
     actions_detail = ("run_now",)
@@ -160,7 +160,7 @@ class PipelineRunAdmin(ReadOnlyAdmin):
         return HttpResponseRedirect(page)
 
     def retry_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Retry the node that is posted, or all that failed."""
+        """Retry the posted node, or all nodes that failed."""
         run = self._get(request, object_id)
         if not may(request, RUN):
             raise PermissionDenied
@@ -178,7 +178,7 @@ class PipelineRunAdmin(ReadOnlyAdmin):
 
 @admin.register(Schedule)
 class RunningScheduleAdmin(ScheduleAdmin):
-    """The schedules' admin, with what came of them."""
+    """The schedules' admin, with their recent runs."""
 
     list_display = ("name", "shown_target", "cron", "shown_next", "shown_latest", "enabled")
     readonly_fields = (*ScheduleAdmin.readonly_fields, "shown_ticks")

@@ -1,4 +1,4 @@
-"""The admin of what was run: to look at, for those who may look at executions."""
+"""The base of the admin of what was run: users who may view executions can look at it, nobody can edit it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from executions.permissions import VIEW
 
 
 class ReadOnlyAdmin(ModelAdmin):
-    """What ran is what ran."""
+    """An admin without adding, changing and deleting."""
 
     list_filter_sheet = False
     list_per_page = 50
     list_select_related: Any = False
-    # No COUNT(*) of all that ever ran, for no page
+    # COUNT(*) of all executions is slow and no page needs it
     show_full_result_count = False
     paginator = InfinitePaginator
     show_facets = admin.ShowFacets.NEVER

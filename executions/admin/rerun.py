@@ -24,7 +24,7 @@ class _Indented(json.JSONEncoder):
 
 
 class RerunForm(forms.ModelForm):
-    """Name, options and the documents as JSON, all as they were. ``submit`` makes the new execution."""
+    """Shows name, options and documents (as JSON) of the old execution. ``submit`` makes the new one."""
 
     class Meta:
         model = Execution
@@ -40,7 +40,7 @@ class RerunForm(forms.ModelForm):
         for layer in layers():
             document = documents.get(layer, {})
             lines = json.dumps(document, indent=2).count("\n") + 1
-            # As text and not as fields: what was run is shown exactly, whatever the forms offer today
+            # As text and not as fields: it shows exactly what was run, whatever the forms offer today
             widget = UnfoldAdminTextareaWidget(attrs={"rows": min(lines, 40), "spellcheck": "false"})
             self.fields[layer] = DocumentFormField(
                 label=label(layer), widget=widget, initial=document, encoder=_Indented
@@ -56,14 +56,15 @@ class RerunForm(forms.ModelForm):
         return given
 
     def submit(self, by: Any) -> Execution | None:
-        """Return the new execution; None where something is wrong, which the form then shows at its field."""
+        """Submit and return the new execution. Returns None if a document is wrong; the form then shows the
+        problems."""
         if not self.is_valid():
             return None
         given = self.cleaned_data
         options = {name: given[name] for name in Execution.option_names()}
         try:
             return self.source.submit_again(by=by, documents=self._documents(), name=given["name"], options=options)
-        except DocumentsInvalid as error:  # what they name was changed in between
+        except DocumentsInvalid as error:  # what the documents name was changed since the check
             self._show(error)
             return None
 

@@ -1,4 +1,4 @@
-"""What the admin of tasks and of pipelines have in common: a button that runs one."""
+"""The common part of the admin of tasks and of pipelines: who may press the button that runs one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from executions.permissions import RUN
 
 
 class Runnable:
-    """Has unfold ask, by ``permissions=("run",)`` of an action, who may run things."""
+    """Answers unfold's question who may use an action with ``permissions=("run",)``."""
 
     def has_run_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return may(request, RUN)

@@ -1,4 +1,5 @@
-"""The admin of tasks with the ways to run one. Configuration knows nothing of executions."""
+"""The admin of tasks with the buttons that run one. It is here because ``controlplane`` does not import
+``executions``."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from controlplane.models import Task
 from executions.admin import execution_page as pages
 from executions.admin.runnable import Runnable
 from executions.coordinator import preflight as preflights
-from executions.dry_run import Outlook, look_ahead
+from executions.dry_run import DryRun, dry_run
 from executions.models import Execution, Preflight
 from executions.permissions import VIEW
 from executions.redis import redis_connection
@@ -33,9 +34,9 @@ admin.site.unregister(Task)
 
 @admin.register(Task)
 class RunnableTaskAdmin(Runnable, TaskAdmin):
-    """The task admin, with a way to run a task. Here and not there: configuration knows nothing of executions."""
+    """The tasks' admin, with buttons that run a task."""
 
-    actions_detail = ("run_now", "preview")
+    actions_detail = ("run_now", "dry_run")
     actions_submit_line = ("save_and_run",)
 
     # unfold's actions are links: this one leads to a form, and only posting that form starts anything
@@ -57,10 +58,10 @@ class RunnableTaskAdmin(Runnable, TaskAdmin):
         ]
         return confirm_page(self, request, f"Run {task} now?", "Run now", page, facts=facts)
 
-    @action(description="Preview", icon="visibility", permissions=("run",), url_path="preview")
-    def preview(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Return what would happen if it were run now, what each party would be sent, and what their hosts say to
-        it."""
+    @action(description="Dry run", icon="visibility", permissions=("run",), url_path="dry-run")
+    def dry_run(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Show what would happen if the task were run now, what each party would receive, and, on request, what the
+        parties' hosts find when they check it."""
         task = self.get_object(request, unquote(object_id))
         if task is None or not self.has_view_or_change_permission(request, task):
             raise Http404("There is no such task.")
@@ -71,18 +72,18 @@ class RunnableTaskAdmin(Runnable, TaskAdmin):
             headers = {"X-Fragment": "1", "Cache-Control": "no-store"}
             return TemplateResponse(request, "executions/checks_live.html", pages.checked(preflight), headers=headers)
         try:
-            outlook = look_ahead(task.documents())
+            found = dry_run(task.documents())
         except DocumentsInvalid as error:
-            outlook = Outlook(problems=error.problems)
+            found = DryRun(problems=error.problems)
         context = self.admin_site.each_context(request) | {
-            "title": f"Preview of {task}",
+            "title": f"Dry run of {task}",
             "opts": self.opts,
             "task": task,
-            "outlook": outlook,
-            "sent": [(party, pages.as_text(documents)) for party, documents in outlook.documents.items()],
+            "dry_run": found,
+            "sent": [(party, pages.as_text(documents)) for party, documents in found.documents.items()],
             "back": reverse("admin:controlplane_task_change", args=[task.pk]),
         }
-        return TemplateResponse(request, "executions/outlook.html", context | pages.checked(preflight))
+        return TemplateResponse(request, "executions/dry_run.html", context | pages.checked(preflight))
 
     def _check_at_the_parties(self, request: HttpRequest, task: Task) -> HttpResponse:
         try:
@@ -122,7 +123,8 @@ class RunnableTaskAdmin(Runnable, TaskAdmin):
         return self.submit(request, task) if getattr(request, "run_after_saving", False) else None
 
     def submit(self, request: HttpRequest, task: Task) -> HttpResponse | None:
-        """Lead to the new execution's page; None, with the problems as messages, where the task is not valid now."""
+        """Submit the task and return a redirect to the execution's page. Returns None, and shows the problems as
+        messages, if the task is not valid now."""
         try:
             execution = Execution.objects.submit(task.documents(), task=task, by=request.user, options=task.options())
         except DocumentsInvalid as error:

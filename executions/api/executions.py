@@ -18,7 +18,7 @@ from controlplane.api.pagination import ArrivalOrder, NewestFirst
 from controlplane.api.permissions import ChangePermission
 from executions.api.preflights import PreflightSerializer
 from executions.api.submissions import ChangesSerializer, SubmissionSerializer, invalid
-from executions.dry_run import look_ahead
+from executions.dry_run import dry_run
 from executions.models import Execution, ExecutionEvent, NotCancellable, PartyRun, StateChange
 from executions.states import Status
 from workers.contract.problems import DocumentsInvalid
@@ -179,7 +179,7 @@ class ProblemSerializer(serializers.Serializer[Any]):
     right = serializers.CharField()
 
 
-class PartyOutlookSerializer(serializers.Serializer[Any]):
+class PartyDryRunSerializer(serializers.Serializer[Any]):
     party = serializers.CharField()
     workers = serializers.IntegerField(help_text="Number of live workers.")
     ready = serializers.IntegerField(help_text="Number of live workers that could start at once.")
@@ -188,12 +188,12 @@ class PartyOutlookSerializer(serializers.Serializer[Any]):
     queued = serializers.IntegerField(help_text="Number of executions that already wait for this party.")
 
 
-class OutlookSerializer(serializers.Serializer[Any]):
+class DryRunSerializer(serializers.Serializer[Any]):
     valid = serializers.BooleanField()
-    verdict = serializers.CharField(help_text="The outlook in one line.")
+    verdict = serializers.CharField(help_text="What would happen, in one line.")
     problems = ProblemSerializer(many=True)
     waits_for = serializers.CharField(help_text="Reason why it would wait; empty if it would start at once.")
-    parties = PartyOutlookSerializer(many=True)
+    parties = PartyDryRunSerializer(many=True)
     documents = serializers.DictField(help_text="Maps each party to the documents that it would receive.")
 
 
@@ -248,19 +248,19 @@ class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewset
         detail = self._detail(submission.save(by=request.user))
         return Response(detail, status.HTTP_201_CREATED, headers={"Location": detail["url"]})
 
-    @extend_schema(request=SubmissionSerializer, responses=OutlookSerializer)
+    @extend_schema(request=SubmissionSerializer, responses=DryRunSerializer)
     @action(methods=["post"], detail=False, url_path="dry-run")
     def dry_run(self, request: Request) -> Response:
-        """Return what would happen to this submission now: every problem, or what each party would be sent, and
+        """Return what would happen if this were submitted now: every problem, or what each party would receive, and
         whether it would start at once. Nothing is submitted."""
         submission = SubmissionSerializer(data=request.data)
         submission.is_valid(raise_exception=True)
-        return Response(look_ahead(submission.documents()).as_dict())
+        return Response(dry_run(submission.documents()).as_dict())
 
     @extend_schema(request=ChangesSerializer, responses={201: ExecutionSerializer, 409: ErrorBody})
     @action(methods=["post"], detail=True)
     def retry(self, request: Request, pk: str) -> Response:
-        """Submit it once more, as a new execution; what the body names is changed. 409: it has not ended yet."""
+        """Submit the execution again, as a new one, with the changes in the body. 409: it has not ended yet."""
         execution = self.get_object()
         if not execution.has_ended:
             raise Conflict(f"The execution is {execution.status}; cancel it, or wait for its end, to run it again.")
@@ -281,8 +281,8 @@ class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewset
     @extend_schema(request=None, responses={202: ExecutionSerializer, 409: ErrorBody})
     @action(methods=["post"], detail=True, permission_classes=[ChangePermission])
     def cancel(self, request: Request, pk: str) -> Response:
-        """Stop it wherever it is; harmless to repeat. 202: it stops within moments, or was cancelled before.
-        409: it had already ended."""
+        """Cancel the execution. You may repeat the call. 202: it stops within moments, or was cancelled before. 409: it
+        had already ended."""
         execution = self.get_object()
         try:
             execution.cancel(by=request.user)
@@ -293,7 +293,7 @@ class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewset
     @extend_schema(parameters=[EventQuery], responses=EventSerializer(many=True))
     @action(detail=True, pagination_class=ArrivalOrder, filter_backends=[])
     def events(self, request: Request, pk: str) -> Response:
-        """Return the events of its parties, in the order in which they arrived."""
+        """Return the events that its parties sent, in the order in which they arrived."""
         query = EventQuery(data=request.query_params.dict())
         query.is_valid(raise_exception=True)
         rows: Any = ExecutionEvent.objects.filter(execution_id=self.get_object().pk, **query.validated_data)

@@ -1,4 +1,4 @@
-"""The REST API of pipelines as they are run, and of what came of schedules."""
+"""The REST API of pipeline runs, and of the recent runs of schedules."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class PipelineRunRowSerializer(serializers.ModelSerializer[PipelineRun]):
 
 
 class PipelineRunSerializer(PipelineRunRowSerializer):
-    nodes = NodeSerializer(source="outlook", many=True, help_text="Nodes in the order in which they run.")
+    nodes = NodeSerializer(source="node_states", many=True, help_text="Nodes in the order in which they run.")
     changes = PipelineChangeSerializer(many=True, help_text="Every change of state, oldest first.")
     cancel_url = serializers.HyperlinkedIdentityField(view_name="pipelinerun-cancel")
     retry_url = serializers.HyperlinkedIdentityField(view_name="pipelinerun-retry")
@@ -103,7 +103,7 @@ class PipelineSubmissionSerializer(KnownKeysOnly):
     pipeline = NameOrId(queryset=Pipeline.objects.all())
 
 
-class PipelineOutlookSerializer(serializers.Serializer[Any]):
+class PipelineDryRunSerializer(serializers.Serializer[Any]):
     valid = serializers.BooleanField()
     problems = ProblemSerializer(many=True)
     steps = StepSerializer(many=True)
@@ -165,7 +165,7 @@ class PipelineRunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, views
 
     @extend_schema(request=PipelineSubmissionSerializer, responses={201: PipelineRunSerializer})
     def create(self, request: Request) -> Response:
-        """Run a pipeline. It is checked as a whole before anything starts."""
+        """Run a pipeline. The whole pipeline is checked before anything starts."""
         try:
             run = PipelineRun.objects.submit(self._pipeline(request), by=request.user)
         except DocumentsInvalid as error:
@@ -173,10 +173,10 @@ class PipelineRunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, views
         detail = self._detail(run)
         return Response(detail, status.HTTP_201_CREATED, headers={"Location": detail["url"]})
 
-    @extend_schema(request=PipelineSubmissionSerializer, responses=PipelineOutlookSerializer)
+    @extend_schema(request=PipelineSubmissionSerializer, responses=PipelineDryRunSerializer)
     @action(methods=["post"], detail=False, url_path="dry-run")
     def dry_run(self, request: Request) -> Response:
-        """Return whether the pipeline could be run now: every problem, or its steps. Nothing is started."""
+        """Return whether the pipeline could run now: every problem, or its steps. Nothing is started."""
         try:
             steps = self._pipeline(request).steps()
         except DocumentsInvalid as error:
@@ -186,8 +186,8 @@ class PipelineRunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, views
     @extend_schema(request=RetrySerializer, responses={202: PipelineRunSerializer, 409: ErrorBody})
     @action(methods=["post"], detail=True)
     def retry(self, request: Request, pk: str) -> Response:
-        """Run again what failed or was cancelled, and go on from there; what succeeded is not repeated. 409: there is
-        nothing to retry."""
+        """Run again the nodes that failed or were cancelled, and continue from there. Nodes that succeeded do not run
+        again. 409: there is nothing to retry."""
         run = self.get_object()
         asked = RetrySerializer(data=request.data, context={"run": run})
         asked.is_valid(raise_exception=True)
@@ -200,8 +200,8 @@ class PipelineRunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, views
     @extend_schema(request=None, responses={202: PipelineRunSerializer, 409: ErrorBody})
     @action(methods=["post"], detail=True, permission_classes=[CancelPermission])
     def cancel(self, request: Request, pk: str) -> Response:
-        """Stop it with all its executions; harmless to repeat. 202: it stops within moments, or was cancelled before.
-        409: it had already ended."""
+        """Cancel the run with all its executions. You may repeat the call. 202: it stops within moments, or was
+        cancelled before. 409: it had already ended."""
         run = self.get_object()
         try:
             run.cancel(by=request.user)
@@ -221,11 +221,12 @@ class NewestDue(Pagination):
 
 
 class RunningScheduleViewSet(ScheduleViewSet):
-    """Schedules with what came of them. Here and not there: what is registered knows nothing of runs."""
+    """Schedules with their recent runs. It is here because ``controlplane`` does not import ``executions``."""
 
     @extend_schema(responses=TickSerializer(many=True))
     @action(detail=True, pagination_class=NewestDue, filter_backends=[])
     def ticks(self, request: Request, pk: str) -> Response:
-        """Return the times at which it was due, newest first: what was started, or why nothing was."""
+        """Return the times at which the schedule was due, newest first, each with what was started, or why nothing
+        was."""
         page: Any = self.paginate_queryset(self.get_object().ticks.all())
         return self.get_paginated_response(TickSerializer(page, many=True).data)

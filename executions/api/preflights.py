@@ -1,4 +1,4 @@
-"""The REST API of pre-flight checks: ask the parties' hosts, look at what they answered."""
+"""The REST API of pre-flight checks: request them, and read the hosts' answers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class PreflightSerializer(serializers.ModelSerializer[Preflight]):
 
 
 class RunPermission(ModelPermissions):
-    """Who may run something may have it checked; who may look at executions may look at their checks."""
+    """Lets users request checks who may run executions, and read them who may view executions."""
 
     perms_map = {method: [RUN if method == "POST" else VIEW] for method in ModelPermissions.perms_map}
 
@@ -69,7 +69,7 @@ class PreflightViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Prefli
 
     @extend_schema(request=SubmissionSerializer, responses={201: PreflightSerializer, 409: ErrorBody, 503: ErrorBody})
     def create(self, request: Request) -> Response:
-        """Have every party's own host check a task, or documents, without running them; ask the answer's url for the
+        """Have every party's host check a task, or documents, without running them. Poll the url in the answer for the
         results. Only facts come back, no rows."""
         submission = SubmissionSerializer(data=request.data)
         submission.is_valid(raise_exception=True)

@@ -1,4 +1,4 @@
-"""What a service sends to have something run, or looked at as if it were to be run."""
+"""Serializers of submissions: what a service sends to run something, or for a dry run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workers.contract.problems import DocumentsInvalid
 
 
 class RunOptionsSerializer(serializers.ModelSerializer[Execution]):
-    """How to run it: what is left out is the task's, or the default."""
+    """Options of the run. An option that is left out is the task's, or the default."""
 
     class Meta:
         model = Execution
@@ -24,12 +24,12 @@ class RunOptionsSerializer(serializers.ModelSerializer[Execution]):
 
 
 class ChangesSerializer(KnownKeysOnly):
-    """Documents, each as a whole, and how to run them."""
+    """Documents, each complete, and the options of the run."""
 
     name = serializers.CharField(max_length=100, required=False, allow_blank=True)
 
     def get_fields(self) -> dict[str, Any]:
-        # every layer that is registered, so that a new device is submittable without a change here
+        # every registered layer, so that a new device needs no change here
         return (
             super().get_fields()
             | RunOptionsSerializer().get_fields()
@@ -46,7 +46,7 @@ class ChangesSerializer(KnownKeysOnly):
 
 
 class SubmissionSerializer(ChangesSerializer):
-    """What to run: a registered task, or the documents themselves."""
+    """A submission: a registered task, or the documents themselves."""
 
     task = NameOrId(queryset=Task.objects.select_related("cluster", "spu", "heu"), required=False)
 
@@ -83,7 +83,7 @@ class SubmissionSerializer(ChangesSerializer):
 
 
 def invalid(error: DocumentsInvalid) -> ValidationError:
-    """Return every problem, under its path."""
+    """Return the API's validation error for invalid documents, with every problem at its path."""
     details: dict[str, list[ErrorDetail]] = {}
     for problem in error.problems:
         details.setdefault(problem.path, []).append(ErrorDetail(problem.message, "document"))

@@ -1,4 +1,4 @@
-"""All of the API's resources, what operators register and what was run, in one router: its root lists them."""
+"""All resources of the API in one router, so that its root lists them."""
 
 from rest_framework.routers import DefaultRouter
 

@@ -1,1 +1,1 @@
-"""What goes on with what was submitted; ``manage.py coordinate`` runs its loop."""
+"""Carries submissions to their ends; ``manage.py coordinate`` runs the loop."""

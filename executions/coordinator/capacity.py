@@ -1,4 +1,4 @@
-"""What each party can take on now: its workers, by their heartbeats in Redis, and its runs, from the database."""
+"""The free capacity of each party: its workers, by their heartbeats in Redis, and its runs, from the database."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from executions.models import PortLease
 class Capacity:
     """One party's capacity: a worker takes one run at a time."""
 
-    #: Workers that show signs of life.
+    #: Number of workers with a heartbeat.
     alive: int = 0
-    #: Of those, how many could begin at once: their next process has SecretFlow imported.
+    #: Number of live workers that could begin at once: their next process has imported SecretFlow.
     ready: int = 0
-    #: Runs that have not let go of their worker.
+    #: Number of runs that still occupy a worker.
     busy: int = 0
     registered: bool = False
     #: Ports that its live sessions hold, or may hold when their runs have ended.
@@ -38,7 +38,7 @@ class Capacity:
 
 
 def find_capacity(connection: Redis, parties: set[str]) -> dict[str, Capacity]:
-    """Return what each of these parties can take on now. Two round trips and one query. Raises RedisError."""
+    """Return the capacity of each of these parties. Takes two round trips and one query. Raises RedisError."""
     capacity = {party: Capacity() for party in sorted(parties)}
     with connection.pipeline(transaction=False) as pipeline:
         for party in capacity:
@@ -65,18 +65,18 @@ def find_capacity(connection: Redis, parties: set[str]) -> dict[str, Capacity]:
 
 
 def _ports(text: bytes) -> set[int]:
-    """Return what a party's worker wrote: anything at all."""
+    """Return the ports in a text that a party's worker wrote. The text may be anything."""
     return {int(word) for word in text.split() if word.isdigit() and len(word) <= len("65535")}
 
 
 def free_ports(party: Party) -> list[int]:
-    """Return the ports of its range that no run has leased."""
+    """Return the ports of the party's range that no run has leased."""
     leased = set(PortLease.objects.filter(party=party).values_list("port", flat=True))
     return [port for port in range(party.port_first, party.port_last + 1) if port not in leased]
 
 
 def forgiving(pipeline: Any) -> list[Any]:
-    """Return a pipeline's answers, None for a key that is not of its kind: parties can write to some keys.
+    """Return a pipeline's answers, None for a key of the wrong type: parties can write to some keys.
 
     Raises RedisError for anything else that is wrong.
     """
@@ -107,6 +107,6 @@ def _are(parties: list[str]) -> str:
 
 
 def no_worker_message(parties: list[str]) -> str:
-    """Return what to tell people when parties have no live worker."""
+    """Return the message for parties that have no live worker."""
     start = " and ".join(f"`manage.py rqworker {p}` on {p}'s host" for p in parties)
     return f"{', '.join(parties)} {'has' if len(parties) == 1 else 'have'} no live worker; start {start}"

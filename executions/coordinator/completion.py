@@ -1,4 +1,4 @@
-"""From the documents that were submitted to those that each party is sent: with addresses, ports and its own name."""
+"""Completes the submitted documents for each party: with addresses, ports and the party's own name."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from workers.contract.catalogue import TABLE
 from workers.contract.documents import TaskConfig
 from workers.contract.registry import DEVICE_REGISTRY
 
-#: Party to table to column to type.
+#: Column types by party, table and column.
 Types = Mapping[str, Mapping[str, Mapping[str, str]]]
 
 
 def enabled_devices(documents: Mapping[str, Any]) -> list[str]:
-    """Layers of the devices that are on, in bring-up order."""
+    """Return the layers of the devices that are on, in the order in which they start."""
     return [
         layer
         for layer in DEVICE_REGISTRY
@@ -25,12 +25,12 @@ def enabled_devices(documents: Mapping[str, Any]) -> list[str]:
 
 
 def ports_needed(documents: Mapping[str, Any]) -> int:
-    """Return ports each party needs: one for the cluster, and what the devices take."""
+    """Return how many ports each party needs: one for the cluster, and those of the devices."""
     return 1 + sum(DEVICE_REGISTRY[layer].ports for layer in enabled_devices(documents))
 
 
 def registered_types(documents: Mapping[str, Any]) -> Types:
-    """Return the registered types of all tables that valid documents read. One query."""
+    """Return the registered column types of all tables that valid documents read. Takes one query."""
     wanted = {(party, name) for _, party, name in TaskConfig.model_validate(documents["task_config"]).reads()}
     found: dict[str, dict[str, dict[str, str]]] = {}
     tables = Dataset.objects.filter(
@@ -45,9 +45,8 @@ def registered_types(documents: Mapping[str, Any]) -> Types:
 def completed_for(
     party: Party, documents: Mapping[str, Any], job_name: str, endpoints: Mapping[str, list[str]], types: Types
 ) -> dict[str, Any]:
-    """Return the documents to be put into Redis for a party: its secrets sealed, those of others left out.
-
-    Raises ConfigError where a secret cannot be read any more.
+    """Return a party's documents as they go into Redis: its secrets sealed, those of others left out. Raises
+    ConfigError if a secret can no longer be decrypted.
     """
     sent = complete(documents, party.name, job_name, endpoints, types)
     return sealed_for(party.name, party.public_key, sent, list(endpoints), job_name)
@@ -60,7 +59,7 @@ def complete(
     endpoints: Mapping[str, list[str]],
     types: Types,
 ) -> dict[str, Any]:
-    """Return the documents as ``party`` is sent them: with every address and leased port, its own name, the job's
+    """Return the documents as ``party`` receives them: with every address and leased port, its own name and the job's
     name.
 
     ``endpoints``: each party's ``host:port``, as many as ``ports_needed`` says, in the cluster's order. ``types``: see

@@ -34,18 +34,18 @@ from workers.contract.jobs import TASK_FUNCTION, PartyJob
 
 log = logging.getLogger(__name__)
 
-#: RQ's own limit lies behind ours, in seconds: the coordinator stops a run at its limit.
+#: Seconds by which RQ's own time limit exceeds ours: the coordinator stops a run at its limit before RQ does.
 RQ_TIMEOUT_MARGIN = 60
-#: Why an execution waits, where that means something here.
+#: Reasons to wait that this module compares.
 CHECKING = "its parties' hosts are checking it"
 PORTS_TAKEN = "ports that were checked for it were taken meanwhile"
-#: How much longer something with a point less of priority must have waited to go first.
+#: How much longer an execution must have waited to go before one with one more point of priority.
 POINT_OF_PRIORITY = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What has to be known of a queued execution to decide about it: there may be many thousands."""
+    """The few fields of a queued execution that the dispatcher needs: there may be many thousands."""
 
     pk: UUID
     parties: list[str]
@@ -59,25 +59,26 @@ class Waiting:
 
     @property
     def rank(self) -> datetime:
-        """The earlier the sooner. Of submission, not of queueing: a retry keeps its place."""
+        """Return the place in the queue: the earliest goes first. It counts from the submission, so that a retry keeps
+        its place."""
         return self.created_at - self.priority * POINT_OF_PRIORITY
 
 
 class Dispatcher:
     """Chooses, claims and enqueues. Any number may run at once: a claim is one transaction."""
 
-    #: Passed over for this long, an execution has its parties held for it, so that it cannot starve.
+    #: After an execution was passed over for this long, its parties are held for it, so that it cannot starve.
     HOLD_AFTER = timedelta(seconds=30)
 
     def __init__(self, connection: Redis) -> None:
         self.connection = connection
-        #: Since when (monotonic seconds) a party that is waited for has had no live worker.
+        #: Monotonic time since which a party that executions wait for has had no live worker.
         self._absent_since: dict[str, float] = {}
-        #: When a party was last seen without a live worker.
+        #: Time at which a party was last seen without a live worker.
         self._absent_at: dict[str, datetime] = {}
 
     def step(self) -> bool:
-        """Dispatch everything that fits now. Returns whether anything was. Raises RedisError."""
+        """Dispatch everything that fits now. Returns whether anything was dispatched. Raises RedisError."""
         repaired = self.enqueue_missing()
         names = [field.name for field in fields(Waiting)]
         queued = Execution.objects.filter(status=Status.QUEUED).values_list(*names)
@@ -97,10 +98,10 @@ class Dispatcher:
             if not lacking and reason in ("", CHECKING):
                 dispatched |= not reason
                 for party in execution.parties:
-                    capacity[party].take()  # also while it is checked: what comes behind it does not fit any more
+                    capacity[party].take()  # also during its checks: what comes behind it does not fit any more
                 if not reason:
                     continue
-            # Held for the first alone of those who share a party: the others' other parties can work meanwhile
+            # Of executions that share a party only the first holds its parties: the other parties can work meanwhile
             if now - execution.queued_at > self.HOLD_AFTER and held.isdisjoint(execution.parties):
                 held.update(execution.parties)
             if not self._give_up(execution, lacking, capacity, reason) and execution.waiting_for != reason:
@@ -111,8 +112,8 @@ class Dispatcher:
         return dispatched or repaired
 
     def enqueue_missing(self) -> bool:
-        """Enqueue the jobs of claimed runs that are not known to be in Redis: the new ones, and those whose
-        claimant died between its commit and its enqueuing. Raises RedisError."""
+        """Enqueue the jobs of claimed runs that are not known to be in Redis: new ones, and those whose coordinator
+        died between the claim's commit and the enqueuing. Raises RedisError."""
         missing = list(self._unsent().select_related("execution", "party").order_by("execution", "party"))
         gangs: dict[tuple[Any, int], list[PartyRun]] = {}
         for run in missing:
@@ -129,7 +130,7 @@ class Dispatcher:
     def _give_up(self, waiting: Waiting, lacking: list[str], capacity: Mapping[str, Capacity], reason: str) -> bool:
         """Fail an execution that has waited for too long, or for a party that has been without a worker.
 
-        The latter only before its first try: to a party that had a worker, another one is expected to come.
+        A missing worker counts only before the first try: a party that had a worker is expected to get another one.
         """
         now = time.monotonic()
         absent = [p for p in lacking if not capacity[p].alive]
@@ -154,7 +155,8 @@ class Dispatcher:
         return True
 
     def _begin(self, pk: UUID, capacity: Mapping[str, Capacity]) -> str:
-        """Have it checked by the parties' hosts, then claim it; the reason why not yet, empty if it is claimed."""
+        """Have the parties' hosts check the execution, then claim it. Returns the reason why it waits; empty if it is
+        claimed."""
         execution = Execution.objects.get(pk=pk)
         if execution.status != Status.QUEUED:
             return "another coordinator took it"
@@ -184,14 +186,14 @@ class Dispatcher:
         return CHECKING
 
     def _went_unheard(self, preflight: Preflight) -> bool:
-        """Return whether all that failed is that a party did not answer which has been without a worker since it was
-        asked."""
+        """Return whether the checks failed only because parties without a worker did not answer."""
         problems = preflight.problems if preflight.state == "failed" else []
         absent = [p for p in problems if p.check == SILENT and p.party in self._absent_at]
         return bool(absent) and all(p in absent and self._absent_at[p.party] > preflight.requested_at for p in problems)
 
     def _claim(self, execution: Execution, ports: Mapping[str, list[int]], capacity: Mapping[str, Capacity]) -> str:
-        """Take a slot and these ports at every party and become DISPATCHED, all or nothing; the reason if not."""
+        """Claim a slot and these ports at every party and set DISPATCHED, all or nothing. Returns why not; empty if
+        claimed."""
         attempt = execution.attempt + 1
         try:
             with transaction.atomic():
@@ -246,7 +248,7 @@ class Dispatcher:
         return ""
 
     def _enqueue(self, execution: Execution, attempt: int) -> None:
-        """Put the jobs of one attempt into the parties' queues, in one MULTI, unless they are there already."""
+        """Put the jobs of one attempt into the parties' queues in one MULTI, unless they are already there."""
         runs = list(execution.runs.filter(attempt=attempt).select_related("party"))
         endpoints = {r.party.name: [f"{r.party.address}:{port}" for port in r.ports] for r in runs}
         order = {p: i for i, p in enumerate(execution.parties)}
@@ -275,16 +277,16 @@ class Dispatcher:
         self._note_enqueued(runs)
 
     def _add(self, jobs: list[PartyJob]) -> None:
-        """Put those of these jobs into their queues that are still wanted and are not in Redis yet."""
-        # Not afterwards: a command that fails in a MULTI leaves the others done
+        """Put those jobs into their queues that are still wanted and not in Redis yet."""
+        # Before the MULTI: a command that fails in it does not undo the others
         drop_foreign(self.connection, [f"rq:queue:{job.origin}" for job in jobs], "list")
         with self.connection.pipeline() as pipeline:
             while jobs:
                 try:
-                    # Two coordinators may be repairing the same gang: of two who saw no job only one gets to
-                    # add it, the other is made to look again
+                    # Two coordinators may repair the same attempt: if both saw no job, only one adds it and the other
+                    # looks again
                     pipeline.watch(*(job.key for job in jobs))
-                    # Only now: whoever ends a run from here on touches its job as well, and the MULTI fails
+                    # After WATCH: whoever ends a run from here on also touches its job, and then the MULTI fails
                     wanted = set(
                         self._unsent().filter(job_id__in=[j.id for j in jobs]).values_list("job_id", flat=True)
                     )
@@ -301,22 +303,22 @@ class Dispatcher:
                     continue
 
     def _unsent(self) -> QuerySet[PartyRun]:
-        """Return the runs whose jobs are wanted in Redis and not known to be there."""
+        """Return the runs whose jobs are wanted and not known to be in Redis."""
         return PartyRun.objects.filter(
             status=RunStatus.DISPATCHED, enqueued_at=None, released_at=None, stop_requested_at=None
         )
 
     def _note_enqueued(self, runs: list[PartyRun]) -> None:
-        """Note that the jobs are in Redis. Whoever dies before this leaves jobs that nothing in the database tells of:
-        recovery looks into Redis before it takes such a run for one that never began."""
+        """Note that the jobs are in Redis. If the coordinator dies before this, the database does not know of the jobs:
+        recovery therefore looks into Redis before it ends such a run."""
         PartyRun.objects.filter(pk__in=[r.pk for r in runs], enqueued_at=None).update(enqueued_at=timezone.now())
 
 
 def _note_reasons(reasons: Mapping[UUID, str]) -> None:
-    """Write down why executions wait, those that wait still."""
+    """Store why executions wait, for those that still wait."""
     if not reasons:
         return
-    # As one prepared statement: thousands of reasons, each with its parties, take the ORM seconds to put together
+    # One prepared statement: for thousands of reasons the ORM takes seconds
     key = Execution._meta.pk
     rows = [(reason, key.get_db_prep_value(pk, database), Status.QUEUED.value) for pk, reason in reasons.items()]
     with transaction.atomic(), database.cursor() as cursor:

@@ -1,7 +1,7 @@
-"""From the parties' streams into the database: each event applied exactly once, in any order of arrival.
+"""Applies the events in the parties' streams to the database: each exactly once, in any order of arrival.
 
-Redis and the parties are not trusted: an event counts only if it came by the stream of the party that it
-names, and that party has such an attempt of such an execution.
+Redis and the parties are not trusted: an event counts only if it came by the stream of the party that it names, and if
+that party has a run for that attempt.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from executions.coordinator.pieces import put_together
 from executions.coordinator.settle import settle
 from executions.models import ExecutionEvent, PartyRun, PortLease
 from executions.redis import WAKE_STREAM, drop_foreign
-from executions.states import RUN_ENDED, RunStatus
+from executions.states import RUN_ENDED, RunStatus, set_run_status
 from workers.contract.connection import refusal
 from workers.contract.errors import ERRORS
 from workers.contract.events import FAILURE, RUNNING, SUCCESS
@@ -41,9 +41,9 @@ GROUP = "coordinator"
 class Listener:
     """Reads all parties' streams as one consumer group. Several may run; each entry goes to one of them."""
 
-    #: Entries of one stream that are read at once: pieces of large events, that is 24 MiB.
+    #: How many entries of one stream are read at once. If all are pieces of large events, that is 24 MiB.
     BATCH = 500
-    #: An entry that another consumer read but did not acknowledge for this long is taken over.
+    #: An entry that another consumer has read but not acknowledged for this long is taken over.
     CLAIM_AFTER_MS = 5000
 
     def __init__(self, connection: Redis) -> None:
@@ -51,13 +51,12 @@ class Listener:
         self.consumer = f"{socket.gethostname()}-{os.getpid()}-{time.monotonic_ns()}"
         self._grouped: set[str] = set()
         self._claim_at = 0.0
-        #: Something was read and not applied: read it again before anything new.
+        #: Whether something was read and not applied: it is read again before anything new.
         self._backlog = False
 
     def step(self, block_ms: int = 0) -> bool:
-        """Apply what has come, waiting up to ``block_ms`` for it. Returns whether anything came (a wake-up too).
-
-        Raises RedisError or DatabaseError, after which the same entries are read again.
+        """Apply the entries that have come, waiting up to ``block_ms`` for one. Returns whether anything came, wake-ups
+        included. Raises RedisError or DatabaseError; the same entries are then read again.
         """
         streams = [stream_of(p) for p in Party.objects.values_list("name", flat=True)] + [WAKE_STREAM]
         try:
@@ -65,7 +64,7 @@ class Listener:
         except ResponseError as error:
             if "NOGROUP" not in str(error) and not drop_foreign(self.connection, streams, "stream"):
                 raise
-            # Redis came back without its data; the database has what was applied
+            # Redis lost its data; the database has all that was applied
             self._grouped.clear()
             self._backlog = False
             return True
@@ -77,7 +76,7 @@ class Listener:
         came = self._take_over(streams)
         position = "0" if self._backlog else ">"
         block = block_ms if block_ms and not self._backlog and not came else None
-        self._backlog = True  # until all that is read below has been applied
+        self._backlog = True  # stays so until all that is read below has been applied
         answer: Any = self.connection.xreadgroup(
             GROUP, self.consumer, dict.fromkeys(streams, position), count=self.BATCH, block=block
         )
@@ -87,12 +86,12 @@ class Listener:
         return came or bool(batches)
 
     def _has_group(self, stream: str) -> bool:
-        """Make this reader's group where it is missing. Returns whether it is there: a Redis that is full makes none,
-        but what it holds has to be read for it to have room again."""
+        """Make this reader's group if it is missing. Returns whether it exists: a full Redis cannot make one, but its
+        streams have to be read for it to have room again."""
         if stream in self._grouped:
             return True
         try:
-            # From the beginning: what a party sent before anyone listened counts
+            # From the beginning: what a party sent before anyone listened counts, too
             self.connection.xgroup_create(stream, GROUP, id="0", mkstream=True)
         except ResponseError as error:
             if refusal(error):
@@ -107,7 +106,7 @@ class Listener:
     def _finds_group(self, stream: str) -> bool:
         try:
             groups: Any = self.connection.xinfo_groups(stream)
-        except ResponseError:  # there is no such stream
+        except ResponseError:  # the stream does not exist
             return False
         return any(group["name"] == GROUP.encode() for group in groups)
 
@@ -130,7 +129,7 @@ class Listener:
             if stream == WAKE_STREAM:
                 continue
             for _, fields in entries:
-                # What is neither is a nudge: a worker is ready
+                # An entry with none of these fields only wakes the coordinator: a worker is ready
                 for kind in reports.KINDS:
                     if kind.encode() in (fields or {}):
                         reports.apply(stream.removeprefix(stream_of("")), kind, fields[kind.encode()])
@@ -139,7 +138,7 @@ class Listener:
                 if b"piece" in (fields or {}) and (piece := parse_piece(stream, fields)):
                     pieces.append(piece)
         apply(events, pieces)
-        # Only after the commit: a crash before this delivers again, and nothing is applied twice
+        # After the commit: a crash before this delivers the entries again, and no event is applied twice
         if batches:
             with self.connection.pipeline(transaction=True) as pipeline:
                 for stream, entries in batches:
@@ -202,14 +201,15 @@ FOLDED = [
 
 
 def fold(run: PartyRun, events: list[EventMessage]) -> None:
-    """Apply events to a run's fields. Depends on which events there are, not on their order or repetition."""
+    """Apply events to a run's fields. The result depends on which events there are, not on their order or
+    repetition."""
     now = timezone.now()
-    # Its job was in Redis, even if the coordinator that put it there did not live to say so
+    # Its job was in Redis, even if the coordinator that put it there died before noting it
     run.enqueued_at = run.enqueued_at or now
     for event in sorted(events, key=lambda e: e.sequence):
         data, stage = event.data, event.stage
-        if event.status == RUNNING and run.status == RunStatus.DISPATCHED:
-            run.status, run.started_at = RunStatus.RUNNING, now
+        if event.status == RUNNING and set_run_status(run, RunStatus.RUNNING):
+            run.started_at = now
         if event.sequence > run.last_sequence:
             run.last_sequence = event.sequence
             run.worker = event.worker_container
@@ -219,29 +219,28 @@ def fold(run: PartyRun, events: list[EventMessage]) -> None:
             run.progress = max(run.progress, min(max(float(progress), 0.0), 1.0))
         if isinstance(devices := data.get("devices_initialized"), list):
             run.devices = sorted({*run.devices, *(str(d)[:32] for d in devices[:20])})
-        if event.status in (SUCCESS, FAILURE) and run.status not in RUN_ENDED:
+        if event.status in (SUCCESS, FAILURE):
             _end(run, event, stage)
         if stage == "cleanup" and event.status in (SUCCESS, FAILURE):
-            # Its process has let go of everything: slot and ports are free
+            # The process has released everything: its slot and ports are free
             run.released_at = run.released_at or now
 
 
 def _end(run: PartyRun, event: EventMessage, stage: str) -> None:
     data, now = event.data, timezone.now()
     if stage == "cleanup" and not data.get("error"):
-        return  # says only that the process let go; the verdict comes by an event of its own
+        return  # reports only that the process released everything; the verdict comes in another event
+    status = RunStatus.SUCCESS if event.status == SUCCESS else RunStatus.FAILURE
+    if event.status == FAILURE and run.stop_requested_at and stage == "cleanup":
+        status = RunStatus.STOPPED  # the worker reports the end of a process that we had it kill
+    if not set_run_status(run, status):
+        return
     if isinstance(seconds := data.get("execution_time"), int | float):
         run.execution_seconds = float(seconds)
     run.ended_at = now
-    if event.status == SUCCESS:
-        run.status = RunStatus.SUCCESS
+    if status == RunStatus.SUCCESS:
         run.result = data["result"] if isinstance(data.get("result"), dict) else {}
-        return
-    if run.stop_requested_at and stage == "cleanup":
-        run.status = RunStatus.STOPPED  # the worker reports the end of what we had it kill
-        return
-    run.status = RunStatus.FAILURE
-    if not run.error:
+    elif status == RunStatus.FAILURE and not run.error:
         kind = str(data.get("error_type", ""))
         run.error = str(data.get("error", "")).strip()[:4000] or "the party gave no reason"
         run.error_type = kind if kind in ERRORS else "AlgorithmError"

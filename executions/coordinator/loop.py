@@ -1,4 +1,4 @@
-"""The coordinator's loop: it listens, goes on with pipelines, dispatches, recovers."""
+"""The coordinator's loop: it listens, advances pipelines, dispatches, and recovers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 
 
 class Coordinator:
-    """Made of steps that each return whether they did something. Two at once are safe, and so is killing one."""
+    """Calls steps that each return whether they did something. Two coordinators at once are safe, and so is killing
+    one."""
 
     IDLE_MS = 1000
     RECOVERY_INTERVAL = 0.5
@@ -31,11 +32,12 @@ class Coordinator:
         self.dispatcher = Dispatcher(connection)
         self.recovery = Recovery(connection)
         self._recover_at = 0.0
-        #: True at the start too: the coordinator before this one may have ended while Redis was away.
+        #: True at the start, too: the previous coordinator may have ended while Redis was away.
         self._redis_was_away = True
 
     def step(self, block_ms: int = 0) -> bool:
-        """Go one round; returns whether anything was done. Raises RedisError or DatabaseError; the next one goes on."""
+        """Do one round. Returns whether anything was done. Raises RedisError or DatabaseError; the next round
+        continues."""
         did = self.listener.step(block_ms)
         if time.monotonic() >= self._recover_at:
             did |= self.recovery.step()
@@ -49,7 +51,7 @@ class Coordinator:
         return did
 
     def without_redis(self, error: RedisError) -> None:
-        """What is left to do while Redis is away or takes no writes: say so on what waits for it."""
+        """Do what is possible while Redis is away or takes no writes: note that as the reason why executions wait."""
         self._redis_was_away = True
         away = trouble(error)
         Execution.objects.filter(status=Status.QUEUED).exclude(waiting_for=away).update(waiting_for=away)

@@ -1,4 +1,4 @@
-"""What a party's stream holds, made out of bytes that anybody at the party may have written."""
+"""Parses the entries of a party's stream. Anybody at the party may have written the bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workers.contract.keys import stream_of
 
 log = logging.getLogger(__name__)
 
-#: Of a large event the history keeps no field that is longer than this, in characters of JSON.
+#: Fields of a large event that are longer than this, in characters of JSON, are not kept in the history.
 KEPT_OF_A_FIELD = 4096
 
 
@@ -43,7 +43,7 @@ class EventMessage(_OfARun):
     timestamp: datetime
     worker_container: str = Field(default="", max_length=200)
     data: dict[str, Any] = Field(default_factory=dict)
-    #: In bytes; not the party's to say.
+    #: Size in bytes, as measured here.
     size: int = 0
 
     @property
@@ -51,7 +51,8 @@ class EventMessage(_OfARun):
         return str(self.data.get("stage", ""))[:32]
 
     def for_the_history(self) -> dict[str, Any]:
-        """Return the data without what is large: the result is with its run, and the database holds it once."""
+        """Return the data without large fields: the party run holds the result, and the database should hold it
+        once."""
         if self.size <= PIECE_SIZE:
             return self.data
         kept = {}
@@ -78,7 +79,7 @@ class Piece:
 
 
 def read_json(raw: bytes, limit: int) -> Any:
-    """Return what a party wrote. Raises ValueError or RecursionError."""
+    """Return the JSON that a party wrote. Raises ValueError or RecursionError."""
     if len(raw) > limit:
         raise ValueError(f"it is longer than {limit:,} bytes")
     # PostgreSQL takes no NUL character in text or JSON
@@ -95,9 +96,8 @@ def _without_nul(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_event(stream: str, raw: bytes) -> EventMessage | None:
-    """Return the event, if it is one and names the party whose stream it came by.
-
-    A verdict that no database can store is a failed one: who waits for it must not wait for ever.
+    """Return the event, or None if it is none or names another party than the stream's. A verdict that no database can
+    store becomes a failure, so that the execution ends.
     """
     try:
         content = read_json(raw, EVENT_LIMIT)
@@ -121,7 +121,7 @@ def parse_event(stream: str, raw: bytes) -> EventMessage | None:
 
 
 def parse_piece(stream: str, fields: Mapping[bytes, bytes]) -> Piece | None:
-    """Return the piece of an event, if it is one and names the party whose stream it came by."""
+    """Return the piece of an event, or None if it is none or names another party than the stream's."""
     try:
         header = PieceHeader.model_validate(read_json(fields[b"piece"], 1000))
         text = fields.get(b"text", b"")

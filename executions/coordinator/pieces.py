@@ -1,4 +1,4 @@
-"""Puts large events together: a party sends them in pieces, which come in any order, more than once, or never."""
+"""Puts large events together. A party sends them in pieces, which may come in any order, more than once, or never."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ RunKey = tuple[UUID, int, str]
 
 
 def put_together(pieces: Iterable[Piece], runs: Mapping[RunKey, PartyRun]) -> list[EventMessage]:
-    """Keep these pieces, and return the events of which no piece is missing any more; theirs are removed.
-
-    To be called in a transaction that holds the runs locked: of two coordinators with the last two pieces one sees
-    both. What belongs to no run that goes on, or to an event that was applied, is dropped.
+    """Keep these pieces, and return the events that are complete now, removing their pieces. Call it in a transaction
+    that locks the runs: if two coordinators bring the last two pieces, one of them then sees both. Pieces of ended
+    runs, or of events that were applied, are dropped.
     """
     by_run: dict[RunKey, list[Piece]] = {}
     for piece in pieces:
@@ -38,7 +37,7 @@ def put_together(pieces: Iterable[Piece], runs: Mapping[RunKey, PartyRun]) -> li
 
 
 def _keep(run: PartyRun, found: list[Piece]) -> set[int]:
-    """Store what is new; returns the sequences of the events that it belongs to."""
+    """Store new pieces. Returns the sequence numbers of their events."""
     sequences = {piece.header.sequence for piece in found}
     applied = set(
         ExecutionEvent.objects.filter(
@@ -50,7 +49,7 @@ def _keep(run: PartyRun, found: list[Piece]) -> set[int]:
         (piece.header.sequence, piece.header.number): piece for piece in found if piece.header.sequence not in applied
     }
     fresh = [piece for place, piece in new.items() if place not in there]
-    # A party can fill no more of the database than one event may take
+    # A party can fill the database with no more than one event's worth
     if len(fresh) > (room := MOST_PIECES - len(there)):
         log.warning("%s sent more pieces of events for %s than one event may have", run.party.name, run)
         fresh = fresh[:room]
@@ -72,5 +71,5 @@ def _complete(run: PartyRun, sequence: int) -> EventMessage | None:
 
 
 def forget_unfinished() -> bool:
-    """Remove the pieces of events of runs that have ended otherwise. Returns whether there were any."""
+    """Remove the incomplete events of runs that have ended. Returns whether there were any."""
     return bool(EventPiece.objects.filter(run__status__in=RUN_ENDED).delete()[0])

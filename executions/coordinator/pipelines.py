@@ -1,7 +1,7 @@
-"""The coordinator's part in pipelines and schedules: makes the executions that are due, and ends what has ended.
+"""Advances pipeline runs: makes the executions whose turn it is, and ends runs whose nodes have ended.
 
-Steps that look at what is there and do one thing about it, each in one transaction: harmless to repeat, safe beside
-another coordinator, and nothing is lost where one is killed in between.
+Each step looks at the database and does one thing about it in one transaction. Steps may be repeated and run beside
+another coordinator, and nothing is lost if a coordinator is killed in between.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from uuid import UUID
 from django.db import transaction
 
 from executions.models import Execution, NodeRun, NotCancellable, PipelineRun
-from executions.models.pipeline_run import NodeOutlook, outlook
+from executions.models.pipeline_run import NodeState, node_states
 from executions.states import ENDED, PIPELINE_ACTIVE, PipelineStatus, Status, transition
 from workers.contract.problems import DocumentsInvalid
 
@@ -26,7 +26,7 @@ def step() -> bool:
 
 
 def _to_be_advanced() -> list[UUID]:
-    """Return the runs for which there is something to do: one query, however many there are."""
+    """Return the runs for which there is something to do. Takes one query, however many there are."""
     rows = (
         NodeRun.objects.filter(run__status__in=PIPELINE_ACTIVE)
         .select_related("run", "execution")
@@ -35,13 +35,13 @@ def _to_be_advanced() -> list[UUID]:
     )
     found = []
     for run, nodes in groupby(rows, key=lambda node: node.run):
-        now = outlook(run.status, nodes)
+        now = node_states(run.status, nodes)
         if run.status == PipelineStatus.CANCELLING or _is_over(now) or any(node.is_startable for node in now):
             found.append(run.pk)
     return found
 
 
-def _is_over(nodes: list[NodeOutlook]) -> bool:
+def _is_over(nodes: list[NodeState]) -> bool:
     return all(node.is_settled for node in nodes)
 
 
@@ -52,7 +52,7 @@ def advance(pk: UUID) -> bool:
         run = PipelineRun.objects.select_for_update(of=("self",)).filter(pk=pk).first()
         if run is None or run.status not in PIPELINE_ACTIVE:
             return False
-        nodes = run.outlook()
+        nodes = run.node_states()
         if run.status == PipelineStatus.RUNNING:
             startable = [node for node in nodes if node.is_startable]
             for node in startable:
@@ -65,8 +65,8 @@ def advance(pk: UUID) -> bool:
     return run.status == PipelineStatus.CANCELLING and _cancel(run, nodes)
 
 
-def _start(run: PipelineRun, found: NodeOutlook) -> None:
-    """Make the execution of a node; where it is refused, the node has failed."""
+def _start(run: PipelineRun, found: NodeState) -> None:
+    """Submit the execution of a node. If it is refused, the node has failed."""
     node = NodeRun.objects.select_related("task").get(pk=found.node.pk)
     try:
         node.execution = Execution.objects.submit(
@@ -83,7 +83,7 @@ def _start(run: PipelineRun, found: NodeOutlook) -> None:
     node.save(update_fields=["execution", "error"])
 
 
-def _end_of(run: PipelineRun, nodes: list[NodeOutlook]) -> tuple[PipelineStatus, str]:
+def _end_of(run: PipelineRun, nodes: list[NodeState]) -> tuple[PipelineStatus, str]:
     """Return the state in which a run ends whose nodes are all settled, and why."""
     failed = [node.name for node in nodes if node.state == Status.FAILURE]
     cancelled = [node.name for node in nodes if node.state == Status.CANCELLED]
@@ -96,8 +96,8 @@ def _end_of(run: PipelineRun, nodes: list[NodeOutlook]) -> tuple[PipelineStatus,
     return PipelineStatus.SUCCESS, "every node succeeded"
 
 
-def _cancel(run: PipelineRun, nodes: list[NodeOutlook]) -> bool:
-    """Cancel what still runs, on behalf of who cancelled the whole."""
+def _cancel(run: PipelineRun, nodes: list[NodeState]) -> bool:
+    """Cancel the executions that still run, on behalf of the user who cancelled the pipeline run."""
     asked = run.changes.filter(to_status=PipelineStatus.CANCELLING).select_related("by").last()
     done = False
     for node in nodes:

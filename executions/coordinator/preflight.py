@@ -1,4 +1,4 @@
-"""Asks the parties' hosts for their pre-flight checks, and judges what they answer."""
+"""Requests pre-flight checks from the parties' hosts, and judges their answers."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from workers.contract.errors import ConfigError
 from workers.contract.keys import ports_wanted, requests_of, wanted
 from workers.contract.reports import WANTED_SECONDS
 
-#: Requests kept in one party's list.
+#: How many requests one party's list keeps.
 REQUESTS_KEPT = 100
-#: Longer than workers take to look, in seconds.
+#: Seconds until a request expires: longer than workers take to look for one.
 WANTED_PORTS_SECONDS = 4
 
 
 class CannotCheck(Exception):
-    """The checks cannot be asked for now; says why."""
+    """The checks cannot be requested now; the message says why."""
 
 
 def request(
@@ -39,8 +39,8 @@ def request(
     name: str = "",
     by: Any = None,
 ) -> Preflight:
-    """Ask all parties of valid documents, at once. Raises CannotCheck, RedisError, or ConfigError where a secret can
-    no longer be read."""
+    """Request checks from all parties of valid documents at once. Raises CannotCheck, RedisError, or ConfigError if a
+    secret can no longer be decrypted."""
     names: list[str] = documents["sf_init_config"]["parties"]
     parties = {p.name: p for p in Party.objects.filter(name__in=names)}
     if missing := [name for name in names if name not in parties]:
@@ -58,16 +58,16 @@ def request(
         if len(free) < needed:
             connection.set(ports_wanted(party), 1, ex=WANTED_PORTS_SECONDS)
             raise CannotCheck(f"live sessions hold the ports of {party} that nobody has leased; they are being ended")
-        # Those that another execution is about to claim are left to it, where there are others
+        # Ports that another execution is about to claim are left to it, if there are others
         untouched = [port for port in free if port not in looked_at.get(party, ())]
-        # Not the next one in order: a port that something else occupies is then soon passed by
+        # Chosen at random: if something else occupies a port, the next checks most likely use others
         ports[party] = random.sample(untouched if len(untouched) >= needed else free, needed)
     with transaction.atomic():
         preflight = Preflight.objects.create(execution=execution, name=name, requested_by=by)
         PartyCheck.objects.bulk_create(
             PartyCheck(preflight=preflight, party=parties[party], ports=ports[party]) for party in names
         )
-    # After the commit: a host may answer before this returns
+    # After the commit, as a host may answer before this returns
     try:
         _send(connection, preflight, documents, parties, ports)
     except (RedisError, OSError, ConfigError):
@@ -77,7 +77,7 @@ def request(
 
 
 def _ports_looked_at(parties: Iterable[Party]) -> dict[str, set[int]]:
-    """Return, by party, the ports of checks that may still lead to a dispatch."""
+    """Return, by party, the ports of open checks that may still lead to a dispatch."""
     since = timezone.now() - Preflight.SILENCE - Preflight.FRESH
     found: dict[str, set[int]] = {}
     recent = PartyCheck.objects.filter(party__in=list(parties), preflight__requested_at__gt=since)
@@ -107,18 +107,18 @@ def _send(
             }
             pipeline.rpush(requests_of(party), json.dumps(message))
             pipeline.ltrim(requests_of(party), -REQUESTS_KEPT, -1)
-            # What nobody takes is asked again, if it still matters
+            # A request that nobody takes expires; it is made again if it still matters
             pipeline.expire(requests_of(party), WANTED_SECONDS)
         pipeline.execute()
 
 
 def latest_of(execution: Execution) -> Preflight | None:
-    """Return the newest checks since it was queued, if there were any."""
+    """Return the newest checks since the execution was queued; None if there were none."""
     return execution.preflights.filter(requested_at__gte=execution.queued_at).order_by("-requested_at").first()
 
 
 def verdict(preflight: Preflight) -> dict[str, str]:
-    """Return the fields of an execution that its checks stopped."""
+    """Return the error fields of an execution whose checks failed."""
     cause, *others = preflight.problems
     more = f" ({len(others)} more: see the pre-flight checks)" if others else ""
     return {

@@ -1,7 +1,7 @@
-"""Runs that do not end by themselves: to be stopped, lost, over their time, due for a retry, or gone with a Redis that
-came back empty.
+"""Finds what does not end by itself: runs to be stopped, lost runs, runs over their time limit, retries that are due,
+and runs whose job is gone because Redis came back empty.
 
-Each step looks at what is there and does one thing about it; all are harmless to repeat.
+Each step looks at the state and does one thing about it. Steps may be repeated.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from executions.coordinator.pieces import forget_unfinished
 from executions.coordinator.settle import settle
 from executions.models import Execution, PartyRun, PortLease
 from executions.redis import drop_foreign
-from executions.states import ACTIVE, RUN_ENDED, RunStatus, Status, transition
+from executions.states import ACTIVE, RUN_ENDED, RunStatus, Status, before, transition
 from workers.contract.connection import refusal
 from workers.contract.jobs import STOP_MARK, PartyJob
 
@@ -37,31 +37,32 @@ DEAD = "dead"
 
 
 class Recovery:
-    #: What looks lost must look so for this long: its last events may still be on their way, and when Redis was
-    #: away, the workers' heartbeats, which come every two seconds, too.
+    #: A run counts as lost only after it has looked lost for this long: its last events, and after an outage of Redis
+    #: also the workers' heartbeats (every two seconds), may still be on their way.
     GRACE_SECONDS = 4.0
-    #: A dispatched job that no worker has taken for this long is taken for lost.
+    #: A dispatched job that no worker has taken for this long counts as lost.
     START_LIMIT = timedelta(seconds=30)
-    #: The same of one that a live worker has in hand: its process may have to import SecretFlow first.
+    #: The same limit once a live worker has the job: its process may have to import SecretFlow first.
     IMPORT_LIMIT = timedelta(seconds=120)
     #: A party that ended has this long to shut down before it is stopped.
     SHUTDOWN_LIMIT = timedelta(seconds=15)
-    #: A worker that was told to stop a run has this long, and its word is not waited for any longer: it may hang, or
-    #: not want to.
+    #: How long a worker that was told to stop a run has to report its end: the worker may hang, or may not want to stop
+    #: it.
     STOP_LIMIT = timedelta(seconds=30)
-    #: Of a process that ended by itself the result may be late: what a coordinator that died had read is read by
-    #: another one after some seconds, and what Redis lost is sent again by the worker.
+    #: How long the result of a process that ended by itself may take to arrive: entries that a dead coordinator had
+    #: read are taken over after some seconds, and the worker sends again what Redis lost.
     REPORT_SECONDS = 20.0
-    #: The mark in the place of a job that must not begin lives for this long: longer than a coordinator hesitates.
+    #: How long the mark in the place of a job that must not begin lives: longer than a coordinator may take to add the
+    #: job.
     MARK_SECONDS = 600
 
     def __init__(self, connection: Redis) -> None:
         self.connection = connection
-        #: Run to (what is wrong, since when in monotonic seconds).
+        #: By run: what is wrong with it, and since which monotonic time.
         self._suspects: dict[int, tuple[str, float]] = {}
 
     def step(self) -> bool:
-        """Look once at everything. Returns whether anything was done. Raises RedisError."""
+        """Do every step once. Returns whether anything was done. Raises RedisError."""
         done = [
             self.enforce_time_limits(),
             self.begin_cancelling(),
@@ -73,7 +74,7 @@ class Recovery:
         return any(done)
 
     def queue_due_retries(self) -> bool:
-        """RETRY to QUEUED, once due and once no process of the old attempt is left."""
+        """Move executions from RETRY to QUEUED once they are due and no process of the old attempt is left."""
         done = False
         for execution in Execution.objects.filter(status=Status.RETRY, due_at__lte=timezone.now()):
             if not execution.runs.filter(released_at=None).exists():
@@ -81,14 +82,14 @@ class Recovery:
         return done
 
     def begin_cancelling(self) -> bool:
-        """Have the runs of executions that are being cancelled stopped."""
+        """Request the stop of all runs of executions that are being cancelled."""
         pending = PartyRun.objects.filter(
             execution__status=Status.CANCELLING, released_at=None, stop_requested_at=None
         ).exclude(status__in=RUN_ENDED)
         return bool(pending.update(stop_requested_at=timezone.now()))
 
     def enforce_time_limits(self) -> bool:
-        """Have runs stopped that take longer than their execution allows, whatever their process is doing."""
+        """Stop runs that take longer than their execution allows, whatever their process is doing."""
         now = timezone.now()
         done = False
         for execution in Execution.objects.filter(status__in=(Status.DISPATCHED, Status.RUNNING)).only(
@@ -106,9 +107,9 @@ class Recovery:
         return done
 
     def end_undecided(self) -> bool:
-        """End runs whose party said that its process is gone and whose verdict has not come: it was dropped or lost.
+        """End runs whose party reported that the process is gone, but whose verdict was lost.
 
-        Nobody else looks at them any more: there is no process to stop and no job to find gone.
+        No other step looks at them: there is no process to stop and no job to miss.
         """
         undecided = PartyRun.objects.filter(
             released_at__isnull=False, execution__status__in=ACTIVE, attempt=F("execution__attempt")
@@ -116,7 +117,7 @@ class Recovery:
         done = False
         for run in undecided.select_related("party", "execution"):
             if run.error or run.stop_requested_at or run.execution.status == Status.CANCELLING:
-                done |= _decide(run, RunStatus.STOPPED)  # whatever came of it, it counts no more
+                done |= _decide(run, RunStatus.STOPPED)  # whatever its result was, it no longer counts
             elif run.released_at and timezone.now() - run.released_at > timedelta(seconds=self.REPORT_SECONDS):
                 name = run.party.name
                 error = f"{name} said that its process has ended, and what came of it never arrived"
@@ -124,7 +125,7 @@ class Recovery:
         return done
 
     def look_after_runs(self) -> bool:
-        """Stop what is to be stopped, release what has ended, find what is lost."""
+        """Stop runs that are to be stopped, release runs that have ended, and find lost ones."""
         runs = list(PartyRun.objects.filter(released_at=None).select_related("party").defer("result"))
         done = False
         seen = {run.pk for run in runs}
@@ -133,7 +134,7 @@ class Recovery:
         refused: ResponseError | None = None
         for run, (state, worker, waits) in zip(runs, self._job_states(runs), strict=True):
             try:
-                if state == GONE and not run.enqueued_at:  # the dispatcher adds it, unless it is not wanted any more
+                if state == GONE and not run.enqueued_at:  # the dispatcher adds it, unless it is to be stopped
                     done |= bool(run.stop_requested_at) and self._end_unsent(run)
                 elif run.stop_requested_at or self._is_overdue(run):
                     done |= self._stop(run, state, worker)
@@ -144,8 +145,8 @@ class Recovery:
             except ResponseError as error:
                 if not refusal(error):
                     raise
-                refused = error  # one that cannot be stopped now does not keep the others from their ends
-        # Runs that were released with their execution still to be settled: a coordinator died in between
+                refused = error  # one run that cannot be stopped now must not keep the others from ending
+        # Ended runs whose execution is not settled yet: a coordinator died in between
         for pk in (
             Execution.objects.filter(status__in=ACTIVE, runs__attempt=F("attempt"), runs__status__in=RUN_ENDED)
             .distinct()
@@ -164,10 +165,10 @@ class Recovery:
         return self._is_overdue(run, self.STOP_LIMIT) or (told is not None and timezone.now() - told > self.STOP_LIMIT)
 
     def _job_states(self, runs: list[PartyRun]) -> list[tuple[str, str, bool]]:
-        """RQ's status of each run's job, the worker that has it, and whether it still waits in the queue.
+        """Return RQ's status of each run's job, the worker that has it, and whether it still waits in the queue.
 
-        The status is GONE if the job is not there, DEAD if it was taken by a worker that is not. All values are as
-        a party may have written them: anything at all.
+        The status is GONE if there is no job, DEAD if the worker that took it is gone. A party may have written the
+        values: they may be anything.
         """
         with self.connection.pipeline(transaction=True) as pipeline:
             for run in runs:
@@ -188,7 +189,7 @@ class Recovery:
         return states
 
     def _end_unsent(self, run: PartyRun) -> bool:
-        """End a run that is to be stopped and whose job is not in Redis, unless the job came there just now."""
+        """End a run that is to be stopped and whose job is not in Redis, unless the job has just arrived there."""
         key = PartyJob.key_for(run.job_id)
         drop_foreign(self.connection, [key], "hash")
         with self.connection.pipeline(transaction=True) as pipeline:
@@ -200,17 +201,18 @@ class Recovery:
         return True
 
     def _mark(self, key: str, pipeline: Pipeline) -> None:
-        """Mark a job as one that must not begin. A coordinator that is about to add it finds its place taken."""
+        """Mark a job so that it never begins. A coordinator that is about to add the job finds the mark and does
+        not."""
         pipeline.hset(key, STOP_MARK, 1)
         pipeline.expire(key, self.MARK_SECONDS)
 
     def _stop(self, run: PartyRun, state: str, worker: str) -> bool:
         if state == DEAD:
-            # Perhaps its death is why the others failed: then it is the first real cause
+            # Its death may be why the others failed: it is then the first real cause
             return self._check_alive(run, state)
         if state in (GONE, "stopped", "failed", "finished", "canceled"):
-            # Its own last words, if there are any, are in the stream and are applied before the verdict. A process
-            # whose job was taken from under it needs some seconds to notice.
+            # Its last events, if any, are in the stream and are applied before the verdict. A process whose job was
+            # deleted takes some seconds to notice.
             slow = state == "finished" or (state == GONE and self._ignores_its_stop(run))
             if self._has_been(run, state, self.GRACE_SECONDS if slow else 0.2):
                 self._end(run, RunStatus.STOPPED)
@@ -228,25 +230,26 @@ class Recovery:
                     pipeline.delete(key)
                     self._mark(key, pipeline)
                     pipeline.execute()
-            # Not in the queue: a worker has it in hand. It sees the mark, or is found started, or is dead
-            # (dead, if it did not even put its name on the job; the mark then keeps anyone from beginning it)
+            # Not in the queue: a worker has taken it. The worker sees the mark, or is found to have started it, or is
+            # dead (it is dead if it did not even write its name on the job; the mark then keeps others from starting
+            # it)
             patience = self.IMPORT_LIMIT.total_seconds() if worker else self.GRACE_SECONDS
             if removed or self._has_been(run, state, patience):
                 self._end(run, RunStatus.STOPPED)
                 return True
         elif self._ignores_its_stop(run):
-            # Its process, if it lives, ends itself once its job is gone
+            # If its process lives, it ends itself once its job is gone
             self.connection.delete(PartyJob.key_for(run.job_id))
             return True
-        # Not rq's send_stop_job_command: it reads all of a job's hash, which a party may have filled with anything
+        # Not rq's send_stop_job_command, which reads the whole hash of a job: a party may have filled it with anything
         send_command(self.connection, worker, "stop-job", job_id=run.job_id)
         return True
 
     def _check_begins(self, run: PartyRun, worker: str, waits: bool, has_workers: bool) -> bool:
-        """Look after a run whose job no worker has begun yet."""
+        """Check a run whose job no worker has begun yet. Returns whether it was given up."""
         party, waited = run.party.name, timezone.now() - run.dispatched_at
         if not waits and not worker:
-            # Between the queue and its name on the job a worker spends milliseconds
+            # A worker takes only milliseconds from taking a job to writing its name on it
             if self._has_been(run, "in nobody's hands", self.GRACE_SECONDS):
                 return self._give_up(run, f"the worker of {party} went away as it took the job")
         elif waits and not has_workers:
@@ -259,7 +262,7 @@ class Recovery:
         return False
 
     def _check_alive(self, run: PartyRun, state: str) -> bool:
-        """Look after a run whose job has begun, or is not there."""
+        """Check a run whose job has begun or is gone. Returns whether the run was ended or given up."""
         lost = {
             DEAD: f"the worker of {run.party.name} is gone, and its job with it",
             GONE: f"Redis lost the job of {run.party.name}",
@@ -280,7 +283,7 @@ class Recovery:
         return False
 
     def _give_up(self, run: PartyRun, error: str) -> bool:
-        """Have a run stopped that does not begin."""
+        """Stop a run that does not begin."""
         PartyRun.objects.filter(pk=run.pk, error="").update(
             error=error, error_type="ResourceError", stop_requested_at=timezone.now()
         )
@@ -296,25 +299,25 @@ class Recovery:
         return now - since >= seconds
 
     def _end(self, run: PartyRun, status: RunStatus, error: str = "") -> None:
-        """Release a run whose process is gone; give it ``status`` if it has not ended by its own report."""
+        """Release a run whose process is gone, and give it ``status`` if the party has not reported its end."""
         with transaction.atomic():
             if PartyRun.objects.filter(pk=run.pk, released_at=None).update(released_at=timezone.now()):
                 _decide(run, status, error)
             if status == RunStatus.LOST:
-                # A worker that was only out of reach, or asleep, finds its job gone when it is back, and stops it.
-                # Before the commit: should Redis be away now, all of this is done again.
+                # A worker that was only out of reach finds its job gone when it is back, and stops it. This comes
+                # before the commit: if Redis is away now, all of it is done again.
                 self.connection.delete(PartyJob.key_for(run.job_id))
             PortLease.objects.filter(run=run).delete()
             settle(run.execution_id)
 
 
 def _decide(run: PartyRun, status: RunStatus, error: str = "") -> bool:
-    """Give a run its ``status`` and its execution what follows; whether it had not ended by its own report."""
+    """Give a run its ``status``, and settle its execution. Returns False, and does nothing, if it has already ended."""
     fields: dict[str, Any] = {"status": status, "ended_at": timezone.now()}
     if error:
         fields |= {"error": error, "error_type": "NetworkError"}
     with transaction.atomic():
-        if not PartyRun.objects.filter(pk=run.pk).exclude(status__in=RUN_ENDED).update(**fields):
+        if not PartyRun.objects.filter(pk=run.pk, status__in=before(status)).update(**fields):
             return False
         settle(run.execution_id)
     if error:

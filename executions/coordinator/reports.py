@@ -1,6 +1,6 @@
-"""What parties report that is no event of a run: pre-flight checks and the schemas of their datasets.
+"""Applies reports of parties that are no events of a run: pre-flight checks, and the schemas of their datasets.
 
-Not trusted, as events are not: a report counts for the party whose stream it came by, and no other.
+Reports are not trusted: a report counts only for the party whose stream it came by.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from workers.contract.problems import problems_of
 
 log = logging.getLogger(__name__)
 
-#: Longer than a host waits for it.
+#: Seconds for which an answer is kept: longer than a host waits for it.
 ANSWER_KEPT_SECONDS = 300
 
 
@@ -45,7 +45,7 @@ class CheckResult(BaseModel):
 
 
 class PreflightReport(BaseModel):
-    """Without ``checks`` it only says that the checks go on."""
+    """A report of pre-flight checks. Without ``checks`` it only says that they are still going on."""
 
     preflight: UUID
     worker: str = Field(default="", max_length=200)
@@ -57,7 +57,7 @@ class TableReport(BaseModel):
     columns: dict[str, str] | None = None
     rows: int | None = Field(default=None, ge=0, lt=2**63)
     error: str = Field(default="", max_length=reports.PROBLEM_LENGTH)
-    #: Only what party.toml declares: nobody but a run makes an alignment of its own.
+    #: Only alignments that party.toml declares: all others are made by runs.
     alignment: str | None = Field(default=None, pattern=f"^{DECLARED}", max_length=ALIGNMENT_LENGTH)
 
     @field_validator("columns")
@@ -69,10 +69,10 @@ class TableReport(BaseModel):
 
 
 class DatasetsReport(BaseModel):
-    """Tables that the party's party.toml registers; or, once those are told, the names of all."""
+    """Tables of the party's party.toml; in the last report of a publication, the names of all of them."""
 
     publication: UUID | None = None
-    #: Each to be looked at for itself: one that is wrong does not stop the others.
+    #: Each table is parsed by itself, so that a wrong one does not stop the others.
     datasets: dict[str, Any] = Field(default_factory=dict, max_length=reports.MOST_DATASETS)
     names: list[str] | None = None
 
@@ -84,7 +84,7 @@ class DatasetsReport(BaseModel):
 
 
 def apply(party: str, kind: str, raw: bytes) -> None:
-    """Record a report, if it is one."""
+    """Apply a report. Anything else is ignored."""
     try:
         content = read_json(raw, REPORT_LIMIT)
         if problem := next(unstorable(content), None):
@@ -114,7 +114,7 @@ def _apply_preflight(party: str, report: PreflightReport) -> None:
         ]
         fields |= {"answered_at": now, "results": results, "facts": report.facts}
     with transaction.atomic():
-        # The first answer counts: a request may have been given to two workers
+        # The first answer counts: two workers may have taken the same request
         open_checks = PartyCheck.objects.filter(preflight=report.preflight, party__name=party, answered_at=None)
         if not open_checks.update(**fields):
             log.warning("%s reported pre-flight checks that nobody waits for", party)
@@ -126,12 +126,12 @@ def _apply_preflight(party: str, report: PreflightReport) -> None:
 
 
 def _note_dataset(party: str, facts: Any, errors: Mapping[str, str], now: datetime) -> None:
-    """Keep what a host found out about its dataset on the way: the list of datasets shows the drift."""
+    """Store what the checks found out about the host's dataset, so that the list of datasets shows the drift."""
     if not isinstance(facts, dict) or not isinstance(facts.get("name"), str):
         return
     try:
         table = TableReport.model_validate({key: facts[key] for key in ("columns", "rows") if key in facts})
-    except ValidationError:  # its checks count all the same
+    except ValidationError:  # its checks count anyway
         return
     problem = "" if table.columns else errors.get("dataset", "")
     if table.columns or problem:
@@ -150,7 +150,7 @@ def _told(table: TableReport, problem: str, now: datetime) -> dict[str, Any]:
 
 
 def _apply_datasets(party: str, report: DatasetsReport) -> dict[str, dict[str, str]]:
-    """Register what is new, and note of what is known how it looks now. Returns a verdict for each table."""
+    """Register new tables, and note how known ones look now. Returns a verdict for each table."""
     now = timezone.now()
     with transaction.atomic():
         owner = Party.objects.select_for_update(of=("self",)).filter(name=party).first()
@@ -161,7 +161,7 @@ def _apply_datasets(party: str, report: DatasetsReport) -> dict[str, dict[str, s
         for name, raw in report.datasets.items():
             verdict, problem = _apply_table(owner, known, name, raw, now)
             verdicts[name] = {"verdict": verdict, "problem": problem}
-        # A host of before there were publications tells all of its tables at once
+        # A host of an older version sends all of its tables in one report
         names = list(report.datasets) if report.publication is None and report.names is None else report.names
         if names is not None:
             gone = {d.pk for name, d in known.items() if not d.produced_by} - {known[n].pk for n in names if n in known}
@@ -176,7 +176,7 @@ def _apply_datasets(party: str, report: DatasetsReport) -> dict[str, dict[str, s
 
 
 def _apply_table(owner: Party, known: dict[str, Dataset], name: str, raw: Any, now: datetime) -> tuple[str, str]:
-    """Returns the verdict, and what is wrong or differs."""
+    """Register or update one table. Returns the verdict, and what is wrong or differs."""
     dataset = known.get(name)
     if dataset and dataset.produced_by:
         return reports.REFUSED, "an execution's output has this name; rename one of the two"
@@ -210,7 +210,7 @@ def _apply_table(owner: Party, known: dict[str, Dataset], name: str, raw: Any, n
 
 
 def _answer(key: str, verdicts: Mapping[str, Any]) -> None:
-    """Tell the host. Best effort: what it sent is applied, and a host that hears nothing says so."""
+    """Answer the host. Best effort: its report is applied, and a host that gets no answer says so."""
     try:
         with redis_connection().pipeline(transaction=True) as pipeline:
             pipeline.rpush(key, json.dumps(verdicts))

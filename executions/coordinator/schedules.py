@@ -1,4 +1,4 @@
-"""Schedules that are due."""
+"""Starts what schedules are due for."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ log = logging.getLogger(__name__)
 
 
 def step() -> bool:
-    """Look once at all schedules. Returns whether one was due."""
+    """Fire the schedules that are due. Returns whether one was."""
     now = timezone.now()
     due = Schedule.objects.filter(next_run_at__lte=now).order_by("next_run_at").values_list("pk", flat=True)
     return any([fire(schedule, now) for schedule in list(due)])  # noqa: C419  each of them
 
 
 def fire(pk: int, now: datetime) -> bool:
-    """Start what a schedule is due for, or write down why not; set its next time. However many times went by while
-    nobody looked, it is started once."""
+    """Start what a schedule is due for, or note why not, and set its next time. If several times have passed, it starts
+    once."""
     with transaction.atomic():
         schedule = (
             Schedule.objects.select_for_update(of=("self",))
@@ -36,7 +36,7 @@ def fire(pk: int, now: datetime) -> bool:
         if schedule is None or schedule.next_run_at is None:
             return False
         due = schedule.next_run_at
-        if not schedule.ticks.filter(due_at=due).exists():  # it would, if this host's clock was put back
+        if not schedule.ticks.filter(due_at=due).exists():  # possible if this host's clock was put back
             tick = Tick(schedule=schedule, due_at=due, at=now, skipped=_reason_to_skip(schedule))
             if not tick.skipped:
                 try:
@@ -44,7 +44,7 @@ def fire(pk: int, now: datetime) -> bool:
                 except DocumentsInvalid as error:
                     tick.skipped = f"not valid now: {error}"
             tick.save()
-        # not by save: no operator changed anything
+        # not by save, which would make a version: no operator changed anything
         Schedule.objects.filter(pk=pk).update(next_run_at=schedule.time_after(now))
     return True
 
@@ -60,7 +60,7 @@ def _reason_to_skip(schedule: Schedule) -> str:
 
 
 def _submit(schedule: Schedule, tick: Tick) -> None:
-    """Raise DocumentsInvalid."""
+    """Submit the schedule's task or pipeline. Raises DocumentsInvalid."""
     target = schedule.target
     if isinstance(target, Task):
         tick.execution = Execution.objects.submit(

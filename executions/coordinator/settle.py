@@ -1,4 +1,4 @@
-"""From what the parties did to what becomes of the execution: started, succeeded, to be stopped, retried, failed."""
+"""Settles an execution by what its parties did: it has started, succeeded or failed, is stopped, or is retried."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from workers.contract.registry import stages
 
 log = logging.getLogger(__name__)
 
-#: Error class to (field with the most retries, seconds before the first, whether the delay doubles each time).
+#: By error class: field with the number of retries, seconds before the first one, and whether the delay doubles.
 RETRY_POLICY: dict[str, tuple[str, float, bool]] = {
     NetworkError.__name__: ("network_retries", 2.0, True),
     ResourceError.__name__: ("resource_retries", 5.0, False),
@@ -30,7 +30,7 @@ RETRY_POLICY: dict[str, tuple[str, float, bool]] = {
 
 
 def settle(execution_id: UUID) -> None:
-    """Bring an execution in line with its party runs. Harmless to repeat; safe beside another coordinator."""
+    """Bring an execution in line with its party runs. May be repeated, also by another coordinator."""
     with transaction.atomic():
         # On PostgreSQL the lock keeps two coordinators apart; on SQLite the transaction itself does
         execution = Execution.objects.select_for_update(of=("self",)).filter(pk=execution_id).first()
@@ -50,7 +50,7 @@ def settle(execution_id: UUID) -> None:
 
 
 def _show(execution: Execution, runs: list[PartyRun]) -> None:
-    """Stage and progress of the slowest party, and the first real cause as soon as one is known."""
+    """Store stage and progress of the slowest party, and the first real cause as soon as it is known."""
     order = stages()
     known = [order.index(r.stage) for r in runs if r.stage in order and r.stage != "cleanup"]
     fields: dict[str, Any] = {
@@ -65,21 +65,21 @@ def _show(execution: Execution, runs: list[PartyRun]) -> None:
 
 
 def _is_settled(runs: list[PartyRun]) -> bool:
-    """Return whether a better cause than the best so far can no longer come: of a party that died, all that is seen
-    at first are the broken links and crashes of the others."""
+    """Return whether the first cause found so far is final. If a party died, the broken links and crashes of the others
+    are seen before its own loss."""
     cause = first_cause(runs)
     return cause is not None and (_rank(cause)[:2] < (False, 2) or all(r.status in RUN_ENDED for r in runs))
 
 
 def first_cause(runs: list[PartyRun]) -> PartyRun | None:
-    """Return the run whose error is the first real cause: not an echo of a peer's, nor a broken link if there is
-    better."""
+    """Return the run whose error is the first real cause; an echo of a peer's error or a broken link only if there is
+    no other. None if no run has an error."""
     return min((r for r in runs if r.error), key=_rank, default=None)
 
 
 def _rank(run: PartyRun) -> tuple[Any, ...]:
     link = is_link(run.error_type)
-    # A party that is gone breaks the links of the others, and may crash them, never the other way round
+    # A lost party breaks the links of the others and may crash them, never the other way round
     severity = 1 if run.status == RunStatus.LOST else 2 if link or run.crashed else 0
     return run.caused_by_peer, severity, run.ended_at or timezone.now(), run.party.name
 
@@ -123,7 +123,7 @@ def _decide(execution: Execution, runs: list[PartyRun]) -> None:
 
 
 def retry_or_fail(execution: Execution, kind: str, why: str, fields: Mapping[str, str] | None = None) -> None:
-    """What becomes of it after an error of this class: another try where the policy has one left, else FAILURE."""
+    """Move an execution with an error of this class to RETRY if the policy has a try left, otherwise to FAILURE."""
     fields = fields or {}
     policy = _policy_of(kind)
     taken = execution.retries.get(kind, 0)
@@ -131,7 +131,7 @@ def retry_or_fail(execution: Execution, kind: str, why: str, fields: Mapping[str
         option, delay, doubles = policy
         most = getattr(execution, option)
         if doubles:
-            delay = delay * 2**taken * random.uniform(0.75, 1.25)  # jitter: many executions failed at the same moment
+            delay = delay * 2**taken * random.uniform(0.75, 1.25)  # jitter: many may have failed at the same moment
         due = timezone.now() + timedelta(seconds=delay)
         why = f"{kind} at {why}; retry {taken + 1} of {most}"
         retries = execution.retries | {kind: taken + 1}
@@ -157,7 +157,7 @@ def _succeed(execution: Execution, runs: list[PartyRun]) -> None:
             elif isinstance(value, dict) and isinstance(result.get(key), dict):
                 result[key] = result[key] | value
             elif key == "warnings" and isinstance(value, list) and isinstance(result.get(key), list):
-                # Each party has some of its own, and some that all have
+                # Some warnings come from one party, others from all
                 result[key] = [*dict.fromkeys([*map(str, result[key]), *map(str, value)])]
             else:
                 result.setdefault(key, value)
@@ -167,7 +167,8 @@ def _succeed(execution: Execution, runs: list[PartyRun]) -> None:
 
 
 def _register_outputs(execution: Execution, run: PartyRun, outputs: Any) -> list[str]:
-    """Make a party's outputs datasets, so that the next task can name them; what the operator registered stays."""
+    """Register a party's outputs as datasets, so that the next task can name them. Does not change what an operator
+    registered. Returns their names."""
     task = TaskConfig.model_validate(execution.documents["task_config"])
     expected = {name for _, party, name in task.keeps() if party == run.party.name}
     names = []
@@ -180,7 +181,7 @@ def _register_outputs(execution: Execution, run: PartyRun, outputs: Any) -> list
             continue
         names.append(name)
         found = {
-            # A name that cannot be registered is no name that a task could give
+            # A column name that cannot be registered could not be used by a task
             "columns": {c: t for c, t in columns.items() if t in COLUMN_TYPES and not column_problem(c, 1)},
             "kind": kind,
             "produced_by": execution.pk,

@@ -10,7 +10,7 @@ from executions.models.party_run import PartyRun
 
 
 class ExecutionEvent(models.Model):
-    """A status event as a party sent it (1-contract.md section 3), kept once however often it is delivered."""
+    """A status event as a party sent it (``workers.contract.events``), kept once however often it is delivered."""
 
     execution = models.ForeignKey(Execution, on_delete=models.CASCADE, related_name="events")
     party = models.CharField(max_length=32)
@@ -36,7 +36,7 @@ class ExecutionEvent(models.Model):
 
 
 class EventPiece(models.Model):
-    """A part of an event that came in several, until all of them are there."""
+    """A piece of a large event, kept until all pieces have come."""
 
     run = models.ForeignKey(PartyRun, on_delete=models.CASCADE, related_name="pieces")
     sequence = models.PositiveIntegerField(help_text="Sequence number of the event.")

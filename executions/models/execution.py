@@ -27,7 +27,7 @@ COORDINATOR_NOTICES_WITHIN = timedelta(seconds=5)
 
 
 class NotCancellable(Exception):
-    """The execution has already ended."""
+    """The execution has already ended, so it cannot be cancelled."""
 
 
 class ExecutionQuerySet(models.QuerySet["Execution"]):
@@ -42,9 +42,9 @@ class ExecutionQuerySet(models.QuerySet["Execution"]):
         before: Mapping[str, Any] | None = None,
         node: NodeRun | None = None,
     ) -> Execution:
-        """Validate the documents, freeze them, and queue an execution of them; ``options`` by RunOptions' names.
+        """Validate the documents, freeze them, and queue an execution of them; ``options``: by the names of RunOptions.
 
-        A secret that is masked is the one in the documents ``before``; ``node``: the pipeline's that it is run for.
+        A masked secret is taken from the documents ``before``. ``node``: the pipeline's node that it runs for.
         Raises workers.contract.problems.DocumentsInvalid with every problem. Needs the database only: the coordinator
         dispatches when Redis and the parties' workers are there.
         """
@@ -131,7 +131,7 @@ class Execution(Submission, RunOptions):
 
     @property
     def waiting_reason(self) -> str:
-        """Return why it is waiting; also where no coordinator has looked at it yet and noted a reason."""
+        """Return why it is waiting, also if no coordinator has noted a reason yet."""
         ignored = self.status == Status.QUEUED and timezone.now() - self.queued_at > COORDINATOR_NOTICES_WITHIN
         if ignored and not self.waiting_for:
             return "no coordinator has looked at it yet; is `manage.py coordinate` running?"
@@ -145,14 +145,13 @@ class Execution(Submission, RunOptions):
         name: str | None = None,
         options: Mapping[str, int] | None = None,
     ) -> Execution:
-        """Return a new execution of the same documents, or with some of them, its name or options changed.
-
-        Raises DocumentsInvalid where the documents are not, or no longer, right.
+        """Submit and return a new execution of the same documents, with some of them, the name or options changed.
+        Raises DocumentsInvalid if the documents are not valid (any more).
         """
         changed = dict(self.documents) | dict(documents or {})
         return Execution.objects.submit(
             changed,
-            task=self.task if changed == self.documents else None,  # otherwise it is not what that task says
+            task=self.task if changed == self.documents else None,  # with other documents it is no longer that task's
             by=by,
             name=self.name if name is None else name,
             options=self.options() | dict(options or {}),
@@ -160,9 +159,9 @@ class Execution(Submission, RunOptions):
         )
 
     def cancel(self, by: Any = None) -> None:
-        """Stop it wherever it is; harmless to repeat. Raises NotCancellable once it has ended."""
+        """Cancel it, whatever its state. May be repeated. Raises NotCancellable once it has ended."""
         who = f"cancelled by {by}" if by else "cancelled"
-        for _ in range(10):  # another process may move it between our read and our write
+        for _ in range(10):  # another process may change it between our read and our write
             self.refresh_from_db()
             if self.status == Status.CANCELLED or self.status == Status.CANCELLING:
                 return

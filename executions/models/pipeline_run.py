@@ -16,7 +16,7 @@ from executions.models.submission import Change, Submission
 from executions.redis import wake_coordinator
 from executions.states import BLOCKED, ENDED, PIPELINE_ACTIVE, WAITING, PipelineStatus, Status, transition
 
-#: Why a node has no execution yet for which there could be one.
+#: Reason why a node whose turn it is has no execution yet.
 READY = "is ready; a running coordinator starts it within a second"
 
 
@@ -26,7 +26,7 @@ class NotPossible(Exception):
 
 class PipelineRunQuerySet(models.QuerySet["PipelineRun"]):
     def submit(self, pipeline: Pipeline, *, by: Any = None) -> PipelineRun:
-        """Check a pipeline as a whole, freeze it, and have it run. Raises DocumentsInvalid with every problem.
+        """Check a whole pipeline, freeze it, and make a run of it. Raises DocumentsInvalid with every problem.
 
         Needs the database only: the coordinator makes the executions.
         """
@@ -58,7 +58,7 @@ class PipelineRunQuerySet(models.QuerySet["PipelineRun"]):
 class PipelineRun(Submission):
     """One run of a pipeline, frozen: later edits of the pipeline or its tasks never change it.
 
-    Who may look at, start and cancel executions may do so with these: they have no permissions of their own.
+    The permissions to view, start and cancel executions apply to pipeline runs, too.
     """
 
     STATUSES = PipelineStatus
@@ -80,16 +80,16 @@ class PipelineRun(Submission):
     def __str__(self) -> str:
         return f"{self.name} {str(self.pk)[:8]}"
 
-    def outlook(self) -> list[NodeOutlook]:
-        """Return each node as it is now, in their order: two queries."""
+    def node_states(self) -> list[NodeState]:
+        """Return the state of each node, in their order. Takes two queries."""
         rows = self.nodes.select_related("execution").defer(
             "documents", "options", "execution__documents", "execution__result"
         )
         every = models.Prefetch("executions", Execution.objects.only("created_at", "node"))
-        return outlook(self.status, rows.order_by("position").prefetch_related(every))
+        return node_states(self.status, rows.order_by("position").prefetch_related(every))
 
     def cancel(self, by: Any = None) -> None:
-        """Stop all of it; harmless to repeat. Raises NotPossible once it has ended.
+        """Cancel the whole run. May be repeated. Raises NotPossible once it has ended.
 
         The coordinator cancels the executions.
         """
@@ -104,15 +104,14 @@ class PipelineRun(Submission):
         self.status = run.status
 
     def retry(self, names: Iterable[str] = (), by: Any = None) -> list[str]:
-        """Have nodes that failed or were cancelled run again (all of them if none is named), and go on from there.
-
-        What succeeded is not repeated. Returns their names. Raises NotPossible.
+        """Run again the nodes that failed or were cancelled (all of them if none is named), and continue from there.
+        Nodes that succeeded do not run again. Returns the names of the nodes. Raises NotPossible.
         """
         with transaction.atomic():
             run = PipelineRun.objects.select_for_update(of=("self",)).get(pk=self.pk)
             if run.status in (PipelineStatus.SUCCESS, PipelineStatus.CANCELLING):
                 raise NotPossible(f"The pipeline run is {run.status}; there is nothing to retry.")
-            found = {node.name: node for node in run.outlook()}
+            found = {node.name: node for node in run.node_states()}
             names = list(names)
             if unknown := [name for name in names if name not in found]:
                 raise NotPossible(f"There is no node {unknown[0]!r} in this run; known: {', '.join(found)}.")
@@ -134,7 +133,8 @@ class PipelineRun(Submission):
 
 
 class NodeRun(models.Model):
-    """A node of a pipeline run: what it runs, frozen, and the execution that does, once all it waits for succeeded."""
+    """A node of a pipeline run: the frozen documents, and the execution of them, once all nodes that it waits for have
+    succeeded."""
 
     run = models.ForeignKey(PipelineRun, on_delete=models.CASCADE, related_name="nodes")
     name = models.CharField(max_length=32)
@@ -161,15 +161,15 @@ class NodeRun(models.Model):
 
 
 @dataclass(frozen=True, slots=True)
-class NodeOutlook:
-    """A node as it is now: the state of its execution, or why it has none."""
+class NodeState:
+    """The state of a node: that of its execution, or why it has none."""
 
     node: NodeRun
     #: A Status of executions, WAITING, or BLOCKED.
     state: str
     #: Why it waits or failed; empty if there is nothing to say.
     why: str
-    #: All that it waits for has succeeded, and it has no execution yet.
+    #: Whether all nodes that it waits for have succeeded, and it has no execution yet.
     is_startable: bool = False
 
     @property
@@ -181,13 +181,13 @@ class NodeOutlook:
         return self.node.name
 
     def earlier(self) -> list[uuid.UUID]:
-        """Return its executions before the latest retry, oldest first; prefetched by ``PipelineRun.outlook``."""
+        """Return its executions before the latest retry, oldest first. ``PipelineRun.node_states`` prefetches them."""
         made = sorted(self.node.executions.all(), key=lambda execution: execution.created_at)
         return [execution.pk for execution in made if execution.pk != self.node.execution_id]
 
     @property
     def is_settled(self) -> bool:
-        """Nothing will happen to it, unless it, or what it waits for, is retried."""
+        """Return whether nothing will happen to it, unless it or a node that it waits for is retried."""
         return self.state in ENDED or self.state == BLOCKED
 
     @property
@@ -195,14 +195,15 @@ class NodeOutlook:
         return self.state in (Status.FAILURE, Status.CANCELLED)
 
 
-def outlook(status: str, nodes: Iterable[NodeRun]) -> list[NodeOutlook]:
-    """``nodes`` of one run, in their order, with their executions; ``status``: the run's."""
+def node_states(status: str, nodes: Iterable[NodeRun]) -> list[NodeState]:
+    """Return the state of each of ``nodes``: those of one run, in their order, with their executions. ``status``: the
+    run's."""
     states: dict[str, str] = {}
     found = []
     for node in nodes:
         state, why = _state_of(node, status, states)
         states[node.name] = state
-        found.append(NodeOutlook(node, state, why, is_startable=why == READY))
+        found.append(NodeState(node, state, why, is_startable=why == READY))
     return found
 
 
@@ -234,7 +235,7 @@ class PipelineChange(Change):
 
 
 class Tick(models.Model):
-    """A time at which a schedule was due, and what came of it: a run, or the reason why there is none."""
+    """A time at which a schedule was due, with the run that it started, or the reason why there is none."""
 
     schedule = models.ForeignKey(Schedule, on_delete=models.CASCADE, related_name="ticks")
     due_at = models.DateTimeField()

@@ -18,7 +18,7 @@ from executions.models.execution import Execution
 from workers.contract.alignment import misaligned
 from workers.contract.errors import is_link
 
-#: The check that fails where a party says nothing.
+#: Name of the check that fails if a party does not answer.
 SILENT = "answer"
 
 
@@ -33,7 +33,7 @@ class CheckProblem:
 
     @property
     def is_link(self) -> bool:
-        """It may be the doing of another party."""
+        """Return whether another party may have caused it."""
         return is_link(self.error_type)
 
 
@@ -42,17 +42,17 @@ def _is_dict(told: Any) -> bool:
 
 
 def _is_alignment(told: Any) -> bool:
-    """Return whether a host told one, or that it knows none; hosts of an older version say nothing of it."""
+    """Return whether the value is an alignment or None. Hosts of an older version do not report it."""
     return told is None or (isinstance(told, str) and len(told) <= 200)
 
 
 class Preflight(models.Model):
-    """A round of checks by the parties' own hosts (workers.runtime.preflight), of an execution that is about to be
-    dispatched or that someone asked about."""
+    """A round of checks by the parties' own hosts (``workers.runtime.preflight``), for an execution that is about to be
+    dispatched, or on request."""
 
-    #: A host that checks says so every two seconds.
+    #: Time without a sign of life after which a host counts as silent; hosts send one every two seconds.
     SILENCE = timedelta(seconds=10)
-    #: What was found may have changed after this long.
+    #: After this long the findings may no longer be true.
     FRESH = timedelta(seconds=30)
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -71,12 +71,12 @@ class Preflight(models.Model):
 
     @cached_property
     def parties(self) -> list[PartyCheck]:
-        """Each party's part, in the cluster's order."""
+        """Return each party's part, in the cluster's order."""
         return list(self.checks.select_related("party").order_by("pk"))
 
     @property
     def problems(self) -> list[CheckProblem]:
-        """What failed, party by party, and where the parties do not suit each other."""
+        """Return what failed, party by party, and where the parties do not suit each other."""
         found = [
             CheckProblem(part.party.name, entry["check"], entry["error"], entry["error_type"])
             for part in self.parties
@@ -84,7 +84,7 @@ class Preflight(models.Model):
             if entry["error"]
         ]
         found += [*self._different_versions(), *self._different_rows(), *self._silent()]
-        # A party that failed before it could meet the others is why they missed it
+        # If a party failed before it could meet the others, that is why they missed it
         return [problem for problem in found if not problem.is_link] or found
 
     def _different_versions(self) -> Iterator[CheckProblem]:
@@ -100,8 +100,8 @@ class Preflight(models.Model):
                 yield CheckProblem(min(found.values(), key=len)[0], "versions", error, "ConfigError")
 
     def _different_rows(self) -> Iterator[CheckProblem]:
-        """Compare the parties whose rows have to line up: how many there are, as far as their policies let them
-        tell, and who lined them up."""
+        """Yield problems of parties whose rows have to line up: other numbers of rows, as far as their policies let
+        them report these, or other alignments."""
         facts = {part.party.name: part.facts for part in self.parties if part.facts.get("rows_line_up") is True}
         told = {party: found["dataset"].get("rows") for party, found in facts.items() if _is_dict(found.get("dataset"))}
         rows = {party: number for party, number in told.items() if isinstance(number, int)}
@@ -117,17 +117,18 @@ class Preflight(models.Model):
 
     @property
     def is_complete(self) -> bool:
-        """Nobody is waited for any more."""
+        """Return whether no answer is missing."""
         return all(part.answered_at for part in self.parties) or any(self._silent())
 
     @property
     def is_fresh(self) -> bool:
-        """Everybody answered, not long ago."""
+        """Return whether everybody has answered, not long ago."""
         return all(p.answered_at and timezone.now() - p.answered_at < self.FRESH for p in self.parties)
 
     @property
     def state(self) -> str:
-        """``checking``, ``passed`` or ``failed``; the last as soon as one party has a reason of its own."""
+        """Return ``checking``, ``passed`` or ``failed``. It is ``failed`` as soon as a party reports a cause of its
+        own."""
         problems = self.problems
         if self.is_complete or any(not problem.is_link for problem in problems):
             return "failed" if problems else "passed"

@@ -1,4 +1,4 @@
-"""What executions and pipeline runs have in common: who submitted them, their states, and each change of these."""
+"""The common part of executions and pipeline runs: who submitted them, their states, and each change of state."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
-from executions.states import ENDED
+from executions.states import COLOURS, ENDED
 
 
 class Submission(models.Model):
-    """What was submitted and ends; ``executions.states.transition`` alone changes its ``status``."""
+    """A submission. Only ``executions.states.transition`` changes its ``status``."""
 
     #: The kind of its statuses.
     STATUSES: ClassVar[type[models.TextChoices]]
-    #: Fields that say nothing any more once it has ended.
+    #: Values of fields that have no meaning once it has ended.
     cleared_at_end: ClassVar[Mapping[str, Any]] = {}
 
     submitted_by = models.ForeignKey(
@@ -32,7 +32,8 @@ class Submission(models.Model):
         abstract = True
 
     def read_as(self) -> dict[str, Any]:
-        """Return what, beside its status, has to be as it was read for a change of state to be one of it."""
+        """Return the fields that, besides the status, have to be unchanged in the database for a change of state to
+        apply."""
         return {}
 
     @property
@@ -41,7 +42,7 @@ class Submission(models.Model):
 
     @property
     def seconds(self) -> float | None:
-        """From submission to the end."""
+        """Return the seconds from submission to the end; None before the end."""
         return (self.ended_at - self.created_at).total_seconds() if self.ended_at else None
 
 
@@ -65,9 +66,17 @@ class Change(models.Model):
 
     @property
     def from_label(self) -> str:
-        """The status before, in the word that pages use for it; empty for the first change."""
+        """Return the label of the status before; empty for the first change."""
         return str(self.STATUSES(self.from_status).label) if self.from_status else ""
 
     @property
     def to_label(self) -> str:
         return str(self.STATUSES(self.to_status).label)
+
+    @property
+    def from_colour(self) -> str:
+        return COLOURS.get(self.from_status, "default")
+
+    @property
+    def to_colour(self) -> str:
+        return COLOURS.get(self.to_status, "default")

@@ -80,7 +80,7 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        # A little before, for clocks of several hosts
+        # A little earlier, since clocks of hosts differ
         .not_valid_before(begins - datetime.timedelta(minutes=5) * (age >= datetime.timedelta()))
         .not_valid_after(begins + VALID)
     )

@@ -34,7 +34,7 @@ from executions.trial.service import Service, ServiceError
 from executions.trial.stack import Trial, TrialError
 from fixtures.tables import clear_auc, write_tables
 
-#: Colour of a status, as on the pages, to the terminal's.
+#: By a status's colour on the pages: the terminal's colour.
 STYLES = {"success": "green", "danger": "red", "warning": "yellow", "info": "cyan", "default": "dim"}
 TIME_LIMIT = 120.0
 #: Largest difference between the two models' AUC that counts as the same result.
@@ -50,7 +50,7 @@ class DemoFailed(Exception):
 
 
 def show(execution: dict[str, Any]) -> Group:
-    """Return an execution as it is now: one line a party."""
+    """Return an execution's state as text, with a line for each party."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("party", "status", "stage", "progress", ""):
         table.add_column(heading, style="dim" if heading == "" else "", header_style="dim")
@@ -76,7 +76,7 @@ def run_task(service: Service, console: Console, task: str) -> dict[str, Any]:
     execution = service.submit({"task": task})
     with Live(show(execution), console=console, refresh_per_second=12) as live:
         while execution["status"] not in ENDED and time.monotonic() - started < TIME_LIMIT:
-            time.sleep(0.2)  # asking more often would take the parties' processor time, on two cores
+            time.sleep(0.2)  # asking more often would take processor time from the parties, on two cores
             execution = service.execution(execution)
             live.update(show(execution))
     if execution["status"] != Status.SUCCESS:
@@ -126,7 +126,7 @@ def run(console: Console, trial: Trial, once: bool) -> None:
 
 
 def interrupt(*_: Any) -> None:
-    """Ctrl-C, again and again until it is noticed: a library that is being imported may swallow it."""
+    """Send Ctrl-C again and again until it is noticed: a library that is being imported may swallow it."""
     signal.setitimer(signal.ITIMER_REAL, 0.5)
     raise KeyboardInterrupt
 

@@ -1,4 +1,5 @@
-"""Another service: it knows the site's address and a token, and speaks HTTP. For the demo, tests and benchmarks."""
+"""A client of the API, as another service would have: it has the site's address and a token. For the demo, tests and
+benchmarks."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from typing import Any
 
 
 class ServiceError(Exception):
-    """The site refused, in its own words, or did not answer."""
+    """The site refused a request (the message is the site's), or did not answer."""
 
 
 class Service:
@@ -18,7 +19,7 @@ class Service:
         self.url, self.token = url, token
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """Return the answer's JSON; None where it has none, as after a DELETE. Raises ServiceError."""
+        """Send a request and return the answer's JSON; None if it has none, as after a DELETE. Raises ServiceError."""
         request = urllib.request.Request(  # noqa: S310  the address is our own site's
             path if path.startswith("http") else self.url + path,
             method=method,
@@ -34,9 +35,9 @@ class Service:
             raise ServiceError(f"{method} {path} got no answer: {error}") from None
 
     def submit(self, body: Any) -> Any:
-        """Return the new execution. Raises ServiceError."""
+        """Submit an execution and return it. Raises ServiceError."""
         return self.call("POST", "/api/v1/executions/", body)
 
     def execution(self, execution: Any) -> Any:
-        """Return an execution as it is now. Raises ServiceError."""
+        """Return an execution. Raises ServiceError."""
         return self.call("GET", f"/api/v1/executions/{execution['id']}/")

@@ -66,7 +66,8 @@ class Trial:
         self.stop()
 
     def _claim_ports(self) -> tuple[int, int]:
-        """Return a range of its own: the port before it stays bound, so that two trials at once never share one."""
+        """Return a range of ports for this trial. The port before it stays bound, so that two trials never share a
+        range."""
         for _ in range(200):
             first = random.randrange(PORT_RANGE.start, PORT_RANGE.stop, PORTS_PER_PARTY + 1)
             claim = socket.socket()
@@ -116,7 +117,7 @@ class Trial:
         return service
 
     def _prepare_site(self) -> tuple[str, str]:
-        """Return the database with the demo's parties and tasks; returns the administrator's password and API token."""
+        """Make the database with the demo's parties and tasks. Returns the administrator's password and API token."""
         command = [sys.executable, "manage.py", "prepare_trial", json.dumps(self.ports)]
         done = subprocess.run(command, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=120, check=False)
         if done.returncode:
@@ -175,11 +176,11 @@ class Trial:
             self._wait(f"worker-{party}", ready, timeout)
 
     def party_dir(self, party: str) -> Path:
-        """Return what would be the party's own host."""
+        """Return the directory that stands for the party's host."""
         return self.directory / party
 
     def write_party(self, party: str, datasets: Mapping[str, Path]) -> Path:
-        """Return the party's ``party.toml``; returns its path."""
+        """Write the party's ``party.toml``. Returns its path."""
         self.party_dir(party).mkdir(exist_ok=True, mode=0o700)
         lines = [
             f"party = {json.dumps(party)}",
@@ -201,7 +202,7 @@ class Trial:
         """Stop everything; Redis last, so that the others can sign off."""
         for process in self.processes.values():
             if process is not self.processes.get("valkey"):
-                process.terminate()  # all at once: each may take its time, and a job in the middle too much of it
+                process.terminate()  # all at once: each may take its time, and one with a running job too long
         end = time.monotonic() + 3
         for name in reversed(list(self.processes)):
             self.stop_process(name, wait=max(0.1, end - time.monotonic()))
@@ -209,7 +210,7 @@ class Trial:
             claim.close()
 
     def stop_process(self, name: str, number: int = signal.SIGTERM, wait: float = 8) -> None:
-        """End one process by its own pid."""
+        """End one process by its pid."""
         process = self.processes.pop(name)
         if process.poll() is None:
             process.send_signal(number)
@@ -235,7 +236,7 @@ class Trial:
         parent = os.getpid()
 
         def die_with_parent() -> None:
-            # Even a killed trial leaves nothing running
+            # Even a killed trial leaves no process behind
             _libc.prctl(1, signal.SIGTERM)
             if os.getppid() != parent:
                 os._exit(1)

@@ -14,23 +14,14 @@ from rest_framework.test import APIClient
 from controlplane.forms.schema import fitted, pruned
 from controlplane.models import ClusterConfig, Dataset, HEUConfig, Party, SPUConfig, Task
 from executions.models import Execution
-from tests.composed import PSI, admin_client, make_parties, make_task, make_user
+from tests.composed import PSI, admin_as, make_task, messages_of, page_of
 
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def client() -> Client:
-    return admin_client(User.objects.create_superuser("root"))
-
-
-def client_of(name: str, *permissions: str) -> Client:
-    return admin_client(make_user(name, *permissions))
-
-
-def add(client: Client, model: str, **fields: Any) -> Any:
+def add(admin: Client, model: str, **fields: Any) -> Any:
     data = {k: json.dumps(v) if isinstance(v, dict | list) else v for k, v in fields.items()}
-    return client.post(f"/admin/controlplane/{model}/add/", data)
+    return admin.post(f"/admin/controlplane/{model}/add/", data)
 
 
 def task_fields(task: Task, **changed: Any) -> dict[str, Any]:
@@ -53,30 +44,22 @@ def task_fields(task: Task, **changed: Any) -> dict[str, Any]:
     return {k: json.dumps(v) if isinstance(v, dict | list) else v for k, v in fields.items()}
 
 
-def page_of(execution: Execution) -> str:
-    return f"/admin/executions/execution/{execution.pk}/change/"
-
-
-def said(response: Any) -> list[str]:
-    return [str(message) for message in response.context["messages"]]
-
-
 # Composing
 
 
-def test_it_composes_and_starts_a_psi_from_an_empty_database(client: Client) -> None:
+def test_it_composes_and_starts_a_psi_from_an_empty_database(admin: Client) -> None:
     for index, (name, dataset, key) in enumerate((("alice", "customers", "uid"), ("bob", "clients", "user_id"))):
         first = 20000 + 100 * index
-        added = add(client, "party", name=name, address="127.0.0.1", port_first=first, port_last=first + 99)
+        added = add(admin, "party", name=name, address="127.0.0.1", port_first=first, port_last=first + 99)
         assert added.status_code == 302
         party = Party.objects.get(name=name)
         rows = [{"name": key, "type": "str", "key": True}, {"name": "age", "type": "int", "key": False}]
-        assert add(client, "dataset", party=party.pk, name=dataset, columns=rows).status_code == 302
-    assert add(client, "clusterconfig", name="both", document={"parties": ["alice", "bob"]}).status_code == 302
-    assert add(client, "spuconfig", name="semi2k", document={"enable_spu": True}).status_code == 302
+        assert add(admin, "dataset", party=party.pk, name=dataset, columns=rows).status_code == 302
+    assert add(admin, "clusterconfig", name="both", document={"parties": ["alice", "bob"]}).status_code == 302
+    assert add(admin, "spuconfig", name="semi2k", document={"enable_spu": True}).status_code == 302
     task = Task(name="psi", cluster=ClusterConfig.objects.get(), spu=SPUConfig.objects.get(), document=PSI)
-    assert client.post("/admin/controlplane/task/add/", task_fields(task)).status_code == 302
-    response = client.post(f"/admin/controlplane/task/{Task.objects.get().pk}/run/")
+    assert admin.post("/admin/controlplane/task/add/", task_fields(task)).status_code == 302
+    response = admin.post(f"/admin/controlplane/task/{Task.objects.get().pk}/run/")
     execution = Execution.objects.get()
     assert response.status_code == 302
     assert response.headers["Location"] == page_of(execution)
@@ -98,25 +81,23 @@ def test_it_composes_and_starts_a_psi_from_an_empty_database(client: Client) -> 
         ("<script>", "execution &lt;script&gt;</a>"),
     ],
 )
-def test_a_dataset_says_what_put_its_rows_in_order(client: Client, alignment: str, said: str) -> None:
-    make_parties()
+def test_a_dataset_says_what_put_its_rows_in_order(
+    admin: Client, api: APIClient, parties: dict[str, Party], alignment: str, said: str
+) -> None:
     dataset = Dataset.objects.get(name="customers")
     Dataset.objects.filter(pk=dataset.pk).update(alignment=alignment)
-    assert said in client.get(f"/admin/controlplane/dataset/{dataset.pk}/change/").content.decode()
-    api = APIClient()
-    api.force_authenticate(User.objects.get())
+    assert said in admin.get(f"/admin/controlplane/dataset/{dataset.pk}/change/").content.decode()
     assert api.get(f"/api/v1/datasets/{dataset.pk}/").json()["alignment"] == alignment
 
 
-def test_it_keeps_columns_and_keys_of_a_dataset_as_rows(client: Client) -> None:
-    make_parties()
+def test_it_keeps_columns_and_keys_of_a_dataset_as_rows(admin: Client, parties: dict[str, Party]) -> None:
     dataset = Dataset.objects.get(name="customers")
     url = f"/admin/controlplane/dataset/{dataset.pk}/change/"
-    shown = client.get(url).context["adminform"].form.initial["columns"]
+    shown = admin.get(url).context["adminform"].form.initial["columns"]
     assert {"name": "uid", "type": "str", "key": True} in shown  # PostgreSQL keeps no order of keys
     rows = [{"name": "id", "type": "int", "key": True}, {"name": "x", "type": "float", "key": False}]
     data = {"party": dataset.party_id, "name": "customers", "description": ""}
-    assert client.post(url, data | {"columns": json.dumps(rows)}).status_code == 302
+    assert admin.post(url, data | {"columns": json.dumps(rows)}).status_code == 302
     dataset.refresh_from_db()
     assert (dataset.columns, dataset.key_columns) == ({"id": "int", "x": "float"}, ["id"])
 
@@ -134,18 +115,16 @@ def test_it_keeps_columns_and_keys_of_a_dataset_as_rows(client: Client) -> None:
         ([None, 1], "Give a list of columns"),
     ],
 )
-def test_it_refuses_wrong_columns(client: Client, rows: Any, words: str) -> None:
-    make_parties()
+def test_it_refuses_wrong_columns(admin: Client, rows: Any, words: str, parties: dict[str, Party]) -> None:
     party = Party.objects.get(name="alice")
-    response = add(client, "dataset", party=party.pk, name="new", columns=json.dumps(rows))
+    response = add(admin, "dataset", party=party.pk, name="new", columns=json.dumps(rows))
     assert response.status_code == 200
     assert words in str(response.context["adminform"].form.errors["columns"])
     assert not Dataset.objects.filter(name="new").exists()
 
 
-def test_it_leaves_out_what_was_left_empty(client: Client) -> None:
+def test_it_leaves_out_what_was_left_empty(admin: Client, parties: dict[str, Party]) -> None:
     """As the browser sends it: every key of the schema, empty ones as null, "", [] and {}."""
-    make_parties()
     document = {
         "enable_heu": True,
         "sk_keeper": "",
@@ -153,23 +132,23 @@ def test_it_leaves_out_what_was_left_empty(client: Client) -> None:
         "he_parameters": {"schema": "ou", "key_pair": {"generate": {"bit_size": None}}},
         "encoding": {"cleartext_type": "", "encoder": "", "encoder_args": {"scale": None}},
     }
-    assert add(client, "heuconfig", name="heu", document=document).status_code == 302
+    assert add(admin, "heuconfig", name="heu", document=document).status_code == 302
     assert HEUConfig.objects.get().document == {"enable_heu": True, "he_parameters": {"schema": "ou"}}
     options = {"timeout_in_ms": None, "brpc_channel_protocol": "", "recv_timeout_ms": 5000}
     document = {"parties": ["bob", "alice"], "cross_silo_comm_options": options}
-    assert add(client, "clusterconfig", name="c", document=document).status_code == 302
+    assert add(admin, "clusterconfig", name="c", document=document).status_code == 302
     assert ClusterConfig.objects.get().document == {
         "parties": ["bob", "alice"],
         "cross_silo_comm_options": {"recv_timeout_ms": 5000},
     }
 
 
-def test_it_takes_a_three_way_choice_for_an_optional_switch(client: Client) -> None:
+def test_it_takes_a_three_way_choice_for_an_optional_switch(admin: Client) -> None:
     runtime = {"trunc_allow_msb_error": "true", "enable_lower_accuracy_rsqrt": ""}
-    assert add(client, "spuconfig", name="s", document={"runtime_config": runtime}).status_code == 302
+    assert add(admin, "spuconfig", name="s", document={"runtime_config": runtime}).status_code == 302
     config = SPUConfig.objects.get()
     assert config.document == {"runtime_config": {"trunc_allow_msb_error": True}}
-    page = client.get(f"/admin/controlplane/spuconfig/{config.pk}/change/").content.decode()
+    page = admin.get(f"/admin/controlplane/spuconfig/{config.pk}/change/").content.decode()
     assert (
         "trunc_allow_msb_error&quot;: \\&quot;true\\&quot;" in page
         or "trunc_allow_msb_error\\&quot;: \\&quot;true" in page
@@ -185,20 +164,20 @@ def test_it_takes_a_three_way_choice_for_an_optional_switch(client: Client) -> N
     ],
 )
 def test_it_asks_for_tls_between_the_parties(
-    client: Client, sent: dict[str, str], stored: dict[str, dict[str, bool]]
+    admin: Client, sent: dict[str, str], stored: dict[str, dict[str, bool]], parties: dict[str, Party]
 ) -> None:
-    make_parties()
     document = {"parties": ["alice", "bob"], "tls_config": sent}
-    assert add(client, "clusterconfig", name="c", document=document).status_code == 302
+    assert add(admin, "clusterconfig", name="c", document=document).status_code == 302
     assert ClusterConfig.objects.get().document == {"parties": ["alice", "bob"]} | stored
 
 
-def test_it_shows_the_tls_that_a_document_asks_for_by_saying_nothing_else(client: Client) -> None:
+def test_it_shows_the_tls_that_a_document_asks_for_by_saying_nothing_else(
+    admin: Client, parties: dict[str, Party]
+) -> None:
     """``{}`` asks for TLS; shown as empty it would be saved as cleartext."""
-    make_parties()
     document = {"parties": ["alice", "bob"], "tls_config": {}}
     config = ClusterConfig.objects.create(name="c", document=document)
-    page = client.get(f"/admin/controlplane/clusterconfig/{config.pk}/change/")
+    page = admin.get(f"/admin/controlplane/clusterconfig/{config.pk}/change/")
     field = page.context["adminform"].form.fields["document"]
     shown = fitted(document, field.widget.schema)
     assert shown["tls_config"] == {"enabled": "true"}
@@ -206,31 +185,32 @@ def test_it_shows_the_tls_that_a_document_asks_for_by_saying_nothing_else(client
     assert "tls_config" not in fitted({"parties": ["alice"]}, field.widget.schema)
 
 
-def test_it_offers_the_registered_parties_and_hides_what_is_filled_in_at_dispatch(client: Client) -> None:
-    make_parties()
-    form = client.get("/admin/controlplane/clusterconfig/add/").context["adminform"].form
+def test_it_offers_the_registered_parties_and_hides_what_is_filled_in_at_dispatch(
+    admin: Client, parties: dict[str, Party]
+) -> None:
+    form = admin.get("/admin/controlplane/clusterconfig/add/").context["adminform"].form
     properties = form.fields["document"].widget.schema["properties"]
     options = {"cross_silo_comm_backend", "cross_silo_comm_options", "tls_config", "logging_level"}
     assert set(properties) == {"parties"} | options
     assert properties["parties"]["items"]["choices"] == ["alice", "bob"]
-    form = client.get("/admin/controlplane/spuconfig/add/").context["adminform"].form
+    form = admin.get("/admin/controlplane/spuconfig/add/").context["adminform"].form
     assert set(form.fields["document"].widget.schema["properties"]) == {"enable_spu", "runtime_config", "link_desc"}
 
 
-def test_it_makes_the_task_form_for_the_type_and_the_cluster(client: Client) -> None:
+def test_it_makes_the_task_form_for_the_type_and_the_cluster(admin: Client) -> None:
     task = make_task()
     Party.objects.create(name="carol", address="c.example", port_first=2000, port_last=2100)
 
     def shown(response: Any) -> Any:
         return response.context["adminform"].form.fields["document"].widget.schema["properties"]
 
-    properties = shown(client.get(f"/admin/controlplane/task/{task.pk}/change/"))
+    properties = shown(admin.get(f"/admin/controlplane/task/{task.pk}/change/"))
     assert list(properties["data_sources"]["properties"]) == ["alice", "bob"]
     assert properties["data_sources"]["properties"]["alice"]["choices"][1:] == ["customers"]
     keys = properties["algorithm_params"]["properties"]["psi_params"]["properties"]["input_keys"]["properties"]
     assert sorted(keys["bob"]["items"]["choices"]) == ["age", "income", "user_id"]
     # what choosing another task type posts
-    response = client.post(
+    response = admin.post(
         f"/admin/controlplane/task/{task.pk}/change/", task_fields(task, task_type="lr", name="", _rebuild="1")
     )
     assert response.status_code == 200
@@ -241,10 +221,10 @@ def test_it_makes_the_task_form_for_the_type_and_the_cluster(client: Client) -> 
     assert task.document == PSI
 
 
-def test_it_makes_the_form_of_a_component_and_keeps_its_name(client: Client) -> None:
+def test_it_makes_the_form_of_a_component_and_keeps_its_name(admin: Client) -> None:
     task = make_task()
     url, chosen = f"/admin/controlplane/task/{task.pk}/change/", "component:ml.predict/ss_sgd_predict"
-    response = client.post(url, task_fields(task, task_type=chosen, _rebuild="1"))
+    response = admin.post(url, task_fields(task, task_type=chosen, _rebuild="1"))
     properties = response.context["adminform"].form.fields["document"].widget.schema["properties"]
     params = properties["algorithm_params"]["properties"]["component_params"]["properties"]
     assert list(params) == ["columns", "attributes"]
@@ -257,21 +237,21 @@ def test_it_makes_the_form_of_a_component_and_keeps_its_name(client: Client) -> 
         "algorithm_params": {"component_params": {"columns": columns}},
     }
     fields = task_fields(task, task_type="component:stats/table_statistics", document=document)
-    assert client.post(url, fields).status_code == 302
+    assert admin.post(url, fields).status_code == 302
     task.refresh_from_db()
     assert task.document["task_type"] == "component"
     found = task.document["algorithm_params"]["component_params"]
     assert found["component"] == "stats/table_statistics"
-    form = client.get(url).context["adminform"].form
+    form = admin.get(url).context["adminform"].form
     assert form["task_type"].value() == "component:stats/table_statistics"
 
 
-def test_it_puts_the_problems_of_a_task_on_their_fields_with_path_and_remedy(client: Client) -> None:
+def test_it_puts_the_problems_of_a_task_on_their_fields_with_path_and_remedy(admin: Client) -> None:
     task = make_task()
     document = json.loads(json.dumps(PSI))
     document["data_sources"]["bob"] = "client"
     url = f"/admin/controlplane/task/{task.pk}/change/"
-    response = client.post(url, task_fields(task, document=document, spu=""))
+    response = admin.post(url, task_fields(task, document=document, spu=""))
     assert response.status_code == 200
     form = response.context["adminform"].form
     errors = form.errors.get_json_data()
@@ -283,7 +263,7 @@ def test_it_puts_the_problems_of_a_task_on_their_fields_with_path_and_remedy(cli
         "bob has no dataset 'client' registered; did you mean 'clients'?"
     ]
     document["algorithm_params"]["psi_params"]["receivers"] = []
-    response = client.post(url, task_fields(task, document=document))
+    response = admin.post(url, task_fields(task, document=document))
     errors = response.context["adminform"].form.errors.get_json_data()
     assert any(e["message"].startswith("algorithm_params.psi_params.receivers: ") for e in errors["document"])
 
@@ -319,13 +299,13 @@ HOSTILE: list[str] = [
 
 @pytest.mark.parametrize("text", HOSTILE)
 @pytest.mark.parametrize("model", ["clusterconfig", "spuconfig", "heuconfig", "task", "dataset"])
-def test_it_never_fails_whatever_is_posted(client: Client, model: str, text: str) -> None:
+def test_it_never_fails_whatever_is_posted(admin: Client, model: str, text: str) -> None:
     task = make_task()
     fields = {
         "task": task_fields(task, name="new", document=text),
         "dataset": {"party": Party.objects.get(name="alice").pk, "name": "new", "columns": text},
     }.get(model, {"name": "new", "document": text})
-    response = client.post(f"/admin/controlplane/{model}/add/", fields)
+    response = admin.post(f"/admin/controlplane/{model}/add/", fields)
     assert response.status_code in (200, 302), response.content[:500]
     if response.status_code == 200:
         assert response.context["adminform"].form.errors
@@ -343,27 +323,27 @@ def test_it_never_fails_whatever_is_posted(client: Client, model: str, text: str
         ('{"a":' * 40 + "1" + "}" * 40, "is nested too deeply"),
     ],
 )
-def test_it_refuses_what_not_every_database_can_store(client: Client, text: str, words: str) -> None:
-    response = client.post("/admin/controlplane/spuconfig/add/", {"name": "new", "document": text})
+def test_it_refuses_what_not_every_database_can_store(admin: Client, text: str, words: str) -> None:
+    response = admin.post("/admin/controlplane/spuconfig/add/", {"name": "new", "document": text})
     assert words in str(response.context["adminform"].form.errors["document"])
 
 
 @pytest.mark.parametrize("field", ["cluster", "spu", "task_type", "priority", "run_limit_seconds", "name"])
 @pytest.mark.parametrize("value", ["", "x", "-1", "9" * 30, "a\x00b"])
-def test_it_never_fails_on_a_simple_field(client: Client, field: str, value: str) -> None:
+def test_it_never_fails_on_a_simple_field(admin: Client, field: str, value: str) -> None:
     task = make_task()
     for extra in ({}, {"_rebuild": "1"}):
         fields = task_fields(task, **{field: value}, **extra)
-        assert client.post(f"/admin/controlplane/task/{task.pk}/change/", fields).status_code in (200, 302)
+        assert admin.post(f"/admin/controlplane/task/{task.pk}/change/", fields).status_code in (200, 302)
 
 
-def test_it_shows_what_keeps_a_party_from_being_deleted(client: Client) -> None:
+def test_it_shows_what_keeps_a_party_from_being_deleted(admin: Client) -> None:
     make_task()
     party = Party.objects.get(name="alice")
-    response = client.post(f"/admin/controlplane/party/{party.pk}/delete/", {"post": "yes"})
+    response = admin.post(f"/admin/controlplane/party/{party.pk}/delete/", {"post": "yes"})
     assert response.status_code in (200, 403)
     assert Party.objects.filter(name="alice").exists()
-    page = client.get(f"/admin/controlplane/party/{party.pk}/delete/").content.decode()
+    page = admin.get(f"/admin/controlplane/party/{party.pk}/delete/").content.decode()
     assert "alice/customers" in page
 
 
@@ -385,59 +365,59 @@ def test_a_get_starts_nothing_and_a_post_without_the_token_neither() -> None:
     assert Execution.objects.count() == 1
 
 
-def test_it_shows_the_problems_of_a_task_that_cannot_run_now(client: Client) -> None:
+def test_it_shows_the_problems_of_a_task_that_cannot_run_now(admin: Client) -> None:
     task = make_task()
     Dataset.objects.filter(name="clients").update(name="other")
-    response = client.post(f"/admin/controlplane/task/{task.pk}/run/", follow=True)
-    assert said(response) == [
+    response = admin.post(f"/admin/controlplane/task/{task.pk}/run/", follow=True)
+    assert messages_of(response) == [
         "task_config.data_sources.bob: bob has no dataset 'clients' registered; known: other",
     ]
     assert not Execution.objects.exists()
 
 
-def test_it_saves_and_runs_in_one_go(client: Client) -> None:
+def test_it_saves_and_runs_in_one_go(admin: Client) -> None:
     task = make_task()
     fields = task_fields(task, description="changed", controlplane_task_save_and_run="1")
-    response = client.post(f"/admin/controlplane/task/{task.pk}/change/", fields)
+    response = admin.post(f"/admin/controlplane/task/{task.pk}/change/", fields)
     assert response.headers["Location"] == page_of(Execution.objects.get())
     task.refresh_from_db()
     assert task.description == "changed"
 
 
-def test_it_saves_and_runs_a_new_task_in_one_go(client: Client) -> None:
+def test_it_saves_and_runs_a_new_task_in_one_go(admin: Client) -> None:
     task = make_task()
     add = "/admin/controlplane/task/add/"
-    assert "Save and run" in client.get(add).content.decode()
+    assert "Save and run" in admin.get(add).content.decode()
     fields = task_fields(task, name="a new one", controlplane_task_save_and_run="1")
-    response = client.post(add, fields)
+    response = admin.post(add, fields)
     execution = Execution.objects.get()
     assert execution.task == Task.objects.get(name="a new one")
     assert response.headers["Location"] == page_of(execution)
-    adder = client_of("adder", "view_task", "add_task")
+    adder = admin_as("adder", "view_task", "add_task")
     assert "Save and run" not in adder.get(add).content.decode()
 
 
 def test_running_takes_the_permission_to_add_executions() -> None:
     task = make_task()
     url = f"/admin/controlplane/task/{task.pk}"
-    editor = client_of("editor", "view_task", "change_task")
+    editor = admin_as("editor", "view_task", "change_task")
     assert "Run now" not in editor.get(f"{url}/change/").content.decode()
     assert editor.post(f"{url}/run/").status_code == 403
     fields = task_fields(task, controlplane_task_save_and_run="1")
     editor.post(f"{url}/change/", fields)
     assert not Execution.objects.exists()
-    runner = client_of("runner", "view_task", "add_execution", "view_execution")
+    runner = admin_as("runner", "view_task", "add_execution", "view_execution")
     assert "Run now" in runner.get(f"{url}/change/").content.decode()
     assert runner.post(f"{url}/run/").status_code == 302
     assert Execution.objects.count() == 1
 
 
-def test_it_says_that_the_database_is_busy(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_says_that_the_database_is_busy(admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     def locked(*_: Any, **__: Any) -> None:
         raise OperationalError("database is locked")
 
-    client.raise_request_exception = False
+    admin.raise_request_exception = False
     monkeypatch.setattr(Party, "full_clean", locked)
-    page = client.post("/admin/controlplane/party/add/", {"name": "carol"})
+    page = admin.post("/admin/controlplane/party/add/", {"name": "carol"})
     assert (page.status_code, page.headers["Retry-After"]) == (503, "5")
     assert "Nothing was changed." in page.content.decode()

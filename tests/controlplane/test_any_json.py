@@ -11,8 +11,8 @@ import pytest
 from django.contrib.auth.models import User
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rest_framework.test import APIClient
 
+from tests.composed import api_client
 from tests.composed import documents as submitted
 from tests.rules import RULES
 from tests.rules.base import AT_A_PARTY, BASES, TRIAL, Documents, Known
@@ -99,8 +99,7 @@ def test_it_judges_documents_with_anything_in_them_changed(documents: Any, known
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=st.data())
 def test_the_api_judges_them_too(parties: Any, body: st.DataObject) -> None:
-    client = APIClient(raise_request_exception=False)
-    client.force_authenticate(User(pk=1, username="root", is_superuser=True))
+    client = api_client(User(pk=1, username="root", is_superuser=True))
     sent = body.draw(mutated((submitted(),)) | st.dictionaries(st.sampled_from(layers()), JSON, max_size=5))
     response = client.post("/api/v1/executions/dry-run/", json.dumps(sent), content_type="application/json")
     assert response.status_code in (200, 400), response.content

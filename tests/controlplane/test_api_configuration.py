@@ -14,27 +14,18 @@ from rest_framework.test import APIClient
 
 from controlplane.models import ClusterConfig, Party
 from executions.states import Status
-from tests.composed import PSI, api_client, errors_of, make_execution, make_parties, make_task, make_user
+from tests.composed import PSI, api_as, errors_of, make_execution, make_task
 
 pytestmark = pytest.mark.django_db
 API = "/api/v1"
 
 
-@pytest.fixture
-def client() -> APIClient:
-    return api_client(User.objects.create_superuser("root"))
-
-
-def client_of(name: str, *permissions: str) -> APIClient:
-    return api_client(make_user(name, *permissions))
-
-
 # Configuration
 
 
-def test_it_composes_a_task_from_nothing(client: APIClient) -> None:
+def test_it_composes_a_task_from_nothing(api: APIClient) -> None:
     def create(path: str, body: dict[str, Any]) -> Any:
-        response = client.post(f"{API}/{path}/", body, format="json")
+        response = api.post(f"{API}/{path}/", body, format="json")
         assert response.status_code == 201, response.content
         return response.json()
 
@@ -48,30 +39,30 @@ def test_it_composes_a_task_from_nothing(client: APIClient) -> None:
     task = create("tasks", {"name": "psi", "cluster": "both", "spu": "semi2k", "heu": None, "document": PSI})
     assert (task["cluster"], task["spu"], task["heu"], task["priority"]) == ("both", "semi2k", None, 0)
     assert task["created_at"].startswith(str(timezone.now().year))
-    assert client.post(f"{API}/executions/", {"task": task["id"]}, format="json").status_code == 201
+    assert api.post(f"{API}/executions/", {"task": task["id"]}, format="json").status_code == 201
 
 
-def test_it_puts_back_what_it_gave(client: APIClient) -> None:
+def test_it_puts_back_what_it_gave(api: APIClient) -> None:
     task = make_task()
     url = f"{API}/tasks/{task.pk}/"
-    body = client.get(url).json()
-    assert client.put(url, body, format="json").status_code == 200
-    assert client.patch(url, {"description": "changed"}, format="json").json()["description"] == "changed"
+    body = api.get(url).json()
+    assert api.put(url, body, format="json").status_code == 200
+    assert api.patch(url, {"description": "changed"}, format="json").json()["description"] == "changed"
     task.refresh_from_db()
     assert task.document == PSI
 
 
-def test_it_says_what_the_model_says_with_the_path(client: APIClient) -> None:
+def test_it_says_what_the_model_says_with_the_path(api: APIClient) -> None:
     make_task()
     wrong = {"parties": ["alice", "carol"], "self_party": "alice"}
-    response = client.post(f"{API}/cluster-configs/", {"name": "x", "document": wrong}, format="json")
+    response = api.post(f"{API}/cluster-configs/", {"name": "x", "document": wrong}, format="json")
     assert response.status_code == 400
     assert errors_of(response) == {
         "document.self_party": "is filled in at dispatch; leave it out",
         "document.parties.1": "no party 'carol' is registered; register it under Parties first",
     }
     wrong_task = {**PSI, "data_sources": {"alice": "customers", "bob": "client"}}
-    response = client.post(
+    response = api.post(
         f"{API}/tasks/",
         {"name": "x", "cluster": "alice-bob", "spu": None, "document": wrong_task},
         format="json",
@@ -82,51 +73,50 @@ def test_it_says_what_the_model_says_with_the_path(client: APIClient) -> None:
     }
 
 
-def test_it_takes_a_percent_sign_in_a_column_name(client: APIClient) -> None:
+def test_it_takes_a_percent_sign_in_a_column_name(api: APIClient) -> None:
     task = make_task()
     document = json.loads(json.dumps(PSI))
     document["algorithm_params"]["psi_params"]["input_keys"]["alice"] = ["50%"]
-    response = client.patch(f"{API}/tasks/{task.pk}/", {"document": document}, format="json")
+    response = api.patch(f"{API}/tasks/{task.pk}/", {"document": document}, format="json")
     found = errors_of(response)["document.algorithm_params.psi_params.input_keys.alice.0"]
     assert found.startswith("alice's dataset customers has no column '50%'; ")
 
 
-def test_it_refuses_an_unknown_key_on_every_write(client: APIClient) -> None:
+def test_it_refuses_an_unknown_key_on_every_write(api: APIClient) -> None:
     make_task()
     for path in ("parties", "datasets", "cluster-configs", "spu-configs", "heu-configs", "tasks"):
-        response = client.post(f"{API}/{path}/", {"nam": "x"}, format="json")
+        response = api.post(f"{API}/{path}/", {"nam": "x"}, format="json")
         assert response.status_code == 400
         assert errors_of(response)["nam"] == "unknown key; did you mean 'name'?", path
     party = Party.objects.get(name="alice")
-    response = client.patch(f"{API}/parties/{party.pk}/", {"adress": "x"}, format="json")
+    response = api.patch(f"{API}/parties/{party.pk}/", {"adress": "x"}, format="json")
     assert errors_of(response) == {"adress": "unknown key; did you mean 'address'?"}
     for path, key in (("tasks", "task_config"), ("tasks", "keep_devices_seconds"), ("spu-configs", "runtime_config")):
-        response = client.post(f"{API}/{path}/", {key: {}}, format="json")
+        response = api.post(f"{API}/{path}/", {key: {}}, format="json")
         assert errors_of(response)[key] == "unknown key; belongs into document"
 
 
-def test_it_refuses_a_second_dataset_of_a_name(client: APIClient) -> None:
-    make_parties()
+def test_it_refuses_a_second_dataset_of_a_name(api: APIClient, parties: dict[str, Party]) -> None:
     body = {"party": "alice", "name": "customers", "columns": {"a": "int"}}
-    response = client.post(f"{API}/datasets/", body, format="json")
+    response = api.post(f"{API}/datasets/", body, format="json")
     assert errors_of(response) == {"non_field_errors": "Dataset with this Party and Name already exists."}
 
 
-def test_it_answers_409_to_deleting_what_is_in_use(client: APIClient) -> None:
+def test_it_answers_409_to_deleting_what_is_in_use(api: APIClient) -> None:
     task = make_task()
-    response = client.delete(f"{API}/cluster-configs/{task.cluster_id}/")
+    response = api.delete(f"{API}/cluster-configs/{task.cluster_id}/")
     assert response.status_code == 409
     assert response.json()["errors"][0]["detail"] == ("It is used by task customers-psi: delete or change these first.")
     assert ClusterConfig.objects.filter(pk=task.cluster_id).exists()
-    assert client.delete(f"{API}/tasks/{task.pk}/").status_code == 204
-    assert client.delete(f"{API}/cluster-configs/{task.cluster_id}/").status_code == 204
+    assert api.delete(f"{API}/tasks/{task.pk}/").status_code == 204
+    assert api.delete(f"{API}/cluster-configs/{task.cluster_id}/").status_code == 204
 
 
-def test_it_lists_tasks_in_one_query_however_many(client: APIClient, django_assert_num_queries: Any) -> None:
+def test_it_lists_tasks_in_one_query_however_many(api: APIClient, django_assert_num_queries: Any) -> None:
     for index in range(5):
         make_task(f"task {index}")
     with django_assert_num_queries(1):
-        assert len(client.get(f"{API}/tasks/").json()["results"]) == 5
+        assert len(api.get(f"{API}/tasks/").json()["results"]) == 5
 
 
 # Who may
@@ -141,7 +131,7 @@ def test_it_asks_for_credentials() -> None:
 
 def test_it_lets_a_viewer_look_and_nothing_else() -> None:
     execution = make_execution()
-    viewer = client_of("viewer", "view_execution", "view_task")
+    viewer = api_as("viewer", "view_execution", "view_task")
     assert viewer.get(f"{API}/executions/{execution.pk}/").status_code == 200
     assert viewer.get(f"{API}/executions/{execution.pk}/events/").status_code == 200
     assert viewer.get(f"{API}/tasks/").status_code == 200
@@ -156,9 +146,9 @@ def test_it_lets_a_viewer_look_and_nothing_else() -> None:
 
 def test_it_takes_the_permission_to_change_for_cancelling() -> None:
     execution = make_execution()
-    submitter = client_of("submitter", "add_execution", "view_execution")
+    submitter = api_as("submitter", "add_execution", "view_execution")
     assert submitter.post(f"{API}/executions/{execution.pk}/cancel/").status_code == 403
-    operator = client_of("operator", "change_execution", "view_execution")
+    operator = api_as("operator", "change_execution", "view_execution")
     assert operator.post(f"{API}/executions/{execution.pk}/cancel/").status_code == 202
 
 
@@ -215,8 +205,8 @@ def test_it_prints_no_token_for_an_unknown_or_inactive_user() -> None:
 # Its description
 
 
-def test_it_describes_itself_with_the_documents_own_structure(client: APIClient) -> None:
-    response = client.get(f"{API}/schema/", headers={"accept": "application/json"})
+def test_it_describes_itself_with_the_documents_own_structure(api: APIClient) -> None:
+    response = api.get(f"{API}/schema/", headers={"accept": "application/json"})
     assert response.status_code == 200
     schema = response.json()
     runtime = schema["components"]["schemas"]["SPUConfigDocumentRuntimeConfig"]["properties"]
@@ -229,34 +219,34 @@ def test_it_describes_itself_with_the_documents_own_structure(client: APIClient)
     assert "201" in schema["paths"][f"{API}/executions/"]["post"]["responses"]
 
 
-def test_its_documentation_needs_no_outside_host(client: APIClient) -> None:
-    page = client.get(f"{API}/docs/").content.decode()
+def test_its_documentation_needs_no_outside_host(api: APIClient) -> None:
+    page = api.get(f"{API}/docs/").content.decode()
     assert "swagger-ui" in page
     assert "https://" not in page
     assert "http://" not in page.replace("http://testserver", "")
 
 
-def test_a_party_keeps_its_name(client: APIClient) -> None:
-    alice = make_parties()["alice"]
-    response = client.patch(f"{API}/parties/{alice.pk}/", {"name": "zed"}, format="json")
+def test_a_party_keeps_its_name(api: APIClient, parties: dict[str, Party]) -> None:
+    alice = parties["alice"]
+    response = api.patch(f"{API}/parties/{alice.pk}/", {"name": "zed"}, format="json")
     assert response.status_code == 400
     assert errors_of(response) == {"name": "A party keeps its name; register another party instead."}
-    assert client.patch(f"{API}/parties/{alice.pk}/", {"port_last": 20098}, format="json").status_code == 200
+    assert api.patch(f"{API}/parties/{alice.pk}/", {"port_last": 20098}, format="json").status_code == 200
 
 
-def test_it_lists_everything_at_the_root(client: APIClient) -> None:
-    listed = client.get(f"{API}/").json()
+def test_it_lists_everything_at_the_root(api: APIClient) -> None:
+    listed = api.get(f"{API}/").json()
     assert {"parties", "datasets", "tasks", "executions"} <= set(listed)
 
 
 @pytest.mark.parametrize("path", ["/api/v1/clusters/", "/api/", "/api/v1/executions/x/y/"])
-def test_it_says_in_its_own_form_that_an_address_is_none(client: APIClient, path: str) -> None:
-    response = client.get(path)
+def test_it_says_in_its_own_form_that_an_address_is_none(api: APIClient, path: str) -> None:
+    response = api.get(path)
     assert (response.status_code, response.json()["errors"][0]["code"]) == (404, "not_found")
 
 
-def test_it_keeps_the_method_where_a_slash_is_missing(client: APIClient) -> None:
-    response = client.post(f"{API}/executions", {"task": "x"}, format="json")
+def test_it_keeps_the_method_where_a_slash_is_missing(api: APIClient) -> None:
+    response = api.post(f"{API}/executions", {"task": "x"}, format="json")
     assert (response.status_code, response.headers["Location"]) == (308, f"{API}/executions/")
 
 
@@ -269,8 +259,7 @@ def test_it_keeps_the_method_where_a_slash_is_missing(client: APIClient) -> None
     ],
 )
 def test_it_refuses_columns_that_no_task_could_name(
-    client: APIClient, change: dict[str, Any], attr: str, words: str
+    api: APIClient, change: dict[str, Any], attr: str, words: str, parties: dict[str, Party]
 ) -> None:
-    make_parties()
     body = {"party": "alice", "name": "new", "columns": {"uid": "str"}} | change
-    assert words in (errors_of(client.post(f"{API}/datasets/", body, format="json"))[attr] or "")
+    assert words in (errors_of(api.post(f"{API}/datasets/", body, format="json"))[attr] or "")

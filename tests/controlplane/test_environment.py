@@ -5,22 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.test import Client
 from rest_framework.test import APIClient
 
-from controlplane.models import Site
+from controlplane.models import Party, Site
 from controlplane.models.catalogue import DatabaseCatalogue
-from tests.composed import admin_client, errors_of, make_parties, make_user
+from tests.composed import admin_as, api_as, errors_of, make_parties, make_user
 
 pytestmark = pytest.mark.django_db
 BANNER = "Do not use confidential data."
-
-
-@pytest.fixture
-def admin() -> Client:
-    return admin_client(User.objects.create_superuser("root"))
 
 
 def test_it_is_production_until_somebody_says_otherwise(django_assert_num_queries: Any) -> None:
@@ -40,8 +34,7 @@ def test_there_is_one_of_it() -> None:
         Site.objects.create(id=2, environment="other")
 
 
-def test_every_page_says_that_it_is_a_trial(admin: Client) -> None:
-    make_parties()
+def test_every_page_says_that_it_is_a_trial(admin: Client, parties: dict[str, Party]) -> None:
     pages = ("/admin/", "/admin/controlplane/party/", "/admin/controlplane/party/add/", "/admin/auth/user/")
     for page in pages:
         assert BANNER not in admin.get(page).content.decode()
@@ -68,8 +61,7 @@ def test_it_is_changed_in_the_admin_by_those_who_may(admin: Client) -> None:
     assert "security" in admin.get("/admin/controlplane/site/1/history/").content.decode()
     assert admin.get("/admin/controlplane/site/add/").status_code == 403
     assert admin.post("/admin/controlplane/site/1/delete/", {"post": "yes"}).status_code == 403
-    viewer = Client(raise_request_exception=False)
-    viewer.force_login(make_user("viewer", "view_site"))
+    viewer = admin_as("viewer", "view_site")
     assert viewer.get(url).status_code == 200
     assert viewer.post(url, {"environment": "dev", "security": "trial"}).status_code == 403
     assert Site.current().security == "production"
@@ -77,13 +69,12 @@ def test_it_is_changed_in_the_admin_by_those_who_may(admin: Client) -> None:
 
 
 def test_the_api_tells_it_and_changes_it_for_those_who_may() -> None:
-    client = APIClient(raise_request_exception=False)
     url = "/api/v1/site/"
-    assert client.get(url).status_code == 401
-    client.force_authenticate(make_user("viewer", "view_site"))
+    assert APIClient().get(url).status_code == 401
+    client = api_as("viewer", "view_site")
     assert client.get(url).json() == {"environment": "", "security": "production", "version": 1}
     assert client.patch(url, {"security": "trial"}, format="json").status_code == 403
-    client.force_authenticate(make_user("operator", "view_site", "change_site"))
+    client = api_as("operator", "view_site", "change_site")
     changed = client.patch(url, {"security": "trial", "environment": "dev"}, format="json")
     assert (changed.status_code, changed.json()["security"]) == (200, "trial")
     assert Site.current().history.get().environment == "dev"

@@ -14,25 +14,19 @@ from django.db import connection as database
 from django.db.migrations.executor import MigrationExecutor
 from django.test import AsyncClient, Client
 from knox.models import AuthToken
-from rest_framework.test import APIClient
 
 from controlplane.documents.differences import ABSENT, Change, differences
 from controlplane.models import ClusterConfig, Dataset, Party, SPUConfig, Task
-from tests.composed import admin_client, make_parties, make_task, make_user
+from tests.composed import admin_as, make_parties, make_task, token_client
 
 pytestmark = pytest.mark.django_db
 API = "/api/v1"
 
 
-@pytest.fixture
-def client() -> Client:
-    return admin_client(User.objects.create_superuser("root"))
-
-
-def change_spu(client: Client, spu: SPUConfig, **runtime: Any) -> None:
+def change_spu(admin: Client, spu: SPUConfig, **runtime: Any) -> None:
     document = json.dumps({"runtime_config": runtime} if runtime else spu.document)
     url = f"/admin/controlplane/spuconfig/{spu.pk}/change/"
-    response = client.post(url, {"name": spu.name, "description": "", "document": document})
+    response = admin.post(url, {"name": spu.name, "description": "", "document": document})
     assert response.status_code == 302, response.context["adminform"].form.errors
     spu.refresh_from_db()
 
@@ -50,11 +44,11 @@ def record(row: Any) -> list[tuple[int, str, str | None, str | None]]:
     ]
 
 
-def test_a_change_in_the_admin_is_a_version_with_its_user(client: Client) -> None:
+def test_a_change_in_the_admin_is_a_version_with_its_user(admin: Client) -> None:
     spu = SPUConfig.objects.create(name="semi2k", document={"runtime_config": {"field": "FM128"}})
-    change_spu(client, spu, field="FM64", protocol="CHEETAH")
+    change_spu(admin, spu, field="FM64", protocol="CHEETAH")
     assert record(spu) == [(2, "~", "root", None), (1, "+", None, None)]
-    page = client.get(f"/admin/controlplane/spuconfig/{spu.pk}/history/").content.decode()
+    page = admin.get(f"/admin/controlplane/spuconfig/{spu.pk}/history/").content.decode()
     for words in (
         "document runtime_config.field",
         "FM128 -&gt; FM64",
@@ -62,13 +56,13 @@ def test_a_change_in_the_admin_is_a_version_with_its_user(client: Client) -> Non
         "(none) -&gt; CHEETAH",
     ):
         assert words in page
-    assert "Version 2" in client.get(f"/admin/controlplane/spuconfig/{spu.pk}/change/").content.decode()
+    assert "Version 2" in admin.get(f"/admin/controlplane/spuconfig/{spu.pk}/change/").content.decode()
 
 
-def test_a_save_that_changes_nothing_leaves_no_trace(client: Client) -> None:
+def test_a_save_that_changes_nothing_leaves_no_trace(admin: Client) -> None:
     spu = SPUConfig.objects.create(name="semi2k", document={"runtime_config": {"field": "FM64"}})
     before = spu.updated_at
-    change_spu(client, spu)
+    change_spu(admin, spu)
     spu.save()
     assert (spu.version, len(record(spu)), spu.updated_at) == (1, 1, before)
 
@@ -81,9 +75,7 @@ def test_true_and_one_are_not_the_same_to_a_document() -> None:
 
 
 def test_a_change_by_the_api_is_that_of_the_token_s_user() -> None:
-    _, token = AuthToken.objects.create(User.objects.create_superuser("service"))
-    client = APIClient()
-    client.credentials(HTTP_AUTHORIZATION=f"Token {token}")
+    client = token_client(User.objects.create_superuser("service"))
     created = client.post(f"{API}/spu-configs/", {"name": "semi2k"}, format="json").json()
     assert created["version"] == 1
     url = f"{API}/spu-configs/{created['id']}/"
@@ -140,8 +132,8 @@ def test_two_changes_at_once_are_two_versions() -> None:
     assert party.version == 7
 
 
-def test_where_a_dataset_came_from_is_no_version_of_it() -> None:
-    party = make_parties()["alice"]
+def test_where_a_dataset_came_from_is_no_version_of_it(parties: dict[str, Party]) -> None:
+    party = parties["alice"]
     task = make_task()
     output = Dataset.objects.create(party=party, name="common", columns={"uid": "str"})
     output.produced_by = "7b0d2a4e-5b43-4f0c-9d1e-111111111111"
@@ -153,37 +145,37 @@ def test_where_a_dataset_came_from_is_no_version_of_it() -> None:
     assert task.version == 1
 
 
-def test_an_old_version_comes_back_as_a_new_one(client: Client) -> None:
+def test_an_old_version_comes_back_as_a_new_one(admin: Client) -> None:
     spu = make_task().spu
     assert spu is not None
-    change_spu(client, spu, field="FM64")
+    change_spu(admin, spu, field="FM64")
     first = spu.history.last()
     url = f"/admin/controlplane/spuconfig/{spu.pk}/history/{first.pk}/"
-    assert client.get(url).status_code == 200
-    response = client.post(url, {"name": spu.name, "description": "", "document": "{}"})
+    assert admin.get(url).status_code == 200
+    response = admin.post(url, {"name": spu.name, "description": "", "document": "{}"})
     assert response.status_code == 302
     spu.refresh_from_db()
     assert (spu.document, spu.version) == ({}, 3)
     # what is not right now does not come back
-    wrong = client.post(url, {"name": spu.name, "description": "", "document": '{"runtime_config": {"field": "FM1"}}'})
+    wrong = admin.post(url, {"name": spu.name, "description": "", "document": '{"runtime_config": {"field": "FM1"}}'})
     assert wrong.context["adminform"].form.errors
     assert SPUConfig.objects.get(pk=spu.pk).version == 3
 
 
-def test_lists_and_histories_take_no_query_per_row(client: Client, django_assert_num_queries: Any) -> None:
+def test_lists_and_histories_take_no_query_per_row(admin: Client, django_assert_num_queries: Any) -> None:
     make_task()
     dataset = Dataset.objects.get(name="customers")
     pages = ("/admin/controlplane/spuconfig/", f"/admin/controlplane/dataset/{dataset.pk}/history/")
     for url in pages:
-        client.get(url)
+        admin.get(url)
         with database.execute_wrapper(counted := Counter()):
-            client.get(url)
+            admin.get(url)
         for number in range(5):
             SPUConfig.objects.create(name=f"spu {number} for {url}")
             dataset.description = f"changed for {url} {number}"
             dataset.save()
         with django_assert_num_queries(counted.number):
-            assert client.get(url).status_code == 200
+            assert admin.get(url).status_code == 200
 
 
 class Counter:
@@ -194,38 +186,36 @@ class Counter:
         return execute(*arguments)
 
 
-def test_a_viewer_sees_the_history_and_cannot_bring_anything_back(client: Client) -> None:
+def test_a_viewer_sees_the_history_and_cannot_bring_anything_back(admin: Client) -> None:
     spu = SPUConfig.objects.create(name="semi2k")
-    viewer = Client(raise_request_exception=False)
-    viewer.force_login(make_user("viewer", "view_spuconfig"))
+    viewer = admin_as("viewer", "view_spuconfig")
     assert viewer.get(f"/admin/controlplane/spuconfig/{spu.pk}/history/").status_code == 200
     url = f"/admin/controlplane/spuconfig/{spu.pk}/history/{spu.history.get().pk}/"
     assert "Revert" not in viewer.get(url).content.decode()
     assert viewer.post(url, {"name": "other", "document": "{}"}).status_code == 403
     assert SPUConfig.objects.get().name == "semi2k"
-    stranger = Client(raise_request_exception=False)
-    stranger.force_login(make_user("stranger"))
+    stranger = admin_as("stranger")
     assert stranger.get(f"/admin/controlplane/spuconfig/{spu.pk}/history/").status_code == 403
 
 
-def test_what_was_deleted_keeps_its_history_and_is_not_made_again(client: Client) -> None:
+def test_what_was_deleted_keeps_its_history_and_is_not_made_again(admin: Client) -> None:
     spu = SPUConfig.objects.create(name="semi2k")
     history = f"/admin/controlplane/spuconfig/{spu.pk}/history/"
     version = f"{history}{spu.history.get().pk}/"
-    client.post(f"/admin/controlplane/spuconfig/{spu.pk}/delete/", {"post": "yes"})
+    admin.post(f"/admin/controlplane/spuconfig/{spu.pk}/delete/", {"post": "yes"})
     assert not SPUConfig.objects.exists()
-    assert "deleted" in client.get(history).content.decode()
-    assert client.get(version).status_code == 200
-    assert client.post(version, {"name": "again", "document": "{}"}).status_code == 403
+    assert "deleted" in admin.get(history).content.decode()
+    assert admin.get(version).status_code == 200
+    assert admin.post(version, {"name": "again", "document": "{}"}).status_code == 403
     assert not SPUConfig.objects.exists()
 
 
 @pytest.mark.parametrize(
     "path", ["x/history/", "999/history/", "1/history/x/", "1/history/999/", f"{'9' * 30}/history/"]
 )
-def test_a_history_that_is_none_is_not_found(client: Client, path: str) -> None:
+def test_a_history_that_is_none_is_not_found(admin: Client, path: str) -> None:
     SPUConfig.objects.create(name="semi2k")
-    assert client.get(f"/admin/controlplane/spuconfig/{path}").status_code in (302, 404)
+    assert admin.get(f"/admin/controlplane/spuconfig/{path}").status_code in (302, 404)
 
 
 @pytest.mark.parametrize(

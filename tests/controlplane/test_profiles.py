@@ -17,7 +17,7 @@ from controlplane.models import ClusterConfig, Dataset, HEUConfig, Party, Pipeli
 from controlplane.profiles import apply as profiles
 from controlplane.profiles.export import export
 from controlplane.profiles.yaml import read
-from tests.composed import PROFILE, make_chain, make_parties, make_pipeline, make_task, shipped_profile, small_profile
+from tests.composed import PROFILE, make_chain, make_pipeline, make_task, shipped_profile, small_profile
 
 pytestmark = pytest.mark.django_db
 RECORDED: tuple[Any, ...] = (Site, Party, Dataset, ClusterConfig, SPUConfig, HEUConfig, Task, Pipeline, Schedule)
@@ -156,8 +156,9 @@ def test_outputs_of_executions_are_not_exported() -> None:
     assert (outcome.nothing, outcome.left_alone) == (True, [])
 
 
-def test_it_writes_to_a_file_or_the_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    make_parties()
+def test_it_writes_to_a_file_or_the_terminal(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, parties: dict[str, Party]
+) -> None:
     shown = run("export", capsys=capsys)
     assert "customers:" in shown
     assert run("export", str(tmp_path / "x.yaml"), capsys=capsys) == f"wrote {tmp_path}/x.yaml\n"

@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.test import Client
 from rest_framework.test import APIClient
 
 from controlplane.environment import ROOT
 from controlplane.examples import before, examples, request_of
 from controlplane.task_types import parameters
 from executions.api.submissions import SubmissionSerializer
-from tests.composed import make_user
+from tests.composed import admin_client, api_client, make_user
 from workers.contract.registry import DEVICE_REGISTRY, TASK_EXECUTOR_REGISTRY
 from workers.contract.validation import validate
 
@@ -102,20 +101,16 @@ def test_an_example_says_what_comes_before_it() -> None:
 
 @pytest.mark.django_db
 def test_services_and_operators_are_told_the_same() -> None:
-    service = APIClient()
-    assert service.get("/api/v1/task-types/").status_code == 401
+    assert APIClient().get("/api/v1/task-types/").status_code == 401
     user = make_user("operator", "view_task")
-    service.force_authenticate(user)
-    types = {t["name"]: t for t in service.get("/api/v1/task-types/").json()}
+    types = {t["name"]: t for t in api_client(user).get("/api/v1/task-types/").json()}
     assert sorted(types) == TYPES
     assert types["psi"]["devices"] == ["spu"]
     assert types["psi"]["params_schema"]["properties"]["receivers"]["minItems"] == 1
     assert types["psi"]["request"]["task_config"] == types["psi"]["example"]
     variants = {f"component:{v['name']}": v for v in types["component"]["variants"]}
     assert len(variants) == 53
-    client = Client()
-    client.force_login(user)
-    page = client.get("/admin/controlplane/task/types/").content.decode()
+    page = admin_client(user).get("/admin/controlplane/task/types/").content.decode()
     for task_type in TYPES:
         assert f'id="{task_type}"' in page
         for parameter in parameters(TASK_EXECUTOR_REGISTRY[task_type]):

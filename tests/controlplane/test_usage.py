@@ -6,29 +6,16 @@ import json
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import ProtectedError
 from django.test import Client
 from rest_framework.test import APIClient
 
 from controlplane.models import ClusterConfig, Dataset, HEUConfig, Party, Site, SPUConfig, Task, usage
-from tests.composed import PSI, admin_client, make_parties, make_task, make_user
+from tests.composed import PSI, admin_as, make_task
 
 pytestmark = pytest.mark.django_db
 API = "/api/v1"
-
-
-@pytest.fixture
-def admin() -> Client:
-    return admin_client(User.objects.create_superuser("root"))
-
-
-@pytest.fixture
-def api() -> APIClient:
-    client = APIClient(raise_request_exception=False)
-    client.force_authenticate(User.objects.create_superuser("service"))
-    return client
 
 
 def change(client: Client, row: Any, **fields: Any) -> list[str]:
@@ -70,8 +57,7 @@ def test_it_names_twenty_and_counts_the_rest(admin: Client) -> None:
 
 def test_who_may_not_see_tasks_sees_how_many_there_are() -> None:
     spu = make_task().spu
-    viewer = Client()
-    viewer.force_login(make_user("viewer", "view_spuconfig", "change_spuconfig"))
+    viewer = admin_as("viewer", "view_spuconfig", "change_spuconfig")
     assert "used by 1 task." in page_of(viewer, spu)
     fields = {"name": "semi2k", "description": "", "document": {"runtime_config": {"protocol": "ABY3"}}}
     assert change(viewer, spu, **fields) == ["1 task uses it; not valid now: 1."]
@@ -225,8 +211,7 @@ def test_a_configuration_by_itself_tells_its_users_and_a_list_does_not(
     assert api.put(url, api.get(url).json(), format="json").status_code == 200
 
 
-def test_two_parties_whose_names_look_like_lookups(admin: Client) -> None:
-    parties = make_parties()
+def test_two_parties_whose_names_look_like_lookups(admin: Client, parties: dict[str, Party]) -> None:
     assert list(usage.tasks_using(Dataset.objects.get(name="clients"))) == []
     odd = Party.objects.create(name="in", address="x.example", port_first=2000, port_last=2100)
     dataset = Dataset.objects.create(party=odd, name="table", columns={"uid": "str"})

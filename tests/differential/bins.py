@@ -31,10 +31,10 @@ def case_of(tables: Tables, component: str, attributes: Mapping[str, Any]) -> Ca
     """A column's name begins with its kind; ``key`` is left as it is. With a table ``other`` the rule is done to it."""
     features = {party: [name for name in mine if name != "y"] for party, mine in tables["rows"].items()}
     chosen = [name for mine in features.values() for name in mine if not name.startswith("key")]
-    slot: dict[str, Any] = {"features": features, "select": {"feature_selects": chosen}}
+    columns: dict[str, Any] = {"features": features, "select": {"feature_selects": chosen}}
     if component == WOE:
-        slot["labels"] = {"bob": ["y"]}
-    params = {"component": component, "columns": {"input_ds": slot}, "attributes": dict(attributes)}
+        columns["labels"] = {"bob": ["y"]}
+    params = {"component": component, "columns": {"input_ds": columns}, "attributes": dict(attributes)}
     return ruled(tables, params, features)
 
 

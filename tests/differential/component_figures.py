@@ -25,11 +25,13 @@ MOMENTS = {
 FUNCTIONS = ("MEAN", "SUM", "COUNT", "MAX", "MIN", "VAR")
 
 
-def case_of(component: str, tables: Mapping[str, Mapping[str, list[str]]], slot: Any, attributes: Any = None) -> Case:
-    params = {"component": component, "columns": {"input_ds": slot}} | (
+def case_of(
+    component: str, tables: Mapping[str, Mapping[str, list[str]]], columns: Any, attributes: Any = None
+) -> Case:
+    params = {"component": component, "columns": {"input_ds": columns}} | (
         {"attributes": attributes} if attributes else {}
     )
-    readers = [party for party in PARTIES if any(party in slot.get(kind, {}) for kind in ("features", "labels"))]
+    readers = [party for party in PARTIES if any(party in columns.get(kind, {}) for kind in ("features", "labels"))]
     task = {
         "task_type": "component",
         "data_sources": dict.fromkeys(readers, "rows"),
@@ -59,9 +61,9 @@ def strategy(draw: Any) -> Case:
     scored = {"labels": {"bob": ["y", "p"]}, "select": {"label": "y", "prediction": "p"}}
     if component == "stats/groupby_statistics":
         queries = [{"function": function, "column_name": "b0"} for function in FUNCTIONS]
-        slot = {"features": {"alice": ["g"], "bob": ["b0"]}, "select": {"by": ["g"]}}
+        columns = {"features": {"alice": ["g"], "bob": ["b0"]}, "select": {"by": ["g"]}}
         assume(min(groups.count(group) for group in set(groups)) > 1)
-        return case_of(component, tables, slot, {"aggregation_config": {"column_queries": queries}})
+        return case_of(component, tables, columns, {"aggregation_config": {"column_queries": queries}})
     if component == "ml.eval/prediction_bias_eval":
         how = {"bucket_num": 2, "bucket_method": "equal_width", "min_item_cnt_per_bucket": 2}
         return case_of(component, tables, scored, how)

@@ -44,13 +44,13 @@ def value(cell: str, column: str) -> Any:
 def case_of(component: str, tables: Mapping[str, Mapping[str, Table]], attributes: Any, **select: Any) -> Case:
     """``tables``: dataset to party to columns. ``select``: what the component asks about its table's columns."""
     names = {party: list(mine) for party, mine in tables["rows"].items()}
-    slot: dict[str, Any] = {"features": names} | ({"select": select} if select else {})
-    slots = {"input_ds1": slot, "input_ds2": slot} if component == "data_prep/union" else {"input_ds": slot}
+    table: dict[str, Any] = {"features": names} | ({"select": select} if select else {})
+    columns = {"input_ds1": table, "input_ds2": table} if component == "data_prep/union" else {"input_ds": table}
     task = {
         "task_type": "component",
         "data_sources": dict.fromkeys(PARTIES, "rows"),
         "outputs": dict.fromkeys(PARTIES, "made"),
-        "algorithm_params": {"component_params": {"component": component, "columns": slots}},
+        "algorithm_params": {"component_params": {"component": component, "columns": columns}},
     }
     if attributes:
         task["algorithm_params"]["component_params"]["attributes"] = attributes

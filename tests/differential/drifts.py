@@ -28,7 +28,7 @@ def case_of(tables: Tables, count: int, method: str) -> Case:
             "attributes": {"bin_num": count, "binning_method": method},
         }
     )
-    slots = {"input_base_ds": {"features": features}, "input_test_ds": {"features": features}}
+    columns = {"input_base_ds": {"features": features}, "input_test_ds": {"features": features}}
     task = {
         "task_type": "component",
         "data_sources": dict.fromkeys(PARTIES, "rows"),
@@ -36,7 +36,7 @@ def case_of(tables: Tables, count: int, method: str) -> Case:
             "input_test_ds": dict.fromkeys(PARTIES, "other"),
             "input_rule": dict.fromkeys(PARTIES, "rule"),
         },
-        "algorithm_params": {"component_params": {"component": "stats/stats_psi", "columns": slots}},
+        "algorithm_params": {"component_params": {"component": "stats/stats_psi", "columns": columns}},
     }
     return Case(tables, task, PARTIES, before=[binning])
 

@@ -35,10 +35,10 @@ def training(link: str, distribution: str, power: float, columns: Columns, penal
 def task_of(component: str, columns: Columns, attributes: Any = None, dataset: str = "rows", **more: Any) -> Any:
     """Of a component that reads features of both, bob's label ``y`` and ids ``key``."""
     features = {party: [name for name in mine if name.startswith("x")] for party, mine in columns.items()}
-    slot: dict[str, Any] = {"features": features, "labels": {"bob": ["y"]}}
+    table: dict[str, Any] = {"features": features, "labels": {"bob": ["y"]}}
     if "key" in columns["bob"]:
-        slot["ids"] = {"bob": ["key"]}
-    params = {"component": component, "columns": {"input_ds": slot}} | (
+        table["ids"] = {"bob": ["key"]}
+    params = {"component": component, "columns": {"input_ds": table}} | (
         {"attributes": attributes} if attributes else {}
     )
     return {

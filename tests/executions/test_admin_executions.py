@@ -15,52 +15,35 @@ from controlplane.models import HEUConfig, Party
 from executions.admin.execution_page import duration
 from executions.models import Execution, ExecutionEvent, PartyCheck, PartyRun, Preflight, StateChange
 from executions.states import RunStatus, Status
-from tests.composed import admin_client, make_execution, make_task, make_user
+from tests.composed import admin_as, make_execution, make_task, messages_of, page_of
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def client() -> Client:
-    return admin_client(User.objects.create_superuser("root"))
-
-
-def client_of(name: str, *permissions: str) -> Client:
-    return admin_client(make_user(name, *permissions))
-
-
-def page_of(execution: Execution) -> str:
-    return f"/admin/executions/execution/{execution.pk}/change/"
-
-
-def said(response: Any) -> list[str]:
-    return [str(message) for message in response.context["messages"]]
 
 
 # Executions
 
 
-def test_it_lists_executions_in_a_fixed_number_of_queries(client: Client, django_assert_num_queries: Any) -> None:
+def test_it_lists_executions_in_a_fixed_number_of_queries(admin: Client, django_assert_num_queries: Any) -> None:
     for _ in range(3):
         make_execution()
     url = "/admin/executions/execution/"
-    client.get(url)
+    admin.get(url)
     with django_assert_num_queries(4):  # session, user, environment, the page's rows: no COUNT
-        client.get(url)
+        admin.get(url)
     for _ in range(10):
         make_execution()
     with django_assert_num_queries(4) as queries:
-        page = client.get(url)
+        page = admin.get(url)
     assert len(page.context["cl"].result_list) == 13
     assert not any("COUNT" in query["sql"] or '"documents"' in query["sql"] for query in queries.captured_queries)
 
 
-def test_it_filters_and_finds_executions(client: Client) -> None:
+def test_it_filters_and_finds_executions(admin: Client) -> None:
     done = make_execution(status=Status.SUCCESS)
     waiting = make_execution(name="nightly run")
 
     def found(query: dict[str, str]) -> list[Any]:
-        return [row.pk for row in client.get("/admin/executions/execution/", query).context["cl"].result_list]
+        return [row.pk for row in admin.get("/admin/executions/execution/", query).context["cl"].result_list]
 
     assert found({"status__exact": "SUCCESS"}) == [done.pk]
     assert found({"task_type": "psi"}) == [waiting.pk, done.pk]
@@ -69,7 +52,7 @@ def test_it_filters_and_finds_executions(client: Client) -> None:
     assert found({"q": str(done.pk)}) == [done.pk]
 
 
-def test_it_shows_what_went_wrong_first(client: Client) -> None:
+def test_it_shows_what_went_wrong_first(admin: Client) -> None:
     now = timezone.now()
     execution = make_execution(
         status=Status.FAILURE,
@@ -102,7 +85,7 @@ def test_it_shows_what_went_wrong_first(client: Client) -> None:
             stage=stage,
             timestamp=now + timedelta(seconds=sequence),
         )
-    response = client.get(page_of(execution))
+    response = admin.get(page_of(execution))
     page = response.content.decode()
     assert page.index("ConfigError at alice, in stage sf_init") < page.index("NetworkError (caused by a peer)")
     assert "no column &lt;uid&gt;" in page
@@ -116,7 +99,7 @@ def test_it_shows_what_went_wrong_first(client: Client) -> None:
 
 
 def test_its_live_part_is_a_fragment_in_a_fixed_number_of_queries(
-    client: Client, django_assert_num_queries: Any
+    admin: Client, django_assert_num_queries: Any
 ) -> None:
     submitter = User.objects.get(username="root")
     execution = make_execution(status=Status.RUNNING, attempt=1, progress=0.634, submitted_by=submitter)
@@ -138,10 +121,10 @@ def test_its_live_part_is_a_fragment_in_a_fixed_number_of_queries(
     StateChange.objects.create(execution=execution, from_status="QUEUED", to_status="RUNNING")
     PartyCheck.objects.create(preflight=Preflight.objects.create(execution=execution), party=party)
     url = f"{page_of(execution)}?fragment=1"
-    client.get(url)
+    admin.get(url)
     # session, user; the execution with task and submitter; runs, events, pre-flight checks, stages, changes
     with django_assert_num_queries(9):
-        response = client.get(url)
+        response = admin.get(url)
     page = response.content.decode()
     assert response.headers["X-Fragment"] == "1"
     assert "<html" not in page
@@ -151,10 +134,28 @@ def test_its_live_part_is_a_fragment_in_a_fixed_number_of_queries(
     assert "the latest 200" in page
 
 
+def test_its_history_and_events_have_the_badges_of_the_other_statuses(admin: Client) -> None:
+    execution = make_execution(status=Status.RETRY, attempt=1)
+    StateChange.objects.create(execution=execution, from_status="RUNNING", to_status="RETRY")
+    for sequence, status in ((1, "RUNNING"), (2, "FAILURE"), (1_000_000, "RETRY")):
+        ExecutionEvent.objects.create(
+            execution=execution, party="alice", attempt=1, sequence=sequence, status=status, timestamp=timezone.now()
+        )
+    page = admin.get(page_of(execution)).content.decode()
+    history, events = page[page.index(">History<") :].split(">Events<")
+    for part, badges in (
+        (history, [("info", "running"), ("warning", "waiting to retry")]),
+        (events, [("info", "running"), ("danger", "failure"), ("warning", "waiting to retry")]),
+    ):
+        for colour, label in badges:
+            assert f'<span class="cp-badge cp-{colour}">{label}</span>' in part
+    assert "1000000" not in events.replace(",", "")
+
+
 @pytest.mark.parametrize(
     ("said", "shown"), [("{}-1", True), ("{}", False), (None, False), ([1], False), (1, False), ("x-1", False)]
 )
-def test_it_says_whose_devices_it_ran_on(client: Client, said: Any, shown: bool) -> None:
+def test_it_says_whose_devices_it_ran_on(admin: Client, said: Any, shown: bool) -> None:
     first = make_execution(status=Status.SUCCESS, attempt=1)
     execution = make_execution(status=Status.SUCCESS, attempt=1)
     party = Party.objects.get(name="alice")
@@ -164,16 +165,16 @@ def test_it_says_whose_devices_it_ran_on(client: Client, said: Any, shown: bool)
         execution=execution, party="alice", attempt=1, sequence=2, status="RUNNING", stage="sf_cluster_ready",
         timestamp=timezone.now(), data=data,
     )  # fmt: skip
-    page = client.get(page_of(execution)).content.decode()
+    page = admin.get(page_of(execution)).content.decode()
     assert ("still up from" in page) == shown
     assert (f"/{first.pk}/change/" in page) == shown
 
 
-def test_it_shows_results_as_a_table(client: Client) -> None:
+def test_it_shows_results_as_a_table(admin: Client) -> None:
     counts = {"intersection_count": {"alice": 8123}}
     result = {**counts, "metrics": {"auc": 0.99418281}, "model": "x", "ok": True, "n": None}
     execution = make_execution(status=Status.SUCCESS, result=result)
-    assert sorted(client.get(page_of(execution)).context["result"]) == [
+    assert sorted(admin.get(page_of(execution)).context["result"]) == [
         ("intersection count, alice", "8,123"),
         ("metrics, auc", "0.994183"),
         ("model", "x"),
@@ -183,61 +184,61 @@ def test_it_shows_results_as_a_table(client: Client) -> None:
 
 
 @pytest.mark.parametrize("warnings", [["rows were taken as they are"], "rows were taken as they are"])
-def test_it_shows_what_a_result_warns_of_by_itself(client: Client, warnings: Any) -> None:
+def test_it_shows_what_a_result_warns_of_by_itself(admin: Client, warnings: Any) -> None:
     execution = make_execution(status=Status.SUCCESS, result={"rows": 3, "warnings": warnings})
-    response = client.get(page_of(execution))
+    response = admin.get(page_of(execution))
     assert '<p class="cp-note">rows were taken as they are</p>' in response.content.decode()
     assert response.context["result"] == [("rows", "3")]
 
 
-def test_it_cancels_by_post_alone(client: Client) -> None:
+def test_it_cancels_by_post_alone(admin: Client) -> None:
     execution = make_execution()
     url = f"/admin/executions/execution/{execution.pk}/cancel/"
-    assert client.get(url).status_code == 200
+    assert admin.get(url).status_code == 200
     execution.refresh_from_db()
     assert execution.status == Status.QUEUED
-    response = client.post(url, follow=True)
+    response = admin.post(url, follow=True)
     execution.refresh_from_db()
     assert execution.status == Status.CANCELLED
-    assert "is being stopped" in said(response)[0]
+    assert "is being stopped" in messages_of(response)[0]
     Execution.objects.filter(pk=execution.pk).update(status=Status.SUCCESS)
-    assert "already ended with SUCCESS" in said(client.post(url, follow=True))[0]
+    assert "already ended with SUCCESS" in messages_of(admin.post(url, follow=True))[0]
 
 
-def test_it_runs_an_ended_execution_again_by_post_alone(client: Client) -> None:
+def test_it_runs_an_ended_execution_again_by_post_alone(admin: Client) -> None:
     execution = make_execution()
     execution.cancel()
     url = f"/admin/executions/execution/{execution.pk}/again/"
-    assert b"Run again" in client.get(page_of(execution)).content
-    assert client.get(url).status_code == 200
+    assert b"Run again" in admin.get(page_of(execution)).content
+    assert admin.get(url).status_code == 200
     assert Execution.objects.count() == 1
-    response = client.post(url)
+    response = admin.post(url)
     new = Execution.objects.exclude(pk=execution.pk).get()
     assert response.headers["Location"] == page_of(new)
     assert new.submitted_by is not None
-    assert b"Run again" not in client.get(page_of(new)).content
+    assert b"Run again" not in admin.get(page_of(new)).content
 
 
-def rerun_fields(client: Client, url: str, **changed: Any) -> dict[str, Any]:
+def rerun_fields(admin: Client, url: str, **changed: Any) -> dict[str, Any]:
     """What the browser posts when nothing but these fields is changed."""
-    form = client.get(url).context["form"]
+    form = admin.get(url).context["form"]
     return {field.name: field.value() for field in form} | changed
 
 
-def test_it_runs_an_execution_with_changes(client: Client) -> None:
+def test_it_runs_an_execution_with_changes(admin: Client) -> None:
     execution = make_execution(priority=3)
     execution.cancel()
     url = f"/admin/executions/execution/{execution.pk}/rerun/"
-    assert url in client.get(page_of(execution)).content.decode()
+    assert url in admin.get(page_of(execution)).content.decode()
     psi = json.loads(json.dumps(execution.documents["task_config"]))
     psi["outputs"] = {"alice": "other", "bob": "other"}
-    fields = rerun_fields(client, url, name="changed", task_config=json.dumps(psi))
-    response = client.post(url, fields)
+    fields = rerun_fields(admin, url, name="changed", task_config=json.dumps(psi))
+    response = admin.post(url, fields)
     new = Execution.objects.exclude(pk=execution.pk).get()
     assert response.headers["Location"] == page_of(new)
     assert new.documents == execution.documents | {"task_config": psi}
     assert (new.name, new.priority, new.task) == ("changed", 3, None)
-    unchanged = client.post(url, rerun_fields(client, url))
+    unchanged = admin.post(url, rerun_fields(admin, url))
     last = Execution.objects.order_by("created_at").last()
     assert last is not None
     assert unchanged.headers["Location"] == page_of(last)
@@ -257,11 +258,11 @@ def test_it_runs_an_execution_with_changes(client: Client) -> None:
         ("network_retries", "4", "less than or equal to 3"),
     ],
 )
-def test_it_says_at_its_field_what_is_wrong_with_a_change(client: Client, field: str, value: str, said: str) -> None:
+def test_it_says_at_its_field_what_is_wrong_with_a_change(admin: Client, field: str, value: str, said: str) -> None:
     execution = make_execution()
     url = f"/admin/executions/execution/{execution.pk}/rerun/"
     changed = {"heu_config": '{"enable_heu": "perhaps"}', field: value}
-    response = client.post(url, rerun_fields(client, url, **changed))
+    response = admin.post(url, rerun_fields(admin, url, **changed))
     assert response.status_code == 200
     # documents are checked together, once each of them is JSON
     expected = {field} if value in ("{", '"\\u0000"') else {field, "heu_config"}
@@ -272,17 +273,17 @@ def test_it_says_at_its_field_what_is_wrong_with_a_change(client: Client, field:
 
 @pytest.mark.parametrize("object_id", ["not-a-uuid", "00000000-0000-0000-0000-000000000000", "%00"])
 @pytest.mark.parametrize("page", ["change", "cancel", "again", "rerun", "delete"])
-def test_it_says_not_found_to_a_url_that_leads_nowhere(client: Client, object_id: str, page: str) -> None:
-    response = client.get(f"/admin/executions/execution/{object_id}/{page}/")
+def test_it_says_not_found_to_a_url_that_leads_nowhere(admin: Client, object_id: str, page: str) -> None:
+    response = admin.get(f"/admin/executions/execution/{object_id}/{page}/")
     assert response.status_code in (302, 403, 404)
 
 
-def test_executions_cannot_be_added_changed_or_deleted_even_by_a_superuser(client: Client) -> None:
+def test_executions_cannot_be_added_changed_or_deleted_even_by_a_superuser(admin: Client) -> None:
     execution = make_execution()
     base = "/admin/executions/execution"
-    assert client.get(f"{base}/add/").status_code == 403
-    assert client.post(f"{base}/{execution.pk}/delete/", {"post": "yes"}).status_code == 403
-    client.post(page_of(execution), {"status": "SUCCESS"})
+    assert admin.get(f"{base}/add/").status_code == 403
+    assert admin.post(f"{base}/{execution.pk}/delete/", {"post": "yes"}).status_code == 403
+    admin.post(page_of(execution), {"status": "SUCCESS"})
     execution.refresh_from_db()
     assert execution.status == Status.QUEUED
 
@@ -295,7 +296,7 @@ def test_a_viewer_sees_everything_and_can_do_nothing() -> None:
     HEUConfig.objects.create(name="heu")
     execution = make_execution()
     models = ("party", "dataset", "clusterconfig", "spuconfig", "heuconfig", "task")
-    viewer = client_of("viewer", "view_execution", *(f"view_{model}" for model in models))
+    viewer = admin_as("viewer", "view_execution", *(f"view_{model}" for model in models))
     for model in models:
         url = f"/admin/controlplane/{model}/"
         assert viewer.get(url).status_code == 200
@@ -320,7 +321,7 @@ def test_a_viewer_sees_everything_and_can_do_nothing() -> None:
 
 def test_a_user_without_permissions_sees_an_empty_front_page() -> None:
     execution = make_execution(name="secret name")
-    stranger = client_of("stranger")
+    stranger = admin_as("stranger")
     front = stranger.get("/admin/")
     assert front.status_code == 200
     assert "secret name" not in front.content.decode()
@@ -332,22 +333,22 @@ def test_a_user_without_permissions_sees_an_empty_front_page() -> None:
 # The front page
 
 
-def test_the_front_page_leads_to_a_first_run(client: Client) -> None:
-    steps = client.get("/admin/").context["steps"]
+def test_the_front_page_leads_to_a_first_run(admin: Client) -> None:
+    steps = admin.get("/admin/").context["steps"]
     assert [step["done"] for step in steps] == [False] * 5
     make_task()
-    assert [step["done"] for step in client.get("/admin/").context["steps"]] == [True] * 5
+    assert [step["done"] for step in admin.get("/admin/").context["steps"]] == [True] * 5
     make_execution()
-    assert client.get("/admin/").context["steps"] == []
+    assert admin.get("/admin/").context["steps"] == []
 
 
-def test_the_front_page_counts_the_last_day_and_shows_failures(client: Client, django_assert_num_queries: Any) -> None:
+def test_the_front_page_counts_the_last_day_and_shows_failures(admin: Client, django_assert_num_queries: Any) -> None:
     failed = make_execution(status=Status.FAILURE, error="the disk is full", error_type="ResourceError")
     make_execution(status=Status.FAILURE, created_at=timezone.now() - timedelta(days=2))
     make_execution(status=Status.SUCCESS)
-    client.get("/admin/")
+    admin.get("/admin/")
     with django_assert_num_queries(7):  # session, user, environment, was there a run; counts, latest, failures
-        response = client.get("/admin/")
+        response = admin.get("/admin/")
     assert {c["status"]: c["number"] for c in response.context["counts"]} == {
         "QUEUED": 0,
         "RUNNING": 0,
@@ -359,15 +360,15 @@ def test_the_front_page_counts_the_last_day_and_shows_failures(client: Client, d
     assert "the disk is full" in response.content.decode()
 
 
-def test_every_page_of_the_admin_opens(client: Client) -> None:
+def test_every_page_of_the_admin_opens(admin: Client) -> None:
     make_task()
     for model in ("party", "dataset", "clusterconfig", "spuconfig", "heuconfig", "task"):
         for page in ("", "add/"):
-            assert client.get(f"/admin/controlplane/{model}/{page}").status_code == 200, (model, page)
+            assert admin.get(f"/admin/controlplane/{model}/{page}").status_code == 200, (model, page)
     for path in ("auth/user/", "auth/user/add/", "auth/group/", "auth/group/add/", "knox/authtoken/"):
-        assert client.get(f"/admin/{path}").status_code == 200, path
-    assert client.get("/admin/knox/authtoken/add/").status_code == 403
-    assert client.get("/").headers["Location"] == "/admin/"
+        assert admin.get(f"/admin/{path}").status_code == 200, path
+    assert admin.get("/admin/knox/authtoken/add/").status_code == 403
+    assert admin.get("/").headers["Location"] == "/admin/"
 
 
 def test_it_says_durations_as_people_do() -> None:

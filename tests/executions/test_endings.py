@@ -18,11 +18,7 @@ from tests.simulated import publish_success, publisher, settle_down, status
 from workers.contract.events import FAILURE, RUNNING, SUCCESS
 from workers.contract.keys import stream_of
 
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("GRACE_SECONDS", "REPORT_SECONDS"):
-        monkeypatch.setattr(Recovery, name, 0)
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 def succeed_without_saying_so(execution: Execution, party: str, connection: Redis, directory: Path) -> None:

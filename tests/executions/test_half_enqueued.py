@@ -31,12 +31,8 @@ def die(*_: Any) -> None:
 
 
 @pytest.fixture
-def half(parties: dict[str, Party], connection: Redis, monkeypatch: pytest.MonkeyPatch) -> Execution:
+def half(workers: None, impatient: None, connection: Redis, monkeypatch: pytest.MonkeyPatch) -> Execution:
     """An execution whose jobs are in Redis, and whose coordinator was killed before it could note so."""
-    for name in ("GRACE_SECONDS", "REPORT_SECONDS"):
-        monkeypatch.setattr(Recovery, name, 0)
-    for party in parties:
-        add_worker(connection, party)
     execution = submit()
     with monkeypatch.context() as patch:
         patch.setattr(Dispatcher, "_note_enqueued", die)

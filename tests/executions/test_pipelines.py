@@ -30,7 +30,7 @@ pytestmark = pytest.mark.django_db
 
 def states(run: PipelineRun) -> dict[str, str]:
     run.refresh_from_db()
-    return {node.name: str(node.state) for node in run.outlook()}
+    return {node.name: str(node.state) for node in run.node_states()}
 
 
 def submitted(**nodes: Any) -> PipelineRun:
@@ -202,7 +202,7 @@ def test_a_failure_holds_up_what_depends_on_it_alone_and_is_retried(connection: 
     end_node(run, "psi")
     failed = end_node(run, "train", Status.FAILURE)
     assert states(run) == {"psi": "SUCCESS", "more": "QUEUED", "train": "FAILURE", "after": "BLOCKED"}
-    assert run.outlook()[-1].why == "waits for train (failure); retry what failed to go on"
+    assert run.node_states()[-1].why == "waits for train (failure); retry what failed to go on"
     with pytest.raises(NotPossible, match="Node psi is SUCCESS"):
         run.retry(["psi"])
     with pytest.raises(NotPossible, match="There is no node 'trian' in this run; known: "):
@@ -217,7 +217,7 @@ def test_a_failure_holds_up_what_depends_on_it_alone_and_is_retried(connection: 
     end_node(run, "after")
     assert states(run) == dict.fromkeys(("psi", "train", "after", "more"), "SUCCESS")
     assert [c.to_status for c in run.changes.all()] == ["RUNNING", "FAILURE", "RUNNING", "SUCCESS"]
-    train = next(node for node in run.outlook() if node.name == "train")
+    train = next(node for node in run.node_states() if node.name == "train")
     assert train.earlier() == [failed.pk]
     assert Execution.objects.count() == 5, "what succeeded was repeated"
     with pytest.raises(NotPossible, match="nothing to retry"):
@@ -239,7 +239,7 @@ def test_a_node_whose_execution_is_refused_has_failed_with_the_reason(connection
     run = submitted(psi="intersect", train="train")
     end_node(run, "psi", columns={"x": "int"})
     assert (states(run)["train"], run.status) == ("FAILURE", PipelineStatus.FAILURE)
-    assert "alice's dataset common has no column 'age'" in run.outlook()[1].why
+    assert "alice's dataset common has no column 'age'" in run.node_states()[1].why
     Dataset.objects.filter(name="common").update(columns={"age": "int", "income": "int"})
     run.retry()
     settle_pipelines()

@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.test import Client
 from django.utils import timezone
 from redis import Redis
 from rest_framework.test import APIClient
@@ -18,7 +17,7 @@ from executions.coordinator.dispatch import CHECKING, Dispatcher
 from executions.coordinator.listener import Listener
 from executions.models import Execution, PartyCheck, PartyRun, PortLease, Preflight
 from executions.states import Status
-from tests.composed import documents, make_task, make_user
+from tests.composed import admin_as, api_as, documents, make_task
 from tests.simulated import add_worker, down, status, submit
 from workers.contract.keys import ports_wanted
 from workers.host.stream import report
@@ -28,12 +27,6 @@ GOOD = {"checks": [{"check": "ports"}, {"check": "data"}], "facts": {"versions":
 
 def failing(check: str, error: str, error_type: str = "ConfigError") -> dict[str, Any]:
     return {"checks": [{"check": "ports"}, {"check": check, "error": error, "error_type": error_type}], "facts": {}}
-
-
-@pytest.fixture
-def workers(parties: dict[str, Party], connection: Redis) -> None:
-    for party in parties:
-        add_worker(connection, party)
 
 
 @pytest.fixture
@@ -326,9 +319,7 @@ def test_an_unknown_class_of_error_is_one_of_the_computation(dispatcher: Dispatc
 
 @pytest.fixture
 def service(workers: None) -> APIClient:
-    client = APIClient()
-    client.force_authenticate(make_user("service", "add_execution", "view_execution"))
-    return client
+    return api_as("service", "add_execution", "view_execution")
 
 
 def test_a_service_has_documents_checked(service: APIClient, answer: Any, django_assert_num_queries: Any) -> None:
@@ -361,22 +352,19 @@ def test_a_service_is_told_what_is_wrong_before_anyone_is_asked(
     )
     Party.objects.filter(name="bob").update(port_last=20199)
     monkeypatch.setattr("executions.api.preflights.redis_connection", down)
-    service.raise_request_exception = False
     refused = service.post("/api/v1/preflights/", documents(), format="json")
     assert (refused.status_code, "Redis is not reachable" in refused.json()["errors"][0]["detail"]) == (503, True)
     assert not Preflight.objects.exists()
 
 
 def test_it_takes_the_permission_to_run(workers: None) -> None:
-    client = APIClient()
-    client.force_authenticate(make_user("viewer", "view_execution"))
+    client = api_as("viewer", "view_execution")
     assert client.post("/api/v1/preflights/", documents(), format="json").status_code == 403
 
 
-def test_an_operator_has_a_task_checked_on_its_preview(workers: None, answer: Any) -> None:
-    client = Client()
-    client.force_login(make_user("operator", "view_task", "add_execution"))
-    url = f"/admin/controlplane/task/{make_task().pk}/preview/"
+def test_an_operator_has_a_task_checked_on_its_dry_run(workers: None, answer: Any) -> None:
+    client = admin_as("operator", "view_task", "add_execution")
+    url = f"/admin/controlplane/task/{make_task().pk}/dry-run/"
     assert "Check now" in client.get(url).content.decode()
     there = client.post(url).headers["Location"]
     page = client.get(there).content.decode()
@@ -395,8 +383,7 @@ def test_the_page_of_an_execution_shows_its_checks(dispatcher: Dispatcher, answe
     dispatcher.step()
     answer(alice=GOOD, bob=failing("data", "<b>two</b> rows"))
     dispatcher.step()
-    client = Client()
-    client.force_login(make_user("operator", "view_execution"))
+    client = admin_as("operator", "view_execution")
     page = client.get(f"/admin/executions/execution/{execution.pk}/change/").content.decode()
     assert "Pre-flight checks at the parties" in page
     assert "&lt;b&gt;two&lt;/b&gt; rows" in page

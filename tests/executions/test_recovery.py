@@ -21,11 +21,7 @@ from workers.contract.jobs import STOP_MARK
 
 
 @pytest.fixture
-def dispatched(parties: dict[str, Party], connection: Redis, monkeypatch: pytest.MonkeyPatch) -> Execution:
-    for name in ("GRACE_SECONDS", "REPORT_SECONDS"):
-        monkeypatch.setattr(Recovery, name, 0)
-    for party in parties:
-        add_worker(connection, party)
+def dispatched(workers: None, impatient: None, connection: Redis) -> Execution:
     execution = submit()
     dispatch(Dispatcher(connection))
     execution.refresh_from_db()

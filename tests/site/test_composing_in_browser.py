@@ -112,7 +112,7 @@ def test_from_nothing_to_an_intersection(page: Page, trial: Trial, tables: dict[
     configure_cluster_and_devices(page)
     compose_the_task(page)
     save_only_what_is_a_valid_document(page)
-    look_ahead(page)
+    dry_run(page)
     run_it(page, common=clear_auc(tables["alice"], tables["bob"])[0])
 
 
@@ -223,9 +223,9 @@ def save_only_what_is_a_valid_document(page: Page) -> None:
     expect(page.locator("#result_list tbody tr")).to_contain_text("bob/breast_cancer, alice/breast_cancer")
 
 
-def look_ahead(page: Page) -> None:
+def dry_run(page: Page) -> None:
     page.click("#result_list tbody a:text-is('first')")
-    page.get_by_role("link", name="Preview").click()
+    page.get_by_role("link", name="Dry run").click()
     expect(page.locator(".cp-head .cp-badge").first).to_have_text("ready")
     page.click("button:has-text('Check now')")
     expect(page.locator("[data-live] .cp-badge").first).to_have_text("passed", timeout=LIMIT * 1000)

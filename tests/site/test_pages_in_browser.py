@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
-from django.test import Client
 from django.utils import timezone
 from playwright.sync_api import Browser, Locator, Page, expect
 
@@ -15,7 +13,7 @@ from controlplane.models import ClusterConfig, Dataset, Party, SPUConfig, Task
 from executions.models import Execution, PartyRun, PipelineRun, StateChange
 from executions.states import Status, transition
 from tests.browser import group, needs_chromium, row, save, started_chromium, watched_page
-from tests.composed import make_chain, make_parties, make_task
+from tests.composed import admin_client, make_chain, make_parties, make_task, superuser
 from tests.simulated import end_node, settle_pipelines
 
 pytestmark = [
@@ -35,9 +33,7 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture
 def page(chromium: Browser, live_server: Any) -> Iterator[Page]:
     """Logged in as a superuser."""
-    client = Client()
-    client.force_login(User.objects.create_superuser("root"))
-    session = client.cookies["sessionid"].value
+    session = admin_client(superuser()).cookies["sessionid"].value
     with watched_page(chromium, live_server.url) as page:
         page.context.add_cookies([{"name": "sessionid", "value": session, "url": live_server.url}])
         yield page

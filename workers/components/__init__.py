@@ -1,1 +1,1 @@
-"""SecretFlow's own components: what there is of them (read from a file), and running one on devices of ours."""
+"""SecretFlow's own components: their list, read from a file, and running one on our devices."""

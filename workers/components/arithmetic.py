@@ -1,4 +1,4 @@
-"""The SQL of ``sql_processor`` by the rules of SQL, where SecretFlow's own operators have others."""
+"""Makes ``sql_processor`` follow the rules of SQL where SecretFlow's own operators do not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def compute_as_sql_says() -> None:
-    """Put operators right that gave other values than DuckDB, whose SQL it is. May be called again.
+    """Correct operators whose values differed from those of DuckDB, whose SQL it is. May be called again.
 
     The quotient of whole numbers lost its fraction, the remainder of others was always 0, and a condition beside one of
     an empty cell was not true whatever it said. A whole number that leaves 64 bits fails; it wrapped around.
@@ -35,7 +35,7 @@ def _quotient(first: Any, second: Any) -> Any:
 
 
 def _remainder(first: Any, second: Any) -> Any:
-    """Return the remainder, with the sign of the first."""
+    """Return the remainder of a division, with the sign of the dividend."""
     import secretflow.compute as sc
 
     times = sc.divide(first, second)

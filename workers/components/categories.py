@@ -1,4 +1,4 @@
-"""Counts of texts by ``stats_psi`` in which each row is somewhere."""
+"""Makes ``stats_psi`` count every row of a column of text."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from workers.components.patching import replace_once
 
 
 def count_all_rows() -> None:
-    """Count a text that the rule does not know among the rows without a bin, and the text nan as a text.
-
-    SecretFlow leaves the first out of all shares, so that a table of new texts alone looks like the old one, and takes
-    the second for an empty cell. May be called again.
+    """Count unknown texts as rows without a bin, and the text nan as a text. SecretFlow leaves unknown texts out of all
+    shares, so that a table with only new texts looks like the old one, and takes nan for an empty cell. May be called
+    again.
     """
     from secretflow.component.stats import stats_psi
 

@@ -16,23 +16,24 @@ from workers.components.texts import tell
 from workers.contract.documents import IN_NO_FORM, ColumnName, Document, PartyName
 from workers.contract.problems import Problem
 
-#: Component to why it cannot run here.
+#: By component: why it cannot run here.
 NOT_HERE = {
     "io/data_source": "fetches a table from Kuscia's DataMesh; register the table in party.toml instead",
     "io/data_sink": "sends a table to Kuscia's DataMesh; a party's outputs are kept on its own host instead",
     "ml.predict/serving_model_inferencer": "starts processes of SecretFlow-Serving that listen on ports of their own, "
     "without TLS; predict with the model itself, or take the exported model to a SecretFlow-Serving",
 }
-#: Packs a model for SecretFlow-Serving. Of the model it wants to be told how it was made, which is kept with it here.
+#: Packs a model for SecretFlow-Serving. It asks how the model was made; here that is stored with the model.
 EXPORT = "model/model_export"
 EXPORTED = ["sf.model.ss_sgd", "sf.model.ss_glm", "sf.model.sgb", "sf.model.ss_xgb"]
-#: Domains, and components of others, whose output tables have all rows of the input, in its order; and who has not.
+#: Domains, and components of other domains, whose output tables have all rows of the input in its order; and
+#: exceptions.
 KEEP_ROWS = ("ml.predict/", "preprocessing/", "postprocessing/", "data_filter/feature_filter")
 CHANGE_ROWS = ("preprocessing/sql_processor",)
 TABLES = frozenset({"sf.table.individual", "sf.table.vertical"})
 REPORT, READ = "sf.report", "sf.read_data"
 TYPES: dict[str, Any] = {"number": float, "integer": int, "text": str, "boolean": bool, "party": PartyName}
-#: As protobuf keeps them.
+#: Limits of protobuf's integers.
 SMALLEST, LARGEST = -(2**63), 2**63 - 1
 
 
@@ -40,13 +41,13 @@ class Columns(Document):
     """Columns of one input table, by what they are to the component."""
 
     features: dict[PartyName, list[ColumnName]] = Field(
-        default_factory=dict, description="For each party the columns that are computed with."
+        default_factory=dict, description="For each party the columns to compute with."
     )
     labels: dict[PartyName, list[ColumnName]] = Field(
         default_factory=dict, description="For each party the columns that are a label or a prediction."
     )
     ids: dict[PartyName, list[ColumnName]] = Field(
-        default_factory=dict, description="For each party the columns that say which row it is, such as keys."
+        default_factory=dict, description="For each party the columns that identify a row, such as keys."
     )
 
     def of(self, party: str) -> dict[str, str]:
@@ -55,13 +56,13 @@ class Columns(Document):
         return {column: kind for kind, named in kinds for column in named.get(party, ())}
 
     def parties(self) -> list[str]:
-        """Those that have a column in it, in the order of their mention."""
+        """Return the parties that have a column in the table, in the order in which they are named."""
         return [*dict.fromkeys([*self.ids, *self.features, *self.labels])]
 
 
 @dataclass(frozen=True)
 class Component:
-    """One of SecretFlow's components; see ``export`` for what the entries are."""
+    """One of SecretFlow's components. Its entries are those that ``export`` writes."""
 
     id: str
     version: str
@@ -73,39 +74,41 @@ class Component:
 
     @property
     def not_here(self) -> str:
-        """Why it cannot run here; empty where it can."""
+        """Return why it cannot run here; empty if it can."""
         return NOT_HERE.get(self.id, "")
 
     @property
     def keeps_rows(self) -> bool:
-        """Whether its output tables have all rows of its input, in their order."""
+        """Return whether its output tables have all rows of its input, in their order."""
         return self.id.startswith(KEEP_ROWS) and self.id not in CHANGE_ROWS
 
     @property
     def tables(self) -> list[dict[str, Any]]:
-        """The inputs that are tables."""
-        return [slot for slot in self.inputs if TABLES & set(slot["kinds"])]
+        """Return the inputs that are tables."""
+        return [entry for entry in self.inputs if TABLES & set(entry["kinds"])]
 
     @property
     def models(self) -> list[dict[str, Any]]:
-        """The inputs that are none: models, rules, caches."""
-        return [slot for slot in self.inputs if not TABLES & set(slot["kinds"])]
+        """Return the inputs that are not tables: models, rules, caches."""
+        return [entry for entry in self.inputs if not TABLES & set(entry["kinds"])]
 
     @property
     def kept(self) -> list[dict[str, Any]]:
-        """The outputs that parties keep; reports become the execution's result."""
-        return [slot for slot in self.outputs if slot["kinds"] not in ([REPORT], [READ])]
+        """Return the outputs that parties keep. Reports become the execution's result."""
+        return [entry for entry in self.outputs if entry["kinds"] not in ([REPORT], [READ])]
 
     @cached_property
     def params(self) -> type[Document]:
-        """Its parameters: ``component``, ``attributes``, and ``columns`` of each input table."""
-        fields: dict[str, Any] = {"component": (Literal[self.id], Field(description="SecretFlow's name of it."))}
+        """Return the model of its parameters: ``component``, ``attributes``, and ``columns`` of each input table."""
+        fields: dict[str, Any] = {
+            "component": (Literal[self.id], Field(description="SecretFlow's name of the component."))
+        }
         if self.tables:
             tables: dict[str, Any] = {
-                slot["name"]: (self._columns(slot), _described(slot, ...)) for slot in self.tables
+                table["name"]: (self._columns(table), _described(table, ...)) for table in self.tables
             }
             model = create_model("Tables", __base__=Document, **tables)
-            fields["columns"] = (model, Field(description="Which columns of each input table are taken, and as what."))
+            fields["columns"] = (model, Field(description="Columns of each input table, and what they are used as."))
         if self.attributes:
             fields["attributes"] = _group_field("Attributes", self.attributes, "How it computes.")
         else:
@@ -115,11 +118,11 @@ class Component:
         return create_model("ComponentParams", __base__=Document, __doc__=self.description, **fields)
 
     @staticmethod
-    def _columns(slot: Mapping[str, Any]) -> type[Document]:
-        if not slot["columns"]:
+    def _columns(table: Mapping[str, Any]) -> type[Document]:
+        if not table["columns"]:
             return Columns
         fields: dict[str, Any] = {}
-        for entry in slot["columns"]:
+        for entry in table["columns"]:
             kind: Any = ColumnName if entry["most"] == 1 else list[ColumnName]
             fields[entry["name"]] = (Union[kind, None], _described(entry, None))  # noqa: UP007  made at run time
         select = create_model("Select", __base__=Document, **fields)
@@ -134,7 +137,7 @@ def _described(entry: Mapping[str, Any], default: Any) -> Any:
 
 
 def _text(entry: Mapping[str, Any]) -> str:
-    """Return what it is, as a sentence."""
+    """Return an entry's description, as a sentence."""
     text: str = entry.get("help") or entry.get("description") or entry["name"]
     return f"{text[:1].upper()}{text[1:].removesuffix('.')}."
 
@@ -149,7 +152,7 @@ def _has_required(entries: list[dict[str, Any]]) -> bool:
 
 
 def _field(entry: dict[str, Any]) -> tuple[Any, Any]:
-    """Type and field of an attribute, or of a message's field."""
+    """Return type and field of an attribute, or of a message's field."""
     kind, text = entry["kind"], _text(entry)
     if kind == "group":
         return _group_field("Group", entry["fields"], text)
@@ -161,7 +164,7 @@ def _field(entry: dict[str, Any]) -> tuple[Any, Any]:
         for name, option in options.items():
             if option["kind"] in ("group", "choice"):
                 inner, found = _field(option)
-                # needed only where it is chosen
+                # needed only if it is chosen
                 fields[name] = (Union[inner, None], Field(default=None, description=found.description))  # noqa: UP007
         model = create_model("Choice", __base__=Document, **fields)
         return model, Field(default_factory=model, description=text)
@@ -227,7 +230,7 @@ def inner_model(choice: Document, option: str) -> type[Document]:
 
 
 def check_choices(entries: list[dict[str, Any]], values: Any) -> Iterator[Problem]:
-    """Check that what is chosen has the attributes that it needs, and nothing is said of what is not chosen."""
+    """Check that the chosen options have the attributes that they need, and that others have none."""
     for entry in (entry for entry in entries if entry["kind"] == "choice"):
         value = getattr(values, entry["name"])
         for option in (o for o in entry["options"] if o["kind"] in ("group", "choice")):

@@ -1,4 +1,4 @@
-"""Tables as components read them: with commas and double quotes, whatever their cells look like."""
+"""Makes components read tables as CSV with commas and double quotes, whatever the cells look like."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 
 class _Connection:
-    """A connection to DuckDB that is told how the files are written, and guesses nothing.
+    """A connection to DuckDB that guesses nothing about the files: it is told their format.
 
-    SecretFlow lets it guess. Where cells have single quotes it takes these for the quotes of the file: it reads ``'a'``
-    as ``a``, and fails where they do not come in pairs.
+    SecretFlow lets DuckDB guess. If cells have single quotes, it takes these for the quotes of the file: it reads
+    ``'a'`` as ``a``, and fails if they do not come in pairs.
     """
 
     def __init__(self, *arguments: Any) -> None:
@@ -23,10 +23,10 @@ class _Connection:
 
 
 def read_as_written() -> None:
-    """Have SecretFlow's reader of CSV tell DuckDB how the files are written. May be called again."""
+    """Have SecretFlow's CSV reader tell DuckDB the format of the files. May be called again."""
     import duckdb
     from secretflow.component.core import io
 
-    # A name at a time: the stubs of DuckDB do not know its module of types
+    # One name at a time: DuckDB's stubs do not know its module of types
     kept = {name: getattr(duckdb, name) for name in ("typing", "ColumnExpression")}
     io.duckdb = SimpleNamespace(connect=_Connection, **kept)

@@ -14,7 +14,7 @@ from typing import Any
 
 from workers.components.definition import TABLES, Component
 
-#: What the example of the task type psi keeps.
+#: Name that the example of the task type psi keeps its output under.
 COMMON = "in_common"
 STANDARDIZED, SAMPLE = "feature_calculate", "sample"
 BOTH = ("alice", "bob")
@@ -23,8 +23,8 @@ FEATURES = {"features": {"alice": ALICE, "bob": BOB}}
 LABEL, IDS = {"labels": {"bob": ["malignant"]}}, {"ids": {"bob": ["uid"]}}
 TWO = {"features": {"alice": ALICE[:1], "bob": BOB[:1]}}
 SCORES = {"labels": {"bob": ["malignant", "pred"]}, "select": {"label": "malignant", "prediction": "pred"}}
-#: A model as io/read_data shows one: a tree that asks one thing, of bob. Rules and ss_glm models can only be written
-#: over what has the same modelHash, which is another one each time.
+#: A model as io/read_data shows it: a tree with one split, on a column of bob's. Rules and ss_glm models have no
+#: example: one can only be written over a model with the same modelHash, which changes each time.
 TREE = {
     "labelHolder": "bob",
     "common": {
@@ -46,12 +46,12 @@ TREE = {
 
 @dataclass(frozen=True)
 class _Example:
-    #: By input table.
+    #: Columns by input table.
     columns: Mapping[str, Any] = field(default_factory=dict)
     attributes: Mapping[str, Any] = field(default_factory=dict)
-    #: What is read, of data_sources.
+    #: Name of the inputs in data_sources.
     reads: str = COMMON
-    #: What is read, of further_sources.
+    #: Names of the inputs in further_sources, by role.
     further: Mapping[str, str] = field(default_factory=dict)
     parties: tuple[str, ...] = BOTH
 
@@ -232,14 +232,14 @@ EXAMPLES = {
 
 
 def example_of(component: Component) -> dict[str, Any]:
-    """Return a ``task_config``; empty where the component cannot run here."""
+    """Return a ``task_config``; empty if the component cannot run here."""
     found = EXAMPLES.get(component.id)
     if found is None:
         return {}
     params: dict[str, Any] = {"component": component.id}
     params |= {"columns": dict(found.columns)} if found.columns else {}
     params |= {"attributes": dict(found.attributes)} if found.attributes else {}
-    read_first = [slot["name"] for slot in component.inputs if slot["name"] not in found.further]
+    read_first = [entry["name"] for entry in component.inputs if entry["name"] not in found.further]
     sources = [party for party in found.parties if party in _readers(found, read_first)]
     keeps = dict(_kept(component, found))
     made: dict[str, Any] = {"task_type": "component", "data_sources": dict.fromkeys(sources, found.reads)}
@@ -255,25 +255,25 @@ def example_of(component: Component) -> dict[str, Any]:
     return made | {"algorithm_params": {"component_params": params}}
 
 
-def _readers(found: _Example, slots: list[str]) -> set[str]:
-    """Return the parties that have a part in these inputs: of a table those with columns in it, of a model all."""
+def _readers(found: _Example, roles: list[str]) -> set[str]:
+    """Return the parties that have a part in these inputs: those with columns in a table, all parties for a model."""
     readers: set[str] = set()
-    for slot in slots:
-        columns = found.columns.get(slot)
+    for role in roles:
+        columns = found.columns.get(role)
         if columns is None:
-            # beside tables an input that is none is one of further_sources
-            readers |= set() if found.columns and slot not in found.further else set(found.parties)
+            # if there are tables, other inputs are in further_sources
+            readers |= set() if found.columns and role not in found.further else set(found.parties)
             continue
         readers |= {party for kind in ("features", "labels", "ids") for party in columns.get(kind, ())}
     return readers
 
 
 def _kept(component: Component, found: _Example) -> Iterator[tuple[str, dict[str, str]]]:
-    """Role ("" for outputs) to what each party keeps."""
+    """Yield each role ("" for outputs) with the names that parties keep it under."""
     short = component.id.partition("/")[2]
     receivers = found.attributes.get("receiver") or found.attributes.get("receiver_parties")
-    for index, slot in enumerate(component.kept):
-        is_table = bool(TABLES & set(slot["kinds"]))
+    for index, kept in enumerate(component.kept):
+        is_table = bool(TABLES & set(kept["kinds"]))
         parties = [receivers] if isinstance(receivers, str) else receivers or _readers(found, list(found.columns))
         named = [party for party in found.parties if party in parties] if is_table else found.parties
-        yield slot["name"] if index else "", dict.fromkeys(named, f"{short}_{slot['name']}" if index else short)
+        yield kept["name"] if index else "", dict.fromkeys(named, f"{short}_{kept['name']}" if index else short)

@@ -1,6 +1,6 @@
-"""Writes ``registry.json``: SecretFlow's component registry, as far as forms, validation and documentation need it.
+"""Writes ``registry.json``: the part of SecretFlow's component registry that forms, validation and documentation need.
 
-Run with SecretFlow installed, after its version changed: ``python -m workers.components.export``.
+Run it with SecretFlow installed, after a change of its version: ``python -m workers.components.export``.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ KINDS = {
     "AT_UNION_GROUP": "choice",
     "AT_CUSTOM_PROTOBUF": "message",
 }
-#: Where a value of the kind is in a component definition.
+#: Field of a component definition that holds a value of the kind.
 PLACES = {"number": "f", "integer": "i64", "text": "s", "boolean": "b"}
 
 
 def exported() -> dict[str, Any]:
-    """Return all components, by id without version, in the order of the alphabet."""
+    """Return all components by id without version, in alphabetical order."""
     from secretflow.component.core import get_comp_list_def
     from secretflow.version import __version__
 
@@ -48,9 +48,9 @@ def _component(found: Any) -> dict[str, Any]:
         "attributes": [_attribute(a, found.attrs) for a in found.attrs if not a.prefixes and a.minor_max < 0],
         "inputs": [
             {
-                "name": slot.name,
-                "description": slot.desc,
-                "kinds": list(slot.types),
+                "name": entry.name,
+                "description": entry.desc,
+                "kinds": list(entry.types),
                 "columns": [
                     {
                         "name": a.name,
@@ -58,17 +58,17 @@ def _component(found: Any) -> dict[str, Any]:
                         "least": a.col_min_cnt_inclusive,
                         "most": a.col_max_cnt_inclusive or None,
                     }
-                    for a in slot.attrs
+                    for a in entry.attrs
                 ],
             }
-            for slot in found.inputs
+            for entry in found.inputs
         ],
         "outputs": [{"name": o.name, "description": o.desc, "kinds": list(o.types)} for o in found.outputs],
     }
 
 
 def _devices(identifier: str) -> list[str]:
-    """Return the devices that its code makes when it is evaluated, or loads a model with."""
+    """Return the devices that a component's code makes when it is evaluated, or loads a model with."""
     from secretflow_spec import Registry
 
     found = Registry.get_definition_by_id(identifier)
@@ -121,7 +121,7 @@ def _limits(kind: str, name: str, limits: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _exact(value: Any) -> Any:
-    """Return a float of 32 bits as it was written: 0.1, not 0.10000000149011612."""
+    """Return a 32-bit float as it was written: 0.1, not 0.10000000149011612."""
     return float(f"{value:.7g}") if isinstance(value, float) else value
 
 
@@ -133,7 +133,7 @@ def _descriptor(dotted: str) -> Any:
 
 
 def _fields(descriptor: Any) -> Iterator[dict[str, Any]]:
-    """Yield a message's fields, nested messages in place."""
+    """Yield a message's fields, with nested messages inside."""
     for found in descriptor.fields:
         made: dict[str, Any] = {"name": found.name, "list": found.label == found.LABEL_REPEATED}
         if found.message_type is not None:

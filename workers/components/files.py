@@ -1,4 +1,4 @@
-"""What components keep and read: tables as CSV, all else as one archive per party."""
+"""Files that components keep and read: tables as CSV, everything else as one archive per party."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ DESCRIPTION, RECORD, OWN = "distdata.pb", "record.json", "own.json"
 
 
 def link(table: Source, target: Path, numbers: Sequence[str]) -> None:
-    """Make ``target`` a table that components read: a link to it, or a copy where ``numbers`` have NA and the like.
-
-    Components take an empty cell alone for one without a number, and any other sign for text. Raises ConfigError.
+    """Make ``target`` a table that components can read: a link, or a copy if ``numbers`` have signs such as NA:
+    components read any text except an empty cell as text. Raises ConfigError.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -45,11 +44,11 @@ def link(table: Source, target: Path, numbers: Sequence[str]) -> None:
 
 
 def as_csv(source: Path, target: Path, form: str, whole: Collection[str] = ()) -> dict[str, str]:
-    """Write a table as a component left it (ORC or CSV) as CSV with a header line, stripe by stripe.
+    """Write a table that a component left (ORC or CSV) as CSV with a header line, stripe by stripe.
 
-    ``whole``: columns that were read as whole numbers. Components have those with empty cells as floating-point
-    numbers, of which a large one would be written as 1e+10, another key than 10000000000. Return the types of its
-    columns, where the component's file says them.
+    ``whole``: columns that were read as whole numbers. Components turn those with empty cells into floating-point
+    numbers, and a large one would be written as 1e+10, which is another key than 10000000000. Returns the types of its
+    columns, if the component's file has them.
     """
     if form == "csv":
         source.rename(target)
@@ -60,7 +59,7 @@ def as_csv(source: Path, target: Path, form: str, whole: Collection[str] = ()) -
 
     file = orc.ORCFile(source)
     stripes = (file.read_stripe(stripe) for stripe in range(file.nstripes))
-    # An empty cell alone would make an empty line, which is no row to whoever reads it: as text it has quotes
+    # A single empty cell would make an empty line, which readers skip: as text it has quotes
     is_text = len(file.schema) == 1 and any(stripe.column(0).null_count for stripe in stripes)
     schema = pa.schema([(file.schema.names[0], pa.string())]) if is_text else _as_they_were(file, whole)
     with csv.CSVWriter(target, schema) as writer:
@@ -93,9 +92,8 @@ def _as_they_were(file: Any, whole: Collection[str]) -> Any:
 
 
 def packed(target: Path, data: Any, party: str, root: Path, own: Mapping[str, Any], record: Mapping[str, Any]) -> None:
-    """One party's part of a model (a DistData), as a file.
-
-    ``own``: what this party alone knows of it, JSON. ``record``: how it came about, the same at all parties.
+    """Write one party's part of a model (a DistData) to a file. ``own``: JSON that only this party knows. ``record``:
+    how the model was made, the same at all parties.
     """
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(DESCRIPTION, data.SerializeToString(deterministic=True))
@@ -107,7 +105,7 @@ def packed(target: Path, data: Any, party: str, root: Path, own: Mapping[str, An
 
 
 class Kept:
-    """One party's part of a model that an earlier execution kept. Raises ConfigError where the file is none."""
+    """One party's part of a model that an earlier execution kept. Raises ConfigError if the file is not one."""
 
     def __init__(self, path: Path, name: str, party: str) -> None:
         self._path, self._name, self._party = path, name, party
@@ -121,19 +119,19 @@ class Kept:
 
     @property
     def digest(self) -> str:
-        """The same at all parties that keep their parts of the same model."""
+        """Return a digest that is the same at all parties that keep their parts of the same model."""
         return hashlib.sha256(self._description).hexdigest()
 
     @property
     def kind(self) -> str:
-        """SecretFlow's name of what it is, such as ``sf.model.ss_sgd``."""
+        """Return SecretFlow's name of the kind, such as ``sf.model.ss_sgd``."""
         from secretflow_spec.v1.data_pb2 import DistData
 
         return str(DistData.FromString(self._description).type)
 
     @property
     def public_info(self) -> dict[str, Any]:
-        """What its maker says of it to all parties."""
+        """Return what the component that made it says of it to all parties."""
         from secretflow_spec import ObjectFile
         from secretflow_spec.v1.data_pb2 import DistData
 

@@ -1,4 +1,4 @@
-"""Stochastic gradient descent that learns from all rows.
+"""Makes stochastic gradient descent learn from all rows.
 
 SecretFlow's SS-SGD and SS-GLM make as many steps an epoch as there are whole batches, and never see the rows behind
 the last one: 93 rows in batches of 32 are 64 rows to them. Here a smaller batch with those rows comes last.
@@ -12,7 +12,7 @@ from workers.components.patching import replace_once
 
 
 def learn_from_all_rows() -> None:
-    """Have both trainers take the rows behind the last whole batch for one more batch. May be called again."""
+    """Have both trainers use the rows after the last whole batch as one more batch. May be called again."""
     from secretflow.ml.linear.ss_glm import model as glm
     from secretflow.ml.linear.ss_sgd import model as sgd
 
@@ -39,7 +39,7 @@ def _of_regression(update: Any) -> Any:
                 **options,
             )
         if left:
-            # The penalty is divided by the batch's size: it is to weigh as much as in the other batches
+            # The penalty is divided by the batch's size: scaled, so that it weighs as much as in the other batches
             w, _ = update(
                 x[-left:], y[-left:], w, learning_rate, l2_norm * (left / batch_size), total_batch=1, batch_size=left,
                 dk_arr=None, **options,

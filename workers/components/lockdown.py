@@ -1,4 +1,4 @@
-"""DuckDB for expressions that somebody else wrote: they see the table that they are about, and no file or network."""
+"""Restricts DuckDB for expressions that somebody else wrote: they see their table, but no file and no network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class _Locked:
-    """A connection as ``expr_condition_filter`` uses one: its table is a local variable of whoever calls."""
+    """A connection as ``expr_condition_filter`` uses it: the table is a local variable of the caller."""
 
     TABLE = "duck_input_table"
 
@@ -24,15 +24,15 @@ class _Locked:
         self._connection.close()
 
     def execute(self, sql: str) -> Any:
-        # DuckDB would find it by itself, but not with access to the outside off, which takes the caller's variables
-        # for the outside; and on, read_text('/etc/passwd') is an expression like any other
+        # DuckDB would find the variable by itself, but only with external access on, and then read_text('/etc/passwd')
+        # is an expression like any other
         self._connection.register(self.TABLE, sys._getframe(1).f_locals[self.TABLE])
         self._connection.execute("SET enable_external_access = false; SET lock_configuration = true")
         return self._connection.execute(sql)
 
 
 def lock_down() -> None:
-    """Lock down the component that hands a task's expression to DuckDB; harmless to repeat."""
+    """Restrict the component that passes a task's expression to DuckDB. May be called again."""
     from secretflow.component.preprocessing.filter import expr_condition_filter
 
     expr_condition_filter.duckdb = SimpleNamespace(connect=_Locked)

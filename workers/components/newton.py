@@ -1,7 +1,7 @@
-"""Newton's steps of SS-GLM (its optimizer IRLS) to the model that the penalty asks for.
+"""Makes SS-GLM's Newton steps (its optimizer IRLS) use the penalty l2_lambda that the task names.
 
-SecretFlow takes the penalty's pull off the target though the matrix that it divides by has the penalty already: its
-steps end where the penalty is twice l2_lambda. Here they end at l2_lambda, which SecretFlow says that it is.
+SecretFlow subtracts the penalty from the target although the matrix that it divides by already includes the penalty:
+its model is the one for twice l2_lambda. Here it is the one for l2_lambda, as SecretFlow documents it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from workers.components.patching import replace_once
 
 
 def weigh_penalty_once() -> None:
-    """Have the weights follow from matrix and target alone. May be called again."""
+    """Compute the weights only from matrix and target. May be called again."""
     from secretflow.ml.linear.ss_glm import model as glm
 
     replace_once(glm, "_irls_update_w_from_accumulated_partials", _without_penalty)

@@ -1,4 +1,4 @@
-"""The SPU as the components of PSI see it: their rows are paired as those of the task type psi are."""
+"""Wraps the SPU for the components of PSI, so that they pair rows as the task type psi does."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ PSI = frozenset({"data_prep/psi", "data_prep/psi_tp"})
 UNBALANCED = frozenset({"data_prep/unbalance_psi", "data_prep/unbalance_psi_cache"})
 
 
-def check_keys_of(component: str, slot: str, attributes: Any, keys: list[str], source: Source) -> None:
-    """Raise ConfigError where the component would match or pair the rows of this party's table wrongly, or stop."""
+def check_keys_of(component: str, role: str, attributes: Any, keys: list[str], source: Source) -> None:
+    """Raise ConfigError if the component would match or pair the rows of this party's table wrongly, or stop."""
     if component in PSI:
-        may_repeat = getattr(attributes, f"{slot}_keys_duplicated", False)
+        may_repeat = getattr(attributes, f"{role}_keys_duplicated", False)
         check_keys(source.path, source.name, keys, remedy=None if may_repeat else "remove them")
     elif component in UNBALANCED:
         # The server's rows are in its cache since an earlier run, so that no row numbers can stand for them
@@ -35,8 +35,8 @@ def check_keys_of(component: str, slot: str, attributes: Any, keys: list[str], s
 
 
 def keys_as_text(component: str, chosen: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the columns that are compared as they are written, as the task type psi does; ``chosen``: by their
-    names there.
+    """Return the columns that are compared as they are written, as in the task type psi. ``chosen``: the columns by the
+    component's names.
 
     Read as numbers, 1e3 would be written 1000.0 at one party, and not match the text 1e3 of another.
     """
@@ -44,11 +44,11 @@ def keys_as_text(component: str, chosen: Mapping[str, Sequence[str]]) -> list[st
 
 
 def keys_among(chosen: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the columns that are keys among those chosen, by the names that the component has for them."""
+    """Return the key columns among the chosen ones, going by the component's names."""
     return [column for name, columns in chosen.items() if name.startswith("keys") for column in columns]
 
 
-#: What stands for an empty cell in the files that PSI of three parties writes: no text that a table has.
+#: Stands for an empty cell in the files of PSI with three parties; no table holds this text.
 _NOTHING = f"nothing {secrets.token_hex(16)}"
 
 
@@ -62,16 +62,15 @@ def keep_texts() -> None:
 
 def _with_own_word(function: Callable[..., Any]) -> Callable[..., Any]:
     def called(*args: Any) -> Any:
-        *others, _ = args  # the last one is that word
+        *others, _ = args  # the last value is the word for an empty cell
         return function(*others, _NOTHING)
 
     return called
 
 
 class PairingSPU:
-    """``SPU.psi`` over files of keys and row numbers, see :mod:`workers.computing.matching`.
-
-    ``dataset``: the name of this party's table.
+    """An SPU whose ``psi`` works on files of keys and row numbers, see :mod:`workers.computing.matching`. ``dataset``:
+    the name of this party's table.
     """
 
     def __init__(self, context: Context, dataset: str) -> None:
@@ -89,8 +88,8 @@ class PairingSPU:
         disable_alignment: bool = False,
         **options: Any,
     ) -> Any:
-        """Do what ``SPU.psi`` does. Rows are aligned whatever ``disable_alignment`` says: the parts are of one
-        vertical table."""
+        """Do what ``SPU.psi`` does. Rows are always aligned, whatever ``disable_alignment`` says, since the parts are
+        of one vertical table."""
         context, party = self._context, self._context.party
         table, mine = Path(input_path[party]), list(keys[party])
         wanted = KeyTable(table, self._dataset, mine, table.parent)

@@ -1,4 +1,4 @@
-"""How functions of SecretFlow's are put right in this process."""
+"""Replaces functions of SecretFlow's in this process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def replace_once(owner: Any, name: str, made_of: Callable[[Any], Any]) -> None:
-    """Put ``made_of(function)`` in the place of ``owner``'s function of this name. May be called again."""
+    """Replace ``owner``'s function of this name by ``made_of(function)``. May be called again."""
     function = getattr(owner, name)
     if not hasattr(function, "_replaces"):
         ours: Any = functools.wraps(function)(made_of(function))

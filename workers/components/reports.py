@@ -1,4 +1,4 @@
-"""A component's report as JSON, for the execution's result."""
+"""Turns a component's report into JSON, for the execution's result."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-#: A report's rows that go into the result, at most: it is for people, and shown on a page.
+#: How many rows of a report go into the result, at most: people read it on a page.
 MOST_ROWS = 1000
 
 
@@ -16,7 +16,7 @@ def report(data: Any) -> list[dict[str, Any]]:
 
     found = Report()
     data.meta.Unpack(found)
-    # Some of the names are Chinese alone
+    # Some names are only in Chinese
     names = [next((n for n in (tab.name, tab.desc, found.name) if n and n.isascii()), "report") for tab in found.tabs]
     return [{"name": name, **dict(_tab(tab))} for name, tab in zip(names, found.tabs, strict=True)]
 
@@ -52,7 +52,7 @@ def _table(table: Any) -> dict[str, Any]:
 
 
 def _value(attribute: Any, kind: str) -> Any:
-    """Return JSON in which a number that JSON has no word for is a text."""
+    """Return a value as JSON. Numbers that JSON does not have, such as NaN, become text."""
     if attribute.is_na:
         return None
     value = getattr(attribute, {"float": "f", "int": "i64", "bool": "b"}.get(kind, "s"))

@@ -1,4 +1,4 @@
-"""One component, run on devices of ours: with its links, devices and time limits, not with those of ``comp_eval``."""
+"""Runs a component on our own devices, links and time limits, not on those of ``comp_eval``."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from workers.contract.errors import AlgorithmError, ConfigError, chain_of
 from workers.host.sources import Source
 from workers.host.tables import column_types, count_rows
 
-#: Our column types in SecretFlow's words.
+#: SecretFlow's name of each column type.
 FIELD_TYPES = {"int": "int64", "float": "float64", "str": "str", "bool": "bool"}
 
 
 def how_it_was_made(record: Mapping[str, Any], model: Any) -> dict[str, Any]:
-    """Return a model's making, as SecretFlow's export of models asks for it; ``model``: where it lies now."""
+    """Return how a model was made, as SecretFlow's export of models asks for it. ``model``: where it is now."""
     from google.protobuf import json_format
 
     outputs = [json_format.MessageToDict(model) if o["type"] == model.type else o for o in record["outputs"]]
@@ -49,25 +49,26 @@ def how_it_was_made(record: Mapping[str, Any], model: Any) -> dict[str, Any]:
     }
 
 
-#: A column of zeros, see ``Runner.table``.
+#: Name of a column of zeros; see ``Runner.table``.
 FILLER = "_filler"
 
 
 class Runner:
-    """Runs components one after the other; what one leaves the next can read. Every party calls the same, in order."""
+    """Runs components one after the other, each of which can read the outputs of those before. All parties make the
+    same calls in the same order."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        #: What components read and write lies here.
+        #: Directory of what components read and write.
         self.root = context.workdir / "components"
         self.root.mkdir(exist_ok=True)
-        #: How the last component was run: its parameters and outputs, JSON.
+        #: Parameters and outputs of the last component, JSON.
         self.record: dict[str, Any] = {}
-        #: The name of the last table of which this party has a part.
+        #: Name of the last table that this party has a part of.
         self._dataset = ""
-        #: The types of this party's columns that are read as text.
+        #: Types of this party's columns that are read as text.
         self._types: dict[str, str] = {}
-        #: This party's columns of whole numbers that components read.
+        #: This party's columns of whole numbers.
         self._whole: set[str] = set()
         self._count = 0
 
@@ -81,12 +82,11 @@ class Runner:
         signs: bool = False,
         texts: Collection[str] = (),
     ) -> Any:
-        """Return an input table (DistData) of some columns, of which each party has its part in a CSV file (None: no
-        part).
-
-        Tells all parties the types of these columns, and that the rows are equally many. ``of_two``: where one party
-        alone has columns, another gets a ``FILLER``, for components that want columns of two. ``signs``: columns of
-        numbers may have signs such as NA for a cell without one. ``texts``: columns that are read as they are written.
+        """Return an input table (DistData) of some columns. Each party has its part in a CSV file (None: no part).
+        Tells all parties the types of these columns, and checks that all have the same number of rows. ``of_two``: if
+        only one party has columns, another one gets a ``FILLER``, for components that need columns of two parties.
+        ``signs``: columns of numbers may have signs such as NA for a cell without one. ``texts``: columns that are read
+        as they are written.
         """
         from secretflow_spec import VTable, VTableField, VTableFieldKind, VTableParty, VTableSchema
 
@@ -123,9 +123,8 @@ class Runner:
         return VTable(name, made).to_distdata()
 
     def model(self, role: str, kept: Kept | None) -> Any:
-        """Return what this party reads in that role, as DistData. Raises ConfigError.
-
-        Tells all parties that theirs are parts of the same model.
+        """Return this party's input of that role as DistData. Raises ConfigError. Checks that all parties have parts of
+        the same model.
         """
         from secretflow_spec.v1.data_pb2 import DistData
 
@@ -148,11 +147,11 @@ class Runner:
         record: Mapping[str, Any] | None = None,
         alignment: str | None = None,
     ) -> None:
-        """Keep what this party named an output for; ``outputs``: role to DistData. Raises AlgorithmError.
+        """Keep the outputs that this party named. ``outputs``: DistData by role. Raises AlgorithmError.
 
-        ``alignment``: of tables that have all rows of the input, in its order; otherwise theirs is a new one.
-        Of a model: ``own``, what this party alone knows of it; ``task``, what a later task needs to know, the same at
-        all; ``record``, how it was made, if not by the last component.
+        ``alignment``: that of tables with all rows of the input in its order; otherwise they get a new one. For a
+        model: ``own`` is what only this party knows; ``task`` is what a later task needs, the same at all parties;
+        ``record`` is how it was made, if not by the last component.
         """
         record = {**(record or self.record), **({"task": task} if task else {})}
         context = self.context
@@ -162,7 +161,8 @@ class Runner:
         parts = {(role, part.party): part for role, data in outputs.items() for part in data.data_refs}
         for role, data in outputs.items():
             for party in named.get(role, {}):
-                if data.type in TABLES and (role, party) not in parts:  # found by all parties alike, before any keeps
+                # all parties find this, before any of them keeps an output
+                if data.type in TABLES and (role, party) not in parts:
                     raise AlgorithmError(
                         f"{party} gets no part of {role or 'the output'}; remove it from the task's outputs"
                     )
@@ -186,7 +186,7 @@ class Runner:
         from google.protobuf import json_format
 
         found = {name: report(data) for name, data in outputs.items() if data.type == REPORT}
-        # A model or rule in the clear, which a component reads for people to see
+        # A model or rule in the clear, which a component has read for people
         read = {name: json_format.MessageToDict(data.meta) for name, data in outputs.items() if data.type == READ}
         return ({"reports": found} if any(found.values()) else {}) | ({"read": read} if read else {})
 
@@ -197,14 +197,15 @@ class Runner:
         inputs: list[Any],
         progress: Callable[[float], None] = lambda fraction: None,
     ) -> dict[str, Any]:
-        """Output name to DistData. ``attributes``: path to value, columns among them. Raises AlgorithmError."""
+        """Run a component and return its outputs by name, as DistData. ``attributes``: values by path, including
+        columns. Raises AlgorithmError."""
         from google.protobuf import json_format
         from secretflow.component.core import get_comp_list_def
         from secretflow_spec import Definition, Registry
         from secretflow_spec.core.utils import build_node_eval_param
         from secretflow_spec.v1.component_pb2 import Attribute
 
-        get_comp_list_def()  # registers them all
+        get_comp_list_def()  # the import registers all components
         lock_down()
         read_as_written()
         learn_from_all_rows()
@@ -220,7 +221,7 @@ class Runner:
             domain,
             name,
             component.version,
-            # what it says of the type of an empty list is of no interest to anybody
+            # the type of an empty list does not matter: an Attribute without one
             attrs={path: Attribute() if value == [] else value for path, value in attributes.items()},
             inputs=inputs,
             output_uris=[f"out{self._count}/{o['name']}" for o in component.outputs],
@@ -253,9 +254,8 @@ class Runner:
 
 
 def component_context(context: Context, root: Path, progress: Callable[[float], None], spu: Any) -> Any:
-    """Return what a component is given to run with: this run's devices, a private directory, and no checkpoints.
-
-    ``spu``: the SPU, or what stands for it; None where the run has none.
+    """Return the context that a component runs with: this run's devices, a private directory, and no checkpoints.
+    ``spu``: the SPU or its wrapper; None if the run has none.
     """
     from secretflow.component.core import Context
     from secretflow.component.core.progressor import IProgressor
@@ -319,7 +319,7 @@ def component_context(context: Context, root: Path, progress: Callable[[float], 
 
 @contextmanager
 def all_calls_ended() -> Iterator[None]:
-    """Leave only when this party's calls have ended. Some components do not wait until what they write is written."""
+    """Wait on leaving until this party's calls have ended: some components do not wait for their own writes."""
     from secretflow.distributed.fed.global_context import get_global_context
 
     calls: list[Future[Any]] = []
@@ -340,16 +340,14 @@ def all_calls_ended() -> Iterator[None]:
 
 
 def own_words(error: BaseException) -> str:
-    """Return what SecretFlow's own Python code said when it refused something; empty for any other error, here or at
-    a peer.
-
-    Of other code, and of C++, the texts may quote rows.
+    """Return the text with which SecretFlow's own Python code refused something; empty for any other error, here or at
+    a peer. Texts of other code, and of C++, may quote rows.
     """
     for cause in chain_of(error):
         frames = traceback.extract_tb(cause.__traceback__)
         if type(cause).__name__ == "FedRemoteError":
             return ""
-        if type(cause).__module__.startswith("sqlglot"):  # it parses what the task says, and sees no row
+        if type(cause).__module__.startswith("sqlglot"):  # it parses the task's documents, and sees no rows
             return re.sub(r"\x1b\[\d*m", "", " ".join(str(cause).split()))[:300]
         if not frames or "/secretflow" not in frames[-1].filename:
             continue
@@ -357,7 +355,7 @@ def own_words(error: BaseException) -> str:
         if line.startswith(("raise", "assert")):
             said = getattr(cause, "message", cause)
             if said is cause and isinstance(cause.args[0] if cause.args else None, tuple):
-                said = " ".join(map(str, cause.args[0]))  # of what was asserted with two texts
+                said = " ".join(map(str, cause.args[0]))  # an assertion with two texts
             words = " ".join(str(said).split())
             return re.sub(r"/[\w./-]+/", "", words)[:300] or f"its check failed: {line}"
     return ""

@@ -1,4 +1,4 @@
-"""The SPU that a component computes on: the settings that it asks for, and those that a model's shares rest on."""
+"""Settings of the SPU: those that a component asks for, and those that a model's shares depend on."""
 
 from __future__ import annotations
 
@@ -10,32 +10,33 @@ from workers.components.definition import Component
 from workers.components.files import Kept
 from workers.contract.errors import ConfigError
 
-#: What some components ask of the SPU they compute on, and its exponentials in SPU's words.
+#: Settings that some components ask of their SPU, and SPU's names for approximations of the exponential.
 SETTINGS = ("field", "fxp_fraction_bits", "fxp_exp_mode", "fxp_exp_iters")
 EXP_MODES: dict[Any, str] = {1: "EXP_PADE", 2: "EXP_TAYLOR"}
 HIGH_PRECISION = {"field": "FM128", "fxp_fraction_bits": 40}
 PRECISE = frozenset({"stats/ss_pearsonr", "stats/ss_vif"})
-#: What they ask for goes by the model that they read.
+#: Components whose settings depend on the model that they read.
 BY_MODEL = frozenset({"ml.predict/ss_glm_predict", "ml.eval/ss_pvalue", "io/read_data", "io/write_data", "io/identity"})
 GLM = "sf.model.ss_glm"
-#: Kinds of which no party keeps shares: each has its part in the clear.
+#: Kinds of models without shares: each party has its part in the clear.
 UNSHARED = frozenset({"sf.model.sgb", "sf.rule.binning", "sf.rule.preprocessing", "sf.model.ub_psi.cache"})
 
 
 def spu_settings(component: Component, attributes: Any, model: Kept | None) -> dict[str, Any]:
-    """Settings that the component asks of the SPU. ``model``: what this party reads of a model, if anything."""
+    """Return the settings that the component asks of the SPU. ``model``: this party's part of the model that it reads,
+    if any."""
     if component.id in ("ml.train/ss_glm_train", "ml.predict/ss_glm_predict"):
         found = model.public_info if model else {}
         mode = EXP_MODES[found["fxp_exp_mode"]] if found else f"EXP_{attributes.exp_mode.upper()}"
         iterations = found["fxp_exp_iters"] if found else attributes.exp_iters
         return HIGH_PRECISION | {"fxp_exp_mode": mode, "fxp_exp_iters": iterations}
-    # Shares of a generalised linear model are always of that precision; those of others are of their own SPU's
+    # Shares of a generalised linear model always have that precision; those of others have their SPU's
     is_precise = component.id in PRECISE or (component.id in BY_MODEL and model is not None and model.kind == GLM)
     return HIGH_PRECISION if is_precise else {}
 
 
 def with_spu(devices: Mapping[str, Any], settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the documents of the devices, the SPU's with these settings."""
+    """Return the documents of the devices, with these settings in the SPU's."""
     if "spu_config" not in devices or not settings:
         return devices
     document = devices["spu_config"]
@@ -44,7 +45,7 @@ def with_spu(devices: Mapping[str, Any], settings: Mapping[str, Any]) -> Mapping
 
 
 def replaced(asked: Mapping[str, Any], used: Mapping[str, Any]) -> list[str]:
-    """Return a sentence, for the result's warnings, where the SPU is not started with settings that the task names."""
+    """Return a warning for the result if the SPU does not start with the settings that the task names."""
     if "spu_config" not in asked:
         return []
     before, after = asked["spu_config"].runtime_config, used["spu_config"].runtime_config
@@ -56,10 +57,9 @@ def replaced(asked: Mapping[str, Any], used: Mapping[str, Any]) -> list[str]:
 
 
 def check_shares(model: Kept, name: str, devices: Mapping[str, Any], parties: Sequence[str]) -> None:
-    """Raise ConfigError where a model's shares mean something else to the SPU that these documents start.
-
-    Shares are numbers in the field of the SPU that made them, with its fraction bits, of its parties by their ranks.
-    Another SPU computes with them all the same, and what comes out looks like a result.
+    """Raise ConfigError if a model's shares do not fit the SPU that these documents start. Shares are numbers in the
+    field of the SPU that made them, with its fraction bits and for its parties by their ranks. Another SPU would
+    compute with them without an error, and the output would look like a result.
     """
     if model.kind in UNSHARED or "spu_config" not in devices:
         return
@@ -72,7 +72,7 @@ def check_shares(model: Kept, name: str, devices: Mapping[str, Any], parties: Se
 
 
 def shares_of(document: Any, parties: Sequence[str]) -> dict[str, Any]:
-    """Return all that shares depend on, JSON."""
+    """Return all settings that shares depend on, JSON."""
     runtime = document.runtime_config
     return {
         "protocol": runtime.protocol,

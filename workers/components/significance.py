@@ -1,4 +1,4 @@
-"""The p-values of SecretFlow's ``ss_pvalue``, of the right variance and of the label as it is."""
+"""Corrects the p-values of SecretFlow's ``ss_pvalue``: their variance, and the scale of the label."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from workers.components.patching import replace_once
 
 
 def correct_significance() -> None:
-    """Put three figures right. May be called again.
+    """Correct three errors of ``ss_pvalue``. May be called again.
 
-    Of a linear regression SecretFlow divides the squared errors by two more than the rows leave free: by n - p + 1 of n
-    rows and p columns, where n - p - 1 are free. And it fits a label that is scaled down to 2: under the link Log its
-    intercept is another one than that of the label, and the variance of a scaled count is not its mean.
+    In a linear regression of n rows and p columns SecretFlow divides the squared errors by n - p + 1 instead of n - p -
+    1. It also fits a label that is scaled down to 2: with the link Log the intercept then differs from that of the
+    label, and the variance of a scaled count is not its mean.
     """
     from secretflow.stats import ss_pvalue_v as pvalue
 

@@ -1,8 +1,7 @@
-"""Binning that has a bin for every column.
+"""Makes binning handle columns with a single bin.
 
-Where a column makes a single bin, as one does of which nine in ten rows have one value, SecretFlow leaves the column's
-own values in the output, beside columns of bin numbers or of weights of evidence. Here it gets what its one bin stands
-for.
+If a column has a single bin, as when nine in ten rows have the same value, SecretFlow leaves the column's own values in
+the output, beside columns of bin numbers or of weights of evidence. Here the column gets the value of its one bin.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from workers.components.patching import replace_once
 
 
 def fill_single_bins() -> None:
-    """Have rules of binning put a column of a single bin into it. May be called again."""
+    """Have binning rules put a column of a single bin into that bin. May be called again."""
     from secretflow.component.preprocessing.binning import base
 
     replace_once(base, "apply_binning_rules", _with_single_bins)
@@ -29,7 +28,7 @@ def _with_single_bins(apply: Any) -> Any:
 
 
 def _split(rule: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the rule with a point behind all numbers, where there is none to split at."""
+    """Return the rule with a split point above all numbers for a column that has none."""
     if rule["type"] != "numeric" or len(rule["split_points"]):
         return rule
     return {**rule, "split_points": [sys.float_info.max], "filling_values": list(rule["filling_values"]) * 2}

@@ -1,4 +1,4 @@
-"""What SecretFlow's registry leaves without words: parts of messages, and attributes described by their name alone."""
+"""Descriptions that SecretFlow's registry lacks: parts of messages, and attributes described only by their name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _TYPE = "What it is: a number or text given here (CONST_INT, CONST_FLOAT, CONST_
 
 
 def _value(path: str, what: str) -> dict[str, str]:
-    """Return the text of a value, which is one of four things."""
+    """Return the description of a value, which is one of four things."""
     return {
         path: what,
         f"{path}.type": f"{_TYPE}. INVAL is refused",
@@ -20,12 +20,13 @@ def _value(path: str, what: str) -> dict[str, str]:
     }
 
 
-#: Component to path within its attributes, or to input and column, to what it is.
+#: Descriptions by component, and by path within its attributes, or input and column.
 TEXTS: dict[str, dict[str, str]] = {
-    "io/data_source": {"party": "Whose table it is"},
+    "io/data_source": {"party": "Party that has the table"},
     "io/write_data": {
-        "write_data": "What io/read_data shows of a rule or model, changed, as text. Of a rule and of an ss_glm model "
-        "with the modelHash of what is read; an sgb model may be written by hand, and its predictions have no label",
+        "write_data": "The text in which io/read_data shows a rule or model, with your changes. A rule and an ss_glm "
+        "model keep the modelHash of the one that is read. An sgb model may be written by hand; its predictions then "
+        "have no label",
     },
     "postprocessing/score_card_transformer": {
         "input_ds.predict_name": "The column of predictions, from 0 to 1",
@@ -35,10 +36,10 @@ TEXTS: dict[str, dict[str, str]] = {
         "rules.whens": "The cases, tried in this order: the first whose conditions hold gives the new column's value",
         "rules.whens.conds": "The conditions of this case",
         "rules.whens.conds.cond_column": "The column that is compared",
-        "rules.whens.conds.op": "How: equal, not equal, less than, less or equal, greater than, greater or equal. "
-        "INVAL is refused",
+        "rules.whens.conds.op": "Comparison: equal, not equal, less than, less or equal, greater than, greater or "
+        "equal. INVAL is refused",
         **_value("rules.whens.conds.cond_value", "What the column is compared with"),
-        "rules.whens.connections": "How each condition goes with the next one, so one fewer than conditions. "
+        "rules.whens.connections": "How each condition is joined to the next one: one entry less than conditions. "
         "INVAL is refused",
         **_value("rules.whens.then", "The new column's value where the conditions hold"),
         **_value("rules.else_value", "The new column's value where no case holds"),
@@ -56,21 +57,21 @@ TEXTS: dict[str, dict[str, str]] = {
         "rules.new_col_name": "Not used by SecretFlow: the columns keep their names",
     },
     "stats/groupby_statistics": {
-        "aggregation_config.column_queries": "What is told of each group",
+        "aggregation_config.column_queries": "Figures to compute for each group",
         "aggregation_config.column_queries.function": "Which figure; INVAL is refused",
-        "aggregation_config.column_queries.column_name": "Of which column, one that the groups are not made by",
+        "aggregation_config.column_queries.column_name": "Column of the figure, none that makes the groups",
     },
 }
 
 
 def tell(component: str, entry: Mapping[str, Any]) -> None:
-    """Give a component's entry of the registry its texts, as ``help``."""
+    """Add these descriptions to a component's entry of the registry, as ``help``."""
     texts = TEXTS.get(component, {})
     for path, part in _parts(entry["attributes"]):
         if path in texts:
             part["help"] = texts[path]
-    for slot in entry["inputs"]:
-        for path, part in _parts(slot["columns"], f"{slot['name']}."):
+    for given in entry["inputs"]:
+        for path, part in _parts(given["columns"], f"{given['name']}."):
             if path in texts:
                 part["help"] = texts[path]
 

@@ -1,4 +1,4 @@
-"""What SecretFlow's own components compute wrongly, and what is refused or told of it."""
+"""Cases that SecretFlow's own components compute wrongly: they are refused, or a warning tells of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workers.contract.errors import ConfigError
 from workers.host.sources import Source
 from workers.host.tables import WHOLE_LIMIT, column_types, count_rows, read_text
 
-#: Component to what the result's warnings say.
+#: By component: the warning in its results.
 TOLD = {
     "stats/ss_pearsonr": "SecretFlow's component gives n / (n - 1) times the correlations of n rows; the task type "
     "correlation puts that right.",
@@ -30,9 +30,8 @@ TOLD = {
 
 
 def check_table(component: str, source: Source, columns: list[str], by: list[str]) -> None:
-    """Raise ConfigError where the component would compute wrongly with this party's columns.
-
-    ``by``: those that make groups.
+    """Raise ConfigError if the component would compute wrongly with this party's columns. ``by``: those that make
+    groups.
     """
     types = column_types(source.path, source.name)
     if component == "stats/groupby_statistics":
@@ -44,7 +43,8 @@ def check_table(component: str, source: Source, columns: list[str], by: list[str
                 )
     if component in ("data_filter/sample", "stats/groupby_statistics", "stats/table_statistics"):
         for column in (column for column in columns if types[column] == "int"):
-            # Fourth powers are summed up in 64 bits; whole numbers enter the SPU in 32; sampling makes floats of them
+            # Fourth powers are summed in 64 bits, whole numbers enter the SPU with 32 bits, and sampling turns them
+            # into floats
             most = {"data_filter/sample": WHOLE_LIMIT, "stats/groupby_statistics": 2.0**31}.get(component, 2.0**12)
             if any(abs(int(value)) >= most for value in _values(source, column) if _is_whole(value)):
                 raise ConfigError(
@@ -54,7 +54,8 @@ def check_table(component: str, source: Source, columns: list[str], by: list[str
 
 
 def check_scaled(component: str, attributes: Any, source: Source, columns: list[str]) -> None:
-    """Raise ConfigError where scaling would divide by nothing: SecretFlow takes an empty cell for another value."""
+    """Raise ConfigError if scaling would divide by zero. SecretFlow does not notice if the column has an empty cell,
+    which counts as another value."""
     import numpy as np
 
     if component != "preprocessing/feature_calculate" or attributes.rules.op not in ("STANDARDIZE", "NORMALIZATION"):
@@ -69,12 +70,12 @@ def check_scaled(component: str, attributes: Any, source: Source, columns: list[
             )
 
 
-#: SecretFlow's one-hot encoding takes numbers that differ by less for one.
+#: SecretFlow's one-hot encoding treats numbers that differ by less as the same.
 _APART = 1e-7
 
 
 def check_encoded(component: str, source: Source, columns: list[str]) -> None:
-    """Raise ConfigError where two numbers would have each other's new column."""
+    """Raise ConfigError if two numbers would get each other's new column."""
     import numpy as np
 
     if component != "preprocessing/onehot_encode":
@@ -91,7 +92,7 @@ def check_encoded(component: str, source: Source, columns: list[str]) -> None:
 
 
 def check_binned(component: str, source: Source, columns: list[str]) -> None:
-    """Raise ConfigError where there is nothing to make bins of: SecretFlow stops, and does not say why."""
+    """Raise ConfigError if there is nothing to make bins of: SecretFlow would stop without saying why."""
     import numpy as np
 
     if component not in ("preprocessing/vert_binning", "preprocessing/vert_woe_binning"):
@@ -113,7 +114,8 @@ _OPERATIONS: dict[str, Callable[[int, int], int | Fraction]] = {
 
 
 def check_arithmetic(component: str, attributes: Any, source: Source, operands: list[str]) -> None:
-    """Raise ConfigError naming the first row whose result is no whole number of 64 bits, as which it would be kept."""
+    """Raise ConfigError, naming the first row, if a result is not a whole number of 64 bits, as which it would be
+    kept."""
     if component != "preprocessing/binary_op" or len(operands) != 2:
         return
     types = column_types(source.path, source.name)
@@ -134,7 +136,7 @@ def check_arithmetic(component: str, attributes: Any, source: Source, operands: 
 
 
 def check_alike(component: str, first: Source, second: Source, columns: list[str]) -> None:
-    """Raise ConfigError where a column of two tables that come one below the other is not of one type."""
+    """Raise ConfigError if a column of two tables that are put one below the other has two types."""
     if component != "data_prep/union":
         return
     types = [column_types(source.path, source.name) for source in (first, second)]
@@ -147,14 +149,14 @@ def check_alike(component: str, first: Source, second: Source, columns: list[str
             )
 
 
-#: How many rows SecretFlow reads at once, and splits.
+#: How many rows SecretFlow reads and splits at once.
 _AT_ONCE = 50000
 
 
 def split_apart(component: str, attributes: Mapping[str, Any], source: Source) -> dict[str, float]:
     """Return the attributes with which train_test_split puts no row into both parts. Raises ConfigError.
 
-    SecretFlow rounds both sizes up: 0.7 and 0.3 of 569 rows are 399 and 171 to it. ``attributes``: path to value.
+    SecretFlow rounds both sizes up: 0.7 and 0.3 of 569 rows become 399 and 171. ``attributes``: values by path.
     """
     if component != "data_prep/train_test_split":
         return {}
@@ -198,7 +200,7 @@ def _is_whole(value: str) -> bool:
 
 
 def check_model(component: str, name: str, kept: Kept) -> None:
-    """Raise ConfigError where a component reads a table's columns by names that the model does not have."""
+    """Raise ConfigError if a component would read a table's columns by names that the model does not have."""
     if isinstance(kept.record.get("task"), dict) and component.startswith(("ml.predict/", "ml.eval/")):
         raise ConfigError(
             f"{name} was kept by a task type, where columns have names of their own; use the task type predict, or "
@@ -206,14 +208,14 @@ def check_model(component: str, name: str, kept: Kept) -> None:
         )
 
 
-#: Instead of the sigmoid itself.
+#: Remedy: approximations to use in place of the sigmoid itself.
 _SIGMOIDS = "use t1, the fastest, or t3, t5, df, sr or mix, which are closer to the sigmoid"
-#: Bins of a feature that SecretFlow's boosted trees can tell apart: it numbers them in 8 bits.
+#: Number of bins of a feature that SecretFlow's boosted trees can tell apart: they are numbered in 8 bits.
 _MOST_BINS = 127
 
 
 def check_attributes(component: str, attributes: Any) -> tuple[str, str, str] | None:
-    """Return the attribute that asks for what the component computes wrongly, why it is wrong, and what to use."""
+    """Return an attribute with which the component computes wrongly, what is wrong, and what to use instead."""
     if component == "ml.train/ss_sgd_train" and attributes.sig_type == "real":
         return "sig_type", "real gives wrong predictions in this version of SecretFlow", _SIGMOIDS
     if component in ("ml.train/ss_xgb_train", "ml.train/sgb_train") and attributes.sketch_eps * _MOST_BINS < 1:

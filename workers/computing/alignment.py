@@ -1,4 +1,4 @@
-"""Whether the rows of the parties' tables line up, asked in the run itself."""
+"""Checks in a run that the rows of the parties' tables line up."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from workers.contract.errors import ConfigError
 
 
 def check_alignment(context: Context, rows: int, alignment: str | None, parties: Sequence[str] | None = None) -> None:
-    """Reveal to all parties how many rows each has, and who lined them up. Raises ConfigError unless they line up.
-
-    ``rows`` and ``alignment``: of this party's table. ``parties``: those that have rows, if not all.
+    """Tell all parties each one's number of rows and alignment. Raises ConfigError unless they line up. ``rows`` and
+    ``alignment`` are those of this party's table. ``parties``: those that have rows, if not all.
     """
     parties = parties or context.parties
     told = told_by(parties, (rows, alignment))

@@ -1,4 +1,4 @@
-"""Cells of a party's own table as numbers, keys and texts, empty cells among them."""
+"""Cells of a party's own table as numbers, keys and texts, including empty cells."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from workers.host.tables import NO_NUMBER, count_rows, read_text, refuse_text, t
 
 @dataclass(slots=True)
 class Cells:
-    """One column. ``numbers``: float64, (rows,), NaN where a cell is empty; None of a column of text."""
+    """The cells of one column. ``numbers``: float64, (rows,), NaN for an empty cell; None for a column of text."""
 
     kind: str
-    #: As it is written, an arrow array of strings.
+    #: The cells as they are written, an arrow array of strings.
     text: Any
     numbers: Any
 
     @property
     def empty(self) -> Any:
-        """Whether a cell is empty: bool, (rows,)."""
+        """Return whether each cell is empty: bool, (rows,)."""
         import numpy as np
         import pyarrow.compute as pc
 
@@ -32,12 +32,12 @@ class Cells:
 
     @property
     def whole(self) -> bool:
-        """Whether its numbers are whole, and written so."""
+        """Return whether all numbers are whole, and written so."""
         return self.kind in ("int", "bool")
 
 
 def read_cells(path: Path, dataset: str, columns: list[str]) -> dict[str, Cells]:
-    """Return the columns, by name. Raises ConfigError where one is missing, or has infinite values."""
+    """Return the columns by name. Raises ConfigError if one is missing, or has infinite values."""
     known = types_of(path, dataset, columns)
     found = {}
     for column, text in (read_text(path, dataset, list(dict.fromkeys(columns))) if columns else {}).items():
@@ -47,9 +47,8 @@ def read_cells(path: Path, dataset: str, columns: list[str]) -> dict[str, Cells]
 
 
 def read_numbers(path: Path, dataset: str, columns: list[str]) -> dict[str, Cells]:
-    """Read cells of columns that have to be numbers: a column of empty cells alone will do.
-
-    Raises ConfigError, also where a column is not numeric.
+    """Return the cells of columns that have to be numeric; a column may have only empty cells. Raises ConfigError, also
+    if a column is not numeric.
     """
     found = read_cells(path, dataset, columns)
     for column, cells in found.items():
@@ -60,7 +59,7 @@ def read_numbers(path: Path, dataset: str, columns: list[str]) -> dict[str, Cell
 
 
 def own_rows(context: Context) -> int:
-    """Return how many rows this party's table has. Raises ConfigError where it has none."""
+    """Return how many rows this party's table has. Raises ConfigError if it has none."""
     rows = count_rows(context.input_path, context.source.name)
     if not rows:
         raise ConfigError(f"dataset {context.source.name} has no rows")

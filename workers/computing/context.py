@@ -1,4 +1,4 @@
-"""What an executor is handed: one run as it sees it."""
+"""The context of a run, which executors are handed."""
 
 from __future__ import annotations
 
@@ -26,45 +26,45 @@ class KeepOutput(Protocol):
 
 @dataclass(slots=True)
 class Context:
-    """One run as its executor sees it."""
+    """A run as its executor sees it."""
 
     party: str
     parties: list[str]
     task: TaskConfig
-    #: All that this party reads, by role; "" is its entry in data_sources.
+    #: This party's inputs by role; "" is its entry in data_sources.
     sources: Mapping[str, Source]
     #: Private directory, removed when the run ends.
     workdir: Path
-    #: Reports progress, 0 to 1. To be called equally often at all parties: it collects garbage now and then.
+    #: Reports progress, 0 to 1. Call it equally often at all parties: it collects garbage now and then.
     progress: Callable[[float], None] = lambda fraction: None
-    #: Keeps a finished file as this party's output: of this role ("" is its entry in outputs), of this kind. Of a
-    #: table, the alignment of its rows: that of what it was made of, or a new one; and the types of its columns, where
-    #: its maker knows them better than the file and this party's tables show them.
+    #: Keeps a finished file as this party's output of a role ("" is its entry in outputs) and a kind. A table has an
+    #: alignment: that of the table it was made of, or a new one. It may have types of columns, if its maker knows them
+    #: better than the file and this party's tables show them.
     keep_output: KeepOutput = lambda path, role="", kind=TABLE, *, alignment=None, types=None: None
-    #: The run, by a name that all parties know it by.
+    #: Name of the run, the same at all parties.
     run_name: str = ""
     #: Live devices by name, such as ``spu``.
     devices: dict[str, Any] = field(default_factory=dict)
-    #: Their documents.
+    #: Documents of the devices.
     documents: dict[str, Any] = field(default_factory=dict)
-    #: What people should know who read the result.
+    #: Warnings for those who read the result.
     warnings: list[str] = field(default_factory=list)
 
     def new_alignment(self, role: str = "") -> str:
-        """Return the alignment of tables that this run puts in an order of its own, the same at all parties."""
+        """Return a new alignment, the same at all parties, for tables that this run puts in a new order."""
         return f"{self.run_name}/{role}" if role else self.run_name
 
     @property
     def source(self) -> Source:
-        """This party's entry in ``data_sources``."""
+        """Return this party's entry in ``data_sources``."""
         return self.sources[""]
 
     def source_of(self, role: str) -> Source | None:
-        """Return what this party reads in this role: of ``further_sources``, otherwise of ``data_sources``, if it is
-        there."""
+        """Return this party's input of the role: from ``further_sources``, otherwise from ``data_sources``; None if it
+        has none."""
         return self.sources.get(role) or self.sources.get("")
 
     @property
     def input_path(self) -> Path:
-        """This party's input table."""
+        """Return the path of this party's input table."""
         return self.source.path

@@ -1,4 +1,4 @@
-"""What PSI is given of a table and what is made of its answer: keys alone go in, rows come out.
+"""Prepares a table's keys for PSI, and makes rows of PSI's output.
 
 SecretFlow's PSI sorts each party's output by the columns of that party's file, as they are written there, so two
 parties' rows come in unlike orders as soon as their files differ in the place of a key column or in quotes
@@ -22,13 +22,13 @@ from workers.computing.telling import told_by
 from workers.contract.errors import AlgorithmError, ConfigError
 from workers.host.tables import read_text
 
-#: The columns of the file that PSI sees, and what it writes in both for a row that the party does not have.
+#: Columns of the file that PSI sees, and what it writes there for a row that the party does not have.
 KEY, ROW, NO_ROW = "key", "row", "-1"
-#: Characters that mean something to one of SecretFlow's readers, and what stands for them. The sign itself comes first.
+#: Characters with a meaning to one of SecretFlow's readers, and their escapes. The escape character itself comes first.
 _ESCAPED = (("%", "%25"), (",", "%2C"), ('"', "%22"), ("\r", "%0D"), ("\n", "%0A"))
-#: Between the columns of a key: no escaped text has it.
+#: Separates the columns of a key: no escaped text has it.
 _BETWEEN = "%/"
-#: Rows, and bytes, that are looked at together.
+#: Rows, and bytes, that are processed together.
 _CHUNK, _BLOCK = 1 << 16, 1 << 24
 
 
@@ -36,18 +36,18 @@ class KeyTable:
     """A party's table as PSI sees it: a file of keys and row numbers in ``directory``."""
 
     def __init__(self, table: Path, dataset: str, keys: Sequence[str], directory: Path) -> None:
-        """Write the file. Raises ConfigError where the table cannot be read row by row."""
+        """Write the file. Raises ConfigError if the table cannot be read row by row."""
         import numpy as np
         import pyarrow as pa
         from pyarrow import csv
 
         self.table, self.dataset = table, dataset
-        #: The file for PSI.
+        #: Path of the file for PSI.
         self.path = directory / "keys.csv"
         found = keys_of(table, dataset, keys)
         options = csv.WriteOptions(include_header=False, quoting_style="none")
         with self.path.open("wb") as file:
-            file.write(f"{KEY},{ROW}\n".encode())  # arrow would quote these names
+            file.write(f"{KEY},{ROW}\n".encode())  # arrow would put these names in quotes
             csv.write_csv(pa.table({KEY: found, ROW: np.arange(len(found))}), file, options)
         self._count = len(found)
 
@@ -56,7 +56,7 @@ class KeyTable:
     ) -> Any:
         """Run PSI over the parties' files, with this party's output in ``answer``. Return its reports.
 
-        All parties call it. ``options``: further ones of ``SPU.psi``.
+        All parties call it. ``options``: further options of ``SPU.psi``.
         """
         return spu.psi(
             keys={p: [KEY] for p in parties},
@@ -69,8 +69,8 @@ class KeyTable:
     def rows(self, answer: Path, *, crossed: bool) -> Any:
         """Return the numbers of the rows in PSI's output, int64, (rows,); -1 for a row that the party does not have.
 
-        ``crossed``: at one of two parties, so that their rows are all pairs of equal keys. Raises AlgorithmError where
-        PSI left no output.
+        ``crossed``: set it at one of two parties, so that their rows are all pairs of equal keys. Raises AlgorithmError
+        if PSI left no output.
         """
         from pyarrow import csv
 
@@ -81,9 +81,9 @@ class KeyTable:
         return _crossed(rows, found.column(KEY).to_numpy()) if crossed else rows
 
     def write(self, rows: Any, target: Path, nothing: bytes = b"") -> None:
-        """Write the heading and these rows of the table, as they are written there; empty rows for -1.
+        """Write the heading and these rows of the table, unchanged; an empty row for -1.
 
-        ``nothing``: what stands in each column of an empty row.
+        ``nothing``: the value in each column of an empty row.
         """
         with self.table.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
             starts, ends = _lines(text)
@@ -94,7 +94,7 @@ class KeyTable:
                 )
             heading = text[starts[0] : ends[0]]
             columns = len(_columns(heading))
-            # A line with nothing on it is no row to those who read the output
+            # Readers of the output skip an empty line
             empty = b",".join([nothing] * columns) if columns > 1 else nothing or b'""'
             with target.open("wb") as written:
                 written.write(heading + b"\n")
@@ -105,7 +105,7 @@ class KeyTable:
 
 
 def keys_of(table: Path, dataset: str, keys: Sequence[str]) -> Any:
-    """Return each row's key as one text in which nothing needs quotes, an arrow array; unlike keys, unlike texts."""
+    """Return each row's key as one text that needs no quotes, an arrow array. Different keys have different texts."""
     import pyarrow.compute as pc
 
     columns = []
@@ -117,7 +117,7 @@ def keys_of(table: Path, dataset: str, keys: Sequence[str]) -> Any:
 
 
 def _lines(text: Any) -> tuple[Any, Any]:
-    """Return where the lines of a file begin and end, int64, (lines,), without those that have nothing on them."""
+    """Return where the lines of a file begin and end, int64, (lines,). Empty lines are left out."""
     import numpy as np
 
     breaks = [
@@ -128,7 +128,7 @@ def _lines(text: Any) -> tuple[Any, Any]:
     starts = np.concatenate([[0], ends[:-1] + 1])
     characters = np.frombuffer(text, np.uint8)
     ends -= (ends > starts) & (characters[ends - 1] == 0x0D)
-    del characters  # the map cannot be closed while it is looked at
+    del characters  # the map cannot be closed while an array uses it
     has_text = ends > starts
     return starts[has_text], ends[has_text]
 
@@ -140,10 +140,9 @@ def _columns(heading: bytes) -> list[str]:
 
 
 def _crossed(rows: Any, keys: Any) -> Any:
-    """Return the second party's rows so that with the first one's they are all pairs of equal keys.
-
-    Where a key is in two rows here and three there, SecretFlow writes each row three times here, and twice there, one
-    after the other: six rows at both, but not six pairs. ``rows`` and ``keys``: as PSI wrote them, (rows,).
+    """Return the second party's rows in an order that makes all pairs of equal keys with the first one's. If a key is
+    in two rows here and three there, SecretFlow writes each row three times here and twice there, one after the other:
+    six rows at both, but not six pairs. ``rows`` and ``keys``: as PSI wrote them, (rows,).
     """
     import numpy as np
 
@@ -153,7 +152,7 @@ def _crossed(rows: Any, keys: Any) -> Any:
     is_new = (keys[1:] != keys[:-1]) | ((rows[1:] < 0) != (rows[:-1] < 0))
     starts = np.flatnonzero(np.concatenate([[True], is_new]))
     sizes = np.diff(np.append(starts, len(rows)))
-    is_of_both = sizes >= 4  # two rows here and two there at least
+    is_of_both = sizes >= 4  # a key has at least two rows at both
     changed = rows.copy()
     for begin, end in zip(starts[is_of_both], (starts + sizes)[is_of_both], strict=True):
         own = len(np.unique(rows[begin:end]))
@@ -172,7 +171,7 @@ def _digest(texts: Any, key: bytes) -> str:
     for chunk in whole.chunks:
         _, places, data = chunk.buffers()
         bounds = np.frombuffer(places, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]
-        # Lengths first, then the texts: which says the same however the texts are cut into chunks
+        # Lengths first, then the texts, so that the digest does not depend on how the array is cut into chunks
         digest.update(np.diff(bounds).tobytes())
         parts.append(memoryview(data)[bounds[0] : bounds[-1]] if data else b"")
     for part in parts:
@@ -181,13 +180,12 @@ def _digest(texts: Any, key: bytes) -> str:
 
 
 def check_pairing(context: Context, output: Path, dataset: str, keys: Sequence[str], rows: Any) -> int:
-    """Compare a keyed digest of the keys in the parties' outputs. Return how many rows have the keys of all parties.
-
-    Every party calls it, with its own output, key columns and row numbers (-1: no row). Raises AlgorithmError where
-    the outputs do not line up: what then follows would be computed on wrong pairs.
+    """Check, by a keyed digest of the keys, that the parties' outputs line up. Returns how many rows all parties have.
+    Every party calls it with its own output, key columns and row numbers (-1: no row). Raises AlgorithmError if the
+    outputs do not line up: later computations would use wrong pairs.
     """
     told = told_by(context.parties, (len(rows), int((rows < 0).sum()), secrets.token_hex(16))).values()
-    # Rows of all parties come first, then those that a party has alone, where the others have none
+    # Rows that all parties have come first, then those that only one party has
     common = len(rows) - sum(lacking for _, lacking, _ in told)
     key = "".join(part for *_, part in told).encode()
     whole = keys_of(output, dataset, keys)[: max(common, 0)]

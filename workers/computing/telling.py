@@ -1,4 +1,4 @@
-"""What each party computed of its own table, told to all."""
+"""Tells all parties what each computed from its own table."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 
 def told_by(parties: Iterable[str], mine: Any) -> dict[str, Any]:
-    """Return, for each party, what it says. ``mine``: what this party says, if it is among ``parties``; every party
-    calls it alike."""
+    """Return each party's value. ``mine``: this party's value, if it is among ``parties``. Every party has to call
+    it."""
     import secretflow as sf
 
     named = list(parties)
-    # Written at every party, carried out at the owner alone, with what the owner has
+    # All parties run this line, but only the owner carries it out, with its own value
     said = sf.reveal([sf.PYU(party)(lambda value: value)(mine) for party in named])
     return dict(zip(named, said, strict=True))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-#: Before an alignment that party.toml declares, as distinct from one that a run made.
+#: Prefix of an alignment that party.toml declares, as distinct from one that a run made.
 DECLARED = "declared:"
-#: Before the execution that made a table whose file is another one by now: of no order that anybody knows.
+#: Prefix of the alignment of an output whose file has changed since it was made: its order is not known.
 CHANGED = "changed:"
-#: What to do about tables that do not line up.
+#: Remedy for tables that do not line up.
 LINE_UP = (
     "run a PSI on the tables first and use its outputs, or, where you know that the tables have the same rows in the "
     'same order, give each the same alignment = "NAME" in its party.toml'
@@ -16,9 +16,8 @@ LINE_UP = (
 
 
 def misaligned(alignments: Mapping[str, str | None], rows: Mapping[str, int] | None = None) -> str:
-    """Return why these parties' tables do not line up, by their alignments; empty where they do.
-
-    ``rows``: how many there are, as far as that is known.
+    """Return why the parties' tables do not line up, going by their alignments; empty if they do. ``rows``: the number
+    of rows of each party, if known.
     """
     changed = {p: found.removeprefix(CHANGED) for p, found in alignments.items() if found and found.startswith(CHANGED)}
     unlike = rows if rows and len(set(rows.values())) > 1 else {}

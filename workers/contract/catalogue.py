@@ -1,4 +1,4 @@
-"""What is known of parties and their datasets where documents are validated."""
+"""The catalogue: what is known of parties and their datasets where documents are validated."""
 
 from __future__ import annotations
 
@@ -8,31 +8,33 @@ from typing import Literal, Protocol
 #: Column name to type: ``int``, ``float``, ``str`` or ``bool``.
 Columns = Mapping[str, str]
 NUMERIC = frozenset({"int", "float", "bool"})
-#: How strict the checks of security are; ``trial`` is for trying things out with data that is no secret.
+#: Tier of the security checks; ``trial`` is for test data only.
 Security = Literal["production", "trial"]
 
 
 class Catalogue(Protocol):
-    """What is known here of parties: everything registered on the control plane, its own on a party host."""
+    """What is known here of parties. The control plane knows everything registered, a party host only its own data."""
 
     @property
     def security(self) -> Security:
-        """The tier that holds here."""
+        """Return the tier of the security checks here."""
 
     def address(self, party: str) -> str | None:
-        """Host at which the other parties reach it; None where that is not known."""
+        """Return the host at which the other parties reach the party; None if it is not known."""
 
     def datasets(self, party: str) -> Mapping[str, Columns | None] | None:
-        """Return the party's datasets, each with its columns (None: not known); None where nothing is known."""
+        """Return the party's datasets by name, each with its columns (None: not known); None if nothing is known of the
+        party."""
 
     def kept_names(self, party: str) -> set[str]:
         """Return names of the party's datasets that an output may not replace."""
 
     def kind(self, party: str, name: str) -> str | None:
-        """Return what the party has under that name: a TABLE, or such as sf.model.sgb; None where that is not known."""
+        """Return the kind of what the party has under that name: TABLE, or a type of SecretFlow's such as sf.model.sgb;
+        None if it is not known."""
 
 
-#: Kind of what is kept as CSV with a header line. Models and rules have SecretFlow's type names.
+#: Kind of tables: CSV with a header line. The kinds of models and rules are SecretFlow's type names.
 TABLE = "table"
 
 

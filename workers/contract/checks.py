@@ -54,14 +54,15 @@ def check_parties(named: Mapping[str, Any], cluster: SFInitConfig, path: str) ->
 
 
 def check_each_party(named: Container[str], cluster: SFInitConfig, path: str, remedy: str) -> Iterator[Problem]:
-    """Check that every party of the cluster is in ``named``. ``remedy``: with ``{party}`` for the one that is not."""
+    """Check that every party of the cluster is in ``named``. ``remedy``: text in which ``{party}`` stands for a party
+    that is missing."""
     for party in cluster.parties:
         if party not in named:
             yield Problem(f"{path}.{party}", "is required", remedy.format(party=party))
 
 
 def not_a_party(path: str, parties: Sequence[str]) -> Problem:
-    """Return the problem of a name that is none of the cluster's parties."""
+    """Return the problem of a name that is not one of the cluster's parties."""
     return Problem(path, "is not a party of sf_init_config", f"should be one of {', '.join(parties)}")
 
 
@@ -72,10 +73,8 @@ def check_protocol(
     path: str,
     but: str = "",
 ) -> Iterator[Problem]:
-    """Check that the protocol suits the number of parties. ``offered``: each to the fewest and the most parties that it
-    takes.
-
-    ``but``: one that is never proposed.
+    """Check that the protocol suits the number of parties. ``offered``: by protocol, the fewest and the most parties.
+    ``but``: a protocol that is never proposed.
     """
 
     def suits(name: str) -> bool:

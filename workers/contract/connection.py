@@ -27,7 +27,7 @@ def connect(url: str) -> Redis:
     return Redis.from_url(url, socket_connect_timeout=1, socket_timeout=5, retry=Retry(NoBackoff(), 1))
 
 
-#: How the server's refusals of all writes begin, and what each means; it serves everything else meanwhile.
+#: First words of the errors with which the server refuses writes, and their meaning. It still serves reads.
 _REFUSALS = {
     "OOM": "Redis is out of memory (maxmemory); raise maxmemory, or remove what else the server holds",
     "MISCONF": "Redis takes no writes because it cannot save to its disk; free some of the disk, look at its log",
@@ -37,13 +37,13 @@ _REFUSALS = {
 
 
 def refusal(error: BaseException) -> str:
-    """Return why the server takes no writes for now; empty where that is not what the error says."""
+    """Return why the server takes no writes for now; empty if the error is another one."""
     if isinstance(error, OutOfMemoryError):
         return _REFUSALS["OOM"]
     if isinstance(error, ReadOnlyError):
         return _REFUSALS["READONLY"]
     if isinstance(error, ResponseError):
-        # In a pipeline the words of redis-py come first
+        # In a pipeline the error begins with redis-py's own words
         return next((words for code, words in _REFUSALS.items() if f"{code} " in f"{error} "[:2000]), "")
     return ""
 
@@ -62,10 +62,8 @@ def when_it_takes_writes(
     given_up: Callable[[], bool] = lambda: False,
     say: Callable[[str], object] = log.warning,
 ) -> Answer:
-    """Return what ``action`` does, tried again for ``patience`` seconds while Redis takes no writes.
-
-    An RQ worker would end at such an answer, and whoever sent a message would lose it. ``say`` is told once what is
-    waited for. Raises RedisError.
+    """Return the result of ``action``, tried again for ``patience`` seconds while Redis takes no writes: otherwise an
+    RQ worker would end, and a sender would lose its message. ``say`` is called once with the reason. Raises RedisError.
     """
     until = time.monotonic() + patience
     told = ""

@@ -1,4 +1,4 @@
-"""The documents that describe one run, as pydantic models (1-contract.md section 1).
+"""The documents that describe one run, as pydantic models.
 
 These models are the one source of structure: validation on every side, admin forms, API schema.
 A *template* is what an operator writes. At dispatch it is *completed* for each party with addresses,
@@ -21,9 +21,9 @@ DATASET_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
 
 PartyName = Annotated[str, StringConstraints(pattern=PARTY_NAME)]
 DatasetName = Annotated[str, StringConstraints(pattern=DATASET_NAME)]
-#: What a further input or output is to a task type, such as model.
+#: Name that a task type gives to a further input or output, such as model.
 Role = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
-#: In characters.
+#: Longest name of a column, in characters.
 COLUMN_NAME_LENGTH = 200
 #: The format tells forms that the columns of a party's datasets can be selected.
 ColumnName = Annotated[
@@ -32,9 +32,9 @@ ColumnName = Annotated[
 
 
 def column_problem(name: str, position: int) -> str:
-    """Return why a column of a table, counted from 1, cannot be registered; empty if it can.
+    """Return why a column cannot be registered; empty if it can. ``position`` counts from 1.
 
-    The one rule for party hosts, which look at a table's heading, and the control plane, which is told of it.
+    Party hosts check a table's heading by it, and the control plane what they report.
     """
     if not name:
         return f"column {position} has no name; name it, or leave it out (pandas: to_csv(index=False))"
@@ -49,11 +49,11 @@ def column_problem(name: str, position: int) -> str:
 
 
 def column_problems(names: Iterable[str]) -> list[str]:
-    """Return what is wrong with each of a table's column names that cannot be registered, in their order."""
+    """Return the problems of those column names of a table that cannot be registered, in their order."""
     return [wrong for position, name in enumerate(names, 1) if (wrong := column_problem(name, position))]
 
 
-#: Of a field that no form asks for: it is filled in at dispatch, or a value for it is refused.
+#: Marks a field that forms leave out: dispatch fills it in, or a value for it is refused.
 IN_NO_FORM: dict[str, Any] = {"x-form": False}
 
 
@@ -85,7 +85,7 @@ class PartyAddress(Document):
 class BrpcLinkOptions(Document):
     """How a link of brpc's connects and sends; times in milliseconds, sizes in bytes."""
 
-    #: brpc keeps these in 32 bits.
+    #: Largest value of these options: brpc keeps them in 32 bits.
     LIMIT: ClassVar[int] = 2**31 - 1
 
     connect_retry_times: int | None = Field(
@@ -123,7 +123,7 @@ class BrpcLinkOptions(Document):
     )
 
     def check_channel(self) -> Iterator[Problem]:
-        """brpc makes no channel of a protocol and a connection type that do not go together (measured)."""
+        """Check that protocol and connection type go together: otherwise brpc makes no channel (measured)."""
         protocol, connection = self.brpc_channel_protocol, self.brpc_channel_connection_type or "single"
         if protocol == "http" and connection == "single":
             yield Problem("brpc_channel_connection_type", "http has no single connections", "use pooled or short")
@@ -145,7 +145,7 @@ class CommunicationOptions(BrpcLinkOptions):
     )
 
     def check(self, backend: str) -> Iterator[Problem]:
-        """Yield what the backend would ignore, or not work with; paths within the options."""
+        """Yield options that the backend would ignore, or that it fails with; paths are within the options."""
         brpc = BrpcLinkOptions.model_fields
         for name in sorted(name for name, value in self if value is not None):
             owner = "brpc_link" if name in brpc else "grpc" if name == "messages_max_size_in_bytes" else backend
@@ -158,11 +158,11 @@ class CommunicationOptions(BrpcLinkOptions):
 
 
 class TLSConfig(Document):
-    """TLS between the parties. Holds no paths: those are each party's own, in its party.toml."""
+    """TLS between the parties. It holds no paths: each party has its own in its party.toml."""
 
     enabled: bool = Field(
         default=True,
-        description="Mutual TLS on every link between the parties, with the certificates of each one's own party.toml.",
+        description="Mutual TLS on every link between the parties, with the certificates in each party's party.toml.",
     )
 
 
@@ -192,7 +192,7 @@ class SFInitConfig(Document):
     )
     cross_silo_comm_options: CommunicationOptions = Field(
         default_factory=CommunicationOptions,
-        description="Of these grpc takes messages_max_size_in_bytes and timeout_in_ms alone.",
+        description="Options of the transport. grpc takes only messages_max_size_in_bytes and timeout_in_ms.",
     )
     tls_config: TLSConfig | None = Field(default=None, description="TLS between the parties; cleartext if left out.")
     job_name: str | None = Field(
@@ -230,20 +230,22 @@ class TaskConfig(Document):
     )
     further_sources: dict[Role, dict[PartyName, DatasetName]] = Field(
         default_factory=dict,
-        description="What else the task reads, such as a model, for each party by name: see the task type.",
+        description="Further inputs, such as a model: for each role of the task type, each party's name of it.",
     )
     outputs: dict[PartyName, DatasetName] = Field(
         default_factory=dict, description="For each party that keeps a result, the name to keep it under."
     )
     further_outputs: dict[Role, dict[PartyName, DatasetName]] = Field(
         default_factory=dict,
-        description="What else the task keeps, such as a model, for each party by name: see the task type.",
+        description="Further outputs, such as a model: for each role of the task type, each party's name for it.",
     )
-    algorithm_params: dict[str, Any] = Field(description="The task type's own parameters, under its one key.")
+    algorithm_params: dict[str, Any] = Field(
+        description="The task type's own parameters, under the key of the task type."
+    )
     column_types: dict[DatasetName, dict[ColumnName, Literal["str", "int", "float", "bool"]]] = Field(
         default_factory=dict,
         description="The registered types of the columns of each table that this party reads, filled in at dispatch. "
-        "What the party's own party.toml says of a type goes before.",
+        "A type in the party's own party.toml takes precedence.",
         json_schema_extra=IN_NO_FORM,
     )
     keep_devices_seconds: int | None = Field(

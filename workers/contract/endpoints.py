@@ -1,4 +1,4 @@
-"""Where the parties of a run listen: no two at one place, and in cleartext on one machine alone."""
+"""Where the parties of a run listen: checks that no two share an address, and that cleartext stays on one machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  compared with, not listened on
 
 
 def check_ports(cluster: SFInitConfig, parsed: Mapping[str, Any]) -> Iterator[Problem]:
-    """Check that each listener has a place of its own; paths begin with the layer."""
+    """Check that each listener has its own address and port; paths begin with the layer."""
     taken: set[str] = set()
     listening: dict[str, list[tuple[str, int]]] = {}
     for path, party, address, listen in endpoints(cluster, parsed):
@@ -27,7 +27,7 @@ def check_ports(cluster: SFInitConfig, parsed: Mapping[str, Any]) -> Iterator[Pr
         mine = listening.setdefault(party, [])
         if address in taken:
             yield Problem(path, f"{address} is used twice", "give each listener its own port")
-        # Parties may have the same, such as 0.0.0.0, on hosts of their own; one party may not
+        # Several parties may have the same one, such as 0.0.0.0, on their own hosts; one party may not
         elif any(port == p and (host == h or host in WILDCARDS or h in WILDCARDS) for h, p in mine):
             yield Problem(path, f"{party} would listen on port {port} twice", "give each listener its own port")
         taken.add(address)
@@ -35,19 +35,19 @@ def check_ports(cluster: SFInitConfig, parsed: Mapping[str, Any]) -> Iterator[Pr
 
 
 def filled_at_dispatch(cluster: SFInitConfig) -> Iterator[Problem]:
-    """Yield keys of the cluster that an operator does not write; paths within the layer."""
+    """Yield the keys of the cluster that dispatch fills in and an operator leaves out; paths are within the layer."""
     for name in ("self_party", "cluster", "job_name"):
         if getattr(cluster, name):
             yield Problem(name, "is filled in at dispatch", "leave it out")
 
 
 def filled_in(device: type[Device], document: Any) -> set[str]:
-    """Return keys of a device's document that dispatch fills in."""
+    """Return the keys of a device's document that dispatch fills in."""
     return {path.partition(".")[0] for path, *_ in device.endpoints(document)}
 
 
 def check_left_out(cluster: SFInitConfig, parsed: Mapping[str, Any], catalogue: Catalogue) -> Iterator[Problem]:
-    """Check that what dispatch fills in is not taken from the documents where the parties' addresses are registered."""
+    """Check that the documents leave out what dispatch fills in, if the parties' addresses are registered."""
     if all(catalogue.address(party) is None for party in cluster.parties):
         return
     for problem in filled_at_dispatch(cluster):
@@ -63,7 +63,8 @@ def check_left_out(cluster: SFInitConfig, parsed: Mapping[str, Any], catalogue: 
 
 
 def check_transport(cluster: SFInitConfig, parsed: Mapping[str, Any], catalogue: Catalogue) -> Iterator[Problem]:
-    """Cleartext stays on one machine, going by the addresses that peers use; where none is known, nothing is said."""
+    """Check that cleartext stays on one machine, going by the addresses that peers use. Without addresses nothing is
+    checked."""
     if cluster.uses_tls:
         return
     away = {party for _, party, address, _ in endpoints(cluster, parsed) if not is_loopback(split(address)[0])}
@@ -78,13 +79,13 @@ def check_transport(cluster: SFInitConfig, parsed: Mapping[str, Any], catalogue:
 
 
 def split(endpoint: str) -> tuple[str, int]:
-    """``host:port`` as host, without brackets, and port."""
+    """Return host, without brackets, and port of ``host:port``."""
     host, _, port = endpoint.rpartition(":")
     return host.strip("[]"), int(port)
 
 
 def is_loopback(host: str) -> bool:
-    """``localhost`` or an address of the loopback interface; no other name is looked up."""
+    """Return whether a host is ``localhost`` or an address of the loopback interface. Other names are not looked up."""
     if host.lower() == LOCAL:
         return True
     try:
@@ -94,8 +95,8 @@ def is_loopback(host: str) -> bool:
 
 
 def endpoints(cluster: SFInitConfig, parsed: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str | None]]:
-    """Yield all listeners of the cluster and of the devices that are on: path in the documents, party, address, and
-    where it listens if not there. ``parsed``: typed documents by layer."""
+    """Yield all listeners of the cluster and of the devices that are on: path in the documents, party, address, and the
+    address it listens on if that differs. ``parsed``: typed documents by layer."""
     for party, place in cluster.cluster.items():
         yield f"sf_init_config.cluster.{party}", party, place.address, place.listen_addr
     for layer, device in DEVICE_REGISTRY.items():

@@ -1,7 +1,7 @@
-"""The contract's error classes, and the rules that map foreign exceptions onto them.
+"""The error classes that a task can end with, and the rules that map foreign exceptions onto them.
 
-SecretFlow reports nearly everything as a ``RuntimeError`` with text from C++; the texts below were
-seen with SecretFlow 1.14.0b0 (1-contract.md section 5, 3-facts.md section 2).
+SecretFlow reports nearly everything as a ``RuntimeError`` with text from C++ (docs/secretflow.md); the rules match
+texts that were seen with SecretFlow 1.14.0b0.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 class SecretFlowTaskError(Exception):
     """Base of all errors a task can end with; ``str()`` is fit to show to a user."""
 
-    #: The failure only echoes what went wrong at a peer, so it must not be shown as the first cause.
+    #: Whether the failure only echoes that of a peer, so that it must not be shown as the first cause.
     caused_by_peer = False
 
 
@@ -47,7 +47,7 @@ class PeerError(NetworkError):
     caused_by_peer = True
 
 
-#: First match wins, searched in the lower-cased text of the exception and its causes.
+#: Patterns for the lower-cased text of an exception and its causes; the first match wins.
 _RULES: tuple[tuple[re.Pattern[str], type[SecretFlowTaskError], str], ...] = tuple(
     (re.compile(pattern), error, message)
     for pattern, error, message in (
@@ -96,11 +96,11 @@ _RULES: tuple[tuple[re.Pattern[str], type[SecretFlowTaskError], str], ...] = tup
 
 
 def classify(error: BaseException) -> SecretFlowTaskError:
-    """Return the contract's error for any exception that ended a task.
+    """Return the error of these classes for any exception that ended a task.
 
-    Only the rule's own text is shown for a known failure: SecretFlow's carries paths, C++ stacks and
-    now and then data. An unknown failure is an AlgorithmError that names the exception's type alone;
-    its full text belongs in the party's own log.
+    For a known failure only the rule's text is shown: SecretFlow's text holds paths, C++ stacks and sometimes data. An
+    unknown failure becomes an AlgorithmError that names only the exception's type; the full text belongs in the party's
+    own log.
     """
     if isinstance(error, SecretFlowTaskError):
         return error
@@ -111,7 +111,7 @@ def classify(error: BaseException) -> SecretFlowTaskError:
     if "JobTimeoutException" in names:
         return AlgorithmError("the run passed its time limit")
     for cause in chain:
-        if isinstance(cause, SecretFlowTaskError):  # raised in a call that SecretFlow made for us
+        if isinstance(cause, SecretFlowTaskError):  # the error was raised in a call that SecretFlow made for us
             return cause
         if isinstance(cause, MemoryError):
             return ResourceError("memory ran out")
@@ -132,7 +132,7 @@ _FED_ERRORS = ("FedLocalError", "FedRemoteError")
 
 
 def chain_of(error: BaseException) -> list[BaseException]:
-    """Return the exception, what fed wrapped (its ``cause()``), and what it was raised from."""
+    """Yield the exception, the one that fed wrapped (its ``cause()``), and those that it was raised from."""
     seen: list[BaseException] = []
     pending: list[BaseException | None] = [error]
     while pending:
@@ -145,7 +145,7 @@ def chain_of(error: BaseException) -> list[BaseException]:
     return seen
 
 
-#: The contract's classes by name, as events carry it.
+#: The error classes by name, as events carry it.
 ERRORS: dict[str, type[SecretFlowTaskError]] = {
     kind.__name__: kind
     for kind in (ConfigError, DeviceConfigError, ClusterInitError, NetworkError, ResourceError, AlgorithmError)
@@ -153,10 +153,10 @@ ERRORS: dict[str, type[SecretFlowTaskError]] = {
 
 
 def is_link(name: str) -> bool:
-    """Return whether the class of this name is that of a broken link, which may be the doing of another party."""
+    """Return whether the error class of this name is that of a broken link, which another party may have caused."""
     return issubclass(ERRORS.get(name, Exception), NetworkError)
 
 
 def contract_name(error: SecretFlowTaskError) -> str:
-    """Return the name of the contract's class that an error belongs to; subclasses of our own are not on the wire."""
+    """Return the name of an error's class as it is sent: subclasses such as PeerError are sent as their base."""
     return next((kind.__name__ for kind in type(error).__mro__ if kind.__name__ in ERRORS), "AlgorithmError")

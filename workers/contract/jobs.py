@@ -8,11 +8,11 @@ import rq.job
 from rq.job import Job
 from rq.utils import import_attribute
 
-#: The only dotted path that a job may name.
+#: The only function that a job may name.
 TASK_FUNCTION = "workers.runtime.task_run.execute_secretflow_task"
 
-#: Field of a job's hash that tells a worker not to begin it. The coordinator sets it and then checks whether
-#: the job has started; the compute process sets "started" and then looks for it: one of the two always notices.
+#: Field of a job's hash that tells a worker not to begin it. The coordinator sets it and then checks whether the job
+#: has started; the compute process sets "started" and then looks for the field. So one of the two always notices.
 STOP_MARK = "stop_requested"
 
 
@@ -23,8 +23,8 @@ class JobRefused(Exception):
 def install_gate() -> None:
     """Let RQ import nothing but the task function, in this process.
 
-    RQ imports by dotted path whatever function and callbacks a job's hash in Redis names, even when a web
-    page only counts a registry (3-facts.md section 3), and whoever can write to Redis can write such a hash.
+    RQ 3.0 imports by dotted path whatever function and callbacks a job's hash in Redis names, even when a web page
+    only counts a registry, and whoever can write to Redis can write such a hash.
     """
 
     def gated(name: str) -> Any:
@@ -33,7 +33,7 @@ def install_gate() -> None:
         return import_attribute(name)
 
     rq.job.import_attribute = gated
-    # Its target address is taken from the job's hash as well
+    # The target address of webhooks comes from the job's hash as well
     Job.send_webhooks = lambda self, *args, **kwargs: None
 
 

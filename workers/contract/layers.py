@@ -12,7 +12,7 @@ REQUIRED = ("sf_init_config", "spu_config", "heu_config", "task_config")
 
 
 def layers() -> list[str]:
-    """Document names in the contract's order."""
+    """Return the names of the documents in the order of their layers."""
     return ["sf_init_config", *DEVICE_REGISTRY, "task_config"]
 
 

@@ -46,7 +46,7 @@ class DocumentsInvalid(ConfigError):
 
 
 def closest(name: str, known: Iterable[str]) -> str:
-    """``did you mean 'x'?`` where something known is near, otherwise the known names."""
+    """Return ``did you mean 'x'?`` if a known name is close, otherwise a list of the known names."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1)
     if near:
@@ -56,7 +56,7 @@ def closest(name: str, known: Iterable[str]) -> str:
 
 
 def problems_of(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
-    """pydantic's errors in our form."""
+    """Return pydantic's errors as problems."""
     found = []
     for entry in error.errors(include_url=False, include_input=False):
         loc = [str(p) for p in entry["loc"]]
@@ -94,7 +94,7 @@ def _wording(entry: Any, model: type[BaseModel]) -> tuple[str, str]:
     return "has a wrong value", message[:1].lower() + message[1:]
 
 
-#: pydantic's kinds of error whose own words are about Python.
+#: Own texts for pydantic's kinds of error whose texts are about Python.
 _SHOULD_BE = {
     "dict_type": "an object with named keys",
     "model_type": "an object with named keys",
@@ -107,7 +107,7 @@ _SHOULD_BE = {
 
 
 def _known_keys(model: Any, loc: Iterable[Any]) -> list[str]:
-    """Return field names of the model found by walking ``loc``; none where the walk leaves the models."""
+    """Return the field names of the model at the path ``loc``; none if the path leaves the models."""
     for step in loc:
         known = {f.alias or name: f for name, f in getattr(model, "model_fields", {}).items()}
         model = _model_in(known[step].annotation) if step in known else model

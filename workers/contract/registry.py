@@ -1,4 +1,4 @@
-"""What devices and task types there are: names to classes, which are imported on first use.
+"""The registries of devices and task types: names to classes, which are imported on first use.
 
 A new task type is a module with a :class:`~workers.executors.base.BaseTaskExecutor` and one line here, a new device one
 with a :class:`~workers.devices.base.Device`; docs/how-to.md has an example.
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 class Registry(Mapping[str, T], Generic[T]):
     def __init__(self, entries: dict[str, str], *, group: str) -> None:
-        # Ours first, and nobody replaces one of ours
+        # Our own entries come first, and no package can replace them
         self._paths = entries | {e.name: e.value for e in entry_points(group=group) if e.name not in entries}
         self._loaded: dict[str, T] = {}
 
@@ -87,6 +87,6 @@ def further_layers() -> list[str]:
 
 
 def stages() -> list[str]:
-    """Return the stages of a run, in order; a device that is off has none of its own."""
+    """Return the stages of a run in their order. A run skips the stages of devices that are off."""
     devices = [f"{device.name}_init" for device in DEVICE_REGISTRY.values()]
     return ["task_started", "sf_init", "sf_cluster_ready", *devices, "devices_ready", "task_execution", "cleanup"]

@@ -1,19 +1,19 @@
-"""What a party reports that is no event of a run: pre-flight checks, and the tables of its party.toml."""
+"""Reports of parties that are no events of a run: pre-flight checks, and the tables of party.toml."""
 
 from __future__ import annotations
 
 #: Kind of these reports in a party's stream.
 PREFLIGHT = "preflight"
-#: How long a request is wanted, in seconds; and for how much of that a worker may take it: then the control plane has
-#: given up on this party, and its peers have gone home.
+#: How long a request is wanted, in seconds, and for how much of that time a worker may take it. After that the control
+#: plane has given up on this party, and its peers no longer wait.
 WANTED_SECONDS, TAKE_WITHIN = 20, 10
 
 
 #: Kind of these reports in a party's stream.
 DATASETS = "datasets"
-#: What the control plane takes of an error's text, in characters.
+#: How much of an error's text the control plane stores, in characters.
 PROBLEM_LENGTH = 500
 #: How many datasets of a party the control plane keeps.
 MOST_DATASETS = 1000
-#: What a coordinator answers for a table.
+#: Verdicts of a coordinator on a table.
 REGISTERED, AS_REGISTERED, DIFFERS, REFUSED = "registered", "as registered", "differs", "refused"

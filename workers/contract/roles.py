@@ -1,4 +1,4 @@
-"""What a task reads and keeps, by party and name: checks that hold for every task type."""
+"""Inputs and outputs of a task, by party and name: the checks that apply to every task type."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workers.contract.problems import Problem, closest
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """What a task reads and keeps beyond its tables and its outputs: role to the kinds that go there."""
+    """Roles of a task type's further inputs and outputs, each with the kinds that are allowed there."""
 
     sources: Mapping[str, frozenset[str]] = field(default_factory=dict)
     outputs: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -21,25 +21,25 @@ class Roles:
     main: frozenset[str] = frozenset({TABLE})
     #: Kinds that ``outputs`` may be of.
     kept: frozenset[str] = frozenset({TABLE})
-    #: Each party has to be in ``data_sources``.
+    #: Whether each party has to be in ``data_sources``.
     is_required: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One thing that a task reads or keeps, for people."""
+    """An input or output of a task type, described for people."""
 
-    #: The task type's own name of it.
+    #: Name that the task type gives it.
     name: str
-    #: Such as ``further_sources.model``, or where else it is to be found.
+    #: Path in the task's document, such as ``further_sources.model``, or where else it is.
     where: str
-    #: As ``Roles`` has them.
+    #: Allowed kinds, as in ``Roles``.
     kinds: tuple[str, ...]
     help: str = ""
 
 
 def check_names(task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Problem]:
-    """Check that parties are those of the cluster, what is read is there, and what is kept has a name to itself."""
+    """Check that all parties are in the cluster, that inputs exist, and that each output has its own name."""
     yield from check_parties(task.data_sources, cluster, "data_sources")
     yield from check_parties(task.outputs, cluster, "outputs")
     for role, named in task.further_sources.items():
@@ -60,8 +60,8 @@ def check_names(task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -
 
 
 def check_roles(task: TaskConfig, cluster: SFInitConfig, roles: Roles, catalogue: Catalogue) -> Iterator[Problem]:
-    """Check that the task type has a use for each further input and output, and what is read is of a kind that it can
-    read."""
+    """Check that the task type knows the role of each further input and output, and can read the kinds of the
+    inputs."""
     if roles.is_required:
         yield from check_each_party(task.data_sources, cluster, "data_sources", "name a dataset of {party}")
     for key, given, offered in (
@@ -95,7 +95,7 @@ def _kinds(
 def _replaced(
     path: str, named: Iterable[tuple[str, str]], kinds: frozenset[str], catalogue: Catalogue
 ) -> Iterator[Problem]:
-    """Check that a table takes the place of an earlier table alone, and a model that of a model."""
+    """Check that an output replaces only an earlier output of the same kind: a table a table, a model a model."""
     for party, name in named:
         kind = catalogue.kind(party, name)
         if kind is not None and kinds and (kind == TABLE) != (TABLE in kinds):

@@ -1,4 +1,4 @@
-"""Secrets in documents: which values are some, and how they travel to the one party that may read them.
+"""Secrets in documents: which values are secrets, and how they travel to the one party that may read them.
 
 A field of a document or of a task type's parameters is a secret by its type, ``Secret``. Wherever a document is
 shown it is masked; on its way to a party it is sealed with that party's public key (HPKE, RFC 9180), so that
@@ -20,27 +20,27 @@ from pydantic import BaseModel, Field, StringConstraints
 from workers.contract.layers import layers, model_of
 from workers.contract.registry import TASK_EXECUTOR_REGISTRY
 
-#: A value that is shown to nobody: a token, a password, key material. Forms show it as a password field. It takes no
-#: constraints of its own: it is validated encrypted, too.
+#: A value that is shown to nobody: a token, a password, key material. Forms show a password field. The type has no
+#: constraints, since encrypted values are validated, too.
 Secret = Annotated[
     str,
     StringConstraints(min_length=1, max_length=60_000),
     Field(json_schema_extra={"format": "password", "writeOnly": True}),
 ]
-#: What is shown in a secret's place. Sent back, it means: as it was.
+#: Shown in place of a secret. If it is sent back, the secret stays as it was.
 MASK = "********"
 SEALED = "sealed:"
 PUBLIC_KEY = "x25519:"
 
 SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
 
-#: Path in the document (keys and indices), and the value there, to the value to put there.
+#: Function of a path in the document (keys and indices) and the value there. Returns the new value.
 Change = Callable[[tuple[str, ...], str], str]
 
 
 def with_secrets_changed(documents: Mapping[str, Any], change: Change) -> dict[str, Any]:
-    """Return documents by layer, with every secret replaced; paths begin with the layer. What does not fit its model
-    stays."""
+    """Return documents by layer, with every secret replaced; paths begin with the layer. Values that do not fit their
+    model stay."""
     return {layer: change_secrets(layer, document, change) for layer, document in documents.items()}
 
 
@@ -66,7 +66,7 @@ def _changed(value: Any, model: type[BaseModel], path: tuple[str, ...], change: 
 
 @cache
 def _schema_with_secrets(model: type[BaseModel]) -> dict[str, Any] | None:
-    """None, for most, where there is nothing to look for."""
+    """Return the schema of a layer if it has secrets; None, as for most, if it has none."""
     schema = model.model_json_schema()
     return schema if '"writeOnly": true' in json.dumps(schema) else None
 
@@ -118,13 +118,13 @@ def _walk(value: Any, schema: Any, definitions: Mapping[str, Any], path: tuple[s
 
 
 def seal(public_key: str, text: str, purpose: str) -> str:
-    """Readable with the party's private key alone, and for this purpose alone. Raises ValueError for a bad key."""
+    """Return the text encrypted so that only the party's private key can read it. Raises ValueError for a bad key."""
     sealed = SUITE.encrypt(text.encode(), read_public_key(public_key), info=purpose.encode())
     return SEALED + base64.b64encode(sealed).decode()
 
 
 def read_public_key(text: str) -> X25519PublicKey:
-    """Raise ValueError."""
+    """Return the public key. Raises ValueError for a bad one."""
     if not text.startswith(PUBLIC_KEY):
         raise ValueError(f"a public key begins with {PUBLIC_KEY}")
     return X25519PublicKey.from_public_bytes(base64.b64decode(text.removeprefix(PUBLIC_KEY), validate=True))

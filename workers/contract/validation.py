@@ -38,7 +38,7 @@ class Run:
 
 
 def parse_document(layer: str, document: Any) -> tuple[Any, list[Problem]]:
-    """Return one document's model (None where structure is wrong) and its problems, paths within the layer."""
+    """Return one document's model (None if its structure is wrong) and its problems; paths are within the layer."""
     model = model_of(layer)
     if not isinstance(document, Mapping):
         return None, [Problem("", "is not a JSON object", "should be an object with named keys")]
@@ -50,8 +50,7 @@ def parse_document(layer: str, document: Any) -> tuple[Any, list[Problem]]:
 
 
 def _without_unknown_keys(model: type[BaseModel], document: Mapping[str, Any], error: ValidationError) -> Any:
-    """Return the model where unknown keys are all that is wrong, so that logic is checked all the same; otherwise
-    None."""
+    """Return the model without its unknown keys, so that its logic is checked, too; None if anything else is wrong."""
     wrong = error.errors(include_url=False, include_input=False, include_context=False)
     if any(entry["type"] != "extra_forbidden" for entry in wrong):
         return None
@@ -66,7 +65,7 @@ def _without_unknown_keys(model: type[BaseModel], document: Mapping[str, Any], e
 
 
 def validate(documents: Mapping[str, Any], catalogue: Catalogue | None = None) -> Run:
-    """Return the typed run. Raises DocumentsInvalid with every problem found, paths beginning with the layer.
+    """Return the typed run. Raises DocumentsInvalid with every problem; paths begin with the layer.
 
     ``documents``: layer name to document. The cluster and the task are required, so are SPU and HEU
     (``{"enable_heu": false}`` switches one off); a further layer may be left out.
@@ -103,7 +102,7 @@ def validate(documents: Mapping[str, Any], catalogue: Catalogue | None = None) -
 
 
 def _executor(task_type: str, params: Mapping[str, Any]) -> tuple[type[BaseTaskExecutor], Any]:
-    """Raise DocumentsInvalid with paths within ``task_config``."""
+    """Return the executor of the task type. Raises DocumentsInvalid with paths within ``task_config``."""
     if task_type not in TASK_EXECUTOR_REGISTRY:
         raise DocumentsInvalid([Problem("task_type", "unknown task type", closest(task_type, TASK_EXECUTOR_REGISTRY))])
     executor = TASK_EXECUTOR_REGISTRY[task_type]
@@ -114,7 +113,7 @@ def _executor(task_type: str, params: Mapping[str, Any]) -> tuple[type[BaseTaskE
 
 
 def _problems_of_params(task: Any) -> list[Problem]:
-    """Return the problems of the parameters in a task document that is wrong elsewhere."""
+    """Return the problems of the parameters of a task document that is also wrong elsewhere."""
     name, params = (task.get(key) if isinstance(task, Mapping) else None for key in ("task_type", "algorithm_params"))
     if not isinstance(name, str) or name not in TASK_EXECUTOR_REGISTRY or not isinstance(params, Mapping):
         return []
@@ -130,7 +129,7 @@ def _enabled(layer: str, document: Any) -> bool:
 
 
 def _not_offered(cluster: SFInitConfig) -> Iterator[Problem]:
-    """Yield what a document may ask for by the contract but would not be in force: refused, never ignored."""
+    """Yield the settings that are known but would have no effect: they are refused, never ignored."""
     if cluster.address is not None:
         yield Problem("address", "Ray inside a party is not offered yet", "leave it out")
     if cluster.mode == "debug":
@@ -194,7 +193,7 @@ def _check_cluster(cluster: SFInitConfig, catalogue: Catalogue) -> Iterator[Prob
 
 
 def _check_credentials(documents: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield a password in a field that is shown to everybody who may look."""
+    """Yield texts that hold a password in a URL, in a field that is not a secret."""
     for layer, document in documents.items():
         secret = secrets_of(layer, document)
         for path, text in _texts(document, layer):
@@ -203,7 +202,7 @@ def _check_credentials(documents: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _has_credentials(text: str) -> bool:
-    """Return whether there is a URL such as ray://user:password@host in it."""
+    """Return whether the text has a URL with a password, such as ray://user:password@host."""
     for rest in text.split("://")[1:]:
         user, at, _ = rest.partition("/")[0].partition("@")
         if at and ":" in user and not any(character.isspace() for character in user):
@@ -212,7 +211,8 @@ def _has_credentials(text: str) -> bool:
 
 
 def _texts(document: Any, layer: str) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield every text in a document, with its path. Without recursion: nobody has looked yet how deep it is."""
+    """Yield every text in a document, with its path. Does not recurse: the document's depth has not been checked
+    yet."""
     pending: list[tuple[tuple[str, ...], Any]] = [((layer,), document)]
     while pending:
         path, value = pending.pop()
@@ -225,7 +225,7 @@ def _texts(document: Any, layer: str) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def _check_keys(documents: Mapping[str, Any], cluster: SFInitConfig | None, catalogue: Catalogue) -> Iterator[Problem]:
-    """Secrets are sealed for each party: it needs a key for that."""
+    """Check that each party whose secrets are in the documents has a key to seal them with."""
     keys: Mapping[str, str] | None = getattr(catalogue, "public_keys", None)
     if keys is None or cluster is None or not any(secrets_of(layer, found) for layer, found in documents.items()):
         return

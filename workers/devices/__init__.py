@@ -1,1 +1,1 @@
-"""Devices: a layer of the documents and a class each (1-contract.md section 1); the registry names them."""
+"""Devices: a layer of the documents and a class each. ``workers.contract.registry`` names them."""

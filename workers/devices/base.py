@@ -1,4 +1,4 @@
-"""What a device layer has to provide."""
+"""The base class of devices: what a device layer has to provide."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Device(ABC):
 
     #: Short name, as events and task types use it, such as ``spu``.
     name: ClassVar[str]
-    #: The switch in the document, such as ``enable_spu``.
+    #: Name of the switch in the document, such as ``enable_spu``.
     switch: ClassVar[str]
     #: The layer's pydantic model.
     Document: ClassVar[type[Document]]
@@ -34,16 +34,17 @@ class Device(ABC):
 
     @classmethod
     def complete(cls, document: dict[str, Any], endpoints: dict[str, str]) -> dict[str, Any]:
-        """Return the document as sent to the parties. ``endpoints``: party to ``host:port`` leased for this device."""
+        """Return the document as it is sent to the parties. ``endpoints``: by party, the ``host:port`` that was leased
+        for this device."""
         return document
 
     @classmethod
     def endpoints(cls, document: Any) -> Iterator[tuple[str, str, str, str | None]]:
-        """Yield where parties listen for the device, as the completed document says: the path in it, the party, the
-        ``host:port`` that its peers use, and the one it listens at where that is another."""
+        """Yield where parties listen for the device, going by the completed document: path in it, party, ``host:port``
+        that its peers use, and the one that it listens on if that differs."""
         yield from ()
 
-    #: Ports each party needs for this device.
+    #: Number of ports that each party needs for this device.
     ports: ClassVar[int] = 0
 
     @abstractmethod

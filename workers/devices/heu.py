@@ -11,7 +11,7 @@ from workers.contract.documents import Document, PartyName, SFInitConfig
 from workers.contract.problems import Problem
 from workers.devices.base import Device
 
-#: Shortest keys, in bits, that are safe for real data. elgamal is on an elliptic curve and has a size of its own.
+#: Shortest keys, in bits, that are safe for real data. elgamal uses an elliptic curve, whose size is fixed.
 SAFE_BITS = 2048
 
 
@@ -29,7 +29,7 @@ class KeyGeneration(Document):
 
 
 class KeyPair(Document):
-    generate: KeyGeneration = Field(default_factory=KeyGeneration, description="How the keys are made, for each run.")
+    generate: KeyGeneration = Field(default_factory=KeyGeneration, description="How the keys of each run are made.")
 
 
 class HEParameters(Document):
@@ -41,7 +41,7 @@ class HEParameters(Document):
     @field_validator("schema_", mode="before")
     @classmethod
     def check_encrypts(cls, value: Any) -> Any:
-        # HEU itself takes them
+        # HEU itself would accept them
         if isinstance(value, str) and value.lower() in ("mock", "none", "plain"):
             raise ValueError("encrypts nothing; use ou or paillier")
         return value
@@ -60,25 +60,27 @@ class Encoding(Document):
     encoder: Literal["IntegerEncoder", "FloatEncoder", "BigintEncoder"] = Field(
         default="FloatEncoder", description="IntegerEncoder and BigintEncoder are for whole numbers, DT_I32 or DT_I64."
     )
-    encoder_args: EncoderArguments = Field(default_factory=EncoderArguments, description="Of the encoder.")
+    encoder_args: EncoderArguments = Field(default_factory=EncoderArguments, description="Arguments of the encoder.")
 
 
 class HEUConfig(Document):
     """Layer 3: the HEU device."""
 
-    enable_heu: bool = Field(default=True, description="Off: nothing of the HEU is imported or started.")
+    enable_heu: bool = Field(
+        default=True, description="Whether the HEU is on. If off, nothing of it is imported or started."
+    )
     sk_keeper: PartyName | None = Field(
         default=None, description="Party that holds the secret key; the first party if left out."
     )
     evaluators: list[PartyName] = Field(
         default_factory=list, description="Parties that compute on ciphertexts; all others if left out."
     )
-    mode: Literal["PHEU"] = Field(default="PHEU", description="PHEU alone: it adds ciphertexts.")
+    mode: Literal["PHEU"] = Field(default="PHEU", description="Only PHEU, which adds ciphertexts.")
     he_parameters: HEParameters = Field(
-        default_factory=HEParameters, description="Encryption scheme and length of the key: a longer one is slower."
+        default_factory=HEParameters, description="Encryption scheme and key length. Longer keys are slower."
     )
     encoding: Encoding | None = Field(
-        default=None, description="How numbers become the whole numbers that are encrypted; fits DT_F32 if left out."
+        default=None, description="How numbers become the whole numbers that are encrypted; suits DT_F32 if left out."
     )
 
 

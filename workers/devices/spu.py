@@ -13,8 +13,8 @@ from workers.contract.documents import IN_NO_FORM, BrpcLinkOptions, Document, Pa
 from workers.contract.problems import Problem
 from workers.devices.base import Device
 
-#: Protocol to (fewest, most) parties; measured, 3-facts.md section 2. CHEETAH with three is not refused
-#: by SecretFlow but runs into the link time-out.
+#: Protocol to (fewest, most) parties, as measured. SecretFlow does not refuse CHEETAH with three parties, but runs into
+#: the link's time-out.
 PROTOCOLS: Mapping[str, tuple[int, int | None]] = {
     "SEMI2K": (2, None),
     "ABY3": (3, 3),
@@ -23,16 +23,16 @@ PROTOCOLS: Mapping[str, tuple[int, int | None]] = {
     "SECURENN": (3, 3),
 }
 
-#: Ring to the most fraction bits at which a product still has room for a whole digit; with more, 0 comes out.
+#: By field: the most fraction bits at which a product still has room for a whole digit. With more, results are 0.
 MOST_FRACTION_BITS = {"FM32": 15, "FM64": 31, "FM128": 63}
-#: What the field has if nothing is said.
+#: Default fraction bits of each field.
 FRACTION_BITS = {"FM32": 8, "FM64": 18, "FM128": 26}
-#: No radix or quick sort there: SPU would fall back to SORT_NETWORK.
+#: Protocols without radix and quick sort: SPU would fall back to SORT_NETWORK.
 SORT_NETWORK_ALONE = ("REF2K", "SECURENN")
 
 
 class SPUNode(Document):
-    party: PartyName = Field(description="Whose node it is.")
+    party: PartyName = Field(description="Party of this node.")
     address: str = Field(description="host:port at which the other parties reach this party's SPU link.")
     listen_address: str | None = Field(default=None, description="host:port to listen on; the address if left out.")
 
@@ -78,20 +78,23 @@ class RuntimeConfig(Document):
     )
     fxp_log_orders: int | None = Field(default=None, ge=1, le=100, description="Orders of LOG_NEWTON; 8 if left out.")
     sigmoid_mode: Literal["SIGMOID_DEFAULT", "SIGMOID_MM1", "SIGMOID_SEG3", "SIGMOID_REAL"] | None = Field(
-        default=None, description="SIGMOID_REAL alone: this SPU ignores the others. Task types have their own."
+        default=None,
+        description="Only SIGMOID_REAL: this SPU ignores others. Task types have their own parameter for it.",
     )
     sine_cosine_iters: int | None = Field(
         default=None, ge=1, le=100, description="Not offered: this SPU ignores it.", json_schema_extra=IN_NO_FORM
     )
     sort_method: Literal["SORT_DEFAULT", "SORT_RADIX", "SORT_QUICK", "SORT_NETWORK"] | None = Field(
-        default=None, description="The best that the protocol offers if left out; REF2K and SECURENN have SORT_NETWORK."
+        default=None,
+        description="How values are sorted; the best that the protocol offers if left out. "
+        "REF2K and SECURENN have SORT_NETWORK.",
     )
     quick_sort_threshold: int | None = Field(
-        default=None, ge=1, le=2**31 - 1, description="For SORT_QUICK; 32 if left out."
+        default=None, ge=1, le=2**31 - 1, description="Threshold of SORT_QUICK; 32 if left out."
     )
     beaver_type: Literal["TrustedFirstParty", "TrustedThirdParty", "MultiParty"] | None = Field(
         default=None,
-        description="SEMI2K only, and TrustedFirstParty alone: the first party by name makes the random triples.",
+        description="SEMI2K only, and only TrustedFirstParty: the first party by name makes the random triples.",
     )
     trunc_allow_msb_error: bool | None = Field(
         default=None, description="SEMI2K only. true: truncation is faster, and rarely very wrong; false if left out."
@@ -100,7 +103,7 @@ class RuntimeConfig(Document):
         default=None, description="true: 1/sqrt(x) is faster and less precise; false if left out."
     )
     share_max_chunk_size: int | None = Field(
-        default=None, ge=1024, le=2**31 - 1, description="Most bytes of shares in one message; 128 MiB if left out."
+        default=None, ge=1024, le=2**31 - 1, description="Largest message of shares, in bytes; 128 MiB if left out."
     )
     max_concurrency: int | None = Field(
         default=None, ge=1, le=1024, description="Threads at each party; all processors if left out."
@@ -108,13 +111,13 @@ class RuntimeConfig(Document):
 
     @property
     def fraction_bits(self) -> int:
-        """How many bits of a number are behind the point: those of the field if nothing is said."""
+        """Return the fraction bits of numbers: those in the document, otherwise the field's default."""
         return self.fxp_fraction_bits or FRACTION_BITS[self.field]
 
     @property
     def limit(self) -> float:
-        """Numbers below it are computed with rightly: a product has room for its fraction bits twice before it is
-        cut, and what has no room wraps around without a word."""
+        """Return the limit below which numbers are computed correctly: a product needs room for twice the fraction
+        bits, and a number without room wraps around silently."""
         return float(2.0 ** (int(self.field.removeprefix("FM")) - 1 - 2 * self.fraction_bits))
 
 
@@ -125,7 +128,9 @@ class LinkDesc(BrpcLinkOptions):
 class SPUConfig(Document):
     """Layer 2: the SPU device."""
 
-    enable_spu: bool = Field(default=True, description="Off: nothing of the SPU is imported or started.")
+    enable_spu: bool = Field(
+        default=True, description="Whether the SPU is on. If off, nothing of it is imported or started."
+    )
     nodes: list[SPUNode] = Field(
         default_factory=list,
         description="Filled in at dispatch: one node per party, with leased ports.",
@@ -133,10 +138,10 @@ class SPUConfig(Document):
     )
     runtime_config: RuntimeConfig = Field(
         default_factory=RuntimeConfig,
-        description="How the parties compute. Protocol and field matter; the rest is for experts, and best left out.",
+        description="How the parties compute. Set protocol and field; the rest is for experts.",
     )
     link_desc: LinkDesc = Field(
-        default_factory=LinkDesc, description="How the SPU's link connects and sends; best left out on a good network."
+        default_factory=LinkDesc, description="How the SPU's link connects and sends. Leave it out on a good network."
     )
 
 
@@ -146,7 +151,8 @@ class SPU(Device):
     Document = SPUConfig
     ports = 1
 
-    #: A slow peer is not a dead one: the control plane finds and stops the dead, not the link.
+    #: Defaults of the link. A slow peer is not dead: the control plane finds and stops dead ones, not the link's
+    #: time-outs.
     RECEIVE_TIMEOUT_MS = 24 * 3600 * 1000
 
     @classmethod
@@ -200,15 +206,14 @@ class SPU(Device):
         primitive.get([actor.del_share.remote([]) for actor in self.device.actors.values()])
 
     def stop(self) -> None:
-        # SecretFlow frees the link's port only when the object is collected (3-facts.md, several tasks
-        # in one process).
+        # SecretFlow frees the link's port only when the object is collected
         self.device = None
         gc.collect()
 
 
 def _check_runtime(runtime: RuntimeConfig) -> Iterator[Problem]:
-    """Yield what SPU would ignore, or not compute with: all of it was measured, with sums, sorts, logarithms and so
-    on."""
+    """Yield the settings that SPU ignores or cannot compute with. All were measured, with sums, sorts, logarithms and
+    so on."""
     protocol, sort = runtime.protocol, runtime.sort_method or "SORT_DEFAULT"
     if protocol == "CHEETAH" and runtime.field == "FM32":
         yield Problem("field", "CHEETAH loses precision on FM32", "use FM64 or FM128")

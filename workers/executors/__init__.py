@@ -1,1 +1,1 @@
-"""Task types: an executor class each (1-contract.md section 6); the registry names them."""
+"""Task types: an executor class each. ``workers.contract.registry`` names them."""

@@ -1,4 +1,4 @@
-"""What was done to the columns of one table, done to those of another."""
+"""Applies to a table what an earlier task did to the columns of another one."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ from workers.executors.vertical import VerticalExecutor, listed, own_names, priv
 
 
 class ApplyParams(Document):
-    """What is applied is said by ``further_sources.rule``."""
+    """Applying a rule has no parameters: ``further_sources.rule`` names the rule."""
 
 
 @dataclass(slots=True)
 class Applied(Prepared):
     rule: Kept | None = None
-    #: Column to how many of this party's rows the rule says nothing of.
+    #: By column: in how many of this party's rows the rule does not cover the value.
     unlike: dict[str, int] = field(default_factory=dict)
-    #: Column that goes into bins to whether a cell is empty, (rows,).
+    #: By column that is binned: whether each cell is empty, (rows,).
     empty: dict[str, Any] = field(default_factory=dict)
 
 
 class ApplyRuleExecutor(VerticalExecutor):
     """Does to other rows what an earlier task did: scales, encodes or bins them as the rule says that it kept
     (``further_sources.rule``). Columns have the names they had there; all others stay as they are. A value that a
-    one-hot encoding does not know has 0 in all new columns, and an empty cell has no weight of evidence, 0: warnings
-    say of each column in how many rows. Where bins are applied, numbers beyond those of the rule's own rows are in the
-    first or last bin."""
+    one-hot encoding does not know has 0 in all new columns, and an empty cell gets 0 as its weight of evidence;
+    warnings tell in how many rows of each column. Numbers beyond those of the rule's own rows are in the first or last
+    bin."""
 
     title = "Apply a rule"
     params_key = "apply_rule_params"

@@ -1,4 +1,4 @@
-"""What a task type has to provide, and what it is given to work with."""
+"""The base class of task types: what a task type has to provide."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from workers.contract.roles import Place, Roles
 class BaseTaskExecutor(ABC):
     """A task type. Importing its module must not import SecretFlow: the control plane validates with it too."""
 
-    #: One line for people.
+    #: Title for people, in one line.
     title: ClassVar[str]
-    #: The one key of ``algorithm_params``.
+    #: The only key of ``algorithm_params``.
     params_key: ClassVar[str]
-    #: Typed parameters under that key.
+    #: Model of the parameters under that key.
     Params: ClassVar[type[Document]]
     #: Devices the task cannot run without.
     devices: ClassVar[tuple[str, ...]] = ("spu",)
-    #: Modules a compute process imports ahead of its first job.
+    #: Modules that a compute process imports before its first job.
     preload: ClassVar[tuple[str, ...]] = ()
 
-    #: The parties' tables have to hold the same rows in the same order; see ``lines_up``.
+    #: Whether the parties' tables have to hold the same rows in the same order; see ``lines_up``.
     aligned: ClassVar[bool] = False
     #: A ``task_config`` that runs with the demo's parties alice and bob.
     example: ClassVar[Mapping[str, Any]] = {}
@@ -39,12 +39,12 @@ class BaseTaskExecutor(ABC):
 
     @classmethod
     def description(cls) -> str:
-        """Return what it does, for people: the class's docstring, without its marks of code."""
+        """Return what it does, for people: the class's docstring without its markup."""
         return " ".join((cls.__doc__ or cls.title).replace("``", "").split())
 
     @classmethod
     def has_defaults(cls) -> bool:
-        """Return whether ``algorithm_params`` may be empty, as there is a default for each parameter, or none."""
+        """Return whether ``algorithm_params`` may be empty: every parameter has a default, or there are none."""
         return not any(field.is_required() for field in cls.Params.model_fields.values())
 
     @classmethod
@@ -80,7 +80,7 @@ class BaseTaskExecutor(ABC):
         """Yield logic problems between the task and its devices' documents, by short name; paths relative to
         ``task_config``.
 
-        Asked only where all devices that the task needs are on.
+        Called only if all devices that the task needs are on.
         """
         yield from ()
 
@@ -91,22 +91,23 @@ class BaseTaskExecutor(ABC):
 
     @classmethod
     def lines_up(cls, params: Any, party: str) -> bool:
-        """Return whether this party's table has to line up with those of the other parties that have to."""
+        """Return whether this party's table has to line up with those of other parties."""
         return cls.aligned
 
     @classmethod
     def variants(cls) -> Mapping[str, str]:
-        """Return, where one task type has parameters of several shapes: their names, each with a line for people."""
+        """Return the variants of a task type whose parameters have several shapes: names, each with a line for
+        people."""
         return {}
 
     @classmethod
     def example_of(cls, variant: str) -> Mapping[str, Any]:
-        """Return a ``task_config`` of one variant, as ``example``; empty where it cannot run here."""
+        """Return an example ``task_config`` of one variant; empty if it cannot run here."""
         return cls.example
 
     @classmethod
     def places(cls, variant: str) -> list[Place]:
-        """Return what it reads and keeps, for people; of a task type without variants (``""``) what is beyond its
+        """Return its inputs and outputs, for people; for a task type without variants (``""``), those besides its
         tables."""
         found = cls.roles(None)
         fields = {"further_sources": found.sources, "further_outputs": found.outputs}
@@ -118,12 +119,12 @@ class BaseTaskExecutor(ABC):
 
     @classmethod
     def not_here(cls, variant: str) -> str:
-        """Return why a variant cannot run; empty where it can."""
+        """Return why a variant cannot run; empty if it can."""
         return ""
 
     @classmethod
     def model_for(cls, given: Any) -> type[Document]:
-        """Return the model by which these parameters are judged, whatever they are."""
+        """Return the model that validates these parameters, which may be anything."""
         return cls.Params
 
     @classmethod
@@ -144,10 +145,9 @@ class BaseTaskExecutor(ABC):
         return self.parse_params(algorithm_params)
 
     def adapted(self, algorithm_params: Any, devices: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the documents that the devices are started with, by layer, where the task needs other settings than
-        theirs.
+        """Return the documents that the devices start with, by layer, changed if the task needs other settings.
 
-        ``algorithm_params`` is what ``validate_params`` returned. Every party has to come to the same.
+        ``algorithm_params`` is what ``validate_params`` returned. Every party has to return the same.
         """
         return devices
 

@@ -1,4 +1,4 @@
-"""Into which bins the numbers of a column fall."""
+"""Bins of the numbers of a column."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 
 def cut_points(numbers: Any, bins: int, method: str) -> Any:
-    """Return the upper ends of all bins but the last, in order; a bin has its upper end, and not its lower one.
+    """Return the upper ends of all bins but the last, in order. A bin includes its upper end, not its lower one.
 
-    ``numbers``: (rows,), without empty cells. ``method``: ``quantile`` or ``eq_range``. Where there are no more
-    different numbers than bins, each has its own, and so has a number that two quantiles fall on: otherwise a column
-    that is mostly one number would be one bin.
+    ``numbers``: (rows,), without empty cells. ``method``: ``quantile`` or ``eq_range``. If there are no more different
+    numbers than bins, each number has its own bin. So has a number that two quantiles fall on: otherwise a column that
+    is mostly one number would be a single bin.
     """
     import numpy as np
 

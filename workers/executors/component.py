@@ -36,7 +36,7 @@ from workers.host.tables import types_of
 
 
 def _any() -> type[Document]:
-    """Return the parameters of all components, as far as they have them in common."""
+    """Return the model of the parameters that all components have in common."""
     names: Any = Literal[tuple(components())]
     return create_model(
         "ComponentParams",
@@ -46,10 +46,10 @@ def _any() -> type[Document]:
             dict[str, Any],
             Field(
                 default_factory=dict,
-                description="For each input table the columns that are taken: features, labels and ids, by party.",
+                description="For each input table its columns: features, labels and ids, by party.",
             ),
         ),
-        attributes=(dict[str, Any], Field(default_factory=dict, description="How it computes: its own parameters.")),
+        attributes=(dict[str, Any], Field(default_factory=dict, description="The component's own parameters.")),
     )
 
 
@@ -57,15 +57,15 @@ def _any() -> type[Document]:
 class Prepared:
     params: Any
     component: Component
-    #: What this party reads that is no table, by role.
+    #: This party's inputs that are not tables, by role.
     models: dict[str, Kept]
 
 
 class ComponentExecutor(BaseTaskExecutor):
-    """Runs one of SecretFlow's own components. Its inputs and outputs have SecretFlow's names: an input that
-    ``further_sources`` does not name is read from ``data_sources``, the first output is kept as ``outputs`` says, more
-    of them as ``further_outputs`` says. Reports become the execution's result; models and rules are kept by all
-    parties, each its own part."""
+    """Runs one of SecretFlow's own components. Its inputs and outputs have SecretFlow's names. An input that
+    ``further_sources`` does not name is read from ``data_sources``; the first output is kept under the name in
+    ``outputs``, others under those in ``further_outputs``. Reports become the execution's result; models and rules are
+    kept by all parties, each its own part."""
 
     title = "SecretFlow component"
     params_key = "component_params"
@@ -103,17 +103,17 @@ class ComponentExecutor(BaseTaskExecutor):
     def parse_params(cls, algorithm_params: Mapping[str, Any]) -> Any:
         found = _named(algorithm_params.get(cls.params_key))
         if found and found.not_here:
-            # Before anything is said of its attributes, which would be in vain
+            # Before its attributes are checked, which would be pointless
             raise DocumentsInvalid([Problem(f"{cls.params_key}.component", "cannot run here", found.not_here)])
         return super().parse_params(algorithm_params)
 
     @classmethod
     def roles(cls, params: Any) -> Roles:
         component = components()[params.component]
-        kinds = {slot["name"]: _kinds(slot) for slot in component.inputs}
+        kinds = {entry["name"]: _kinds(entry) for entry in component.inputs}
         return Roles(
             sources=kinds,
-            outputs={slot["name"]: _kinds(slot) for slot in component.kept[1:]},
+            outputs={entry["name"]: _kinds(entry) for entry in component.kept[1:]},
             main=frozenset().union(*kinds.values()),
             kept=_kinds(component.kept[0]) if component.kept else frozenset(),
             is_required=False,
@@ -137,11 +137,11 @@ class ComponentExecutor(BaseTaskExecutor):
                     yield not_a_party(f"{base}.attributes.{path}", cluster.parties)
         if component.id == "data_filter/condition_filter":
             yield from _check_bound(component, params, task, catalogue, base)
-        for slot in component.models:
+        for model in component.models:
             for party in cluster.parties:
-                if _source(task, slot["name"], party) is None and "sf.null" not in slot["kinds"]:
-                    path = f"further_sources.{slot['name']}.{party}"
-                    yield Problem(path, "is required", f"name what {party} keeps as {' or '.join(slot['kinds'])}")
+                if _source(task, model["name"], party) is None and "sf.null" not in model["kinds"]:
+                    path = f"further_sources.{model['name']}.{party}"
+                    yield Problem(path, "is required", f"name what {party} keeps as {' or '.join(model['kinds'])}")
         yield from _check_outputs(component, task, cluster)
 
     @classmethod
@@ -155,14 +155,14 @@ class ComponentExecutor(BaseTaskExecutor):
         params = self.parse_params(algorithm_params)
         component = components()[params.component]
         context = self.context
-        for slot in component.tables:
-            given = getattr(params.columns, slot["name"])
+        for table in component.tables:
+            given = getattr(params.columns, table["name"])
             columns = given.of(context.party)
             if columns:
-                source = context.source_of(slot["name"])
-                assert source  # or its documents were not valid
+                source = context.source_of(table["name"])
+                assert source  # otherwise the documents were not valid
                 types_of(source.path, source.name, list(columns))
-                chosen = dict(selected(slot, given))
+                chosen = dict(selected(table, given))
                 by, scaled = ([c for c in chosen.get(name, []) if c in columns] for name in ("by", "features"))
                 operands = [c for name in ("f1", "f2") for c in chosen.get(name, []) if c in columns]
                 check_table(component.id, source, list(columns), by)
@@ -173,8 +173,8 @@ class ComponentExecutor(BaseTaskExecutor):
                 check_arithmetic(component.id, params.attributes, source, operands)
                 if first := context.source_of(component.tables[0]["name"]):
                     check_alike(component.id, first, source, list(columns))
-                check_keys_of(component.id, slot["name"], params.attributes, keys_among(chosen), source)
-        models = {slot["name"]: context.source_of(slot["name"]) for slot in component.models}
+                check_keys_of(component.id, table["name"], params.attributes, keys_among(chosen), source)
+        models = {entry["name"]: context.source_of(entry["name"]) for entry in component.models}
         kept = {role: Kept(source.path, source.name, context.party) for role, source in models.items() if source}
         for role, model in kept.items():
             check_model(component.id, (context.source_of(role) or context.source).name, model)
@@ -201,16 +201,16 @@ class ComponentExecutor(BaseTaskExecutor):
         runner = Runner(context)
         inputs: list[Any] = []
         attributes: dict[str, Any] = {}
-        for slot in component.inputs:
-            if slot in component.tables:
-                columns = getattr(params.columns, slot["name"])
-                chosen = dict(selected(slot, columns))
+        for entry in component.inputs:
+            if entry in component.tables:
+                columns = getattr(params.columns, entry["name"])
+                chosen = dict(selected(entry, columns))
                 keys = keys_as_text(component.id, chosen)
-                source = context.source_of(slot["name"])
-                inputs.append(runner.table(slot["name"], columns, source, signs=True, texts=keys))
-                attributes |= {f"input/{slot['name']}/{n}": v for n, v in chosen.items()}
+                source = context.source_of(entry["name"])
+                inputs.append(runner.table(entry["name"], columns, source, signs=True, texts=keys))
+                attributes |= {f"input/{entry['name']}/{n}": v for n, v in chosen.items()}
             else:
-                inputs.append(runner.model(slot["name"], algorithm_params.models.get(slot["name"])))
+                inputs.append(runner.model(entry["name"], algorithm_params.models.get(entry["name"])))
         if component.attributes:
             attributes |= dict(flattened(component.attributes, params.attributes))
         if source := context.source_of(component.tables[0]["name"]) if component.tables else None:
@@ -219,7 +219,7 @@ class ComponentExecutor(BaseTaskExecutor):
             attributes |= how_it_was_made(algorithm_params.models["input_model"].record, inputs.pop())
         context.progress(0.05)
         outputs = runner.run(component, attributes, inputs, lambda done: context.progress(0.05 + 0.85 * done))
-        kept = {slot["name"]: outputs[slot["name"]] for slot in component.kept}
+        kept = {entry["name"]: outputs[entry["name"]] for entry in component.kept}
         main = context.source_of(component.tables[0]["name"]) if component.tables and component.keeps_rows else None
         runner.keep(
             {"" if index == 0 else name: data for index, (name, data) in enumerate(kept.items())},
@@ -230,13 +230,13 @@ class ComponentExecutor(BaseTaskExecutor):
         return {"component": component.id} | runner.reports(outputs)
 
 
-def selected(slot: Mapping[str, Any], columns: Any) -> Iterator[tuple[str, list[str]]]:
-    """Yield the columns that the component asks for by name; those that fit where nothing is said."""
+def selected(table: Mapping[str, Any], columns: Any) -> Iterator[tuple[str, list[str]]]:
+    """Yield the columns that the component asks for by name. If none are named, all columns that fit."""
 
     def every(kind: str) -> list[str]:
         return [column for party in columns.parties() for column, k in columns.of(party).items() if k == kind]
 
-    for entry in slot["columns"]:
+    for entry in table["columns"]:
         chosen = getattr(columns.select, entry["name"])
         name = entry["name"]
         if chosen is None and (entry["least"] or name == "keys"):
@@ -247,47 +247,49 @@ def selected(slot: Mapping[str, Any], columns: Any) -> Iterator[tuple[str, list[
 
 
 def _named(given: Any) -> Component | None:
-    """Return the component that these parameters name, whatever they are."""
+    """Return the component that these parameters name; None if they name none. They may be anything."""
     name = given.get("component") if isinstance(given, Mapping) else None
     return components().get(name) if isinstance(name, str) else None
 
 
-def _kinds(slot: Mapping[str, Any]) -> frozenset[str]:
-    return frozenset(TABLE if kind in TABLES else kind for kind in slot["kinds"])
+def _kinds(entry: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset(TABLE if kind in TABLES else kind for kind in entry["kinds"])
 
 
 def _places(component: Component) -> Iterator[Place]:
-    """Inputs and outputs in SecretFlow's order."""
-    for slot in component.inputs:
-        further = f"further_sources.{slot['name']}"
-        if slot in component.models and component.tables:
-            yield _place(slot, further)
-        elif slot in component.tables[1:]:
-            yield _place(slot, further, " Of a party that has no other table here data_sources will do.")
+    """Yield inputs and outputs in SecretFlow's order."""
+    for entry in component.inputs:
+        further = f"further_sources.{entry['name']}"
+        if entry in component.models and component.tables:
+            yield _place(entry, further)
+        elif entry in component.tables[1:]:
+            yield _place(entry, further, " For a party that has no other table here, data_sources will do.")
         else:
-            yield _place(slot, "data_sources")
-    for slot in component.outputs:
+            yield _place(entry, "data_sources")
+    for entry in component.outputs:
         where = "the execution's result"
-        if slot in component.kept:
-            where = "outputs" if slot == component.kept[0] else f"further_outputs.{slot['name']}"
-        yield _place(slot, where)
+        if entry in component.kept:
+            where = "outputs" if entry == component.kept[0] else f"further_outputs.{entry['name']}"
+        yield _place(entry, where)
 
 
-def _place(slot: Mapping[str, Any], where: str, more: str = "") -> Place:
-    text = " ".join(slot["description"].replace("_", " ").split()).rstrip(".")
-    # sf.null is for what is left out, which it cannot be where it is all that a task reads
-    return Place(slot["name"], where, tuple(sorted(_kinds(slot) - {"sf.null"})), f"{text[:1].upper()}{text[1:]}.{more}")
+def _place(entry: Mapping[str, Any], where: str, more: str = "") -> Place:
+    text = " ".join(entry["description"].replace("_", " ").split()).rstrip(".")
+    # sf.null means that the input may be left out, which is not possible if it is all that a task reads
+    return Place(
+        entry["name"], where, tuple(sorted(_kinds(entry) - {"sf.null"})), f"{text[:1].upper()}{text[1:]}.{more}"
+    )
 
 
-def _source(task: TaskConfig, slot: str, party: str) -> str | None:
-    return task.further_sources.get(slot, {}).get(party) or task.data_sources.get(party)
+def _source(task: TaskConfig, role: str, party: str) -> str | None:
+    return task.further_sources.get(role, {}).get(party) or task.data_sources.get(party)
 
 
 def _check_tables(
     component: Component, params: Any, task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue
 ) -> Iterator[Problem]:
-    for slot in component.tables:
-        name, columns = slot["name"], getattr(params.columns, slot["name"])
+    for table in component.tables:
+        name, columns = table["name"], getattr(params.columns, table["name"])
         seen: dict[str, tuple[str, str]] = {}
         for kind in ("features", "labels", "ids"):
             named = getattr(columns, kind)
@@ -310,25 +312,25 @@ def _check_tables(
         parties = columns.parties()
         if not parties:
             yield Problem(name, "names no column", "name at least one column of a party")
-        elif len(parties) > 1 and "sf.table.vertical" not in slot["kinds"]:
+        elif len(parties) > 1 and "sf.table.vertical" not in table["kinds"]:
             yield Problem(name, f"has columns of {' and '.join(parties)}", "this input is the table of one party")
-        elif len(parties) == 1 and "sf.table.individual" not in slot["kinds"]:
+        elif len(parties) == 1 and "sf.table.individual" not in table["kinds"]:
             yield Problem(name, f"has columns of {parties[0]} alone", "this input takes columns of two or more parties")
         for party in parties:
             if party in cluster.parties and _source(task, name, party) is None:
                 yield Problem(name, f"has columns of {party}, of whom no table is named", f"add data_sources.{party}")
-        yield from _check_select(slot, columns, seen)
+        yield from _check_select(table, columns, seen)
 
 
 def _check_bound(
     component: Component, params: Any, task: TaskConfig, catalogue: Catalogue, base: str
 ) -> Iterator[Problem]:
-    """Check that what a column is compared with is of its type: otherwise SecretFlow stops in the middle, and does not
-    say why."""
-    [slot], table, attributes = component.tables, params.columns.input_ds, params.attributes
-    for feature in dict(selected(slot, table))["feature"]:
-        owner = next((party for party, named in table.features.items() if feature in named), "")
-        known = (catalogue.datasets(owner) or {}).get(_source(task, slot["name"], owner) or "") or {}
+    """Check that a column is compared with values of its type: otherwise SecretFlow stops during the run without saying
+    why."""
+    [table], columns, attributes = component.tables, params.columns.input_ds, params.attributes
+    for feature in dict(selected(table, columns))["feature"]:
+        owner = next((party for party, named in columns.features.items() if feature in named), "")
+        known = (catalogue.datasets(owner) or {}).get(_source(task, table["name"], owner) or "") or {}
         number: Any = {"int": int, "float": float}.get(known.get(feature, ""))
         for part in attributes.bound_value.split(",") if number and attributes.comparator != "NOTNULL" else ():
             try:
@@ -340,10 +342,10 @@ def _check_bound(
                 )
 
 
-def _check_select(slot: Mapping[str, Any], columns: Any, known: Mapping[str, Any]) -> Iterator[Problem]:
-    chosen = dict(selected(slot, columns))
-    for entry in slot["columns"]:
-        path, found = f"{slot['name']}.select.{entry['name']}", chosen.get(entry["name"], [])
+def _check_select(table: Mapping[str, Any], columns: Any, known: Mapping[str, Any]) -> Iterator[Problem]:
+    chosen = dict(selected(table, columns))
+    for entry in table["columns"]:
+        path, found = f"{table['name']}.select.{entry['name']}", chosen.get(entry["name"], [])
         for column in found:
             if column not in known:
                 yield Problem(path, f"{column} is none of this input's columns", closest(column, known))
@@ -370,15 +372,15 @@ def _check_outputs(component: Component, task: TaskConfig, cluster: SFInitConfig
     if not component.kept:
         for party in task.outputs:
             yield Problem(f"outputs.{party}", "gets nothing from this component", "remove it: its report is the result")
-    for index, slot in enumerate(component.kept):
-        role = slot["name"] if index else ""
+    for index, kept in enumerate(component.kept):
+        role = kept["name"] if index else ""
         field = f"further_outputs.{role}" if role else "outputs"
-        if TABLE in _kinds(slot):
+        if TABLE in _kinds(kept):
             continue
-        # Each party keeps its part, and a model that lacks one is none
+        # Each party has to keep its part, as a model without one of its parts is useless
         missing = [p for p in cluster.parties if p not in named.get(role, {})]
         if (named.get(role) or not role) and missing:
             for party in missing:
                 yield Problem(
-                    f"{field}.{party}", "is required", f"name what {party} keeps its part of {slot['name']} as"
+                    f"{field}.{party}", "is required", f"name what {party} keeps its part of {kept['name']} as"
                 )

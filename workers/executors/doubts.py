@@ -1,4 +1,4 @@
-"""What people should know of a model that was trained, but is of no use."""
+"""Warnings about a model that was trained but is useless."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Any
 
 from workers.computing.context import Context
 
-#: Predictions further from the label than so many times the label's own range are those of a training that diverged.
+#: If predictions are further from the label than this many times the label's range, the training diverged.
 _FAR = 10.0
 
 
 def warn_of_model(context: Context, party: str, label: Any, predictions: Any, is_classification: bool) -> None:
-    """Add to the warnings of all parties what is wrong with a model, by its predictions for rows whose label is known.
+    """Warn all parties if a model is useless, going by its predictions for rows whose label is known.
 
-    ``label`` and ``predictions``: (rows,), at ``party`` alone.
+    ``label`` and ``predictions``: (rows,), only at ``party``.
     """
     import secretflow as sf
 
@@ -21,7 +21,7 @@ def warn_of_model(context: Context, party: str, label: Any, predictions: Any, is
 
 
 def doubts(label: Any, predictions: Any, is_classification: bool) -> list[str]:
-    """Return why the model is of no use, and what to change; nothing where it tells more than a constant would."""
+    """Return why the model is useless, and what to change; nothing if it predicts better than a constant."""
     import numpy as np
 
     y, p = np.asarray(label, float).ravel(), np.asarray(predictions, float).ravel()
@@ -58,7 +58,7 @@ _MORE = "Train for more epochs or with smaller batches, set standardize to true,
 
 
 def _apart(one: float, other: float) -> str:
-    """Return both numbers with as many digits as it takes to see the difference."""
+    """Return both numbers, with enough digits to see the difference."""
     if one == other:
         return f"{one:.3g} for both"
     for digits in range(3, 17):

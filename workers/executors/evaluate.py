@@ -1,4 +1,4 @@
-"""How good predictions were: a label and a prediction that lie at one party."""
+"""Metrics of predictions, from a label and a prediction at one party."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from workers.host.tables import read_columns
 class EvaluateParams(Document):
     """Parameters of an evaluation."""
 
-    party: PartyName = Field(description="Who has the predictions, and what came true.")
-    prediction: ColumnName = Field(default="prediction", description="The column of predictions.")
-    label: ColumnName = Field(description="The column that says what came true.")
+    party: PartyName = Field(description="Party that has the predictions and the label.")
+    prediction: ColumnName = Field(default="prediction", description="Column of the predictions.")
+    label: ColumnName = Field(description="Column of the label: the actual value.")
     kind: Literal["classification", "regression"] = Field(
         default="classification",
         description="classification, for 0 and 1: AUC, KS, accuracy, lift. regression: R squared and errors.",
@@ -32,10 +32,10 @@ class EvaluateParams(Document):
 
 
 class EvaluateExecutor(BaseTaskExecutor):
-    """Tells all parties how good predictions were that one of them keeps: AUC, KS (the greatest distance between the
+    """Tells all parties how good the predictions are that one of them keeps: AUC, KS (the greatest distance between the
     rates of true and false alarms), accuracy at 0.5 and lift, or the errors of a regression. Rows with equal
-    predictions have no order: the lift is what is expected of any. What has no value, such as r2 of one row, is left
-    out, and warnings say why. The figures leave that party, its rows do not."""
+    predictions have no order: the lift is the mean over all orders. A figure without a value, such as r2 of one row, is
+    left out, and warnings say why. The figures leave that party, its rows do not."""
 
     title = "Evaluation"
     params_key = "evaluate_params"

@@ -1,4 +1,4 @@
-"""Statistics of groups of rows, where groups and columns may be at different parties."""
+"""Statistics of groups of rows; groups and columns may be at different parties."""
 
 from __future__ import annotations
 
@@ -26,34 +26,36 @@ from workers.host.tables import WHOLE_LIMIT
 
 
 class Aggregate(Document):
-    party: PartyName = Field(description="Who has the column.")
-    column: ColumnName = Field(description="The column that is summed up.")
+    party: PartyName = Field(description="Party that has the column.")
+    column: ColumnName = Field(description="Column to compute the figure of.")
     function: Literal["COUNT", "SUM", "MEAN", "MIN", "MAX", "VAR"] = Field(
-        default="MEAN", description="What is told of each group."
+        default="MEAN", description="Figure to compute for each group."
     )
 
 
 class GroupByParams(Document):
     """Parameters of a grouping."""
 
-    by: PartyColumns = Field(description="For each party the columns whose values make the groups; four in all.")
-    aggregates: list[Aggregate] = Field(min_length=1, max_length=50, description="What is told of each group.")
-    most_groups: int = Field(default=1000, ge=1, le=10000, description="More groups than that are an error.")
+    by: PartyColumns = Field(
+        description="For each party the columns whose values make the groups; at most four in all."
+    )
+    aggregates: list[Aggregate] = Field(min_length=1, max_length=50, description="Figures to compute for each group.")
+    most_groups: int = Field(default=1000, ge=1, le=10000, description="Largest number of groups; more are an error.")
 
 
 @dataclass(slots=True)
 class Prepared:
     params: GroupByParams
     rows: int
-    #: The different keys of this party's rows, in order: a value for each of its columns of ``by``.
+    #: The distinct keys of this party's rows, in order: a value for each of its columns of ``by``.
     keys: list[list[Any]]
-    #: Which of them each row has, (rows,).
+    #: The index of each row's key, (rows,).
     codes: Any
-    #: This party's other columns.
+    #: This party's columns of figures.
     cells: dict[str, Cells]
 
     def numbers(self, column: str, function: str) -> Any:
-        """Return what the figure is computed from: float64, (rows,), NaN where a cell is empty."""
+        """Return the numbers that the figure is computed from: float64, (rows,), NaN for an empty cell."""
         import numpy as np
 
         cells = self.cells[column]
@@ -147,7 +149,7 @@ class GroupByExecutor(VerticalExecutor):
         if len(parties) > 1:
             check_alignment(context, prepared.rows, context.source.alignment, parties)
         keys = told_by(params.by, prepared.keys)
-        # Of a party whose rows all have one key the groups do not depend
+        # The groups do not depend on a party whose rows all have the same key
         varying = {party: len(known) for party, known in keys.items() if len(known) > 1}
         context.progress(0.2)
         found: dict[int, dict[int, Any]] = {}
@@ -163,7 +165,7 @@ class GroupByExecutor(VerticalExecutor):
         return {"reports": {"report": reports}}
 
     def _local(self, prepared: Prepared, aggregate: Aggregate, varying: Mapping[str, int]) -> dict[int, Any]:
-        """Group's number to the figure: computed where the column is."""
+        """Return the figures by the group's number, computed at the party of the column."""
         import secretflow as sf
 
         def told(numbers: Any, codes: Any, whole: bool) -> list[Any]:
@@ -178,7 +180,7 @@ class GroupByExecutor(VerticalExecutor):
         return dict(enumerate(sf.reveal(sf.PYU(aggregate.party)(told)(*mine))))
 
     def _shared(self, prepared: Prepared, indices: list[int], varying: Mapping[str, int]) -> dict[int, dict[int, Any]]:
-        """Index of an aggregate to its figures, by the group's number: computed on the SPU."""
+        """Return the figures by the index of the aggregate and the group's number, computed on the SPU."""
         import numpy as np
         import secretflow as sf
 
@@ -247,7 +249,7 @@ class GroupByExecutor(VerticalExecutor):
 
 
 def _keys(columns: list[Cells]) -> tuple[list[list[Any]], Any]:
-    """Return the different keys of a party's rows, in order, and which of them each row has."""
+    """Return the distinct keys of a party's rows, in order, and the index of each row's key."""
     import numpy as np
     import pandas as pd
 
@@ -261,8 +263,7 @@ def _keys(columns: list[Cells]) -> tuple[list[list[Any]], Any]:
 
 
 def _key(cells: Cells) -> Any:
-    """Return a column's cells as keys: numbers by their value, all else as it is written; None where a cell is
-    empty."""
+    """Return a column's cells as keys: numbers by their value, others as they are written; None for an empty cell."""
     import numpy as np
     import pandas as pd
     import pyarrow.compute as pc
@@ -281,14 +282,13 @@ def _key(cells: Cells) -> Any:
 
 
 def _ranks(keys: Any) -> Any:
-    """Return the place of each key among the different ones of a column, in order; empty ones last."""
+    """Return the rank of each key among the distinct keys of a column; empty ones come last."""
     known = {key: rank for rank, key in enumerate(sorted({key for key in keys if key is not None}))}
     return [known.get(key, len(known)) for key in keys]
 
 
 def _plain(figures: Any, function: str, whole: bool) -> list[Any]:
-    """Return the figures as JSON: a whole number where the figure is one and float64 has it, None where there is
-    none."""
+    """Return the figures as JSON: a whole number if the figure is one and exact in float64, None if there is none."""
 
     def plain(figure: float) -> Any:
         if math.isnan(figure):

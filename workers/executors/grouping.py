@@ -1,4 +1,4 @@
-"""Figures of groups of rows: in the clear where one party has all that they are made of, otherwise on the SPU."""
+"""Figures of groups of rows: in the clear if one party has all the data, otherwise on the SPU."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-#: Columns are scaled by powers of two that are multiples of it: more of a column's size is not told.
+#: Columns are scaled by powers of two whose exponents are multiples of this: no more of a column's size is told.
 STEP = 4
 EXTREMES = ("MIN", "MAX")
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One figure of a column. ``scales``: powers of two by which its numbers are multiplied for the SPU."""
+    """One figure of a column. Its numbers are multiplied by 2 to the ``scale`` for the SPU."""
 
     function: str
     scale: int = 0
 
 
 def in_the_clear(codes: Any, numbers: Any, function: str, groups: int) -> Any:
-    """Return the figure of each of the groups, NaN where it has none. ``numbers``: (rows,), NaN where a cell is
-    empty."""
+    """Return the figure of each group, NaN if it has none. ``numbers``: (rows,), NaN for an empty cell."""
     import numpy as np
     import pandas as pd
 
@@ -35,8 +34,8 @@ def in_the_clear(codes: Any, numbers: Any, function: str, groups: int) -> Any:
 
 
 def scale_of(numbers: Any, function: str, limit: float) -> int:
-    """Return the power of two by which the column is multiplied, so that the SPU, with numbers below ``limit``,
-    takes it with as many digits as it can."""
+    """Return the exponent of the power of two by which the column is multiplied, so that the SPU, whose numbers stay
+    below ``limit``, keeps as many digits as it can."""
     import numpy as np
 
     if function == "VAR":
@@ -50,7 +49,7 @@ def scale_of(numbers: Any, function: str, limit: float) -> int:
 
 
 def shares_of(numbers: Any, item: Item) -> list[Any]:
-    """Return what goes into the SPU of a column for this figure: float64 arrays of (rows,)."""
+    """Return the arrays of a column that go into the SPU for this figure: float64, (rows,)."""
     import numpy as np
 
     there = ~np.isnan(numbers)
@@ -58,21 +57,21 @@ def shares_of(numbers: Any, item: Item) -> list[Any]:
         return [there.astype(float)]
     scaled = np.ldexp(numbers, item.scale)
     if item.function in EXTREMES:
-        # An empty cell never decides: it gets the column's own value at the far end
+        # An empty cell must not decide: it gets the column's value at the opposite end
         sign = 1.0 if item.function == "MAX" else -1.0
         scaled = sign * scaled
         return [np.where(there, scaled, np.nanmin(scaled) if there.any() else 0.0), there.astype(float)]
     if item.function == "VAR":
-        # Squares of float64 would lose what a row far from the others has behind its 16 digits: the SPU makes them
+        # The SPU squares them: squares in float64 would lose digits if one row is far from the others
         return [np.where(there, _centred(scaled), 0.0), there.astype(float)]
     scaled = np.where(there, scaled, 0.0)
     return [scaled] if item.function == "SUM" else [scaled, there.astype(float)]
 
 
 def steps(numbers: Any, item: Item, bits: int) -> tuple[Any, float]:
-    """Return the numbers that the SPU computes with, and how far apart those are that it tells from each other.
+    """Return the numbers that the SPU computes with, and the smallest difference that it can represent.
 
-    ``bits``: its fraction bits. For VAR, which adds up squares, it is where a square of the SPU has three digits.
+    ``bits``: its fraction bits. For VAR, which adds up squares, it is the difference whose square has three digits.
     """
     if item.function == "VAR":
         return _centred(numbers) if len(numbers) else numbers, math.ldexp(1.0, -item.scale - 4) * 2.0 ** (-bits / 2)
@@ -80,10 +79,10 @@ def steps(numbers: Any, item: Item, bits: int) -> tuple[Any, float]:
 
 
 def _centred(numbers: Any) -> Any:
-    """Return the numbers less their median: the variance stays, and fewer of the SPU's digits go into what all have in
-    common.
+    """Return the numbers minus their median: the variance stays, and the SPU's digits are not used up by what all
+    numbers have in common.
 
-    By the median: a mean follows a single outlier, and all the others would be far from it.
+    The median, since a single outlier moves the mean away from all other numbers.
     """
     import numpy as np
 
@@ -92,7 +91,7 @@ def _centred(numbers: Any) -> Any:
 
 
 def sorted_rows(items: Sequence[Item], sizes: Sequence[int]) -> Any:
-    """For the SPU: sums up to each row, and greatest values, of rows in the order of their groups.
+    """Return a function for the SPU that sorts rows by group, and makes running sums and greatest values.
 
     ``sizes``: how many keys each party has. The function takes keys by party, and columns by item.
     """
@@ -119,9 +118,10 @@ def sorted_rows(items: Sequence[Item], sizes: Sequence[int]) -> Any:
 
 
 def figures(items: Sequence[Item], groups: int, rows: int, bits: int) -> Any:
-    """For the SPU: each group's figures from ``sorted_rows``; ``bits``: fraction bits of the SPU.
+    """Return a function for the SPU that makes each group's figures from the output of ``sorted_rows``. ``bits``: its
+    fraction bits.
 
-    The function returns the groups' numbers, then of each item its figures, and whether there are any.
+    The function returns the groups' numbers, then for each item its figures and whether they exist.
     """
 
     def found(made: Any) -> Any:
@@ -129,7 +129,7 @@ def figures(items: Sequence[Item], groups: int, rows: int, bits: int) -> Any:
         import jax.numpy as jnp
 
         place, summed, greatest, _ = made
-        # The last row of each group comes first: nobody sees how far they were apart
+        # The last row of each group comes first, so that nobody sees the sizes of the groups
         place, *carried = (c[:groups] for c in jax.lax.sort([place, *summed, *greatest], num_keys=1))
         sums = [c - jnp.concatenate([jnp.zeros(1, c.dtype), c[:-1]]) for c in carried[: len(summed)]]
         extremes = carried[len(summed) :]
@@ -153,18 +153,18 @@ def figures(items: Sequence[Item], groups: int, rows: int, bits: int) -> Any:
 
 
 def _if(there: Any, value: Any) -> tuple[Any, Any]:
-    """Return what is no figure of the group is not told either: it may be another group's."""
+    """Return values with those hidden that are no figure of the group: they may be another group's."""
     import jax.numpy as jnp
 
     return jnp.where(there, value, 0.0), there
 
 
 def arrays(item: Item) -> int:
-    """Return how many arrays ``shares_of`` makes for it."""
+    """Return how many arrays ``shares_of`` makes for an item."""
     return {"COUNT": 1, "SUM": 1}.get(item.function, 2)
 
 
-#: How many sums ``_summed`` makes, where that is not two.
+#: How many sums ``_summed`` makes, if not two.
 _SUMS = {"COUNT": 1, "SUM": 1, "MIN": 1, "MAX": 1, "VAR": 3}
 
 
@@ -175,10 +175,10 @@ def _summed(item: Item, columns: list[Any]) -> list[Any]:
 
 
 def _quotient(total: Any, count: Any, rows: int, bits: int) -> Any:
-    """``total / count``, with the last of the SPU's bits: its own division has some four digits.
+    """Return ``total / count`` to the SPU's last bits: its own division is exact to some four digits.
 
-    Each round takes the rest that is not divided yet. 1 / count would have too few bits left, so it is taken times a
-    power of two about as large as the greatest count.
+    Each round divides what is left. 1 / count would have too few bits, so it is multiplied by a power of two about as
+    large as the greatest count.
     """
     import jax.numpy as jnp
 
@@ -192,7 +192,8 @@ def _quotient(total: Any, count: Any, rows: int, bits: int) -> Any:
 
 
 def in_place(place: Any, told: Any, items: Sequence[Item]) -> tuple[list[int], list[Any]]:
-    """Groups' numbers, and of each item its figures scaled back, NaN where there is none; from what is revealed."""
+    """Return, from what is revealed, the groups' numbers and the figures of each item, scaled back; NaN if there is
+    none."""
     import numpy as np
 
     found = []
@@ -208,7 +209,7 @@ def in_place(place: Any, told: Any, items: Sequence[Item]) -> tuple[list[int], l
 
 @contextmanager
 def double_precision() -> Iterator[None]:
-    """The SPU takes numbers as JAX sees them: by default in 32 bits, with seven digits."""
+    """Let JAX use 64 bits. The SPU takes numbers as JAX does: by default in 32 bits, with seven digits."""
     import jax
 
     before = jax.config.jax_enable_x64
@@ -220,7 +221,7 @@ def double_precision() -> Iterator[None]:
 
 
 def split(number: int, sizes: Mapping[str, int]) -> dict[str, int]:
-    """Return, for each party, its part of a group's number; ``sizes``: how many keys each of them has."""
+    """Return the index of each party's key in a group's number. ``sizes``: how many keys each party has."""
     found = {}
     for party, size in reversed(list(sizes.items())):
         number, found[party] = divmod(number, size)

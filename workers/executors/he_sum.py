@@ -1,4 +1,4 @@
-"""Sums of columns of several parties, row by row, under homomorphic encryption: on HEU alone."""
+"""Sums of columns of several parties, row by row, under homomorphic encryption. Needs only the HEU."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class HESumParams(Document):
     name: ColumnName = Field(default="sum", description="Name of the column of sums in the output.")
 
 
-#: Of the whole numbers that are encrypted in place of fractions.
+#: Fraction bits of the whole numbers that are encrypted in place of fractions.
 FRACTION_BITS = 100
 #: Schemes whose plaintexts have some hundred bits, also with keys of 1024.
 ROOMY = ("paillier", "zpaillier", "fpaillier", "ou")
@@ -42,7 +42,7 @@ class Prepared:
 
 
 class HESumExecutor(BaseTaskExecutor):
-    """Adds up one column of each party, row by row: partial scores, say, of which nobody shows his own. Each party
+    """Adds up one column of each party, row by row: partial scores, say, that each party keeps secret. Each party
     encrypts its numbers with the key keeper's public key, an evaluator adds the ciphertexts, and the keeper alone
     decrypts the sums, which are its output. They are those of float64, down to 2^-100, unless heu_config.encoding says
     otherwise; a warning names the columns whose numbers are too small for that. The inputs line up row by row: use the
@@ -116,7 +116,7 @@ class HESumExecutor(BaseTaskExecutor):
             from heu import phe
 
             where.heu_encoder = phe.BigintEncoderParams()
-        # Written at every party, carried out at the owner alone: see lr.py
+        # All parties run this line, but only the owner carries it out
         parts = [pyu[p](_encoded if exact else _as_it_is)(prepared.values).to(heu, where) for p in context.parties]
         context.progress(0.3)
         total = parts[0]
@@ -134,13 +134,13 @@ class HESumExecutor(BaseTaskExecutor):
 
 
 def _is_exact(document: Any) -> bool:
-    """Return whether numbers are encrypted as whole numbers of ours, with all their digits: not where the operator
-    says how they are encoded, nor where the scheme has no room for as many digits."""
+    """Return whether numbers are encrypted as our own whole numbers, with all their digits: not if the operator sets an
+    encoding, or if the scheme has no room for that many digits."""
     return document.encoding is None and document.he_parameters.schema_ in ROOMY
 
 
 def _step(encoding: Any) -> float:
-    """Return the distance of two numbers that HEU's own encoding tells apart."""
+    """Return the smallest difference that HEU's own encoding can represent."""
     if encoding is None or encoding.encoder == "FloatEncoder":
         return 1 / ((encoding.encoder_args.scale if encoding else None) or 2**26)
     return 1.0
@@ -151,7 +151,7 @@ def _as_it_is(values: Any) -> Any:
 
 
 def _encoded(values: Any) -> Any:
-    """HEU's own encoding has 26 fraction bits."""
+    """Return numbers as whole numbers with FRACTION_BITS: HEU's own encoding has only 26 fraction bits."""
     import numpy as np
 
     return np.array([round(math.ldexp(value, FRACTION_BITS)) for value in values.tolist()], dtype=object)

@@ -15,20 +15,23 @@ from workers.executors.training import MODEL, TrainingData, TrainingExecutor, ba
 
 class TrainingParams(Document):
     epochs: int = Field(
-        default=5, ge=1, le=1000, description="Passes over the rows; time grows with them. 3 to 10 mostly suffice."
+        default=5,
+        ge=1,
+        le=1000,
+        description="Passes over the rows; the time grows with them. 3 to 10 are mostly enough.",
     )
     batch_size: int | None = Field(
         default=None,
         ge=1,
         le=2**20,
-        description="Rows per step: larger ones are faster, and need more epochs or a larger learning rate. Left out, "
-        "an epoch has some 20 steps, of 16 to 1,024 rows each. The last step of an epoch takes the rows that are left.",
+        description="Rows per step: larger steps are faster, and need more epochs or a larger learning rate. If left "
+        "out, an epoch has some 20 steps of 16 to 1,024 rows each. The last step takes the rows that are left.",
     )
     learning_rate: float = Field(
         default=0.1,
         gt=0,
         le=100,
-        description="Step width; 0.1 to 0.5 suits standardised columns, 0.05 to 0.1 linear regression.",
+        description="Step width; 0.1 to 0.5 suits standardized columns, 0.05 to 0.1 linear regression.",
     )
     sig_type: Literal["real", "t1", "t3", "t5", "df", "sr", "mix"] = Field(
         default="t1", description="Approximation of the sigmoid, for logistic regression; t1 is the fastest."
@@ -36,7 +39,7 @@ class TrainingParams(Document):
     penalty: Literal["None", "l2"] = Field(
         default="None", description="Regularisation: l2 keeps weights small, against overfitting."
     )
-    l2_norm: float = Field(default=0.5, gt=0, le=1000, description="Weight of the l2 penalty, if that is chosen.")
+    l2_norm: float = Field(default=0.5, gt=0, le=1000, description="Weight of the l2 penalty, if it is chosen.")
 
 
 class MLParams(TrainingData):
@@ -90,7 +93,7 @@ class LogisticRegressionExecutor(TrainingExecutor):
         return found | {
             "batch_size": min(params.training_params.batch_size or batch_of(rows), rows),
             "reg_type": "logistic" if is_logistic else "linear",
-            "eps": 0.0,  # all epochs are wanted
+            "eps": 0.0,  # all epochs should run
         }
 
     @classmethod

@@ -1,4 +1,4 @@
-"""How good predictions are, computed where label and predictions are; only the figures leave that party."""
+"""Metrics of predictions, computed at the party of label and predictions; only the figures leave it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from typing import Any
 
 from workers.computing.context import Context
 
-#: Shares of the rows, those with the highest predictions first, for which the lift is told.
+#: Shares of the rows, highest predictions first, whose lift is told.
 LIFT_AT = (0.1, 0.2, 0.5)
 
 
 def measured(context: Context, party: str, label: Any, predictions: Any, is_classification: bool) -> dict[str, float]:
-    """Return the metrics, as all parties are told them. ``label`` and ``predictions``: (rows,), at ``party`` alone.
-
-    What cannot be told is left out, and the result's warnings say why: rows that have been predicted are never lost
-    because of what is wrong with the label.
+    """Return the metrics, the same at all parties. ``label`` and ``predictions``: (rows,), only at ``party``. A metric
+    without a value is left out, and a warning says why: a bad label must not lose the predictions.
     """
     import secretflow as sf
 
@@ -27,9 +25,8 @@ def measured(context: Context, party: str, label: Any, predictions: Any, is_clas
 
 
 def classification(label: Any, score: Any) -> tuple[dict[str, float], list[str]]:
-    """Return AUC, KS, accuracy at 0.5, and lift of the rows with the highest scores, and why what is missing is.
-
-    For a label of 0 and 1. Rows of equal scores have no order: the lift is what is expected of any order of them.
+    """Return AUC, KS, accuracy at 0.5 and lift of the rows with the highest scores, for a label of 0 and 1, and why
+    metrics are missing. Rows of equal scores have no order: the lift is the mean over all orders of them.
     """
     import numpy as np
     from sklearn import metrics
@@ -49,9 +46,8 @@ def classification(label: Any, score: Any) -> tuple[dict[str, float], list[str]]
 
 
 def unfit(label: Any, remedy: str = "numbers are for a regression") -> str:
-    """Return why a label (rows,) is none of 0 and 1, with what would be right; empty where it is one.
-
-    ``remedy``: for a label of numbers.
+    """Return why a label (rows,) does not consist of 0 and 1, and what would be right; empty if it does. ``remedy``:
+    the advice for a label of numbers.
     """
     import numpy as np
 
@@ -74,7 +70,7 @@ def _lift(label: Any, score: Any, count: int) -> float:
 
 
 def regression(label: Any, prediction: Any) -> tuple[dict[str, float], list[str]]:
-    """Return R squared and the errors (root of the mean square, mean absolute, mean), and why what is missing is."""
+    """Return R squared and the errors (root mean square, mean absolute, mean), and why metrics are missing."""
     import numpy as np
 
     y, p = np.asarray(label, float).ravel(), np.asarray(prediction, float).ravel()

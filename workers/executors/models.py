@@ -17,7 +17,7 @@ from workers.executors.training import MODEL, TrainingData, TrainingExecutor, ba
 
 
 def _params(component: str, doc: str, **defaults: Any) -> type[Document]:
-    """Return data, and the component's own attributes, with these defaults in the place of its own."""
+    """Return a parameter model: the data, and the component's own attributes with other defaults."""
     found = components()[component].params.model_fields["attributes"]
     attributes: Any = found.annotation
     if defaults:
@@ -96,15 +96,15 @@ class SSGLMExecutor(TrainingExecutor):
 
 
 class SSXGBExecutor(TrainingExecutor):
-    """Trains boosted trees on secret shares (SecretFlow's SS-XGB): nothing of the data or the trees is seen by anyone,
-    which takes longer than SecureBoost. The inputs line up row by row: use the outputs of one PSI. Predictions stay
-    with the label's party, the model is kept by all."""
+    """Trains boosted trees on secret shares (SecretFlow's SS-XGB): nobody sees anything of the data or the trees, which
+    takes longer than SecureBoost. The inputs line up row by row: use the outputs of one PSI. Predictions stay with the
+    label's party, the model is kept by all."""
 
     title = "Boosted trees (SS-XGB)"
     params_key = "xgb_params"
     component = "ml.train/ss_xgb_train"
     kind = "sf.model.ss_xgb"
-    # SecretFlow's own defaults have each tree see a tenth of the rows and of the columns
+    # With SecretFlow's own defaults each tree sees a tenth of the rows and of the columns
     Params = _params(component, "Parameters of boosted trees on secret shares.", subsample=1.0, colsample_by_tree=1.0)
     example = _example("ss_xgb", params_key, {"num_boost_round": 2, "max_depth": 3})
 
@@ -147,6 +147,6 @@ class SGBExecutor(TrainingExecutor):
 
 
 def _begins_at_mean(params: Any) -> bool:
-    """Return whether trees for a number begin at its mean: where the task names no ``base_score`` to begin at."""
+    """Return whether trees for a number begin at its mean: they do unless the task names a ``base_score``."""
     training = params.training_params
     return bool(params.standardize and training.objective == "linear" and training.base_score == 0)

@@ -17,13 +17,13 @@ from workers.contract.roles import Roles
 from workers.executors.preprocessing import RULE, Prepared, PreprocessingExecutor, check_columns_there
 from workers.executors.vertical import PartyColumns, is_kept, keep_columns
 
-#: Role under which a party keeps which value each new column stands for.
+#: Role of the table that says which value each new column stands for.
 VALUES = "values"
-#: What ``apply_rule`` knows such a rule by.
+#: Name by which ``apply_rule`` recognises such a rule.
 ONE_HOT = "one_hot"
 #: The code of a value that the rule does not know.
 UNKNOWN = "unknown"
-#: SecretFlow refuses a column with as many different values.
+#: SecretFlow refuses a column with this many different values.
 MOST_VALUES = 100
 
 
@@ -35,12 +35,12 @@ class OneHotParams(Document):
         default="no_drop", description="Leave out one of a column's new columns: the first, or that of the mode."
     )
     min_frequency: float = Field(
-        default=0.0, ge=0, lt=1, description="Values of a smaller share of the rows get one column together."
+        default=0.0, ge=0, lt=1, description="Values with a smaller share of the rows get one common column."
     )
 
 
 def coded_names(columns: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
-    """Return, for each party, its columns, each with a name that none of the new columns' names can be taken for."""
+    """Return each party's columns, each with a name that cannot be confused with those of new columns."""
     return {
         party: {column: f"p{place}c{index}" for index, column in enumerate(named)}
         for place, (party, named) in enumerate(columns.items())
@@ -48,13 +48,12 @@ def coded_names(columns: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
 
 
 def code(index: int) -> str:
-    """Return what the component sees of a column's value of that number: otherwise it would read numbers in it."""
+    """Return the code that the component sees for a column's value: it would read values as numbers."""
     return f"v{index}"
 
 
 def coded(cells: Cells, known: list[str]) -> Any:
-    """Return a column's cells in codes: nothing where a cell is empty, a code of its own where its value is not
-    known."""
+    """Return a column's cells as codes: None for an empty cell, a special code for an unknown value."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -71,7 +70,7 @@ def made_of(column: str, found: Mapping[str, Any]) -> list[str]:
 
 
 def as_zero_and_one(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the new columns, with 0 where a cell is empty: the component leaves them empty."""
+    """Return the new columns with 0 for an empty cell, which the component leaves empty."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -81,9 +80,9 @@ def as_zero_and_one(found: Mapping[str, Any]) -> dict[str, Any]:
 class OneHotExecutor(PreprocessingExecutor):
     """Replaces each column by columns of 0 and 1, one for each of its values, as they are written: ``7`` and ``007``
     are two. Each party encodes its own. An empty cell has 0 in all of them. The new columns are numbered in the order
-    in which values first occur in the table, or by how often where drop is mode; values of too small a share have the
-    last one together. Which value is which stays with the party: ``further_outputs.values`` keeps it as a table there.
-    What was done can be kept as ``further_outputs.rule`` and done to other rows by the task type apply_rule."""
+    in which values first occur in the table, or by frequency if drop is mode; values with too small a share have the
+    last column together. Which value is which stays with the party: ``further_outputs.values`` keeps it as a table
+    there. What was done can be kept as ``further_outputs.rule`` and done to other rows by the task type apply_rule."""
 
     title = "One-hot encoding"
     params_key = "one_hot_params"
@@ -141,7 +140,7 @@ class OneHotExecutor(PreprocessingExecutor):
     def attributes(self, params: OneHotParams) -> dict[str, Any]:
         least, rows = params.min_frequency, own_rows(self.context)
         if least:
-            # SecretFlow rounds the least number of rows down as well as up
+            # SecretFlow rounds the least number of rows sometimes down, sometimes up
             least = (math.ceil(rows * least - 1e-9) - 0.4) / rows
         return {"drop": params.drop, "min_frequency": least, "report_rules": False}
 
@@ -155,7 +154,7 @@ class OneHotExecutor(PreprocessingExecutor):
         return found
 
     def _values(self, prepared: Prepared, column: str, found: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-        """Yield each of a column's values, and the new column that it has 1 in; none where that one is left out."""
+        """Yield each of a column's values with the new column in which it has 1; None if that column is left out."""
         import pyarrow.compute as pc
 
         codes = prepared.values[coded_names(prepared.columns)[self.context.party][column]]

@@ -1,4 +1,4 @@
-"""What is said of a result whose numbers are rounded."""
+"""Warnings about results whose numbers were rounded."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 from workers.computing.context import Context
 
-#: The share of a column's numbers, other than 0, that may be rounded by more than ROUNDED without a word.
+#: Share of a column's numbers, other than 0, that may be rounded by more than ROUNDED without a warning.
 SHARE = 0.01
-#: Relative.
+#: Relative error of rounding.
 ROUNDED = 1e-3
 
 
 def told_precision(context: Context, columns: Sequence[tuple[str, str, Any, float]]) -> None:
-    """Say in the result's warnings which columns have numbers that fixed point cannot tell from their neighbours.
+    """Warn in the result of columns with numbers that fixed point cannot represent well.
 
-    ``columns``: the party that has it, its name, its numbers (rows,) at that party, and what one step of the
-    computation is. All parties are told the share of such numbers, where it is above ``SHARE``.
+    ``columns``: party, name, numbers (rows,) at that party, and the smallest step of the computation. All parties learn
+    the share of such numbers if it is above ``SHARE``.
     """
     import secretflow as sf
 

@@ -1,4 +1,4 @@
-"""Predictions of a model that the parties keep."""
+"""Predictions with a model that the parties keep."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from workers.host.tables import read_columns, read_text
 class PredictParams(Document):
     """Parameters of a prediction."""
 
-    receiver: PartyName = Field(description="Who is told the predictions, and keeps them.")
+    receiver: PartyName = Field(description="Party that learns the predictions and keeps them.")
     keep_columns: list[ColumnName] = Field(
         default_factory=list,
         description="Columns of the receiver's table to keep beside the predictions, such as a key.",
     )
     label: ColumnName | None = Field(
         default=None,
-        description="A column of the receiver's table that says what came true: then the result says how good the "
+        description="Column of the receiver's table with the actual values. If given, the result says how good the "
         "predictions are.",
     )
 
@@ -53,9 +53,9 @@ class PredictParams(Document):
 class Prepared:
     params: PredictParams
     model: Kept
-    #: ``features`` by party, and whether the label is 0 and 1.
+    #: Facts of the training, such as the features by party and whether the label is 0 and 1.
     training: dict[str, Any]
-    #: Own name of a column to its values, scaled as in training.
+    #: Values by the column's own name, scaled as in training.
     values: dict[str, Any]
     label: Any
     kept: dict[str, Any]
@@ -64,8 +64,8 @@ class Prepared:
 
 class PredictExecutor(VerticalExecutor):
     """Predicts with a model that a training task kept, named as ``further_sources.model``: regression, generalised
-    linear model or boosted trees. Columns have the names they had in training, and are scaled as they were there. One
-    party is told the predictions."""
+    linear model or boosted trees. Columns have the same names as in training, and are scaled in the same way. One party
+    learns the predictions."""
 
     title = "Prediction"
     params_key = "predict_params"
@@ -158,7 +158,7 @@ class PredictExecutor(VerticalExecutor):
             result["metrics"] = measured(
                 context, params.receiver, prepared.label, predictions, prepared.training["is_classification"]
             )
-            if result["metrics"]:  # a label that is none tells nothing of the model
+            if result["metrics"]:  # a bad label tells nothing of the model
                 warn_of_model(
                     context, params.receiver, prepared.label, predictions, prepared.training["is_classification"]
                 )
@@ -167,7 +167,7 @@ class PredictExecutor(VerticalExecutor):
         return result
 
     def _in_the_labels_scale(self, prepared: Prepared, predictions: Any) -> Any:
-        """Return the receiver's predictions as numbers like the label's. Only the receiver is told its scale."""
+        """Return the receiver's predictions in the label's scale, which only the receiver learns."""
         import secretflow as sf
 
         told: list[Any] = []
@@ -178,7 +178,7 @@ class PredictExecutor(VerticalExecutor):
 
         owner, receiver = (sf.PYU(p) for p in (prepared.training["label_party"], prepared.params.receiver))
         scaling = owner(lambda mine: mine)(prepared.model.own.get(LABEL_SCALING))
-        # Carried out at the receiver, in this process: what is revealed to all is only that it was
+        # Runs at the receiver, in this process: all that is revealed is that it ran
         sf.reveal(receiver(take)(scaling.to(receiver)))
         if predictions is None:
             return None

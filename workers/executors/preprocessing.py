@@ -1,4 +1,4 @@
-"""Preparing columns for models: what all ways have in common, and scaling. All other columns stay as they are."""
+"""Preparing columns for models: the base of such task types, and scaling. All other columns stay as they are."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ KINDS = {"preprocessing": "sf.rule.preprocessing", "binning": "sf.rule.binning"}
 class Prepared:
     params: Any
     columns: dict[str, list[str]]
-    #: By the names that columns have for the component.
+    #: Columns by the names that the component has for them.
     values: dict[str, Any]
-    #: What this party alone keeps of the rule, JSON.
+    #: The part of the rule that only this party keeps, JSON.
     own: dict[str, Any] = field(default_factory=dict)
 
 
 class PreprocessingExecutor(VerticalExecutor):
-    """Base of the task types that replace columns of a table by others made of them."""
+    """Base of the task types that replace columns of a table by new ones."""
 
     devices: ClassVar[tuple[str, ...]] = ()
     preload = ("secretflow.component.core", "pyarrow.csv", "pyarrow.orc")
     component: ClassVar[str]
     kind: ClassVar[str] = KINDS["preprocessing"]
-    #: A column of one value alone is an error.
+    #: Whether a column with a single value is an error.
     wants_variety: ClassVar[bool] = False
-    #: What columns may be of; any where it is empty.
+    #: Allowed types of the columns; empty for any.
     types: ClassVar[frozenset[str]] = NUMERIC
 
     @classmethod
@@ -93,11 +93,11 @@ class PreprocessingExecutor(VerticalExecutor):
         return prepared_of(self.context, params, params.columns)
 
     def check_values(self, params: Any, column: str, values: Any) -> None:
-        """Raise ConfigError where the component computes wrongly with the numbers of a column (rows,)."""
+        """Raise ConfigError if the component would compute wrongly with the numbers of a column (rows,)."""
 
     @staticmethod
     def names(columns: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
-        """Return, for each party, its columns' own names, by which the component knows them."""
+        """Return, for each party, the own names of its columns, which the component uses."""
         return own_names(columns)
 
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
@@ -124,24 +124,25 @@ class PreprocessingExecutor(VerticalExecutor):
         context.progress(1.0)
         return {"columns": made} | more | runner.reports(outputs)
 
-    #: What ``apply_rule`` needs to know, beside the columns.
+    #: Further facts that ``apply_rule`` needs, besides the columns.
     task: ClassVar[Mapping[str, Any]] = {}
 
     def run(self, runner: Runner, attributes: Mapping[str, Any], table: Any) -> dict[str, Any]:
-        """Run the component. Output name to DistData."""
+        """Run the component. Returns its outputs by name, as DistData."""
         return runner.run(components()[self.component], attributes, [table])
 
     def finished(self, prepared: Prepared, found: dict[str, Any]) -> dict[str, Any]:
-        """Return this party's new columns as they are kept, by name. ``found``: as the component made them."""
+        """Return this party's new columns by name, as they are kept. ``found``: the columns as the component made
+        them."""
         return found
 
     def told(self, prepared: Prepared, runner: Runner, outputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what all parties are told beside the columns, for the result."""
+        """Return what all parties learn besides the columns, for the result."""
         return {}
 
 
 def prepared_of(context: Context, params: Any, columns: dict[str, list[str]]) -> Prepared:
-    """Return what of this party's table a component is to see: columns as they are written, yes and no as 1 and 0."""
+    """Return the columns of this party's table for a component: as they are written, but yes and no as 1 and 0."""
     import pyarrow.compute as pc
 
     name = context.source.name
@@ -156,14 +157,14 @@ def prepared_of(context: Context, params: Any, columns: dict[str, list[str]]) ->
 
 
 def check_columns_there(context: Context, columns: list[str]) -> None:
-    """Raise ConfigError where this party's table lacks one of them."""
+    """Raise ConfigError if this party's table lacks one of the columns."""
     known = column_types(context.input_path, context.source.name)
     if missing := [column for column in columns if column not in known]:
         raise ConfigError(f"dataset {context.source.name} at {context.party} has no column {', '.join(missing)}")
 
 
 def new_columns(runner: Runner, made: Any, names: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """Return what a component made of this party's columns, by name: ``names`` are those that it knows."""
+    """Return the columns that a component made of this party's columns, by name. ``names``: the names that it uses."""
     from pyarrow import orc
 
     mine = names.get(runner.context.party, {})
@@ -178,7 +179,7 @@ def new_columns(runner: Runner, made: Any, names: Mapping[str, Mapping[str, str]
 def keep_table(
     context: Context, found: Mapping[str, Any], names: Mapping[str, Mapping[str, str]]
 ) -> dict[str, list[str]]:
-    """Keep this party's table with what was made of some columns in their place. Party to its new columns."""
+    """Keep this party's table with new columns in place of some. Returns each party's new columns."""
     mine = names.get(context.party, {})
     if is_kept(context):
         others = [column for column in column_types(context.input_path, context.source.name) if column not in mine]
@@ -192,7 +193,7 @@ def keep_table(
 
 
 def _side_by_side(context: Context, others: list[str], found: Mapping[str, Any]) -> Iterator[Any]:
-    """Blocks of the table's other columns, as they are written, with what was made beside them."""
+    """Yield blocks of the table's other columns, as they are written, with the new columns beside them."""
     import pyarrow as pa
 
     done = 0
@@ -203,8 +204,8 @@ def _side_by_side(context: Context, others: list[str], found: Mapping[str, Any])
 
 
 def _in_our_words(name: str, names: Mapping[str, str]) -> str:
-    """Return a component's column by the name of the column that it was made of: where ``p0c1`` is ``job``,
-    ``p0c1_2`` is ``job_2``."""
+    """Return a new column's name, made of the original column's: if ``p0c1`` is ``job``, ``p0c1_2`` becomes
+    ``job_2``."""
     columns = {own: column for column, own in names.items()}
     if name in columns:
         return columns[name]

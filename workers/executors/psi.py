@@ -17,9 +17,9 @@ from workers.contract.problems import Problem, closest
 from workers.executors.base import BaseTaskExecutor
 from workers.host.tables import check_keys, column_types
 
-#: The protocols that can do more than an inner join of unique keys.
+#: Protocols that can do more than an inner join of unique keys.
 JOINING = ("PROTOCOL_RR22", "PROTOCOL_ECDH", "PROTOCOL_KKRT")
-#: Protocol to (fewest, most) parties; measured, 3-facts.md section 2.
+#: Protocol to (fewest, most) parties, as measured.
 PROTOCOLS: Mapping[str, tuple[int, int | None]] = {
     "PROTOCOL_RR22": (2, 2),
     "PROTOCOL_ECDH": (2, 2),
@@ -205,16 +205,16 @@ class PSITaskExecutor(BaseTaskExecutor):
     def _kept(
         self, params: PSIParams, table: KeyTable, answer: Path, report: Mapping[str, Any], everyone: bool
     ) -> dict[str, Any]:
-        """Keep this party's rows, once their order is known to be that of the other receivers."""
+        """Keep this party's rows once it is sure that the other receivers have the same order."""
         context = self.context
         party, name, target = context.party, context.task.outputs[context.party], context.workdir / "output.csv"
         rows = table.rows(answer, crossed=party != context.parties[0])
         table.write(rows, target)
         common = check_pairing(context, target, name, params.input_keys[party], rows) if everyone else 0
         if params.join_type == "difference":
-            common = int(report["intersection_count"])  # what is left out of the output
+            common = int(report["intersection_count"])  # columns that are left out of the output
         elif not everyone:
-            # Its rows without a match come last, where the join keeps them
+            # Its rows without a match come last, if the join keeps them
             kept = int((rows >= 0).sum())
             alone = report["original_count"] - report["intersection_count"]
             common = kept - alone if self._keeps_unmatched(params, party) else kept

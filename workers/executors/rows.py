@@ -1,4 +1,4 @@
-"""Tables as they are, or some of their rows: the parties' rows still line up afterwards."""
+"""Task types that keep tables, or some of their rows: the parties' rows still line up afterwards."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Prepared:
 
 
 class RowsExecutor(VerticalExecutor):
-    """Base: this party's table goes through block by block, as it is written, and is never in memory as a whole."""
+    """Base of these task types: they process this party's table in blocks, as it is written."""
 
     devices = ()
     preload = ("pyarrow.csv",)
@@ -48,9 +48,8 @@ class RowsExecutor(VerticalExecutor):
         return Prepared(params, rows)
 
     def keep(self, params: Any, role: str = "", chosen: Any = None) -> None:
-        """Keep this party's rows, those of which ``chosen`` (rows,) is true, where it named an output of that role.
-
-        Rows that are chosen are an alignment of their own.
+        """Keep this party's rows for which ``chosen`` (rows,) is true, if it named an output of that role. Chosen rows
+        get a new alignment.
         """
         import pyarrow as pa
 
@@ -74,7 +73,7 @@ class SplitParams(Document):
         default=0.3, gt=0, lt=1, description="Share of the rows that go into the test tables, rounded to whole rows."
     )
     seed: int = Field(
-        default=42, ge=0, le=2**63 - 1, description="Decides which rows go where: the same seed, the same rows."
+        default=42, ge=0, le=2**63 - 1, description="Decides which rows go where: the same seed gives the same rows."
     )
 
 
@@ -124,7 +123,7 @@ class SplitExecutor(RowsExecutor):
 
 
 def _check_same(context: Context, chosen: bytes) -> None:
-    """Raise AlgorithmError unless the parties chose the same rows: another numpy may draw other numbers."""
+    """Raise AlgorithmError unless the parties chose the same rows: another version of numpy may draw other numbers."""
     told = told_by(context.parties, hashlib.sha256(chosen).hexdigest())
     if len(set(told.values())) > 1:
         raise AlgorithmError(

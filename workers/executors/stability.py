@@ -1,4 +1,4 @@
-"""How much the distribution of columns changed."""
+"""Population stability: how much the distribution of columns changed."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from workers.executors.statistics import StatisticsParams
 from workers.executors.vertical import check_no_outputs, check_party_columns
 
 TEST = "test"
-#: The least share of a bin that is empty in one of the tables.
+#: Share that counts for a bin that is empty in one of the tables.
 LEAST = 1e-3
 
 
 class StabilityParams(StatisticsParams):
     """Parameters of population stability."""
 
-    bins: int = Field(default=10, ge=2, le=100, description="Into how many bins a column is put.")
+    bins: int = Field(default=10, ge=2, le=100, description="Number of bins of a column.")
     method: Literal["quantile", "eq_range"] = Field(
         default="quantile",
         description="quantile: bins of equally many rows of the base table; a value that would fill more than one has "
@@ -51,8 +51,8 @@ class StabilityExecutor(BaseTaskExecutor):
     (``further_sources.test``): the population stability index, the sum over bins of (t - b) ln(t / b), where b and t
     are the shares of the tables' rows in the bin. Where a bin is empty in one of them, shares below 0.001 count as
     0.001. Bins are those of the base table; the first and the last are open, and empty cells are a bin apart. Each
-    party computes it of its own columns, and all are told, with the ends of the bins and the shares. Below 0.1 little
-    changed, above 0.25 much."""
+    party computes it for its own columns, and all parties learn it, with the ends of the bins and the shares. Below 0.1
+    little changed, above 0.25 much."""
 
     title = "Population stability"
     params_key = "stability_params"
@@ -122,7 +122,7 @@ class StabilityExecutor(BaseTaskExecutor):
 
 
 def change(base: Cells, test: Cells, bins: int, method: str) -> list[list[Any]]:
-    """Return of each bin its name, its part of the index, and its share in both tables."""
+    """Return for each bin its name, its part of the index, and its share in both tables."""
     import numpy as np
 
     cuts = cut_points(base.numbers[~base.empty], bins, method)

@@ -1,4 +1,4 @@
-"""Columns less their mean, divided by their deviation, and where float64 cannot do that."""
+"""Standardizing columns (minus their mean, divided by their deviation), and the limits of float64."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ from typing import Any
 
 from workers.contract.errors import ConfigError
 
-#: What a standardized value may be off by: float64 has ten more digits for numbers of like size.
+#: Allowed error of a standardized value: float64 has ten more digits for numbers of similar size.
 _OFF = 1e-6
 
 
 def standardized(values: Any) -> Any:
-    """Return values (rows,), of which not all are equal, less their mean and divided by their deviation.
-
-    Any numbers of float64 will do: those near 1e200, whose squares it does not have, and large ones that differ little.
+    """Return values (rows,) minus their mean, divided by their deviation; not all may be equal. It works for all
+    numbers of float64: also for those near 1e200, whose squares overflow, and for large ones that differ little.
     """
     import numpy as np
 
-    # By a power of two first, which rounds nothing: a difference may be too large for float64, too
+    # Scaled by a power of two first, which rounds nothing: even a difference may be too large for float64
     _, exponent = np.frexp(np.abs(values).max())
     scaled = np.ldexp(values, -exponent)
     around = scaled - scaled[0]
@@ -27,7 +26,7 @@ def standardized(values: Any) -> Any:
 
 
 def check_standard(values: Any, column: str, dataset: str) -> None:
-    """Raise ConfigError where a mean and a deviation in float64 do not standardize a column (rows,) of this dataset."""
+    """Raise ConfigError if mean and deviation in float64 cannot standardize a column (rows,) of this dataset."""
     import numpy as np
 
     if values.min() == values.max():

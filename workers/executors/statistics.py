@@ -1,4 +1,4 @@
-"""Statistics over columns of several parties; all of them are told the figures, and nobody the values."""
+"""Statistics over columns of several parties: all parties learn the figures, and nobody the values."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from workers.executors.vertical import (
 )
 from workers.host.tables import read_columns
 
-#: The SPU inverts by iterations that end before larger factors are reached: it tells 20,000 to 200,000 where the factor
-#: is infinite, and of a column that takes little part in it a small number.
+#: Largest reliable factor. The SPU inverts by iterations, which stop before larger factors: it gives 20,000 to 200,000
+#: for an infinite factor, and a small number for a column that contributes little to it.
 MOST_INFLATION = 1e4
 COLLINEAR = "collinear"
 
@@ -37,13 +37,13 @@ COLLINEAR = "collinear"
 class StatisticsParams(Document):
     """Parameters of a statistic."""
 
-    columns: PartyColumns = Field(description="For each party the columns that it is about.")
+    columns: PartyColumns = Field(description="For each party the columns to compute the statistic of.")
 
 
 @dataclass(slots=True)
 class Prepared:
     params: StatisticsParams
-    #: Column's own name to its numbers, standardized: float64, (rows,).
+    #: Numbers by the column's own name, standardized: float64, (rows,).
     numbers: dict[str, Any]
 
 
@@ -69,10 +69,9 @@ def example_of(task_type: str) -> dict[str, Any]:
 
 
 class _MomentsExecutor(VerticalExecutor):
-    """Base of what a component tells of columns of several parties, computed on secret shares.
-
-    SecretFlow scales columns by n and divides their products by n - 1, so that a column's correlation with itself
-    is n / (n - 1): what it says of n rows is put right here.
+    """Base of statistics that a component computes on secret shares of several parties' columns. SecretFlow scales
+    columns by n and divides their products by n - 1, so that a column's correlation with itself is n / (n - 1). That is
+    corrected here.
     """
 
     params_key = "statistics_params"
@@ -95,7 +94,8 @@ class _MomentsExecutor(VerticalExecutor):
         names, source = own_names(params.columns).get(self.context.party, {}), self.context.source
         if not names:
             return Prepared(params, {})
-        table = read_columns(source.path, source.name, list(names))  # says which has no numbers, or empty values
+        # It reports columns without numbers, or with empty values
+        table = read_columns(source.path, source.name, list(names))
         least = 1 + self.unknowns(params)
         if len(table) < least:
             raise ConfigError(f"dataset {source.name} has {len(table)} rows; this takes {least} or more")
@@ -106,7 +106,7 @@ class _MomentsExecutor(VerticalExecutor):
                     f"column {column!r} of dataset {source.name} has the same value in each row; leave it "
                     "out: it varies with no other"
                 )
-            # Neither figure changes by that, whatever the column's unit
+            # This changes neither figure, and makes the column's unit irrelevant
             numbers[own] = standardized(values)
         return Prepared(params, numbers)
 
@@ -136,12 +136,12 @@ class _MomentsExecutor(VerticalExecutor):
 
     @staticmethod
     def factor(rows: int) -> float:
-        """Return what each figure is multiplied by."""
+        """Return the factor that corrects each figure."""
         raise NotImplementedError
 
     def corrected(self, result: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
-        """Return what the component says, put right."""
-        owner = next(iter(prepared.params.columns))  # who has columns, and so numbers
+        """Return the component's result, corrected."""
+        owner = next(iter(prepared.params.columns))  # this party has columns, and so numbers
         rows = told_by([owner], len(next(iter(prepared.numbers.values()), ())))[owner]
         found: dict[str, Any] = _times(result, self.factor(rows))
         return found
@@ -162,7 +162,7 @@ def _bounded(cell: Any, is_own: bool) -> Any:
 
 
 class CorrelationExecutor(_MomentsExecutor):
-    """Tells how columns go together, across parties: Pearson's correlation of each pair, on secret shares."""
+    """Computes Pearson's correlation of each pair of columns, across parties, on secret shares."""
 
     title = "Pearson correlation"
     component = "stats/ss_pearsonr"
@@ -173,7 +173,7 @@ class CorrelationExecutor(_MomentsExecutor):
         return (rows - 1) / rows
 
     def corrected(self, result: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
-        """Return the result without what the SPU's rounding adds: none beyond 1, of a column with itself 1."""
+        """Return the result without the SPU's rounding: no correlation beyond 1, and 1 for a column with itself."""
         found = super().corrected(result, prepared)
         shown = {f"{party}.{column}" for party, mine in prepared.params.columns.items() for column in mine}
         for report in found["reports"]["report"]:
@@ -187,10 +187,10 @@ class CorrelationExecutor(_MomentsExecutor):
 
 
 class VIFExecutor(_MomentsExecutor):
-    """Tells of each column how well the others, those of other parties too, already say the same: its variance
-    inflation factor, on secret shares. Above 10 it is mostly left out of a model. Columns that follow from others
-    exactly, or so nearly that the factor is above 10,000, are told as "collinear"; those of the other columns are then
-    null, as they can only be told once one of the collinear columns is left out."""
+    """Computes the variance inflation factor of each column, on secret shares: how well the other columns, including
+    those of other parties, predict it. Columns above 10 are mostly left out of a model. Columns that follow from others
+    exactly, or so nearly that the factor is above 10,000, are reported as "collinear". The factors of the other columns
+    are then null: leave one of the collinear columns out to get them."""
 
     title = "Variance inflation factor"
     component = "stats/ss_vif"
@@ -208,7 +208,7 @@ class VIFExecutor(_MomentsExecutor):
         found = super().corrected(result, prepared)
         [report] = found["reports"]["report"]
         values: dict[str, float] = report["values"]
-        # Of columns that depend on each other exactly the inverse is none, and what comes instead is any number
+        # Columns that depend on each other exactly have no inverse, and the result can be any number
         if any(value < 0.999 for value in values.values()):
             raise AlgorithmError("some columns follow from others exactly, or nearly so; leave one of them out")
         collinear = [column for column, value in values.items() if value > MOST_INFLATION]

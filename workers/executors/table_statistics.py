@@ -1,4 +1,4 @@
-"""Figures of single columns, which each party computes of its own."""
+"""Statistics of single columns, which each party computes for its own columns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from workers.executors.base import BaseTaskExecutor
 from workers.executors.statistics import StatisticsParams, example_of
 from workers.executors.vertical import check_no_outputs, check_party_columns
 
-#: The headings of the report, after the column's name, as SecretFlow has them.
+#: Headings of the report, after the column's name, as in SecretFlow.
 HEADINGS = (
     "datatype", "total_count", "count(non-NA count)", "count_na(NA count)", "na_ratio", "min", "max", "mean",
     "var(variance)", "std(standard deviation)", "sem(standard error)", "skew", "kurtosis", "q1(first quartile)",
@@ -34,11 +34,11 @@ class Prepared:
 
 
 class TableStatisticsExecutor(BaseTaskExecutor):
-    """Tells of each column of numbers how many values it has and lacks, its range, mean, deviation, quartiles, moments
-    and sums, as pandas defines them (variance, deviation and standard error divided by n - 1, skew and kurtosis
-    corrected for bias, quartiles interpolated), and of each column of text or yes and no how many values and different
-    values it has. Each party computes those of its own columns, in whole numbers or float64, and all are told. The
-    tables need not line up. A figure that there is not, such as the variance of one value, is null."""
+    """Computes for each column of numbers how many values it has and lacks, its range, mean, deviation, quartiles,
+    moments and sums, as pandas defines them (variance, deviation and standard error divided by n - 1, skew and kurtosis
+    corrected for bias, quartiles interpolated), and for each column of text or yes and no how many values and different
+    values it has. Each party computes those of its own columns, in whole numbers or float64, and all parties learn
+    them. The tables need not line up. A figure without a value, such as the variance of one number, is null."""
 
     title = "Table statistics"
     params_key = "statistics_params"
@@ -88,8 +88,7 @@ class TableStatisticsExecutor(BaseTaskExecutor):
 
 
 def figures(cells: Cells) -> list[Any]:
-    """Return a column's figures, as ``HEADINGS`` or ``TEXT_HEADINGS`` has them; infinity where float64 has no such
-    number."""
+    """Return a column's figures in the order of ``HEADINGS`` or ``TEXT_HEADINGS``; infinity if float64 overflows."""
     import numpy as np
     import pandas as pd
 
@@ -106,10 +105,10 @@ def figures(cells: Cells) -> list[Any]:
     if not count:
         return [*head, *[None] * (len(HEADINGS) - len(head))]
     middle = round(sum(exact) / count) if cells.kind == "int" else _mean(exact)
-    # The spread does not change by that, and whole numbers above 2^53 keep their differences
+    # This does not change the spread, and whole numbers above 2^53 keep their differences
     around = pd.Series([float(value - middle) for value in exact])
     with np.errstate(over="ignore", invalid="ignore"):
-        unit = around / (around.abs().max() or 1.0)  # pandas takes a small spread for none
+        unit = around / (around.abs().max() or 1.0)  # pandas treats a small spread as none
         spread = [around.var(), around.std(), around.sem(), unit.skew(), unit.kurt()]
         left = around - around.mean()
         central = [(left**power).mean() for power in (2, 3, 4)]
@@ -126,7 +125,7 @@ def _mean(values: list[float]) -> float:
 
 
 def _sum(values: list[Any], power: int, count: int | None = None) -> Any:
-    """Return the sum of powers, or its mean: exact of whole numbers, and rounded once of others."""
+    """Return the sum of powers, or its mean: exact for whole numbers, rounded once for others."""
     try:
         if all(isinstance(value, int) for value in values):
             total = sum(value**power for value in values)
@@ -138,7 +137,7 @@ def _sum(values: list[Any], power: int, count: int | None = None) -> Any:
 
 
 def _quantile(values: list[Any], share: float) -> Any:
-    """Interpolated between the two that are next to it, as pandas does it."""
+    """Return a quantile, interpolated between its two neighbours as in pandas."""
     place = (len(values) - 1) * share
     low = math.floor(place)
     high = min(low + 1, len(values) - 1)
@@ -146,8 +145,8 @@ def _quantile(values: list[Any], share: float) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return a figure as JSON: whole numbers above 2^53, which not every reader of JSON takes, in float64; None for
-    what is no number."""
+    """Return a figure as JSON: whole numbers above 2^53, which not every JSON reader accepts, as float64; None if it is
+    not a number."""
     if isinstance(value, int) and abs(value) < 2**53:
         return value
     try:

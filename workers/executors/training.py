@@ -40,13 +40,13 @@ from workers.executors.vertical import (
 )
 from workers.host.tables import read_columns
 
-#: Role under which a model is kept and read.
+#: Role of a model that is kept or read.
 MODEL = "model"
-#: What the label is called where it comes together with the features; no feature's name begins like that.
+#: Name of the label beside the features; no feature's own name begins like that.
 LABEL = "_label"
-#: Under which the label's party keeps how it was scaled.
+#: Key under which the label's party keeps the label's scaling.
 LABEL_SCALING = "label_scaling"
-#: Kind of model to the component that predicts with it.
+#: By kind of model: the component that predicts with it.
 PREDICTORS = {
     "sf.model.ss_sgd": "ml.predict/ss_sgd_predict",
     "sf.model.ss_glm": "ml.predict/ss_glm_predict",
@@ -55,20 +55,20 @@ PREDICTORS = {
 }
 
 
-#: Models of which the SPU computes with the features, and not only with their order.
+#: Models for which the SPU computes with the features' values, and not only with their order.
 LINEAR = ("sf.model.ss_sgd", "sf.model.ss_glm")
 
 
 class Label(Document):
-    party: PartyName = Field(description="Who has the label.")
-    column: ColumnName = Field(description="Its column; 0 and 1 where it says yes or no.")
+    party: PartyName = Field(description="Party that has the label.")
+    column: ColumnName = Field(description="Column of the label; 0 and 1 for yes or no.")
 
 
 class TrainingData(Document):
-    """What every model is trained on."""
+    """The data that every model is trained on."""
 
     features: PartyColumns = Field(description="For each party its feature columns.")
-    label: Label = Field(description="What the model learns to predict.")
+    label: Label = Field(description="The column that the model learns to predict.")
     standardize: bool = Field(
         default=True,
         description="Each party scales its own columns to mean 0 and deviation 1 first, and again for predictions; so "
@@ -79,24 +79,24 @@ class TrainingData(Document):
 @dataclass(slots=True)
 class Prepared:
     params: Any
-    #: Own name of a column to its values, float64, (rows,); features first, then the label where it is here.
+    #: Values by the column's own name, float64, (rows,): features first, then the label if it is here.
     values: dict[str, Any]
-    #: Own name of a feature to mean and deviation, where columns are scaled.
+    #: Mean and deviation by a feature's own name, if columns are scaled.
     scaling: dict[str, tuple[float, float]]
     rows: int
     label: Any = None
-    #: Mean and deviation of the label, where the model learns it scaled: at the label's party alone.
+    #: Mean and deviation of the label, if the model learns it scaled; only at the label's party.
     label_scaling: tuple[float, float] | None = None
 
 
 class TrainingExecutor(VerticalExecutor):
-    """Base of the task types that train a model. The model is kept by all parties, each its own part, where
-    ``further_outputs.model`` names it; predictions for the training rows stay with the label's party."""
+    """Base of the task types that train a model. All parties keep the model, each its own part, if
+    ``further_outputs.model`` names it. Predictions for the training rows stay with the label's party."""
 
     preload = ("secretflow.component.core", "sklearn.metrics", "pyarrow.csv")
     #: SecretFlow's component that trains.
     component: ClassVar[str]
-    #: What it calls the model.
+    #: The component's name for the model.
     kind: ClassVar[str]
 
     @classmethod
@@ -106,15 +106,15 @@ class TrainingExecutor(VerticalExecutor):
 
     @classmethod
     def label_rule(cls, params: Any) -> tuple[float, bool, str] | None:
-        """Return, for a label that is a number, what it has to be above, whether that value itself will do, and who
-        says so."""
+        """Return the rule for a label that is a number: what it has to be above, whether that value itself is allowed,
+        and what requires it."""
         return None
 
     @classmethod
     def scales_label(cls, params: Any) -> bool:
         """Return whether the model learns the label with mean 0 and deviation 1.
 
-        So it begins at the mean, not at 0, and no number is too large for the SPU.
+        It then begins at the mean, not at 0, and no number is too large for the SPU.
         """
         return False
 
@@ -175,12 +175,12 @@ class TrainingExecutor(VerticalExecutor):
         return prepared
 
     def _check_samples(self, params: Any, columns: list[str], table: Any) -> None:
-        """Raise ConfigError where SecretFlow would refuse so few rows; warn of a feature that tells nothing.
+        """Raise ConfigError if there are too few rows for SecretFlow; warn of features with a single value.
 
         ``table``: this party's features and label, (rows, columns), the features first.
         """
         name, party = self.context.source.name, self.context.party
-        # With the column of zeros that a label's party without features brings
+        # Counts the column of zeros of a label's party without features
         features = sum(map(len, feature_names(params.features, params.label.party).values()))
         if self.kind in LINEAR and len(table) <= features:
             raise ConfigError(
@@ -206,9 +206,8 @@ class TrainingExecutor(VerticalExecutor):
         return spu_settings(components()[cls.component], getattr(params, "training_params", None), None)
 
     def _check_steps(self, prepared: Prepared) -> None:
-        """Raise ConfigError where what a step adds up may be too large for the SPU, and not the table's numbers alone.
-
-        A gradient sums up a feature times the error over a step's rows; trees sum up the errors of all rows.
+        """Raise ConfigError if the sums of a step may be too large for the SPU. A gradient sums a feature times the
+        error over a step's rows; trees sum the errors of all rows.
         """
         context, params = self.context, prepared.params
         owner, is_class = params.label.party, self.is_classification(params)
@@ -217,7 +216,7 @@ class TrainingExecutor(VerticalExecutor):
             check_range(context, prepared.values[LABEL], params.label.column, times=times)
         if self.kind not in LINEAR:
             return
-        # At the begin a number's error is the number itself: its party tells the next power of two
+        # At the start the error of a number is the number itself: its party tells the next power of two
         mine = 2.0 ** math.ceil(math.log2(max(greatest(prepared.values.get(LABEL, [])), 1.0)))
         error = 1.0 if is_class else told_by([owner], mine)[owner]
         for column, own in feature_names(params.features, owner).get(context.party, {}).items():
@@ -251,7 +250,7 @@ class TrainingExecutor(VerticalExecutor):
             "is_classification": self.is_classification(params),
             "scales_label": self.scales_label(params),
         }
-        record = runner.record  # the prediction makes another
+        record = runner.record  # the prediction makes a new one
         predictions = predicted(runner, model, table, owner)
         if prepared.label_scaling is not None:
             mean, deviation = prepared.label_scaling
@@ -270,7 +269,7 @@ class TrainingExecutor(VerticalExecutor):
 
 
 def batch_of(rows: int) -> int:
-    """Return how many rows a step takes where nothing is said: enough steps for a usable model of few rows, too."""
+    """Return the default number of rows per step: small enough for a usable model of few rows."""
     return min(max(rows // 20, 16), 1024)
 
 
@@ -282,9 +281,8 @@ def _scaling(values: Any) -> tuple[float, float]:
 def check_features(
     context: Context, kind: str, values: Mapping[str, Any], names: Mapping[str, Mapping[str, str]]
 ) -> None:
-    """Raise ConfigError where a model of this kind would have the SPU compute with features too large for it.
-
-    Features that are too small for it are told in the result's warnings. Every party calls it, with its own ``values``.
+    """Raise ConfigError if the SPU would compute with features that are too large for it. Warn in the result of
+    features that are too small for it. Every party calls it with its own ``values``.
     """
     if kind not in LINEAR:
         return
@@ -296,14 +294,14 @@ def check_features(
 
 
 def feature_names(features: Mapping[str, list[str]], owner: str | None) -> dict[str, dict[str, str]]:
-    """Return, for each party, its features' own names. ``owner`` of the label has one of zeros where it brings none:
-    SecretFlow's models want a part of each party, and learn nothing from that one."""
+    """Return, for each party, its features' own names. ``owner`` of the label gets one of zeros if it has none:
+    SecretFlow's models need a part of each party, and learn nothing from it."""
     names = own_names(features)
     return names if owner is None or names.get(owner) else {**names, owner: {FILLER: FILLER}}
 
 
 def fillers(names: Mapping[str, str], rows: int) -> dict[str, Any]:
-    """Return the values of such a feature, if it is among a party's ``names``."""
+    """Return the values of that feature of zeros, if it is among a party's ``names``."""
     import numpy as np
 
     return {FILLER: np.zeros(rows)} if FILLER in names else {}
@@ -317,7 +315,7 @@ def check_label(
     catalogue: Catalogue,
     base: str,
 ) -> Iterator[Problem]:
-    """Check that the label is a column of its party, and no feature; every party brings something."""
+    """Check that the label is a column of its party and not a feature, and that every party has columns."""
     yield from check_label_column(label, features, task, cluster, catalogue, base)
     for party in cluster.parties:
         if party not in features and party != label.party:
@@ -371,6 +369,6 @@ def predicted(runner: Runner, model: Any, table: Any, receiver: str) -> Any:
 
 
 def keep_predictions(context: Context, party: str, predictions: Any, more: Mapping[str, Any] | None = None) -> None:
-    """Keep them as the party's output, where it named one, beside ``more`` columns."""
+    """Keep predictions, with ``more`` columns, as the party's output, if it named one."""
     if context.party == party:
         keep_columns(context, {**(more or {}), "prediction": predictions})

@@ -22,10 +22,10 @@ class UnbalancedPSIParams(Document):
     """Parameters of an unbalanced PSI."""
 
     input_keys: dict[PartyName, list[ColumnName]] = Field(
-        min_length=2, max_length=2, description="For each party the columns that say which row it is: as many at both."
+        min_length=2, max_length=2, description="For each party its key columns: the same number at both."
     )
     client: PartyName = Field(
-        description="Who has the small table: it learns the rows in common. What it is sent grows with the large one."
+        description="Party with the small table: it learns the common rows. It receives more if the large table grows."
     )
 
 
@@ -106,7 +106,8 @@ class UnbalancedPSIExecutor(BaseTaskExecutor):
         result: dict[str, Any] = {}
         if context.party == params.client:
             target = context.workdir / "output.csv"
-            rows = np.sort(table.rows(answer, crossed=False))  # in the order of its table: nobody else has these rows
+            # In the order of its table: nobody else has these rows
+            rows = np.sort(table.rows(answer, crossed=False))
             table.write(rows, target)
             result["output_rows"] = {context.party: len(rows)}
             context.keep_output(target, alignment=context.new_alignment())

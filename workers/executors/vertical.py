@@ -1,4 +1,4 @@
-"""What task types over columns of several parties have in common: rows line up, columns are spread over the parties."""
+"""The base of task types over columns of several parties, whose rows line up."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workers.contract.problems import Problem
 from workers.executors.base import BaseTaskExecutor
 from workers.host.sources import Source
 
-#: For each party some of its columns.
+#: Columns by party.
 PartyColumns = Annotated[dict[PartyName, list[ColumnName]], Field(min_length=1)]
 
 
@@ -37,7 +37,8 @@ def check_party_columns(
     path: str,
     types: frozenset[str] = NUMERIC,
 ) -> Iterator[Problem]:
-    """Check that parties and columns are there, each column once, of these types; no party is named in vain."""
+    """Check that parties and columns exist, that columns have these types and occur once, and that no party's list is
+    empty."""
     yield from check_parties(columns, cluster, path)
     for party, named in columns.items():
         where = f"{path}.{party}"
@@ -49,30 +50,29 @@ def check_party_columns(
 
 
 def check_outputs(task: TaskConfig, party: str, cluster: SFInitConfig, what: str) -> Iterator[Problem]:
-    """Check that nobody but ``party`` keeps an output."""
+    """Check that only ``party`` keeps an output."""
     for other in task.outputs:
         if other in cluster.parties and other != party:
             yield Problem(f"outputs.{other}", "gets nothing from this task", f"only {party} can keep {what}")
 
 
 def check_whole(task: TaskConfig, cluster: SFInitConfig, role: str) -> Iterator[Problem]:
-    """Check that a model or a rule is kept by all parties or by none: without one of its parts it is none."""
+    """Check that a model or a rule is kept by all parties or by none: without one of its parts it is useless."""
     named = task.further_outputs.get(role, {})
     if named:
         yield from check_each_party(named, cluster, f"further_outputs.{role}", "name what {party} keeps its part as")
 
 
 def check_no_outputs(task: TaskConfig) -> Iterator[Problem]:
-    """Check that a task type that tells figures alone keeps no output."""
+    """Check that the task keeps no output: its task type only computes figures."""
     for party in task.outputs:
         yield Problem(f"outputs.{party}", "gets nothing from this task", "remove it: the figures are the result")
 
 
 def own_names(columns: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
-    """Return, for each party, its columns, each with a name of its own among those of all parties, which may have
-    columns of one name.
-
-    Of letters, digits and _ alone: SecretFlow takes what stands before a dot for the name of a table.
+    """Return, for each party, an own name of each column that is unique among all parties, whose columns may have the
+    same names. Own names have only letters, digits and _, since SecretFlow takes what stands before a dot for the name
+    of a table.
     """
     taken: set[str] = set()
     found: dict[str, dict[str, str]] = {}
@@ -87,12 +87,12 @@ def own_names(columns: Mapping[str, list[str]]) -> dict[str, dict[str, str]]:
 
 
 def listed(names: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
-    """Return, for each party, its columns' own names."""
+    """Return, for each party, the own names of its columns."""
     return {party: list(mine.values()) for party, mine in names.items()}
 
 
 def greatest(values: Any) -> float:
-    """Return the largest of numbers (rows,), whatever their signs; 0 of none."""
+    """Return the largest absolute value of numbers (rows,); 0 if there are none."""
     import numpy as np
 
     return float(np.abs(values).max()) if len(values) else 0.0
@@ -116,9 +116,8 @@ def private_table(context: Context, values: Mapping[str, Any], name: str) -> Sou
 
 
 def keep_columns(context: Context, columns: Mapping[str, Any], role: str = "", alignment: str | None = None) -> None:
-    """Keep them, by name, as this party's output of that role, where it named one.
-
-    ``alignment``: as for ``keep_blocks``.
+    """Keep columns, by name, as this party's output of that role, if it named one. ``alignment``: as for
+    ``keep_blocks``.
     """
     if is_kept(context, role):
         found = _written(context, columns, f"output_{role}")
@@ -128,7 +127,7 @@ def keep_columns(context: Context, columns: Mapping[str, Any], role: str = "", a
 def keep_blocks(context: Context, blocks: Iterable[Any], role: str = "", alignment: str | None = None) -> None:
     """Keep blocks of rows (arrow record batches, one at least), one after the other, as this party's output.
 
-    ``alignment``: a new one, where these are not all rows of the input in their order.
+    ``alignment``: give a new one unless these are all rows of the input in their order.
     """
     from pyarrow import csv
 

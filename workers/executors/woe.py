@@ -1,4 +1,4 @@
-"""WOE binning: weights of evidence in place of numbers."""
+"""WOE binning: replaces numbers by weights of evidence."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class WOEParams(Document):
     """Parameters of WOE binning."""
 
     columns: PartyColumns = Field(description="For each party the columns to put into bins.")
-    label: Label = Field(description="The yes or no by which a bin is weighed: 0 and 1.")
+    label: Label = Field(description="The label that the bins are weighed by: 0 and 1.")
     bins: int = Field(
         default=10,
         ge=2,
         le=100,
-        description="Into how many bins a column is put. chimerge may make more, where neighbours differ clearly.",
+        description="Number of bins of a column. chimerge may make more, if neighbouring bins differ clearly.",
     )
     method: Literal["quantile", "chimerge"] = Field(
         default="quantile",
@@ -40,11 +40,11 @@ class WOEParams(Document):
 
 
 class WOEBinningExecutor(PreprocessingExecutor):
-    """Puts columns into bins and replaces each value by its bin's weight of evidence, ln of its share of the label's 1
-    over its share of the 0; where a bin lacks one of them, both counts have 0.5 added. The label stays secret: counts
-    of it are made under homomorphic encryption, and each party sees the weights of its own bins. All parties are told
-    each column's information value, one number, and the label's party those of its bins. What was done can be kept as
-    ``further_outputs.rule`` and done to other rows by the task type apply_rule."""
+    """Puts columns into bins and replaces each value by its bin's weight of evidence: ln of the bin's share of the
+    label's ones over its share of the zeros. If a bin lacks one of them, 0.5 is added to both counts. The label stays
+    secret: counts of it are made under homomorphic encryption, and each party sees the weights of its own bins. All
+    parties learn each column's information value, one number, and the label's party also those of its bins. What was
+    done can be kept as ``further_outputs.rule`` and done to other rows by the task type apply_rule."""
 
     title = "WOE binning"
     params_key = "woe_params"
@@ -96,7 +96,7 @@ class WOEBinningExecutor(PreprocessingExecutor):
         prepared = super().validate_params(algorithm_params)
         label, context = prepared.params.label, self.context
         names = own_names(prepared.columns).get(context.party, {})
-        # As numbers: the component cannot put yes and no into bins
+        # As numbers, since the component cannot put yes and no into bins
         if names:
             table = read_columns(context.input_path, context.source.name, list(names))
             prepared.values = dict(zip(names.values(), table.T, strict=True))
@@ -128,8 +128,8 @@ class WOEBinningExecutor(PreprocessingExecutor):
 def _information(entries: list[Any], bins: list[tuple[str, int]]) -> dict[str, float]:
     """Return each column's information value. ``bins``: columns, each with the number of its bins.
 
-    SecretFlow has those of all bins in the order of the columns, but after chimerge tells the wrong ones to be a
-    column's.
+    SecretFlow lists those of all bins in the order of the columns, but after chimerge assigns the wrong ones to a
+    column.
     """
     parts = [float(value) for entry in entries for value in entry["ivs"]]
     sizes, found = dict(bins), {}
@@ -164,7 +164,7 @@ def _our_bins() -> Iterator[None]:
 
 
 class _Cutting:
-    """What the component takes of pandas."""
+    """The part of pandas that the component uses."""
 
     @staticmethod
     def qcut(column: Any, bins: int, **options: Any) -> tuple[Any, Any]:

@@ -6,25 +6,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-#: A whole number that is written with zeros before it, as codes and postcodes are.
+#: A whole number with leading zeros, as codes and postcodes have.
 PADDED = r"^\s*[+-]?0\d"
 _LONG = r"^\s*[+-]?\d{19,}\s*$"
 _FRACTION = r"^\s*[+-]?(\d+\.\d*|\.\d+|\d+(\.\d*)?[eE][+-]?\d+)\s*$"
-#: As many digits as the largest number of 64 bits has.
+#: Number of digits of the largest number of 64 bits.
 _DIGITS = 19
 _LEAST, _MOST = -(2**63), 2**63 - 1
-#: How much of a file is looked at in one go, in bytes, and what two goes have in common.
+#: Bytes of a file that are looked at in one go, and by how many two goes overlap.
 _BLOCK, _OVERLAP = 1 << 22, 32
 
 
 def columns_of_codes(path: Path, blocks: Iterator[Any]) -> set[str]:
-    """Return the columns with zeros before a whole number, or with whole numbers alone and one beyond 64 bits.
+    """Return the columns that have whole numbers with leading zeros, or only whole numbers, one of them beyond 64 bits.
 
-    ``blocks``: of the columns that look like numbers, as they are written (arrow record batches of strings).
+    ``blocks``: the columns that look like numbers, as text (arrow record batches of strings).
     """
     import pyarrow.compute as pc
 
-    # Most files have none, and are not taken apart a second time
+    # Most files have none, and are not parsed a second time
     has_padded, has_long = _may_have(path)
     padded, too_long, fractions = set(), set(), set()
     for block in blocks if has_padded or has_long else ():
@@ -44,7 +44,7 @@ def columns_of_codes(path: Path, blocks: Iterator[Any]) -> set[str]:
 
 
 def _may_have(path: Path) -> tuple[bool, bool]:
-    """Return whether any cell may begin with a zero before a digit, and whether any may have so many digits."""
+    """Return whether any cell may begin with a zero before a digit, and whether any may have too many digits."""
     import numpy as np
 
     has_padded = has_long = False
@@ -68,6 +68,6 @@ def _may_have(path: Path) -> tuple[bool, bool]:
 
 
 def _begins_cell(text: bytes, place: int) -> bool:
-    """Return whether what is before a place ends a cell or a line, but for spaces and a sign."""
+    """Return whether a cell begins at this place, apart from spaces and a sign."""
     before = text[max(place - 4, 0) : place].rstrip(b"+- \t")
     return before[-1:] in (b",", b"\n", b"\r", b'"', b"")

@@ -1,4 +1,4 @@
-"""What a file looks like that is no CSV in UTF-8 with commas: its encoding, and what separates its fields."""
+"""Guesses the encoding and the delimiter of a file that is not CSV in UTF-8 with commas."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ import codecs
 import csv
 from pathlib import Path
 
-#: How much of a file is looked at, in bytes and lines.
+#: How much of a file is examined: bytes and lines.
 _SAMPLE, _LINES = 1 << 16, 20
 _DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _MARKS = {
-    codecs.BOM_UTF32_LE: ("UTF-32", "utf-32"),  # begins with the mark of UTF-16, so it comes first
+    codecs.BOM_UTF32_LE: ("UTF-32", "utf-32"),  # its mark begins with that of UTF-16, so it comes first
     codecs.BOM_UTF32_BE: ("UTF-32", "utf-32"),
     codecs.BOM_UTF16_LE: ("UTF-16", "utf-16"),
     codecs.BOM_UTF16_BE: ("UTF-16", "utf-16"),
 }
-#: First bytes of the 3,755 characters that Chinese text mostly consists of.
+#: First bytes in GBK of the 3,755 most common Chinese characters.
 _COMMON_HANZI = range(0xB0, 0xD8)
 
 
 def looks_like(path: Path, *, delimiter: bool) -> str:
-    """Return what the file looks like and what to do about it; empty where nothing is to be seen.
-
-    ``delimiter``: whether something else than commas may separate the fields. Names the encoding before the delimiter.
+    """Return what the file looks like and what to do about it; empty if it looks right. ``delimiter``: whether to look
+    for another delimiter than the comma. The encoding is named before the delimiter.
     """
     try:
         with path.open("rb") as file:
@@ -46,7 +45,7 @@ def looks_like(path: Path, *, delimiter: bool) -> str:
 
 
 def _encoding_of_rest(path: Path) -> tuple[str, str] | None:
-    """As ``_encoding``, of the first part of the file that is no UTF-8: headings are often ASCII."""
+    """Return what ``_encoding`` finds in the first part of the file that is not UTF-8: headings are often ASCII."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     with path.open("rb") as file:
         while block := file.read(_SAMPLE):
@@ -59,7 +58,7 @@ def _encoding_of_rest(path: Path) -> tuple[str, str] | None:
 
 
 def _encoding(start: bytes) -> tuple[str, str] | None:
-    """Return the name for people and for party.toml; None of UTF-8, and of what is no text at all."""
+    """Return the encoding's name for people and that for party.toml; None for UTF-8, and for bytes that are no text."""
     for mark, names in _MARKS.items():
         if start.startswith(mark):
             return names
@@ -77,7 +76,7 @@ def _encoding(start: bytes) -> tuple[str, str] | None:
 
 
 def _utf_16_without_mark(start: bytes) -> tuple[str, str] | None:
-    """Return the encoding of text in which every other byte is 0, as in UTF-16 that is mostly ASCII."""
+    """Return the encoding of bytes of which every other one is 0, as in UTF-16 that is mostly ASCII."""
     even, odd = start[::2].count(0), start[1::2].count(0)
     if max(even, odd) < len(start) // 4 or min(even, odd) > 0:
         return None
@@ -85,7 +84,7 @@ def _utf_16_without_mark(start: bytes) -> tuple[str, str] | None:
 
 
 def _decodes(start: bytes, codec: str) -> bool:
-    """Return whether the bytes are text of that encoding, but for a character that is cut off at the end."""
+    """Return whether the bytes are text in that encoding, apart from a character that is cut off at the end."""
     try:
         codecs.getincrementaldecoder(codec)().decode(start)
     except UnicodeDecodeError:
@@ -94,7 +93,7 @@ def _decodes(start: bytes, codec: str) -> bool:
 
 
 def _first_bytes(start: bytes) -> list[int]:
-    """Return the first byte of each character that is no ASCII, as GBK has them: of two bytes each."""
+    """Return the first byte of each non-ASCII character, read as GBK: two bytes each."""
     found, place = [], 0
     while place < len(start):
         wide = start[place] >= 0x80
@@ -105,7 +104,8 @@ def _first_bytes(start: bytes) -> list[int]:
 
 
 def _delimiter(start: bytes) -> str | None:
-    """Return what separates as many fields, two or more, in each of the first lines; None where nothing does."""
+    """Return the delimiter that gives the same number of fields, two or more, in each of the first lines; None if none
+    does."""
     text = start.decode("utf-8-sig", "replace")
     lines = [line for line in text.splitlines() if line.strip()]
     if len(start) == _SAMPLE:

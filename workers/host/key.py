@@ -24,7 +24,7 @@ class PartyKey:
 
     @classmethod
     def load(cls, path: Path) -> PartyKey:
-        """Raise ConfigError, which names no path."""
+        """Return the pair in the file. Raises ConfigError, which names no path."""
         try:
             return cls(X25519PrivateKey.from_private_bytes(base64.b64decode(path.read_text(), validate=True)))
         except FileNotFoundError:
@@ -37,7 +37,7 @@ class PartyKey:
 
     @classmethod
     def create(cls, path: Path) -> PartyKey:
-        """Return a new pair, for its owner's eyes only; never in the place of an old one. Raises OSError."""
+        """Make a new pair in a file that only its owner can read. Raises OSError, also if the file exists."""
         private = X25519PrivateKey.generate()
         raw = private.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
         with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
@@ -46,12 +46,12 @@ class PartyKey:
 
     @property
     def public_key(self) -> str:
-        """As the control plane registers it."""
+        """Return the public key in the form in which the control plane registers it."""
         raw = self._private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         return PUBLIC_KEY + base64.b64encode(raw).decode()
 
     def unseal(self, sealed: str, purpose: str) -> str:
-        """Raise ConfigError."""
+        """Return a sealed secret in the clear. Raises ConfigError."""
         try:
             raw = base64.b64decode(sealed.removeprefix(SEALED), validate=True)
             return bytes(SUITE.decrypt(raw, self._private, info=purpose.encode())).decode()
@@ -63,14 +63,14 @@ class PartyKey:
 
 
 def with_secrets_opened(documents: Mapping[str, Any], key_file: Path, purpose: str) -> dict[str, Any]:
-    """Return documents as a party was sent them, with what was sealed for it in the clear. Raises ConfigError."""
+    """Return a party's documents with the secrets that were sealed for it in the clear. Raises ConfigError."""
     key: PartyKey | None = None
 
     def open_one(path: tuple[str, ...], value: str) -> str:
         nonlocal key
         if not value.startswith(SEALED):
             return value
-        key = key or PartyKey.load(key_file)  # a run without secrets needs none
+        key = key or PartyKey.load(key_file)  # a run without secrets needs no key
         return key.unseal(value, purpose)
 
     return with_secrets_changed(documents, open_one)

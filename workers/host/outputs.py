@@ -1,4 +1,4 @@
-"""The note beside a kept output: which execution made it, and by what one sees that it is still what was made."""
+"""The note beside a kept output: which execution made it, and how to see that it has not been changed since."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _BLOCK = 1 << 20
 
 
 def note_of(path: Path) -> Path:
-    """Return where the note of an output is."""
+    """Return the path of an output's note."""
     return path.with_suffix(".origin.json")
 
 
 def read_note(path: Path) -> dict[str, Any]:
-    """Return the note of an output; empty where there is none."""
+    """Return the note of an output; empty if there is none."""
     try:
         note = json.loads(note_of(path).read_text())
     except (OSError, ValueError):
@@ -28,16 +28,15 @@ def read_note(path: Path) -> dict[str, Any]:
 
 
 def write_note(path: Path, digest: str, content: Mapping[str, Any]) -> None:
-    """Write the note of an output whose file is there by now, and whose content has this digest. Raises OSError."""
+    """Write the note of an output whose file exists and has this digest. Raises OSError."""
     fresh = note_of(path).with_suffix(f".{os.getpid()}")
     fresh.write_text(json.dumps({**content, "state": list(_state(path)), "sha256": digest}))
     os.replace(fresh, note_of(path))
 
 
 def is_as_made(path: Path, note: Mapping[str, Any]) -> bool:
-    """Return whether an output is still what the note says was made. Raises OSError.
-
-    A file that was copied or restored has another time and the same content: that alone is read as a whole.
+    """Return whether an output is unchanged since its note was written. Raises OSError. Only a file with other times,
+    such as a restored one, is read as a whole: its content may be the same.
     """
     state, known = _state(path), note.get("state")
     if not isinstance(known, list) or not known or known[0] != state[0]:
@@ -54,15 +53,14 @@ def digest_of(path: Path) -> str:
     return found.hexdigest()
 
 
-@lru_cache(maxsize=16)  # a run asks several times
+@lru_cache(maxsize=16)  # cached: a run asks several times
 def _digest(path: Path, state: tuple[int, ...]) -> str:
     return digest_of(path)
 
 
 def _state(path: Path) -> tuple[int, ...]:
-    """Return what of a file changes when somebody edits or replaces it: its size, and its times. Raises OSError.
-
-    The time of modification can be set back by hand, the time of change cannot.
+    """Return size and times of a file, which change when somebody edits or replaces it. Raises OSError. The time of
+    modification can be set back by hand, the time of change cannot.
     """
     found = path.stat()
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -1,4 +1,4 @@
-"""``party.toml``: what a party host has and allows. It has the last word over anything that is sent to it."""
+"""``party.toml``: what a party host has and allows. It overrides everything that is sent to the host."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-#: Of the files of outputs: those of tables, those of all else.
+#: Suffixes of the files of outputs: tables, and everything else.
 SUFFIXES = (".csv", ".kept")
 
 
@@ -64,10 +64,10 @@ class PartyHost:
 
     @classmethod
     def load(cls, path: Path | str) -> PartyHost:
-        """Raise ConfigError with every problem of the file."""
+        """Return the party of a ``party.toml``. Raises ConfigError with every problem of the file."""
         path = Path(path)
         try:
-            # Editors on Windows put a mark before UTF-8
+            # Editors on Windows begin a file in UTF-8 with a byte order mark
             content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
             raise ConfigError(f"{path} does not exist; set PARTY_TOML to this host's party.toml") from None
@@ -108,11 +108,11 @@ class PartyHost:
 
     @property
     def journal_dir(self) -> Path:
-        """Where events are kept until the control plane has applied them."""
+        """Return the directory in which events are kept until the control plane has applied them."""
         return self.output_dir / ".journal"
 
     def localized(self, documents: Mapping[str, Any]) -> dict[str, Any]:
-        """Valid documents with this host's own listening address where it differs from the registered one."""
+        """Return valid documents with this host's own listening address, if it differs from the registered one."""
         if not self.listen_host:
             return dict(documents)
         local = copy.deepcopy(dict(documents))
@@ -124,7 +124,7 @@ class PartyHost:
         return local
 
     def check(self, run: Run) -> None:
-        """Refuse what this party's policy does not allow, or this host cannot do. Raises ConfigError."""
+        """Raise ConfigError if this party's policy does not allow the run, or this host cannot do it."""
         if "*" not in self.policy.task_types and run.task.task_type not in self.policy.task_types:
             raise ConfigError(f"{self.name}'s policy does not allow task type {run.task.task_type}")
         for peer in run.cluster.parties:
@@ -133,8 +133,7 @@ class PartyHost:
         self.tls_for(run.cluster)
 
     def tls_for(self, cluster: SFInitConfig) -> KeyMaterial | None:
-        """Return this party's files, checked, where the documents ask for TLS; None where they do not. Raises
-        ConfigError."""
+        """Return this party's TLS files, checked, if the documents ask for TLS, otherwise None. Raises ConfigError."""
         if not cluster.uses_tls:
             return None
         if self.tls is None:
@@ -157,7 +156,7 @@ class PartyHost:
                 if suffix != SUFFIXES[0]:
                     return Source(name, path, str(note.get("kind") or "unknown"))
                 if not is_as_made(path, note):
-                    # It may have other rows, or another order
+                    # The file may have other rows by now, or another order
                     had_one = isinstance(note.get("alignment"), str)
                     note = {"alignment": f"{CHANGED}{note.get('execution')}"[:200]} if had_one else {}
                 alignment, types = note.get("alignment"), note.get("types")
@@ -168,22 +167,22 @@ class PartyHost:
                     alignment if isinstance(alignment, str) else None,
                     types if isinstance(types, dict) else {},
                 )
-        # Names no other dataset: what else a party has is its own affair
+        # The message names no other dataset: those are the party's own affair
         raise ConfigError(f"{self.name} has no dataset {name!r}; register it in party.toml on {self.name}'s host")
 
     def describe(self, table: Source) -> dict[str, Any]:
-        """Return ``columns``, name to type, and ``rows`` of a readable table. Raises ConfigError."""
+        """Return ``columns`` (name to type) and ``rows`` of a readable table. Raises ConfigError."""
         columns, rows = column_types(table.path, table.name), count_rows(table.path, table.name)
         if not rows and not set(columns) <= set(table.types):
             raise ConfigError(f"dataset {table.name} has no rows, so the types of its columns cannot be told; fill it")
         return {"columns": columns, "rows": rows}
 
     def published(self, table: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what ``describe`` found, as far as the control plane may be told it."""
+        """Return what ``describe`` found, as far as the policy lets the control plane know it."""
         return {what: value for what, value in table.items() if self.publishes(what)}
 
     def publishes(self, what: str) -> bool:
-        """Return whether the control plane may be told this of a table: ``columns`` or ``rows``."""
+        """Return whether the policy lets the control plane know a table's ``columns`` or ``rows``."""
         return self.policy.publish == "counts" or (self.policy.publish == "columns" and what == "columns")
 
     def registered(self) -> dict[str, Source]:
@@ -206,7 +205,7 @@ class PartyHost:
         """
         suffix, other = SUFFIXES if kind == TABLE else reversed(SUFFIXES)
         path, digest = self._output(name, suffix), digest_of(source)
-        if alignment and alignment.startswith(CHANGED):  # what it was made of; this is as it was made
+        if alignment and alignment.startswith(CHANGED):  # the source has changed; this file is as it was made
             alignment = None
         # The note goes first and comes last: a crash in between leaves an output of unknown alignment,
         # never one with a wrong alignment.
@@ -219,37 +218,37 @@ class PartyHost:
         return alignment
 
     def outputs(self) -> list[str]:
-        """Return names of the outputs kept on this host."""
+        """Return the names of the outputs that are kept on this host."""
         found = self.output_dir.iterdir() if self.output_dir.is_dir() else ()
         return [p.stem for p in found if p.suffix in SUFFIXES]
 
     def prepare_directories(self) -> None:
-        """Create the private directories. Raises ConfigError where that is not allowed."""
+        """Create the private directories. Raises ConfigError if that is not possible."""
         try:
             for path in (self.output_dir, self.workdirs.root, self.journal_dir):
                 path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        except (OSError, ValueError) as error:  # ValueError: the path has a NUL
             reason = error.strerror if isinstance(error, OSError) else "it is no path"
             raise ConfigError(f"output_dir of party.toml cannot be written: {reason}") from None
 
     @property
     def security(self) -> Security:
-        """The tier of this party's policy, whatever the control plane says."""
+        """Return the tier of this party's policy, whatever the control plane says."""
         return self.policy.security
 
     def address(self, party: str) -> None:
-        """Return None, as a catalogue for validation: the documents say where parties are."""
+        """Return None: on a party host the documents say where the parties are."""
 
     def datasets(self, party: str) -> Mapping[str, None] | None:
-        """Return, as a catalogue for validation, its own datasets by name, nothing of other parties."""
+        """Return the party's own datasets by name; None for other parties."""
         return None if party != self.name else dict.fromkeys([*self._tables, *self.outputs()])
 
     def kept_names(self, party: str) -> set[str]:
-        """Return names that an output may not take: those of party.toml."""
+        """Return the names that an output may not take: those of party.toml."""
         return set(self._tables) if party == self.name else set()
 
     def kind(self, party: str, name: str) -> str | None:
-        """Return, as a catalogue for validation, the kind of what is there now."""
+        """Return the kind of what this party has under the name; None for other parties."""
         try:
             return self.dataset(name).kind if party == self.name else None
         except ConfigError:

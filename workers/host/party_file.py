@@ -11,12 +11,12 @@ from workers.contract.catalogue import Security
 from workers.contract.documents import ColumnName, DatasetName, Document, PartyName
 
 PeerName = Annotated[str, StringConstraints(pattern=r"^(\*|[a-z][a-z0-9_-]{0,31})$")]
-#: TOML knows text alone.
+#: Paths in TOML are text.
 FilePath = Annotated[Path, Field(strict=False)]
 
 
 class DatasetEntry(Document):
-    path: FilePath = Field(description="The table: CSV with a header line. Relative to party.toml.")
+    path: FilePath = Field(description="File of the table, CSV with a header line. Relative to party.toml.")
     alignment: DatasetName | None = Field(
         default=None,
         description="A name for the order of its rows, where you know that tables of other parties have the same rows "
@@ -25,17 +25,17 @@ class DatasetEntry(Document):
     )
     types: dict[ColumnName, Literal["str", "int", "float", "bool"]] = Field(
         default_factory=dict,
-        description="Types of columns where they are not to be guessed from the values: str of a code of digits, say.",
+        description="Types of columns that should not be guessed from the values, such as str for a code of digits.",
     )
     encoding: str | None = Field(
         default=None,
         max_length=40,
-        description="Of the file, where it is not UTF-8, such as gb18030 (GBK), utf-16, windows-1252 or latin-1.",
+        description="Encoding of the file if it is not UTF-8, such as gb18030 (GBK), utf-16, windows-1252 or latin-1.",
     )
     delimiter: str | None = Field(
         default=None,
         pattern=r"^[\x01-\x09\x0b\x0c\x0e-!#-/:-@\[-`{-~]$",
-        description='What separates the fields, where it is no comma, such as ";", "|" or "\\t" for a tab.',
+        description='Separator of the fields if it is not a comma, such as ";", "|" or "\\t" for a tab.',
     )
 
     @field_validator("encoding")
@@ -55,11 +55,11 @@ class Policy(Document):
     peers: list[PeerName] = Field(description='Parties it computes with; ["*"] for all.')
     publish: Literal["nothing", "columns", "counts"] = Field(
         default="columns",
-        description="What publish_datasets and pre-flight facts tell of this party's tables: columns and types, or row "
-        "counts too. Errors and results name what they are about all the same.",
+        description="What publish_datasets and the pre-flight checks report of this party's tables: columns and types, "
+        "or row counts, too. Errors and results name the columns that they are about in any case.",
     )
     security: Security = Field(
-        default="production", description="trial lowers the checks of security: for data that is no secret."
+        default="production", description="trial lowers the security checks: for test data only."
     )
 
 
@@ -75,14 +75,18 @@ class PartyFile(Document):
     """The schema of party.toml."""
 
     party: PartyName = Field(description="This party's name, as registered on the control plane.")
-    output_dir: FilePath = Field(default=Path("outputs"), description="Where outputs are kept. Relative to party.toml.")
+    output_dir: FilePath = Field(
+        default=Path("outputs"), description="Directory of the outputs. Relative to party.toml."
+    )
     listen_host: str | None = Field(
         default=None,
         max_length=253,
         pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)$",
         description="Address to listen on where it differs from the registered one, such as 0.0.0.0 behind NAT.",
     )
-    key: FilePath = Field(default=Path("party.key"), description="Reads this party's secrets. Relative to party.toml.")
+    key: FilePath = Field(
+        default=Path("party.key"), description="Private key that reads this party's secrets. Relative to party.toml."
+    )
     policy: Policy
-    tls: TLSFiles | None = Field(default=None, description="For executions whose documents ask for TLS.")
+    tls: TLSFiles | None = Field(default=None, description="Files for executions whose documents ask for TLS.")
     datasets: dict[DatasetName, DatasetEntry] = Field(default_factory=dict)

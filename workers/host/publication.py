@@ -1,7 +1,7 @@
-"""What a party tells the control plane of the tables that its party.toml registers: names, columns, perhaps counts.
+"""Reports the tables of party.toml to the control plane: names, columns, and, if the policy allows it, counts.
 
-The tables go into the party's stream, as many reports as they need; then a last one with all their names. For each
-table a coordinator answers what came of it, in a list of this publication's own.
+The tables go into the party's stream, in as many reports as they need, then a last report with all their names. A
+coordinator answers with a verdict for each table, in a list for this publication.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from workers.host.party import PartyHost
 from workers.host.sources import readable
 from workers.host.stream import report
 
-#: What a report takes beside its tables, in bytes.
+#: Bytes of a report without its tables.
 _AROUND = 1000
 #: How long a publication waits for a Redis that takes no writes, in seconds.
 PATIENCE = 600.0
@@ -52,7 +52,7 @@ def describe(host: PartyHost) -> dict[str, dict[str, Any]]:
 
 
 def _check(name: str, table: Mapping[str, Any]) -> None:
-    """Raise ConfigError for a table that the control plane would refuse."""
+    """Raise ConfigError if the control plane would refuse the table."""
     if wrong := column_problems(table["columns"]):
         raise ConfigError(f"dataset {name} cannot be registered: {'; '.join(wrong)}")
     if (size := len(json.dumps(table))) > REPORT_LIMIT - _AROUND:
@@ -65,7 +65,7 @@ def _check(name: str, table: Mapping[str, Any]) -> None:
 def publish(connection: Redis, party: str, found: Mapping[str, Mapping[str, Any]], say: Callable[[str], object]) -> str:
     """Send what :func:`describe` found. Returns the publication, for :func:`verdicts`.
 
-    ``say`` is told what is waited for. Raises RedisError or OSError.
+    ``say`` is called with what it waits for. Raises RedisError or OSError.
     """
     publication = str(uuid4())
     for tables in _in_reports(found):
@@ -91,9 +91,8 @@ def _in_reports(found: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Ma
 
 
 def verdicts(connection: Redis, party: str, publication: str, names: set[str], seconds: float) -> dict[str, Any]:
-    """Return what came of each table, by name, as far as a coordinator answered within so many seconds.
-
-    Of each, ``verdict`` and ``problem``. Raises RedisError or OSError.
+    """Return a coordinator's answers within so many seconds, by table: ``verdict`` and ``problem``. Raises RedisError
+    or OSError.
     """
     answered: dict[str, Any] = {}
     until = time.monotonic() + seconds

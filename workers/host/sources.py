@@ -25,7 +25,7 @@ from workers.host.tables import (
 
 _MARK = b"\xef\xbb\xbf"
 _BLOCK = 1 << 20
-#: What a cell of a declared type may say, apart from nothing.
+#: Patterns of the cells that a declared type allows, besides empty ones.
 _PATTERNS = {
     "int": r"^\s*[+-]?\d+\s*$",
     "bool": r"^\s*([tT][rR][uU][eE]|[fF][aA][lL][sS][eE]|[01])\s*$",
@@ -34,26 +34,25 @@ _PATTERNS = {
 _WORDS = {"int": "a whole number of 64 bits", "float": "a number", "bool": "true or false"}
 
 
-#: Registered types that a column may take, by how its values look. Text may look like anything; where numbers are
-#: registered and the values are text, the table is not as registered, which pre-flight says.
+#: By the type that a column's values look like: the registered types that it may take. Text may look like anything.
+#: Where numbers are registered and the values are text, the pre-flight checks report it.
 _MAY_BE = {"int": ("str", "float", "bool"), "float": ("str",), "bool": ("str",), CODE: ("int", "float")}
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Something that this party has: a table of party.toml, or what an earlier execution kept."""
+    """Something that this party has: a table of party.toml, or an output of an earlier execution."""
 
     name: str
     path: Path
     kind: str = TABLE
-    #: Who lined its rows up, in which order: tables of the same alignment have the same rows, line by line. None where
-    #: nobody knows.
+    #: Alignment of its rows: tables of the same alignment have the same rows, line by line. None if it is not known.
     alignment: str | None = None
-    #: Column to type where that is declared, or known from what the table was made of. See ``workers.host.sources``.
+    #: Types of columns that are declared, or known from the tables that this one was made of.
     types: Mapping[str, str] = field(default_factory=dict)
-    #: The same of columns for which the control plane says it, and this host nothing.
+    #: Types of columns that the control plane has registered and this host does not declare.
     registered_types: Mapping[str, str] = field(default_factory=dict)
-    #: Of the file, where it is no CSV in UTF-8 with commas: executors never see such a one.
+    #: Encoding and delimiter of the file if it is not CSV in UTF-8 with commas. Executors get a converted copy.
     encoding: str | None = None
     delimiter: str | None = None
 
@@ -61,11 +60,11 @@ class Source:
 def readable(
     sources: Mapping[str, Source], directory: Path, registered: Mapping[str, Mapping[str, str]] | None = None
 ) -> dict[str, Source]:
-    """Return the sources, by role, as executors read them, and declare the types of their columns.
+    """Return the sources by role, as executors read them, and declare the types of their columns.
 
     A table in another encoding, with another delimiter or with a byte order mark is converted into a private file in
-    ``directory``, once, in blocks. Raises ConfigError where that cannot be done, or a declared type does not fit.
-    ``registered``: table name to the types that the control plane has; this host's own go before.
+    ``directory``, once, in blocks. Raises ConfigError if that is not possible, or if a declared type does not fit.
+    ``registered``: by table, the types that the control plane has; this host's own take precedence.
     """
     tables: dict[str, Source] = {}
     for source in sources.values():
@@ -81,7 +80,7 @@ def readable(
 
 
 def needs_copy(source: Source) -> bool:
-    """Return whether a table has to be converted before it is read."""
+    """Return whether a table has to be converted before executors read it."""
     return source.kind == TABLE and (bool(source.encoding or source.delimiter) or _has_mark(source.path))
 
 
@@ -101,7 +100,7 @@ def _has_mark(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return file.read(len(_MARK)) == _MARK
-    except (OSError, ValueError):  # whoever reads it says so
+    except (OSError, ValueError):  # the reader reports it
         return False
 
 
@@ -126,7 +125,7 @@ def _convert(source: Source, target: Path) -> None:
             raise ConfigError(
                 f"dataset {source.name} has one column alone, {names[0]!r}; put its delimiter right in party.toml"
             )
-        # Not as numbers: what is written comes out as it is
+        # As text, so that the values come out as they are written
         convert = csv.ConvertOptions(column_types=dict.fromkeys(names, "string"))
         with csv.open_csv(source.path, read, parse, convert) as reader, target.open("wb") as written:
             written.write(_as_csv(pa.table([[name] for name in names], [str(i) for i in range(len(names))])))
@@ -137,7 +136,7 @@ def _convert(source: Source, target: Path) -> None:
 
 
 def _as_csv(block: Any) -> bytes:
-    """Return rows of text as CSV, with quotes only where a row of the block needs them."""
+    """Return rows of text as CSV, with quotes only if a row of the block needs them."""
     import pyarrow as pa
     from pyarrow import csv
 
@@ -145,16 +144,16 @@ def _as_csv(block: Any) -> bytes:
         sink = pa.BufferOutputStream()
         try:
             csv.write_csv(block, sink, csv.WriteOptions(include_header=False, quoting_style=quoting))
-        except pa.ArrowInvalid:  # "none" does not know how to write a comma
+        except pa.ArrowInvalid:  # "none" cannot write a comma
             continue
         if quoting == "none" and len(block.schema) == 1:
-            continue  # a line with nothing on it is no row
+            continue  # an empty line is not a row
         return bytes(sink.getvalue())
     raise ConfigError("a table has text that cannot be written as CSV")
 
 
 def _not_so(error: Exception, source: Source) -> Exception:
-    """Return the error for people; the one given where the host is at fault, not the table."""
+    """Return the error for people; the original one if the host is at fault and not the table."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return error
     if isinstance(error, UnicodeError):
@@ -191,7 +190,7 @@ def _check_types(table: Source) -> None:
     types = _all_types(table)
     if not types:
         return
-    column_types(table.path, table.name)  # says which declared columns are not there
+    column_types(table.path, table.name)  # reports declared columns that are missing
     checked = {column: kind for column, kind in types.items() if kind in _PATTERNS}
     done = 0
     for block in text_blocks(table.path, table.name, list(checked)) if checked else ():
@@ -225,7 +224,7 @@ def _first_misfit(text: Any, kind: str) -> int | None:
 
 
 def _line_of(path: Path, row: int) -> int:
-    """Return the number of the line that has a row, both counted as people do: the heading is line 1."""
+    """Return the line number of a row, counted as people do: the heading is line 1."""
     filled = -1
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
@@ -238,8 +237,8 @@ def _line_of(path: Path, row: int) -> int:
 def types_of_output(path: Path, name: str, sources: Iterable[Source], known: Mapping[str, str]) -> dict[str, str]:
     """Return the types of the columns of a table that a run made of this party's ``sources``. Raises ConfigError.
 
-    A column keeps the type that it has in a source while it has cells of that source alone: a few rows, or none, often
-    look like another type than all of them. ``known``: what the table's maker says of its columns.
+    A column keeps the type that it has in a source if all its cells come from that source: a few rows, or none, often
+    look like another type. ``known``: types that the table's maker reports.
     """
     found = column_types(path, name)
     for source in sources:
@@ -253,14 +252,14 @@ def types_of_output(path: Path, name: str, sources: Iterable[Source], known: Map
 
 
 def _held(path: Path, name: str, source: Source, column: str, kind: str) -> dict[str, str]:
-    """Return the column's type in the source if all its cells in a table come from there; otherwise nothing."""
+    """Return the column's type in the source if all its cells in a table come from there, otherwise None."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     try:
         cells = read_text(path, name, [column])[column].unique()
         there = read_text(source.path, source.name, [column])[column]
-    except ConfigError:  # it is not UTF-8
+    except ConfigError:  # the file is not UTF-8
         return {}
     cells = cells.filter(pc.invert(pc.is_in(cells, pa.array(NO_NUMBER))))
     is_from_there = pc.all(pc.is_in(cells, there.combine_chunks())).as_py()

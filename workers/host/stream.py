@@ -1,4 +1,4 @@
-"""This party's stream in Redis: what it tells the control plane goes there."""
+"""Writes to this party's stream in Redis, which the control plane reads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workers.contract.errors import ConfigError
 from workers.contract.events import PIECE_SIZE, REPORT_LIMIT
 from workers.contract.keys import stream_of
 
-#: What goes to Redis in one round trip, in bytes: a slow line still takes it within the connection's time-out.
+#: Bytes that go to Redis in one round trip: a slow line must manage them within the connection's time-out.
 ROUND_TRIP = 2**20
 #: How long the rest of a large event waits for a full Redis, in seconds.
 ROOM_SECONDS = 5.0
@@ -25,7 +25,7 @@ def append_to_stream(connection: Redis, party: str, lines: Iterable[str]) -> Non
     patience = 0.0
     for entries in _in_round_trips(lines):
         when_it_takes_writes(partial(_append, connection, party, entries), patience=patience)
-        # A Redis that is full has room again when what was sent has been read: a large event need not begin anew
+        # A full Redis has room again once what was sent has been read, so a large event continues where it stopped
         patience = ROOM_SECONDS
 
 
@@ -64,9 +64,8 @@ def _entries(line: str) -> Iterator[dict[str, str]]:
 
 
 def report(connection: Redis, party: str, kind: str, content: Mapping[str, Any]) -> None:
-    """Tell the control plane something that is no event of a run.
-
-    It is not kept: raises RedisError or OSError; ConfigError where the control plane would refuse it for its size.
+    """Send the control plane a report that is not an event of a run. It is not kept for later: raises RedisError or
+    OSError; ConfigError if the control plane would refuse its size.
     """
     text = json.dumps(content, separators=(",", ":"))
     if len(text) > REPORT_LIMIT:

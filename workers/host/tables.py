@@ -13,33 +13,33 @@ from workers.contract.problems import closest
 from workers.host.codes import columns_of_codes
 from workers.host.file_form import looks_like
 
-#: What a cell says, in a column of numbers, that has none. In a column of text only a cell without a letter is empty.
+#: Texts that mean an empty cell in a column of numbers. In a column of text only a cell without a character is empty.
 NO_NUMBER = (
     "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "N/A", "NA", "NULL",
     "NaN", "n/a", "nan", "null",
 )  # fmt: skip
-#: Below it float64 has every whole number.
+#: float64 can represent every whole number below this.
 WHOLE_LIMIT = 2.0**53
 _MISFIT = "dataset {} has a line that does not fit its columns or is not UTF-8"
 
-#: Of a table's first line: pyarrow reads no further for it, in bytes.
+#: Longest first line of a table, in bytes: pyarrow reads no further for it.
 _MOST_HEADING = 1 << 20
-#: The guess of a column that looks like numbers and is text.
+#: Guessed type of a column that looks like numbers and is text.
 CODE = "code"
 
-#: The types that are declared for columns of a run's tables, by path and dataset. The functions of this module take a
-#: path and a name, and each of them has to go by these types: see ``workers.host.sources``, which alone changes them.
+#: Declared types of columns of a run's tables, by path and dataset. All functions of this module use them. Only
+#: ``workers.host.sources`` changes them.
 _declared: dict[tuple[Path, str], Mapping[str, str]] = {}
 
 
 def declare(types: Mapping[tuple[Path, str], Mapping[str, str]]) -> None:
-    """Make these the declared types of columns, by path and dataset, in place of all that were declared before."""
+    """Replace the declared types of columns by these, by path and dataset."""
     _declared.clear()
     _declared.update(types)
 
 
 def column_types(path: Path, dataset: str) -> dict[str, str]:
-    """Return column name to ``int``, ``float``, ``str`` or ``bool``: as declared, otherwise as the values look.
+    """Return each column's type, ``int``, ``float``, ``str`` or ``bool``: as declared, otherwise as the values look.
 
     Columns are guessed by the first block of the file; those of codes, such as 007, by the whole file.
     Raises ConfigError naming the dataset, never the path: error texts leave the party.
@@ -56,27 +56,27 @@ def column_types(path: Path, dataset: str) -> dict[str, str]:
 
 
 def seen_types(path: Path, dataset: str) -> dict[str, str]:
-    """Return the types as ``column_types`` does, whatever is declared."""
+    """Return the types that the values look like, whatever is declared."""
     return {column: "str" if kind == CODE else kind for column, kind in guessed_types(path, dataset).items()}
 
 
 def guessed_types(path: Path, dataset: str) -> dict[str, str]:
-    """Return the types as ``seen_types`` does, with ``CODE`` for digits that are text."""
+    """Return the types as ``seen_types`` does, but ``CODE`` for columns of digits that are text."""
     check_there(path, dataset)
     return dict(_guessed(path, dataset, _state(path)))
 
 
 def check_there(path: Path, dataset: str) -> None:
-    """Raise ConfigError where a table has no file."""
+    """Raise ConfigError if a table's file does not exist."""
     try:
         there = path.is_file()
-    except OSError:  # a directory on the way may not be entered, or a name is too long
+    except OSError:  # a directory of the path cannot be entered, or a name is too long
         there = False
     if not there:
         raise ConfigError(f"the file of dataset {dataset} is missing on this host; check party.toml")
 
 
-@lru_cache(maxsize=16)  # executors ask again and again
+@lru_cache(maxsize=16)  # cached: executors ask again and again
 def _guessed(path: Path, dataset: str, state: tuple[int, ...]) -> tuple[tuple[str, str], ...]:
     import pyarrow as pa
     from pyarrow import csv
@@ -84,7 +84,7 @@ def _guessed(path: Path, dataset: str, state: tuple[int, ...]) -> tuple[tuple[st
     try:
         with csv.open_csv(path) as reader:
             schema = reader.schema
-            names = schema.names  # these are decoded here, not before
+            names = schema.names  # column names are decoded here, not before
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         if (size := _size_of_heading(path)) > _MOST_HEADING:
             raise ConfigError(
@@ -93,7 +93,7 @@ def _guessed(path: Path, dataset: str, state: tuple[int, ...]) -> tuple[tuple[st
             ) from None
         text = f"the file of dataset {dataset} cannot be read as CSV with a header line"
         raise _unreadable(error, text, path) from None
-    if any("\0" in name for name in names):  # UTF-16 without its mark
+    if any("\0" in name for name in names):  # UTF-16 without a byte order mark
         raise _unreadable(ValueError(), f"the file of dataset {dataset} cannot be read as CSV with a header line", path)
     _check_headings(names, dataset)
     if len(names) == 1 and (hint := looks_like(path, delimiter=True)):
@@ -129,7 +129,7 @@ def _check_headings(names: list[str], dataset: str) -> None:
 
 
 def _quietly(blocks: Iterator[Any]) -> Iterator[Any]:
-    """Yield blocks up to the first line that cannot be read: whoever reads the column says what is wrong with it."""
+    """Yield blocks up to the first line that cannot be read. The reader of the column reports what is wrong with it."""
     try:
         yield from blocks
     except ConfigError:
@@ -137,7 +137,8 @@ def _quietly(blocks: Iterator[Any]) -> Iterator[Any]:
 
 
 def refuse_text(path: Path, dataset: str, column: str) -> None:
-    """Raise ConfigError where a column of digits, maybe, is text: because party.toml says so, or it has codes."""
+    """Raise ConfigError if one of these columns is text, even if it looks like digits: party.toml says so, or it has
+    codes."""
     wrong = f"column {column!r} of dataset {dataset} is not numeric"
     declared = _declared.get((path, dataset), {}).get(column)
     if declared == "str":
@@ -155,7 +156,7 @@ def refuse_text(path: Path, dataset: str, column: str) -> None:
 
 
 def _has_decimal_commas(path: Path, dataset: str, column: str) -> bool:
-    """Return whether the first block has numbers alone, and one with a comma before its fraction."""
+    """Return whether the first block has only numbers, and one of them a decimal comma."""
     import pyarrow.compute as pc
 
     found = next(text_blocks(path, dataset, [column]), None)
@@ -167,7 +168,7 @@ def _has_decimal_commas(path: Path, dataset: str, column: str) -> bool:
 
 
 def count_rows(path: Path, dataset: str) -> int:
-    """Read in blocks, whatever the size. Raises ConfigError."""
+    """Return the number of rows. Reads in blocks, so a table may have any size. Raises ConfigError."""
     first = next(iter(column_types(path, dataset)))
     return sum(block.num_rows for block in _blocks(path, dataset, {first: "binary"}))
 
@@ -175,7 +176,7 @@ def count_rows(path: Path, dataset: str) -> int:
 def read_columns(path: Path, dataset: str, columns: list[str]) -> Any:
     """Return the columns as a ``float64`` array of shape (rows, len(columns)).
 
-    Raises ConfigError where a column is missing, not numeric, or has empty or infinite values.
+    Raises ConfigError if a column is missing, not numeric, or has empty or infinite values.
     """
     import numpy as np
     import pyarrow as pa
@@ -189,7 +190,7 @@ def read_columns(path: Path, dataset: str, columns: list[str]) -> Any:
         if known[column] == "str" and _has_rows(path, dataset):
             refuse_text(path, dataset, column)
             raise ConfigError(f"column {column!r} of dataset {dataset} is not numeric")
-    # Not inferred a second time: that goes by the whole file, whose last line may be no number
+    # Not inferred a second time: pyarrow would look at the whole file, whose last line may not be a number
     kinds = {column: "bool" if known[column] == "bool" else "float64" for column in columns}
     table = _read(path, dataset, list(dict.fromkeys(columns)), kinds)
     if table.num_rows == 0:
@@ -220,8 +221,8 @@ def read_text(path: Path, dataset: str, columns: list[str]) -> dict[str, Any]:
 
 
 def text_blocks(path: Path, dataset: str, columns: list[str]) -> Iterator[Any]:
-    """Yield the columns as they are written, in blocks of rows (arrow record batches of strings), whatever the size
-    of all.
+    """Yield the columns as they are written, in blocks of rows (arrow record batches of strings), so a table may have
+    any size.
 
     Raises ConfigError where one is missing, or a line does not fit.
     """
@@ -235,17 +236,16 @@ def text_in_blocks(path: Path, dataset: str, columns: list[str]) -> Iterator[Any
 
 
 def check_keys(path: Path, dataset: str, keys: list[str], *, remedy: str | None = "remove them") -> None:
-    """Raise ConfigError unless each row has keys, of its own: PSI takes that for given and does not always notice.
-
-    ``remedy``: what to do where several rows have the same keys; None where they may.
+    """Raise ConfigError unless each row has a key of its own: PSI relies on that and does not always notice.
+    ``remedy``: what to do if several rows have the same key; None if that is allowed.
     """
     for column in types_of(path, dataset, keys):
-        if '"' in column:  # PSI would write it into the output's heading as it is
+        if '"' in column:  # PSI would write the name into the output's heading without quotes
             raise ConfigError(f"dataset {dataset} has a column {column!r}; PSI cannot write its name, so rename it")
     _check_keys(path, dataset, tuple(keys), remedy, _state(path))
 
 
-@lru_cache(maxsize=8)  # of what passed: the process that did the pre-flight checks mostly runs the job, too
+@lru_cache(maxsize=8)  # remembers what passed: the process that did the pre-flight checks mostly runs the job, too
 def _check_keys(path: Path, dataset: str, keys: tuple[str, ...], remedy: str | None, state: tuple[int, ...]) -> None:
     import pyarrow.compute as pc
 
@@ -268,7 +268,7 @@ def _check_keys(path: Path, dataset: str, keys: tuple[str, ...], remedy: str | N
             )
     if remedy is None:
         return
-    # Renamed: group_by takes a name that begins with a dot or a bracket for a path into nested columns
+    # Renamed: group_by reads a name that begins with a dot or a bracket as a path into nested columns
     names = [f"key_{index}" for index in range(len(keys))]
     distinct = table.rename_columns(names).group_by(names).aggregate([]).num_rows
     if distinct < table.num_rows:
@@ -315,15 +315,15 @@ def _read(path: Path, dataset: str, columns: list[str], types: dict[str, str] | 
 
 
 def _unreadable(error: Exception, text: str, path: Path) -> ConfigError:
-    """Return an error with the row, where pyarrow says so, and what the file looks like; never with its words, which
-    quote the row."""
+    """Return an error that names the row, if pyarrow does, and what the file looks like. pyarrow's own text would quote
+    the row."""
     misfit = misfit_of(error)
     hint = looks_like(path, delimiter=bool(misfit))
     return ConfigError("".join((text, f": {misfit}" if misfit else "", f"; {hint}" if hint else "")))
 
 
 def misfit_of(error: Exception) -> str:
-    """Return which line has another number of values than the heading, from pyarrow's words; empty if none has."""
+    """Return which line has another number of values than the heading, going by pyarrow's text; empty if none has."""
     found = re.search(r"(?:Row #(\d+): )?Expected (\d+) columns, got (\d+)", str(error))
     if not found:
         return ""
@@ -331,13 +331,13 @@ def misfit_of(error: Exception) -> str:
 
 
 def _state(path: Path) -> tuple[int, ...]:
-    """Return what of a file changes when somebody edits or replaces it."""
+    """Return what changes of a file when somebody edits or replaces it."""
     found = path.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def type_name(kind: Any) -> str:
-    """Return what a column of an arrow type is called here."""
+    """Return our name of an arrow type."""
     import pyarrow.types as types
 
     if types.is_boolean(kind):

@@ -1,4 +1,4 @@
-"""The private directories of runs and processes on this host, and what removes them."""
+"""The private directories of runs and processes on this host, and their removal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class WorkDirectories:
     """The private directories below one root: SecretFlow's temporary files hold intersection rows."""
 
     def __init__(self, root: Path) -> None:
-        #: On the file system of the outputs, so that keeping one is a rename.
+        #: The root is on the file system of the outputs, so that keeping an output is a rename.
         self.root = root
 
     def of_run(self, execution: str, attempt: int) -> Path:
@@ -49,7 +49,7 @@ class WorkDirectories:
                     with (path / ".lock").open("a") as lock:
                         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                         shutil.rmtree(path, ignore_errors=True)
-                except OSError:  # its process lives, or it is gone already
+                except OSError:  # its process is alive, or the directory is already gone
                     continue
 
     @contextmanager

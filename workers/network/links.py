@@ -1,6 +1,6 @@
 """SecretFlow's links between parties, as this process makes them: quicker than by default, and over TLS if asked.
 
-SecretFlow 1.14 offers options for neither where they are needed (3-facts.md section 2), so the three places in
+SecretFlow 1.14 offers options for neither where they are needed (docs/secretflow.md), so the three places in
 which links are made are wrapped: the class of brpc's link descriptions, the function that makes a brpc link
 from one (the cross-silo link and the SPU's), and the cross-silo proxy over gRPC.
 """
@@ -25,17 +25,17 @@ from workers.network.tls_door import TLSDoor
 log = logging.getLogger(__name__)
 
 RETRY_INTERVAL_MS = 20
-#: Together with the interval, about as long as the link's own ten retries of one second.
+#: With the interval above this is about as long as the link's own ten retries of one second.
 MAX_RETRIES = 500
 #: How long a link may take to connect, in seconds; the peers have met before, and it takes a tenth of a second.
 CONNECT_SECONDS = 15.0
 #: Exit status of a process whose link did not connect. See ``_in_time``.
 LINK_LOST = 71
-#: Certificates between a party's own and the CA's. Zero would turn verification off.
+#: Longest chain of certificates between a party's own and the CA's. Zero would turn verification off.
 VERIFY_DEPTH = 4
 
 
-#: Fast reconnects while the peers come up; gRPC's own defaults wait for seconds.
+#: Options for fast reconnects while the peers come up; gRPC's own defaults wait for seconds.
 GRPC_OPTIONS: dict[str, Any] = {
     "grpc_retry_policy": {
         "maxAttempts": 5,
@@ -55,7 +55,7 @@ GRPC_OPTIONS: dict[str, Any] = {
 @dataclass(frozen=True, slots=True)
 class _Secured:
     tls: KeyMaterial
-    #: Peer to the certificate (DER) by which it was met.
+    #: By peer: the certificate (DER) that it showed in the rendezvous.
     certificates: Mapping[str, bytes]
 
 
@@ -64,7 +64,7 @@ _wrapped = False
 
 
 def prepare_links(tls: KeyMaterial | None, certificates: Mapping[str, bytes]) -> None:
-    """Let all links that this process makes from now on be quick, and speak mutual TLS alone if ``tls`` is given.
+    """Make all links of this process from now on connect quickly, and speak only mutual TLS if ``tls`` is given.
 
     ``certificates``: what :func:`workers.network.rendezvous.meet` returned. Unix sockets of the links are made in the
     current directory, which must be private.
@@ -122,7 +122,7 @@ def _in_time() -> Iterator[None]:
     """End this process if a link is not made within CONNECT_SECONDS; the worker then has another one try again.
 
     brpc loses a call now and then while links connect: all parties wait for ever, and no time-out of its own fires
-    (3-facts.md section 7). A party whose peer has just given up for that gets an error instead, which says as much.
+    (docs/secretflow.md). A party whose peer has just given up for that reason gets an error, and ends too.
     """
     begun = time.monotonic()
     late = threading.Timer(CONNECT_SECONDS, _give_up)
@@ -143,7 +143,7 @@ def _give_up() -> None:
     os._exit(LINK_LOST)
 
 
-#: What SecretFlow may set on a link description.
+#: Options that SecretFlow may set on a link description.
 _DESC_OPTIONS = (
     "id",
     "connect_retry_times",
@@ -160,7 +160,7 @@ _DESC_OPTIONS = (
 
 
 def _behind_door(new: Any, desc: Any, rank: int, path: str, tls: KeyMaterial) -> Any:
-    """``new``, made as ``desc`` was, with TLS, and with its own server at a Unix socket."""
+    """Return ``new``, set up like ``desc`` but with TLS, and with its own server at a Unix socket."""
     for index, party in enumerate(desc.parties):
         new.add_party(party.id, f"unix:{path}" if index == rank else party.host)
     for option in _DESC_OPTIONS:
@@ -180,7 +180,7 @@ def _wrap_grpc() -> None:
     from secretflow.distributed.fed.proxy.grpc import fed_pb2_grpc
 
     class GrpcProxy(api.GrpcProxy):  # type: ignore[misc,unused-ignore]
-        """Listens where it is told to, not on all interfaces; and makes channels that TLS can be used on."""
+        """SecretFlow's proxy over gRPC, which listens only on the given address and whose channels can use TLS."""
 
         def _start_server(self) -> None:
             server = grpc.server(ThreadPoolExecutor(max_workers=8), options=self._grpc_options)
@@ -214,5 +214,5 @@ def _wrap_grpc() -> None:
 
 
 def _contents(tls: KeyMaterial) -> tuple[bytes, bytes, bytes]:
-    """CA, private key and certificate, in gRPC's order for a channel."""
+    """Return CA, private key and certificate, in gRPC's order for a channel."""
     return tls.ca.read_bytes(), tls.private_key.read_bytes(), tls.certificate.read_bytes()

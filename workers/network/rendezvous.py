@@ -1,10 +1,10 @@
-"""The parties of a run meet before SecretFlow starts.
+"""The rendezvous: the parties of a run meet before SecretFlow starts.
 
 SecretFlow's links wait in steps of one and three seconds for a peer that listens a moment later
-(3-facts.md section 2). So each party first listens on its own leased port and calls every other one,
+(docs/secretflow.md). So each party first listens on its own leased port and calls every other one,
 many times a second, until all have greeted each other both ways; then all start within milliseconds.
-The greeting carries a digest of the documents: parties that were sent different ones learn it here,
-and not from a link that times out.
+The greeting carries a digest of the documents: parties that received different ones notice it here, and not by a link
+that times out.
 
 A call is a greeting, the answer to it, and thanks for the answer. Nobody leaves before it was thanked by
 every peer: a caller that gave up on a slow answer and calls again would find nobody there.
@@ -32,27 +32,26 @@ from workers.contract.errors import ConfigError, NetworkError, ResourceError
 from workers.network.tls import KeyMaterial, names_of, words_of
 
 RETRY_SECONDS = 0.02
-#: Longer than a resolver waits for a dead name server before it asks the next one.
+#: Seconds to connect: longer than a resolver waits for a dead name server before it asks the next one.
 CONNECT_SECONDS = 8
 ANSWER_SECONDS = 2
-#: How long parties that disagree stay, so that a third one hears of it as well.
+#: How long parties that disagree stay, so that a third one learns of it as well.
 DISPUTE_SECONDS = 1
-#: How long a peer's address may go on answering with a certificate that is no good: something else may have
-#: been there before the peer.
+#: How long a peer's address may answer with a bad certificate: another process may have used it before the peer.
 REFUSAL_SECONDS = 3
 GREETING_LIMIT = 2048
 THANKS = b"thanks\n"
 
-#: What a stranger or a bad line may cause: the call is then made again.
+#: Errors that a stranger or a bad line may cause: the call is then made again.
 _MISHAPS = (OSError, ValueError, RecursionError, asyncio.TimeoutError)
 
 
 class Met(NamedTuple):
-    """What is known of the peers after a meeting, by name."""
+    """What a rendezvous tells of the peers, by name."""
 
-    #: The certificate (DER) that each one showed; nothing without TLS.
+    #: The certificate (DER) that each one showed; empty without TLS.
     certificates: dict[str, bytes]
-    #: What each one offered.
+    #: The offer of each one.
     offers: dict[str, str]
 
 
@@ -106,7 +105,7 @@ def _listen_error(endpoint: str, error: OSError | UnicodeError) -> Exception:
         return ResourceError(f"port {port} is already in use on this host")
     if error.errno == errno.EACCES:
         return ConfigError(f"this host may not listen on port {port}; register a port range above 1023")
-    # Not the error's own text: asyncio puts the address into it
+    # Not the error's own text, into which asyncio puts the address
     return ConfigError(
         f"this host cannot listen at the address registered for it ({os.strerror(error.errno or 0)}); "
         "correct the party's address, or set listen_host in party.toml"
@@ -114,8 +113,8 @@ def _listen_error(endpoint: str, error: OSError | UnicodeError) -> Exception:
 
 
 def _refusal(error: ssl.SSLError) -> str | None:
-    """Return what the user should know of a failed handshake; None where it may have had other reasons than its
-    setting up."""
+    """Return what the user should know of a failed handshake; None if it may have failed for another reason than the
+    certificates."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"{words_of(error)}; compare the certificates and the CA that the two parties use"
     if error.reason == "WRONG_VERSION_NUMBER":
@@ -132,9 +131,9 @@ class _Meeting:
         self.client_tls = tls and tls.context(server=False)
         self.certificates: dict[str, bytes] = {}
         self.offers: dict[str, str] = {}
-        #: Peer to what is wrong with the certificates between it and this party.
+        #: By peer: what is wrong with the certificates between it and this party.
         self.refused: dict[str, str] = {}
-        #: Job and digest, in which a peer has to say the same, and the offer.
+        #: Job, digest (a peer must send the same ones) and offer.
         self.said = said
         self.called_by = {peer: asyncio.Event() for peer in peers}
         self.disagreeing: str | None = None
@@ -155,7 +154,7 @@ class _Meeting:
         pending = {asyncio.ensure_future(self._meet(peer)) for peer in self.peers}
         try:
             while pending and (left := self.deadline - loop.time()) > 0 and not given_up():
-                # In short steps, for a dispute brings the deadline forward
+                # In short steps, since a dispute brings the deadline forward
                 done, pending = await asyncio.wait(pending, timeout=min(left, 0.1))
                 for task in done:
                     task.result()
@@ -185,7 +184,7 @@ class _Meeting:
                     CONNECT_SECONDS,
                 )
                 try:
-                    # Before the greeting: it is for the peer alone
+                    # Before the greeting, which only the peer may see
                     self._check_certificate(writer, peer)
                     self._greet(writer)
                     if self._is_peer(await asyncio.wait_for(reader.readline(), ANSWER_SECONDS)) == peer:
@@ -203,7 +202,7 @@ class _Meeting:
         return {"ssl_handshake_timeout": ANSWER_SECONDS} if self.server_tls else {}
 
     def _check_certificate(self, writer: asyncio.StreamWriter, peer: str) -> None:
-        """Raise SSLCertVerificationError unless the other end's certificate, of a chain that holds, names the peer."""
+        """Raise SSLCertVerificationError unless the other end's verified certificate names the peer."""
         if not self.client_tls:
             return
         certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
@@ -235,7 +234,7 @@ class _Meeting:
         writer.write(json.dumps({"party": self.me, **self.said}).encode() + b"\n")
 
     def _is_peer(self, line: bytes) -> str | None:
-        """Return the peer that a greeting is from; None for a stranger or for another run's party."""
+        """Return the peer that sent a greeting; None for a stranger or a party of another run."""
         greeting = json.loads(line)
         if not isinstance(greeting, dict):
             return None

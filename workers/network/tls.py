@@ -1,4 +1,4 @@
-"""A party's own certificate, private key and CA: checked where they lie, and made into TLS contexts.
+"""A party's own certificate, private key and CA: checks the files and makes TLS contexts of them.
 
 A certificate names its party: its subject's common name, or one of its DNS names, is the party's name.
 """
@@ -20,9 +20,9 @@ from cryptography.x509.oid import NameOID
 
 from workers.contract.errors import ConfigError
 
-#: More than any handshake takes from one side to the other and back.
+#: Limit of the messages of a handshake, back and forth: more than any handshake takes.
 FLIGHTS = 10
-#: OpenSSL's codes of a chain that does not lead to the CA: bad signature, self-signed, issuer not found.
+#: OpenSSL's codes for a chain that does not lead to the CA: bad signature, self-signed, issuer not found.
 _NOT_OF_THE_CA = {2, 7, 18, 19, 20, 21}
 
 
@@ -39,7 +39,7 @@ class KeyMaterial:
         return self.certificate, self.private_key, self.ca
 
     def check(self, party: str) -> None:
-        """Raise ConfigError, which says what is wrong and names no path, unless peers will take these for ``party``."""
+        """Raise ConfigError unless peers will accept these files for ``party``. The message names no path."""
         with _speaking_of(party):
             [certificate, *_] = _certificates("certificate", self.certificate)
             _certificates("ca", self.ca)
@@ -61,18 +61,18 @@ class KeyMaterial:
             self._check_chain()
 
     def context(self, *, server: bool) -> ssl.SSLContext:
-        """Return the context of one side of mutual TLS, 1.2 or newer. Whom the peer's certificate names is for the
-        caller to check."""
+        """Return the context of one side of mutual TLS, 1.2 or newer. The caller has to check whom the peer's
+        certificate names."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.check_hostname = False  # a party's name counts, not its host's
+        context.check_hostname = False  # the party's name counts, not its host's
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_cert_chain(self.certificate, self.private_key, password="")
         context.load_verify_locations(self.ca)
         return context
 
     def _check_chain(self) -> None:
-        """Shake hands with itself, as a peer would with it."""
+        """Check the chain by a handshake with itself, as a peer would do it."""
         to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
         try:
             ends = [
@@ -95,25 +95,23 @@ class KeyMaterial:
 
 
 def words_of(error: ssl.SSLCertVerificationError) -> str:
-    """Return what is wrong with a certificate; nothing of it is said by the other side."""
+    """Return what is wrong with a certificate, without any text from the other side."""
     if getattr(error, "verify_code", None) in _NOT_OF_THE_CA:
         return "its certificate is not signed by the ca in this party's party.toml"
-    # One of OpenSSL's fixed texts, such as "certificate has expired", or ours
+    # It is one of OpenSSL's fixed texts, such as "certificate has expired", or ours
     message = getattr(error, "verify_message", None)
     return f"its certificate is refused: {message}" if message else str(error.args[-1])
 
 
 def names_of(certificate: x509.Certificate) -> set[str]:
-    """Return the common names and DNS names."""
+    """Return the common names and DNS names of a certificate."""
     names = {str(name.value) for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)}
     return names | set(_alternative_names(certificate))
 
 
 def name_for_grpc(der: bytes, party: str) -> str:
-    """Return the name by which gRPC, which insists on checking one, takes a peer's certificate.
-
-    That is the party's wherever gRPC can find it: it does not look at the common name of a certificate that has
-    other names as well.
+    """Return the name that gRPC, which insists on checking one, accepts for a peer's certificate. It is the party's
+    name if gRPC can find it: gRPC ignores the common name of a certificate that also has other names.
     """
     certificate = x509.load_der_x509_certificate(der)
     names = _alternative_names(certificate)
@@ -121,7 +119,7 @@ def name_for_grpc(der: bytes, party: str) -> str:
 
 
 def _alternative_names(certificate: x509.Certificate) -> list[str]:
-    """DNS names, then IP addresses as text."""
+    """Return the DNS names and the IP addresses, as text."""
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -142,7 +140,7 @@ def _read(name: str, path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ValueError(f"the file of {name} cannot be read ({error.strerror}); check its path and mode") from None
-    except ValueError:  # a NUL
+    except ValueError:  # the text has a NUL
         raise ValueError(f"{name} is no path; name a PEM file") from None
 
 
@@ -151,7 +149,7 @@ def _certificates(name: str, path: Path) -> list[x509.Certificate]:
     try:
         found = x509.load_pem_x509_certificates(content)
         for certificate in found:
-            _alternative_names(certificate)  # read on demand, and may be malformed
+            _alternative_names(certificate)  # extensions are parsed on demand, and may be malformed
     except ValueError:
         raise ValueError(f"the file of {name} holds no certificate in PEM format") from None
     return found

@@ -1,11 +1,10 @@
-"""A listener that lets TLS alone through.
+"""A listener that lets only TLS through.
 
-A brpc server that was given certificates still takes a connection that does not begin with a TLS handshake
-for one in cleartext, and what comes over it for a peer's message, whoever sent it. brpc has an option against
-that, ``force_ssl``, which nothing above brpc passes on. So the server of a TLS link listens on a Unix socket in
-the run's private directory, and a door stands at the port that the peers know: what begins with a TLS handshake
-is passed on to the server, byte for byte, and everything else is hung up on. The server then asks for a
-certificate of the CA, as ever.
+A brpc server with certificates still accepts connections in cleartext, and takes what comes over them for a peer's
+messages, whoever sent them. brpc's option against that, ``force_ssl``, is passed on by no layer above brpc. So the
+server of a TLS link listens on a Unix socket in the run's private directory, and a door stands at the port that the
+peers know: it passes on to the server, byte for byte, what begins with a TLS handshake, and closes all other
+connections. The server then asks for a certificate of the CA, as always.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from contextlib import suppress
 
 log = logging.getLogger(__name__)
 
-#: A TLS record of type handshake begins so; its first message, after two bytes of version and two of length, is
-#: the client's hello. brpc looks at just these.
+#: First bytes of a TLS record of type handshake, and, after two bytes of version and two of length, of the client's
+#: hello. brpc looks at exactly these.
 HANDSHAKE, CLIENT_HELLO = 0x16, 0x01
 HEADER = 6
 #: How long a caller may take to send its hello, and the server to listen.
 PATIENCE_SECONDS = 10.0
-#: At once; a peer has one for each link, or a few with brpc's pooled and short connections.
+#: How many connections may be open; a peer has one for each link, or a few with brpc's pooled and short connections.
 MAX_CONNECTIONS = 256
 CHUNK = 256 * 1024
 

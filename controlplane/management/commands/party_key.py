@@ -1,4 +1,4 @@
-"""On a party host: the key pair that secrets in documents are sealed with for this party."""
+"""Makes, on a party host, the key pair that secrets in documents are sealed with for this party."""
 
 from __future__ import annotations
 

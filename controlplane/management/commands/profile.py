@@ -27,7 +27,7 @@ class Command(BaseCommand):
             self._handle(options["action"], options["file"])
         except IntegrityError:
             raise CommandError("Something of the same name was registered meanwhile; nothing was done.") from None
-        except DatabaseError:  # its own words name tables and hosts
+        except DatabaseError:  # the database's own text names tables and hosts
             raise CommandError(
                 "The database does not answer, is busy, or is not migrated; nothing was done. "
                 "Check DATABASE_URL and run `manage.py migrate`."

@@ -1,4 +1,4 @@
-"""On a party host: tell the control plane what this party's datasets look like, so that nobody types columns."""
+"""Tells the control plane, from a party host, the columns of this party's datasets, so that nobody has to type them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Command(BaseCommand):
 
 
 def _wrong(found: Mapping[str, Mapping[str, Any]], answers: Mapping[str, Any]) -> list[str]:
-    """Return a line for each table that could not be registered."""
+    """Return a line of text for each table that was not registered."""
     lines = []
     for name, told in found.items():
         if "error" in told:
@@ -76,7 +76,7 @@ def _table(party: str, found: Mapping[str, Mapping[str, Any]], answers: Mapping[
     for name, told in found.items():
         columns = ", ".join(f"{c} {t}" for c, t in told.get("columns", {}).items())
         answer = answers.get(name, {})
-        parts = ("verdict",) if "error" in told else ("verdict", "problem")  # what is wrong stands beside it already
+        parts = ("verdict",) if "error" in told else ("verdict", "problem")  # the table already shows what is wrong
         words = ": ".join(str(answer[part]) for part in parts if answer.get(part))
         rows = f"{told['rows']:,}" if "rows" in told else "not told"
         table.add_row(name, _few(columns or told["error"]), rows, _few(words or "no answer"))

@@ -1,4 +1,4 @@
-"""django-rq's rqworker with errors for people: what is wrong and where to set it right."""
+"""django-rq's rqworker, with error messages that say what is wrong and where to correct it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Command(RQWorker):
             raise CommandError("Name one party, the one of this host's party.toml: `manage.py rqworker alice`.")
         try:
             PartyHost.load(environment.party_toml)
-            # Asked here: django-rq's command shows a refused connection in redis-py's own words
+            # Checked here, since django-rq's command shows a refused connection in redis-py's own words
             connect_to_redis().ping()
             if (slots := options.pop("slots")) == 1:
                 super().handle(*args, **options)
@@ -73,7 +73,7 @@ class Command(RQWorker):
 def connect_to_redis() -> Redis:
     try:
         return connect(environment.redis_url)
-    except ValueError:  # its text may hold a part of the password
+    except ValueError:  # the error's text may hold a part of the password
         raise ConfigError(
             "REDIS_URL is no address of a Redis server; such as redis://user:password@host:6379/0"
         ) from None

@@ -45,7 +45,7 @@ class Command(BaseCommand):
                 self.stdout.write(line)
             self.stdout.flush()
         except BrokenPipeError:
-            # such as head, which has read enough; Python flushes once more when it ends
+            # the reader, such as head, has closed the pipe; Python would flush once more when it ends
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -54,7 +54,7 @@ def _overview() -> Iterator[str]:
 
 
 def _about(asked: str) -> Iterator[str]:
-    """Raise CommandError where there is no such task type."""
+    """Return the text about one task type. Raises CommandError if there is no such task type."""
     task_type, _, variant = asked.partition(":")
     if task_type not in TASK_EXECUTOR_REGISTRY:
         raise CommandError(f"There is no such task type; {closest(task_type, TASK_EXECUTOR_REGISTRY)}")

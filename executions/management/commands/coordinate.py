@@ -1,4 +1,4 @@
-"""The one long-running command of the control plane: listens, goes on with pipelines, dispatches, recovers."""
+"""The one long-running command of the control plane: it listens, advances pipelines, dispatches, and recovers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Command(BaseCommand):
         busy = False
         while not stopping:
             try:
-                # While anything runs, look often enough to notice what sends no events
+                # While anything runs, look often enough to notice a party that sends no events
                 busy_now = busy or Execution.objects.active().exists()
                 busy = coordinator.step(200 if busy_now else Coordinator.IDLE_MS)
             except RedisError as error:

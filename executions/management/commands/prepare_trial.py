@@ -1,4 +1,5 @@
-"""The database of a trial: migrated, with the demo's parties and tasks and an administrator. For trials only."""
+"""Prepares the database of a trial: migrates it, and adds the demo's parties, tasks and an administrator. For trials
+only."""
 
 from __future__ import annotations
 

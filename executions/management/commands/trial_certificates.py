@@ -1,4 +1,4 @@
-"""Certificates for trying TLS out. For trials only."""
+"""Makes certificates for trying out TLS. For trials only."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Command(BaseCommand):
             if not re.fullmatch(PARTY_NAME, party):
                 raise CommandError(f"{party!r} is not a party's name; such as alice")
         if directory.exists():
-            # An older CA's certificates would no longer be good with the new one's
+            # Certificates of an older CA would no longer be valid with the new one
             raise CommandError(f"{directory} exists; name a new directory")
         try:
             authority = TrialCA(directory)

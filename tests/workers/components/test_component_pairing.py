@@ -128,11 +128,11 @@ def test_unbalanced_psi_for_both(two: Parties) -> None:
 def test_unbalanced_psi_refuses_keys_that_it_would_pair_wrongly(two: Parties, party: str) -> None:
     names = ("alice", "bob")
     two.table(party, "commas", f'{party[0]},id\n1,"a,c"\n2,"a,b"\n')
-    component, slot = ("data_prep/unbalance_psi_cache", "input_ds")
+    component, role = ("data_prep/unbalance_psi_cache", "input_ds")
     attributes: dict[str, Any] = {"client": "bob"}
     more: dict[str, Any] = {"data_sources": {party: "commas"}, "outputs": dict.fromkeys(names, "wrong")}
     if party == "bob":
-        component, slot, attributes = "data_prep/unbalance_psi", "client_ds", {"receiver_parties": list(names)}
+        component, role, attributes = "data_prep/unbalance_psi", "client_ds", {"receiver_parties": list(names)}
         more["further_sources"] = {"cache": dict.fromkeys(names, "cache")}
     with pytest.raises(AssertionError, match=r"column 'id' of dataset commas has commas or quotes.*unbalanced_psi"):
-        two.run(task(names, component, {slot: table(party)}, attributes, **more))
+        two.run(task(names, component, {role: table(party)}, attributes, **more))

@@ -134,8 +134,8 @@ def test_tables_of_unlike_columns_do_not_come_one_below_the_other(parties: Parti
     parties.table("alice", "others", ALICE.assign(x=["a", "b", "c", "d"]))
     parties.table("bob", "others", BOB.assign(amount=["a", "b", "c", "d"]))
     both = task("data_prep/union", ["x"]) | {"outputs": dict.fromkeys(NAMES, "made")}
-    slot = both["algorithm_params"]["component_params"]["columns"].pop("input_ds")
-    both["algorithm_params"]["component_params"]["columns"] = {"input_ds1": slot, "input_ds2": slot}
+    table = both["algorithm_params"]["component_params"]["columns"].pop("input_ds")
+    both["algorithm_params"]["component_params"]["columns"] = {"input_ds1": table, "input_ds2": table}
     both["further_sources"] = {"input_ds2": dict.fromkeys(NAMES, "others")}
     with pytest.raises(
         AssertionError, match=r"column 'x' is float in dataset rows and str in dataset others; declare the same type"

@@ -8,19 +8,17 @@ import re
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.test import Client
 
 from controlplane.models import Party, SPUConfig, Task
-from tests.composed import PSI, make_task
+from tests.composed import PSI, admin_client, make_task, superuser
 
 ADD = "/admin/controlplane/spuconfig/add/"
 
 
 @pytest.fixture
 def client(parties: dict[str, Party]) -> Client:
-    client = Client()
-    client.force_login(User.objects.create_superuser("root"))
+    client = admin_client(superuser())
     return client
 
 

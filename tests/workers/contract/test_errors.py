@@ -1,4 +1,4 @@
-"""From SecretFlow's texts to the contract's error classes; what leaves the party says nothing of its inside."""
+"""From SecretFlow's texts to our error classes; what leaves the party says nothing of its inside."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ STACK = "\nstacktrace:\n#0 yacl::link::FactoryBrpc::CreateContext()+0x7fcaf1d2\n
 PLACE = "[external/psi/psi/utils/table_utils.cc:247] host=10.1.2.3:9999 "
 PATH = "/home/alice/secret/patients.csv"
 
-#: Texts seen with SecretFlow 1.14.0b0 (3-facts.md section 2) or the kernel's own.
+#: Texts seen with SecretFlow 1.14.0b0 or the kernel's own.
 SEEN: list[tuple[str, type[SecretFlowTaskError], str]] = [
     ("Paxos error, Duplicate keys were detected, uid=patient-0001", ConfigError, "hold duplicate values"),
     ("PSI configs are not consistent between parties", ConfigError, "different PSI parameters"),

@@ -253,7 +253,7 @@ def test_no_secret_is_to_be_seen_anywhere(site: Site, device: dict[str, Any], do
         f"/admin/controlplane/deviceconfig/{device['id']}/history/",
         "/admin/controlplane/deviceconfig/",
         f"/admin/controlplane/task/{task['id']}/change/",
-        f"/admin/controlplane/task/{task['id']}/preview/",
+        f"/admin/controlplane/task/{task['id']}/dry-run/",
         f"/admin/controlplane/task/{task['id']}/history/",
         f"/admin/executions/execution/{done['id']}/change/",
         f"/admin/executions/execution/{done['id']}/rerun/",

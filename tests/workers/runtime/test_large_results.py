@@ -9,17 +9,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from django.contrib.auth.models import User
-from django.test import Client
 from django.utils import timezone
 from redis import Redis
-from rest_framework.test import APIClient
 
 from executions.coordinator.listener import Listener
 from executions.coordinator.recovery import Recovery
 from executions.models import EventPiece, Execution, ExecutionEvent, PartyRun
 from executions.states import RunStatus, Status
-from tests.composed import documents, make_parties
+from tests.composed import admin_client, api_client, documents, make_parties, superuser
 from tests.parties import Parties, Processes
 from tests.simulated import down, publish_success, publisher, status
 from workers.contract.errors import AlgorithmError, ConfigError
@@ -71,10 +68,7 @@ def test_it_keeps_a_large_result_once_and_shows_a_part_of_it(
     assert (verdict.status, verdict.data["stage"]) == (SUCCESS, "task_execution")
     assert not EventPiece.objects.exists()
 
-    user = User.objects.create_superuser("root")
-    browser, service = Client(), APIClient()
-    browser.force_login(user)
-    service.force_authenticate(user)
+    browser, service = admin_client(superuser()), api_client(superuser())
     page = browser.get(f"/admin/executions/execution/{awaiting_bob.pk}/change/").content.decode()
     assert "the first 500 figures; the API has all of them" in page
     assert len(page) < 300_000

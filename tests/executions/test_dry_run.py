@@ -1,17 +1,16 @@
-"""What would happen to a submission: in the API and the admin, against a real Valkey."""
+"""Dry runs of submissions: in the API and the admin, against a real Valkey."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from django.test import Client
 from redis import Redis
 from rest_framework.test import APIClient
 
 from controlplane.models import Dataset, Party
 from executions.models import Execution
-from tests.composed import documents, make_task, make_user
+from tests.composed import admin_as, api_as, documents, make_task
 from tests.simulated import add_worker, submit
 
 URL = "/api/v1/executions/dry-run/"
@@ -19,9 +18,7 @@ URL = "/api/v1/executions/dry-run/"
 
 @pytest.fixture
 def client(parties: dict[str, Party], connection: Redis) -> APIClient:
-    client = APIClient()
-    client.force_authenticate(make_user("service", "add_execution", "view_execution"))
-    return client
+    return api_as("service", "add_execution", "view_execution")
 
 
 def ask(client: APIClient, body: Any) -> dict[str, Any]:
@@ -78,17 +75,11 @@ def test_it_says_that_redis_is_away(client: APIClient, monkeypatch: pytest.Monke
     assert set(found["documents"]) == {"alice", "bob"}
 
 
-@pytest.fixture
-def admin(parties: dict[str, Party], connection: Redis) -> Client:
-    client = Client()
-    client.force_login(make_user("operator", "view_task", "add_execution"))
-    return client
-
-
-def test_the_page_of_a_task_leads_to_its_preview(admin: Client, connection: Redis) -> None:
+def test_the_page_of_a_task_leads_to_its_dry_run(parties: dict[str, Party], connection: Redis) -> None:
+    admin = admin_as("operator", "view_task", "add_execution")
     add_worker(connection, "alice")
     task = make_task()
-    url = f"/admin/controlplane/task/{task.pk}/preview/"
+    url = f"/admin/controlplane/task/{task.pk}/dry-run/"
     assert url in admin.get(f"/admin/controlplane/task/{task.pk}/change/").content.decode()
     page = admin.get(url).content.decode()
     assert "What alice would receive" in page
@@ -100,11 +91,10 @@ def test_the_page_of_a_task_leads_to_its_preview(admin: Client, connection: Redi
     assert not Execution.objects.exists()
 
 
-def test_the_preview_takes_the_permission_to_run(parties: dict[str, Party]) -> None:
+def test_the_dry_run_takes_the_permission_to_run(parties: dict[str, Party]) -> None:
     task = make_task()
-    client = Client()
-    client.force_login(make_user("viewer", "view_task"))
-    assert client.get(f"/admin/controlplane/task/{task.pk}/preview/").status_code == 403
+    client = admin_as("viewer", "view_task")
+    assert client.get(f"/admin/controlplane/task/{task.pk}/dry-run/").status_code == 403
 
 
 def test_it_looks_with_a_constant_number_of_queries(
