@@ -22,7 +22,7 @@ def describe_exit(status: int) -> tuple[str, str]:
     if status == -signal.SIGTERM:
         return "the computing process was told to end (signal 15), by hand or as its host shut down", "ResourceError"
     if status == -signal.SIGABRT:
-        # Seen when a send to a dead peer fails inside PSI (3-facts.md)
+        # Seen when a send to a dead peer fails inside PSI (docs/secretflow.md)
         return "the computing process aborted (signal 6): usually a peer went away", "NetworkError"
     if status < 0:
         return f"the computing process crashed (signal {-status})", "AlgorithmError"

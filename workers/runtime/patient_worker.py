@@ -8,9 +8,21 @@ from contextlib import suppress
 from typing import Any
 
 from redis.exceptions import RedisError
+from rq.timeouts import BaseDeathPenalty
 from rq.worker import Worker
 
 from workers.contract.connection import when_it_takes_writes
+
+
+class NoAlarm(BaseDeathPenalty):
+    """RQ's limit to a wait for a job's process, which the wait keeps by itself: an alarm could come between the
+    reading of an outcome and what is done about it, and the outcome would be lost."""
+
+    def setup_death_penalty(self) -> None:
+        pass
+
+    def cancel_death_penalty(self) -> None:
+        pass
 
 
 class PatientWorker(Worker):
@@ -19,6 +31,8 @@ class PatientWorker(Worker):
     RQ quits when Redis is away at any moment but while it waits for a job, and when Redis takes no writes also then.
     The computation at hand would count as lost, and whoever supervises this process would have to notice.
     """
+
+    death_penalty_class = NoAlarm
 
     def register_birth(self) -> None:
         when_it_takes_writes(super().register_birth, say=self.log.warning)

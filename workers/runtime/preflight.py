@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 MIB = 2**20
-#: What a run takes beside what was imported already; measured with PSI of a million rows (3-facts.md section 2).
+#: What a run takes beside what was imported already; measured with PSI of a million rows (docs/secretflow.md).
 MEMORY_BASE, MEMORY_PER_ROW = 256 * MIB, 512
 #: Sorted keys, the intersection and the output, beside each other on the disk.
 DISK_BASE, DISK_PER_BYTE = 64 * MIB, 3

@@ -1,4 +1,4 @@
-"""Status events from a party to the control plane (1-contract.md section 3).
+"""Status events from a party to the control plane.
 
 Each party appends to a stream of its own, ``events:<party>``. Every event is on the party's disk first, in
 a journal per job, until the control plane has applied it: what cannot be delivered, and what Redis loses,

@@ -1,4 +1,4 @@
-"""The run of one task at one party (1-contract.md section 2)."""
+"""The run of one task at one party."""
 
 from __future__ import annotations
 
@@ -314,7 +314,7 @@ class TaskRun:
         prepare_links(self.host.tls_for(cluster), certificates)
         options = cluster.cross_silo_comm_options.model_dump(exclude_none=True)
         if cluster.cross_silo_comm_backend == "brpc_link":
-            # A slow peer is not a dead one: the control plane finds and stops the dead (3-facts.md)
+            # A slow peer is not a dead one: the control plane finds and stops the dead (docs/secretflow.md)
             options = {"recv_timeout_ms": 24 * 3600 * 1000, "connect_retry_times": 5} | options
         else:
             options = GRPC_OPTIONS | options

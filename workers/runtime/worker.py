@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from rq import Queue, worker_registration
 from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
-from rq.timeouts import BaseDeathPenalty, HorseMonitorTimeoutException
+from rq.timeouts import HorseMonitorTimeoutException
 
 from workers.contract.connection import DEFAULT_URL, connect, refusal, trouble
 from workers.contract.errors import ConfigError
@@ -48,17 +48,6 @@ WORKER_SEQUENCE = 1_000_000
 MOST_TRIES = 3
 
 
-class NoAlarm(BaseDeathPenalty):
-    """RQ's limit to a wait for a job's process, which the wait keeps by itself: an alarm could come between the
-    reading of an outcome and what is done about it, and the outcome would be lost."""
-
-    def setup_death_penalty(self) -> None:
-        pass
-
-    def cancel_death_penalty(self) -> None:
-        pass
-
-
 class PartyWorker(PatientWorker):
     """Takes one job at a time from its party's queue and has it done by a compute process.
 
@@ -67,7 +56,6 @@ class PartyWorker(PatientWorker):
     """
 
     max_connection_wait_time = 2.0
-    death_penalty_class = NoAlarm
 
     def __init__(self, queues: Any, name: str | None = None, **options: Any) -> None:
         party_toml = Path(os.environ.get("PARTY_TOML", "party.toml")).resolve()

@@ -2,7 +2,7 @@
 
 Importing SecretFlow takes two to five seconds of a core; a fork takes 20 ms and shares the memory. A fork copies the
 calling thread alone, so a lock that another thread holds would stay locked for ever. SecretFlow starts threads as it
-is imported; the zygote imports it without those that matter (3-facts.md section 7), looks which threads there are,
+is imported; the zygote imports it without those that matter (docs/secretflow.md), looks which threads there are,
 and refuses to fork where it does not know one. The worker then starts a fresh process for each job.
 
 The processes that it forks become children of the worker, which waits for them, and they end with it.
