@@ -24,6 +24,8 @@ _MISFIT = "dataset {} has a line that does not fit its columns or is not UTF-8"
 
 #: Of a table's first line: pyarrow reads no further for it, in bytes.
 _MOST_HEADING = 1 << 20
+#: How much of a file is looked at in one go, in bytes.
+_BLOCK = 1 << 20
 #: The guess of a column that looks like numbers and is text.
 CODE = "code"
 
@@ -253,9 +255,7 @@ def _check_keys(path: Path, dataset: str, keys: tuple[str, ...], remedy: str | N
     table = _read(path, dataset, list(keys), dict.fromkeys(keys, "string"))
     if table.num_rows == 0:
         raise ConfigError(f"dataset {dataset} has no rows")
-    with path.open("rb") as file:
-        last = max((number for number, line in enumerate(file) if line.strip()), default=0)
-    if last != table.num_rows:
+    if _last_line(path) != table.num_rows:
         raise ConfigError(
             f"dataset {dataset} has blank lines or line breaks inside quotes; "
             "PSI takes each line for a row, so remove them"
@@ -268,14 +268,31 @@ def _check_keys(path: Path, dataset: str, keys: tuple[str, ...], remedy: str | N
             )
     if remedy is None:
         return
-    # Renamed: group_by takes a name that begins with a dot or a bracket for a path into nested columns
-    names = [f"key_{index}" for index in range(len(keys))]
-    distinct = table.rename_columns(names).group_by(names).aggregate([]).num_rows
+    if len(set(keys)) == 1:
+        distinct = len(table.column(0).unique())  # twice as fast
+    else:
+        # Renamed: group_by takes a name that begins with a dot or a bracket for a path into nested columns
+        names = [f"key_{index}" for index in range(len(keys))]
+        distinct = table.rename_columns(names).group_by(names).aggregate([]).num_rows
     if distinct < table.num_rows:
         raise ConfigError(
             f"dataset {dataset} has {table.num_rows - distinct} rows that repeat the {', '.join(keys)} of another row; "
             + remedy
         )
+
+
+def _last_line(path: Path) -> int:
+    """Return the number of the last line that has something on it, the heading being line 0.
+
+    In blocks: a file without line feeds, such as one with the line ends of old Macs, is one line.
+    """
+    before = last = 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            if text := block.rstrip():
+                last = before + text.count(b"\n")
+            before += block.count(b"\n")
+    return last
 
 
 def types_of(path: Path, dataset: str, columns: list[str]) -> dict[str, str]:
