@@ -65,7 +65,7 @@ def seen_types(path: Path, dataset: str) -> dict[str, str]:
 def guessed_types(path: Path, dataset: str) -> dict[str, str]:
     """Return the types as ``seen_types`` does, with ``CODE`` for digits that are text."""
     check_there(path, dataset)
-    return dict(_guessed(path, dataset, _state(path)))
+    return dict(_guessed(path, dataset, state_of(path)))
 
 
 def check_there(path: Path, dataset: str) -> None:
@@ -144,7 +144,7 @@ def refuse_text(path: Path, dataset: str, column: str) -> None:
     declared = _declared.get((path, dataset), {}).get(column)
     if declared == "str":
         raise ConfigError(f"{wrong}: its declared type is str")
-    if declared is None and dict(_guessed(path, dataset, _state(path))).get(column) == CODE:
+    if declared is None and dict(_guessed(path, dataset, state_of(path))).get(column) == CODE:
         raise ConfigError(
             f"{wrong}: it has codes, such as 007 or whole numbers beyond 64 bits; if they are quantities, declare the "
             "column int or float under types of this dataset in party.toml"
@@ -244,7 +244,7 @@ def check_keys(path: Path, dataset: str, keys: list[str], *, remedy: str | None 
     for column in types_of(path, dataset, keys):
         if '"' in column:  # PSI would write it into the output's heading as it is
             raise ConfigError(f"dataset {dataset} has a column {column!r}; PSI cannot write its name, so rename it")
-    _check_keys(path, dataset, tuple(keys), remedy, _state(path))
+    _check_keys(path, dataset, tuple(keys), remedy, state_of(path))
 
 
 @lru_cache(maxsize=8)  # of what passed: the process that did the pre-flight checks mostly runs the job, too
@@ -347,10 +347,10 @@ def misfit_of(error: Exception) -> str:
     return f"{f'line {found[1]}' if found[1] else 'a line'} has {found[3]} values for {found[2]} columns"
 
 
-def _state(path: Path) -> tuple[int, ...]:
-    """Return what of a file changes when somebody edits or replaces it."""
+def state_of(path: Path) -> tuple[int, ...]:
+    """Return what of a file changes when somebody edits or replaces it. Raises OSError, or ValueError of no path."""
     found = path.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def type_name(kind: Any) -> str:

@@ -22,6 +22,7 @@ from workers.contract.reports import PREFLIGHT, TAKE_WITHIN, WANTED_SECONDS
 from workers.host.party import PartyHost
 from workers.host.stream import report
 from workers.runtime.compute_process import ComputeProcess
+from workers.runtime.facts import KnownFacts
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class Desk:
         self, host: PartyHost, connection: Redis, worker: str, waiting: Callable[[], ComputeProcess | None]
     ) -> None:
         self.host, self.connection, self.worker, self._waiting = host, connection, worker, waiting
+        self._known = KnownFacts()
 
     def serve(self, alive: threading.Event) -> None:
         """Answer requests until ``alive`` is cleared."""
@@ -86,10 +88,13 @@ class Desk:
                 waiting.process.kill()
 
         say({})
-        answer = waiting.ask({"preflight": request}, SIGN_OF_LIFE, go_on)
+        question = request | {"known": self._known.as_message()}  # not what the request says, if it says so
+        answer = waiting.ask({"preflight": question}, SIGN_OF_LIFE, go_on)
         if answer is None:
             error = "the checking process ended before it was done: killed, for want of memory, or after its time limit"
             answer = {"checks": [{"check": "process", "error": error, "error_type": "ResourceError"}], "facts": {}}
+        # Its own business: it has row counts, which a party's policy may keep from the control plane
+        self._known.learn(answer.pop("known", {}))
         try:
             say(answer)
         except ConfigError:
