@@ -52,8 +52,10 @@ class Preflight(models.Model):
 
     #: A host that checks says so every two seconds.
     SILENCE = timedelta(seconds=10)
-    #: What was found may have changed after this long.
+    #: What was found may have changed so long after the last party has answered.
     FRESH = timedelta(seconds=30)
+    #: Longer than a round takes: a worker ends checks that go on for ten minutes.
+    LONGEST = timedelta(minutes=15)
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     execution = models.ForeignKey(Execution, on_delete=models.CASCADE, null=True, related_name="preflights")
@@ -122,8 +124,12 @@ class Preflight(models.Model):
 
     @property
     def is_fresh(self) -> bool:
-        """Everybody answered, not long ago."""
-        return all(p.answered_at and timezone.now() - p.answered_at < self.FRESH for p in self.parties)
+        """Everybody answered, and the last one not long ago.
+
+        Not each one: where one table takes minutes, the others' answers would be too old by then, every time.
+        """
+        answers = [part.answered_at for part in self.parties if part.answered_at]
+        return len(answers) == len(self.parties) and timezone.now() - max(answers) < self.FRESH
 
     @property
     def state(self) -> str:
