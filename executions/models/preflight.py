@@ -67,6 +67,8 @@ class Preflight(models.Model):
 
     class Meta:
         ordering = ["-requested_at"]
+        # For the rounds of the last minutes, among those of years
+        indexes = [models.Index(fields=["requested_at"], name="latest_preflights")]
 
     def __str__(self) -> str:
         return f"pre-flight checks of {self.name or self.execution or str(self.pk)[:8]}"
