@@ -77,11 +77,16 @@ def request(
 
 
 def _ports_looked_at(parties: Iterable[Party]) -> dict[str, set[int]]:
-    """Return, by party, the ports of open checks that may still lead to a dispatch."""
-    since = timezone.now() - Preflight.SILENCE - Preflight.FRESH
+    """Return, by party, the ports of checks that may still lead to a dispatch."""
+    now = timezone.now()
+    # By the sign of life of any of its parties: one may be long done while another's table takes minutes
+    under_way = Preflight.objects.filter(
+        requested_at__gt=now - Preflight.LONGEST, checks__heard_at__gt=now - Preflight.SILENCE - Preflight.FRESH
+    )
+    # In two steps: databases would rather look through all that these parties ever checked
+    checks = PartyCheck.objects.filter(preflight__in=list(under_way.distinct()), party__in=list(parties))
     found: dict[str, set[int]] = {}
-    recent = PartyCheck.objects.filter(party__in=list(parties), preflight__requested_at__gt=since)
-    for party, ports in recent.values_list("party__name", "ports"):
+    for party, ports in checks.values_list("party__name", "ports"):
         found.setdefault(party, set()).update(ports)
     return found
 

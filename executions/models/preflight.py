@@ -52,8 +52,10 @@ class Preflight(models.Model):
 
     #: Time without a sign of life after which a host counts as silent; hosts send one every two seconds.
     SILENCE = timedelta(seconds=10)
-    #: After this long the findings may no longer be true.
+    #: So long after the last party has answered, the findings may no longer be true.
     FRESH = timedelta(seconds=30)
+    #: Longer than a round takes: a worker ends checks that go on for ten minutes.
+    LONGEST = timedelta(minutes=15)
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     execution = models.ForeignKey(Execution, on_delete=models.CASCADE, null=True, related_name="preflights")
@@ -65,6 +67,8 @@ class Preflight(models.Model):
 
     class Meta:
         ordering = ["-requested_at"]
+        # For the rounds of the last minutes, among those of years
+        indexes = [models.Index(fields=["requested_at"], name="latest_preflights")]
 
     def __str__(self) -> str:
         return f"pre-flight checks of {self.name or self.execution or str(self.pk)[:8]}"
@@ -122,8 +126,12 @@ class Preflight(models.Model):
 
     @property
     def is_fresh(self) -> bool:
-        """Return whether everybody has answered, not long ago."""
-        return all(p.answered_at and timezone.now() - p.answered_at < self.FRESH for p in self.parties)
+        """Return whether everybody has answered, the last one not long ago.
+
+        Not each one: where one table takes minutes, the others' answers would be too old by then, every time.
+        """
+        answers = [part.answered_at for part in self.parties if part.answered_at]
+        return len(answers) == len(self.parties) and timezone.now() - max(answers) < self.FRESH
 
     @property
     def state(self) -> str:

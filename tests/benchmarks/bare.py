@@ -1,6 +1,7 @@
 """What people run by hand: this script, once per party, started at the same moment.
 
-``python bare.py psi|lr <party> <first port> <directory> <table>``; the table is ``<directory>/<party>/<table>.csv``.
+``python bare.py lr|<PSI protocol> <party> <first port> <directory> <table>``; the table is
+``<directory>/<party>/<table>.csv``.
 """
 
 import sys
@@ -29,14 +30,14 @@ spu = sf.SPU(
 )
 
 
-def intersect() -> int:
+def intersect(protocol: str) -> int:
     reports = spu.psi(
         keys={p: ["uid"] for p in parties},
         input_path=paths,
         output_path={p: f"{directory}/{p}/bare.csv" for p in parties},
         receiver="alice",
         broadcast_result=True,
-        protocol="PROTOCOL_RR22",
+        protocol=protocol,
     )
     return int(reports[0]["intersection_count"])
 
@@ -70,5 +71,5 @@ def train() -> float:
     return float(sf.reveal(bob(score)(y.partitions[bob], predictions)))
 
 
-print("bare-result", intersect() if work == "psi" else train())
+print("bare-result", train() if work == "lr" else intersect(work))
 sf.shutdown()

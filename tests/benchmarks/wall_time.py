@@ -1,4 +1,5 @@
-"""From POST to SUCCESS, over the same by hand in two processes: PSI of several sizes, and SS-LR; with peak memory."""
+"""From POST to SUCCESS, over the same by hand in two processes: PSI of several sizes and for any number of parties, and
+SS-LR; with peak memory."""
 
 from __future__ import annotations
 
@@ -57,8 +58,8 @@ def _write_keys(party: str, path: Path, rows: int) -> None:
     """Half of the rows are both parties'."""
     first = 0 if party == "alice" else rows // 2
     with path.open("w") as file:
-        file.write("uid,a,b\n")
-        file.writelines(f"key-{i},{i * 7 % 1000},{i * 13 % 997}\n" for i in range(first, first + rows))
+        file.write("uid,a,b,c\n")
+        file.writelines(f"key-{i},{i * 7 % 1000},{i * 13 % 997},{i % 1009}\n" for i in range(first, first + rows))
 
 
 FEATURES = 10
@@ -84,11 +85,17 @@ def _lr_documents(table: str) -> dict[str, Any]:
     )
 
 
-def _psi(rows: int, runs: int, aim: str) -> Work:
+def _psi(rows: int, runs: int, aim: str, protocol: str = "PROTOCOL_RR22") -> Work:
+    def documents(table: str) -> dict[str, Any]:
+        body = psi_documents(table)
+        body["task_config"]["algorithm_params"]["psi_params"]["protocol"] = protocol
+        return body
+
+    title = f"PSI, {rows:,} rows a side, {protocol.removeprefix('PROTOCOL_')}"
     return Work(
-        f"PSI, {rows:,} rows a side", "psi", f"keys_{rows}", rows, _write_keys, psi_documents,
+        title, protocol, f"keys_{rows}_{protocol.lower()}", rows, _write_keys, documents,
         lambda result: float(result["intersection_count"]["alice"]), aim, runs,
-        {party: {"uid": "str", "a": "int", "b": "int"} for party in ("alice", "bob")},
+        {party: {"uid": "str", "a": "int", "b": "int", "c": "int"} for party in ("alice", "bob")},
     )  # fmt: skip
 
 
@@ -102,7 +109,9 @@ def _lr(rows: int, runs: int) -> Work:
 
 
 SHORT = _psi(10_000, 5, "0.15")
-WORKS = (SHORT, _psi(100_000, 3, "1.00"), _psi(1_000_000, 3, "1.00"), _lr(100_000, 3))
+#: By the fastest of the protocols for any number of parties.
+MANY = _psi(1_000_000, 3, "1.10", "PROTOCOL_KKRT_NPC")
+WORKS = (SHORT, _psi(100_000, 3, "1.00"), _psi(1_000_000, 3, "1.00"), MANY, _lr(100_000, 3))
 
 
 def by_hand(work: Work, directory: Path, port: int, expected: float) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from rest_framework.test import APIClient
 from controlplane.models import Dataset, Party
 from executions.coordinator.dispatch import CHECKING, Dispatcher
 from executions.coordinator.listener import Listener
+from executions.coordinator.preflight import request
 from executions.models import Execution, PartyCheck, PartyRun, PortLease, Preflight
 from executions.states import Status
 from tests.composed import admin_as, api_as, documents, make_task
@@ -211,13 +212,50 @@ def test_who_says_nothing_is_not_waited_for(dispatcher: Dispatcher, answer: Any)
     assert "no worker of bob answered the pre-flight checks" in execution.error
 
 
-def test_it_is_checked_again_where_the_answers_are_old(dispatcher: Dispatcher, answer: Any) -> None:
+def test_it_is_checked_again_where_all_answers_are_old(dispatcher: Dispatcher, answer: Any) -> None:
     submit()
     dispatcher.step()
     answer(alice=GOOD, bob=GOOD)
-    PartyCheck.objects.filter(party__name="bob").update(answered_at=timezone.now() - timedelta(seconds=31))
+    PartyCheck.objects.update(answered_at=timezone.now() - timedelta(seconds=31))
     assert not dispatcher.step()
     assert Preflight.objects.count() == 2
+
+
+def test_the_answers_of_the_quick_hold_as_long_as_the_slow_one_takes(dispatcher: Dispatcher, answer: Any) -> None:
+    """bob's table takes minutes, each time: his own sign of life keeps the round going, and the others' words too."""
+    execution = submit()
+    dispatcher.step()
+    answer(alice=GOOD)
+    for _ in range(3):
+        long_ago = timezone.now() - timedelta(minutes=2)
+        PartyCheck.objects.filter(party__name="alice").update(heard_at=long_ago, answered_at=long_ago)
+        Preflight.objects.update(requested_at=long_ago)
+        Execution.objects.update(queued_at=long_ago)
+        answer(bob={})  # a sign of life
+        assert not dispatcher.step()
+    answer(bob=GOOD)
+    assert dispatcher.step()
+    assert (status(execution), Preflight.objects.count()) == (Status.DISPATCHED, 1)
+
+
+def test_the_ports_of_a_long_check_are_left_to_it(
+    dispatcher: Dispatcher, answer: Any, parties: dict[str, Party], connection: Redis
+) -> None:
+    alice = parties["alice"]
+    alice.port_last = alice.port_first + 3
+    alice.save()
+    submit()
+    dispatcher.step()
+    answer(alice=GOOD)
+    long_ago = timezone.now() - timedelta(minutes=2)
+    PartyCheck.objects.filter(party=alice).update(heard_at=long_ago, answered_at=long_ago)
+    Preflight.objects.update(requested_at=long_ago)
+    answer(bob={})  # a sign of life
+    looked_at = PartyCheck.objects.get(party=alice).ports
+    for _ in range(5):
+        other = request(connection, documents())
+        assert set(other.checks.get(party=alice).ports).isdisjoint(looked_at)
+        other.delete()
 
 
 def test_it_is_checked_again_where_its_ports_were_taken_meanwhile(dispatcher: Dispatcher, answer: Any) -> None:

@@ -12,7 +12,7 @@ from workers.computing.context import Context
 from workers.computing.matching import KeyTable, check_pairing
 from workers.contract.errors import ConfigError
 from workers.host.sources import Source
-from workers.host.tables import check_keys, read_text
+from workers.host.tables import check_keys, text_blocks
 
 #: The components that call ``psi`` of their SPU, and those that call ``ub_psi``.
 PSI = frozenset({"data_prep/psi", "data_prep/psi_tp"})
@@ -26,12 +26,15 @@ def check_keys_of(component: str, role: str, attributes: Any, keys: list[str], s
         check_keys(source.path, source.name, keys, remedy=None if may_repeat else "remove them")
     elif component in UNBALANCED:
         # The server's rows are in its cache since an earlier run, so that no row numbers can stand for them
-        for column, values in read_text(source.path, source.name, keys).items():
-            if any("," in value or '"' in value for value in values.to_pylist()):
-                raise ConfigError(
-                    f"column {column!r} of dataset {source.name} has commas or quotes in its values, which this "
-                    "component would match wrongly; use the task type unbalanced_psi"
-                )
+        import pyarrow.compute as pc
+
+        for block in text_blocks(source.path, source.name, keys):
+            for column, values in zip(block.schema.names, block.columns, strict=True):
+                if pc.any(pc.match_substring_regex(values, '[,"]')).as_py():
+                    raise ConfigError(
+                        f"column {column!r} of dataset {source.name} has commas or quotes in its values, which this "
+                        "component would match wrongly; use the task type unbalanced_psi"
+                    )
 
 
 def keys_as_text(component: str, chosen: Mapping[str, Sequence[str]]) -> list[str]:

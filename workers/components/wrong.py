@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any
@@ -12,7 +13,7 @@ from workers.components.files import Kept
 from workers.computing.cells import read_cells, read_numbers
 from workers.contract.errors import ConfigError
 from workers.host.sources import Source
-from workers.host.tables import WHOLE_LIMIT, column_types, count_rows, read_text
+from workers.host.tables import WHOLE_LIMIT, column_types, count_rows, text_blocks
 
 #: By component: the warning in its results.
 TOLD = {
@@ -33,10 +34,14 @@ def check_table(component: str, source: Source, columns: list[str], by: list[str
     """Raise ConfigError if the component would compute wrongly with this party's columns. ``by``: those that make
     groups.
     """
+    import pyarrow.compute as pc
+
     types = column_types(source.path, source.name)
     if component == "stats/groupby_statistics":
         for column in by:
-            if types[column] != "str" and any(not value for value in _values(source, column)):
+            if types[column] != "str" and any(
+                pc.any(pc.equal(cells, "")).as_py() for (cells,) in _cells(source, column)
+            ):
                 raise ConfigError(
                     f"column {column!r} of dataset {source.name} has empty values, which this component counts in "
                     "another group; use the task type group_by"
@@ -46,7 +51,7 @@ def check_table(component: str, source: Source, columns: list[str], by: list[str
             # Fourth powers are summed in 64 bits, whole numbers enter the SPU with 32 bits, and sampling turns them
             # into floats
             most = {"data_filter/sample": WHOLE_LIMIT, "stats/groupby_statistics": 2.0**31}.get(component, 2.0**12)
-            if any(abs(int(value)) >= most for value in _values(source, column) if _is_whole(value)):
+            if any(_has_beyond(cells, int(most)) for (cells,) in _cells(source, column)):
                 raise ConfigError(
                     f"column {column!r} of dataset {source.name} has whole numbers of {most:.0f} and more, with which "
                     f"this component computes wrongly; {_INSTEAD[component]}"
@@ -121,18 +126,46 @@ def check_arithmetic(component: str, attributes: Any, source: Source, operands: 
     types = column_types(source.path, source.name)
     if any(types[column] != "int" for column in operands):
         return
-    operation = _OPERATIONS[attributes.binary_op]
-    cells = [list(_values(source, column)) for column in operands]
-    for row, (first, second) in enumerate(zip(*cells, strict=True), 1):
-        if not (_is_whole(first) and _is_whole(second)):
-            continue
-        result = operation(int(first), int(second))
-        if result.denominator != 1 or not -(2**63) <= result < 2**63:
+    done = 0
+    for first, second in _cells(source, *operands):
+        if (row := _first_misfit(attributes.binary_op, first, second)) is not None:
             raise ConfigError(
-                f"row {row} of dataset {source.name}: {operands[0]!r} {attributes.binary_op} {operands[1]!r} is no "
-                "whole number of 64 bits, and this component would keep a wrong one; declare one of the columns "
-                "float in party.toml, or leave the row out"
+                f"row {done + row + 1} of dataset {source.name}: {operands[0]!r} {attributes.binary_op} "
+                f"{operands[1]!r} is no whole number of 64 bits, and this component would keep a wrong one; declare "
+                "one of the columns float in party.toml, or leave the row out"
             )
+        done += len(first)
+
+
+def _first_misfit(sign: str, first: Any, second: Any) -> int | None:
+    """Return the index of the first row of which the result is no whole number of 64 bits; None if there is none."""
+    if _all_fit(sign, first, second):
+        return None
+    operation = _OPERATIONS[sign]
+    for row, (one, other) in enumerate(zip(first.to_pylist(), second.to_pylist(), strict=True)):
+        if re.match(_WHOLE, one) and re.match(_WHOLE, other):
+            result = operation(int(one), int(other))
+            if result.denominator != 1 or not -(2**63) <= result < 2**63:
+                return row
+    return None
+
+
+def _all_fit(sign: str, first: Any, second: Any) -> bool:
+    """Return whether all results are whole numbers of 64 bits, at arrow's speed."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        one, other = _wholes(first), _wholes(second)
+        there = pc.and_(pc.is_valid(one), pc.is_valid(other))
+        one, other = one.filter(there), other.filter(there)
+        if sign != "/":
+            {"+": pc.add_checked, "-": pc.subtract_checked, "*": pc.multiply_checked}[sign](one, other)
+            return True
+        back = pc.multiply(pc.divide_checked(one, other), other)
+        return pc.all(pc.equal(back, one)).as_py() is not False
+    except pa.ArrowInvalid:
+        return False
 
 
 def check_alike(component: str, first: Source, second: Source, columns: list[str]) -> None:
@@ -190,13 +223,36 @@ _INSTEAD = {
 }
 
 
-def _values(source: Source, column: str) -> Iterator[str]:
-    for value in read_text(source.path, source.name, [column])[column].to_pylist():
-        yield (value or "").strip()
+_WHOLE = r"^[+-]?[0-9]+$"
 
 
-def _is_whole(value: str) -> bool:
-    return value.removeprefix("-").removeprefix("+").isdigit()
+def _cells(source: Source, *columns: str) -> Iterator[list[Any]]:
+    """Yield the columns' cells in blocks of rows (arrow arrays of strings), without blanks around them."""
+    import pyarrow.compute as pc
+
+    for block in text_blocks(source.path, source.name, list(columns)):
+        yield [pc.utf8_trim_whitespace(block[column]) for column in columns]
+
+
+def _wholes(cells: Any) -> Any:
+    """Return cells as numbers, null where one is no whole number. Raises ArrowInvalid where one is beyond 64 bits."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    plain = pc.if_else(pc.match_substring_regex(cells, _WHOLE), cells, None)
+    return pc.replace_substring_regex(plain, r"^\+", "").cast(pa.int64())
+
+
+def _has_beyond(cells: Any, most: int) -> bool:
+    """Return whether a whole number is as large as that, whatever its sign."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        numbers = _wholes(cells)
+    except pa.ArrowInvalid:
+        return True
+    return pc.any(pc.or_(pc.greater_equal(numbers, most), pc.less_equal(numbers, -most))).as_py() is True
 
 
 def check_model(component: str, name: str, kept: Kept) -> None:

@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import mmap
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from workers.computing.context import Context
 from workers.computing.telling import told_by
 from workers.contract.errors import AlgorithmError, ConfigError
-from workers.host.tables import read_text
+from workers.host.tables import read_text, text_blocks
 
 #: Columns of the file that PSI sees, and what it writes there for a row that the party does not have.
 KEY, ROW, NO_ROW = "key", "row", "-1"
@@ -28,8 +27,8 @@ KEY, ROW, NO_ROW = "key", "row", "-1"
 _ESCAPED = (("%", "%25"), (",", "%2C"), ('"', "%22"), ("\r", "%0D"), ("\n", "%0A"))
 #: Separates the columns of a key: no escaped text has it.
 _BETWEEN = "%/"
-#: Rows, and bytes, that are processed together.
-_CHUNK, _BLOCK = 1 << 16, 1 << 24
+#: Rows, and bytes, that are written together.
+_ROWS, _BLOCK = 1 << 16, 1 << 22
 
 
 class KeyTable:
@@ -44,12 +43,16 @@ class KeyTable:
         self.table, self.dataset = table, dataset
         #: Path of the file for PSI.
         self.path = directory / "keys.csv"
-        found = keys_of(table, dataset, keys)
+        self._count = 0
+        schema = pa.schema([(KEY, pa.string()), (ROW, pa.int64())])
         options = csv.WriteOptions(include_header=False, quoting_style="none")
         with self.path.open("wb") as file:
-            file.write(f"{KEY},{ROW}\n".encode())  # arrow would put these names in quotes
-            csv.write_csv(pa.table({KEY: found, ROW: np.arange(len(found))}), file, options)
-        self._count = len(found)
+            file.write(f"{KEY},{ROW}\n".encode())  # arrow would quote these names
+            with csv.CSVWriter(file, schema, write_options=options) as writer:
+                for block in text_blocks(table, dataset, list(dict.fromkeys(keys))):
+                    numbers = np.arange(self._count, self._count + block.num_rows)
+                    writer.write_batch(pa.record_batch([_joined(block.columns), numbers], schema=schema))
+                    self._count += block.num_rows
 
     def match(
         self, spu: Any, party: str, parties: Collection[str], receivers: Collection[str], answer: Path, **options: Any
@@ -76,61 +79,94 @@ class KeyTable:
 
         if not answer.exists():
             raise AlgorithmError("PSI ended without an output file")
-        found = csv.read_csv(answer, convert_options=csv.ConvertOptions(column_types={KEY: "string", ROW: "int64"}))
+        types = {ROW: "int64"} | ({KEY: "string"} if crossed else {})
+        options = csv.ConvertOptions(include_columns=list(types), column_types=types)
+        found = csv.read_csv(answer, convert_options=options)
         rows = found.column(ROW).to_numpy()
-        return _crossed(rows, found.column(KEY).to_numpy()) if crossed else rows
+        return _crossed(rows, found.column(KEY)) if crossed else rows
 
     def write(self, rows: Any, target: Path, nothing: bytes = b"") -> None:
         """Write the heading and these rows of the table, unchanged; an empty row for -1.
 
         ``nothing``: the value in each column of an empty row.
         """
-        with self.table.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-            starts, ends = _lines(text)
-            if len(starts) != self._count + 1:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        with pa.memory_map(str(self.table)) as file:
+            text = file.read_buffer()
+            lines = _lines(text)
+            if lines is None or len(lines) // 2 != self._count:
                 raise ConfigError(
                     f"dataset {self.dataset} has line breaks inside quotes, or was changed meanwhile; "
                     "PSI takes each line for a row, so remove them"
                 )
-            heading = text[starts[0] : ends[0]]
+            heading = lines[0].as_py()
             columns = len(_columns(heading))
             # Readers of the output skip an empty line
             empty = b",".join([nothing] * columns) if columns > 1 else nothing or b'""'
+            nobody, joint, end = (pa.scalar(part, pa.large_binary()) for part in (empty, b"", b"\n"))
+            at_once = max(1, min(_ROWS, _BLOCK * self._count // len(text)))
             with target.open("wb") as written:
                 written.write(heading + b"\n")
-                for begin in range(0, len(rows), _CHUNK):
-                    chosen = rows[begin : begin + _CHUNK]
-                    spans = zip(chosen.tolist(), starts[chosen + 1].tolist(), ends[chosen + 1].tolist(), strict=True)
-                    written.write(b"".join((text[a:b] if row >= 0 else empty) + b"\n" for row, a, b in spans))
+                for begin in range(0, len(rows), at_once):
+                    chosen = rows[begin : begin + at_once]
+                    found = lines.take(pa.array(2 * (chosen + 1), mask=chosen < 0)).fill_null(nobody)
+                    written.write(_content(pc.binary_join_element_wise(found, joint, end)))
 
 
 def keys_of(table: Path, dataset: str, keys: Sequence[str]) -> Any:
-    """Return each row's key as one text that needs no quotes, an arrow array. Different keys have different texts."""
+    """Return each row's key as one text in which nothing needs quotes, an arrow array; unlike keys, unlike texts.
+
+    Raises ConfigError where a column is missing.
+    """
+    return _joined(read_text(table, dataset, list(dict.fromkeys(keys))).values())
+
+
+def _joined(columns: Iterable[Any]) -> Any:
     import pyarrow.compute as pc
 
-    columns = []
-    for column in read_text(table, dataset, list(dict.fromkeys(keys))).values():
-        for character, escaped in _ESCAPED:
-            column = pc.replace_substring(column, character, escaped)
-        columns.append(column)
-    return pc.binary_join_element_wise(*columns, _BETWEEN) if len(columns) > 1 else columns[0]
+    escaped = []
+    for column in columns:
+        for character, instead in _ESCAPED:
+            column = pc.replace_substring(column, character, instead)
+        escaped.append(column)
+    return pc.binary_join_element_wise(*escaped, _BETWEEN) if len(escaped) > 1 else escaped[0]
 
 
-def _lines(text: Any) -> tuple[Any, Any]:
-    """Return where the lines of a file begin and end, int64, (lines,). Empty lines are left out."""
+def _lines(text: Any) -> Any:
+    """Return the lines of a file (a buffer) as an arrow array that copies none of it; None where it has no line.
+
+    Every other value is what is between two lines, so that line ``n`` has the index ``2 * n``: its end, and lines that
+    have nothing on them.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    characters = np.frombuffer(text, np.uint8)
+    if not len(characters):
+        return None
+    breaks = [
+        np.flatnonzero(characters[begin : begin + _BLOCK] == 0x0A) + begin
+        for begin in range(0, len(characters), _BLOCK)
+    ]
+    ends = np.concatenate([*breaks, [len(characters)]])
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    ends -= (ends > starts) & (characters[ends - 1] == 0x0D)
+    has_text = ends > starts
+    if not has_text.any():
+        return None
+    places = np.column_stack([starts[has_text], ends[has_text]]).ravel()
+    return pa.Array.from_buffers(pa.large_binary(), len(places) - 1, [None, pa.py_buffer(places), text])
+
+
+def _content(texts: Any) -> Any:
+    """Return what the values of an arrow array of large texts or bytes are, one after the other, as bytes."""
     import numpy as np
 
-    breaks = [
-        np.flatnonzero(np.frombuffer(text[begin : begin + _BLOCK], np.uint8) == 0x0A) + begin
-        for begin in range(0, len(text), _BLOCK)
-    ]
-    ends = np.concatenate([*breaks, [len(text)]])
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    characters = np.frombuffer(text, np.uint8)
-    ends -= (ends > starts) & (characters[ends - 1] == 0x0D)
-    del characters  # the map cannot be closed while an array uses it
-    has_text = ends > starts
-    return starts[has_text], ends[has_text]
+    _, places, data = texts.buffers()
+    bounds = np.frombuffer(places, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    return memoryview(data)[bounds[0] : bounds[-1]] if data else b""
 
 
 def _columns(heading: bytes) -> list[str]:
@@ -140,24 +176,31 @@ def _columns(heading: bytes) -> list[str]:
 
 
 def _crossed(rows: Any, keys: Any) -> Any:
-    """Return the second party's rows in an order that makes all pairs of equal keys with the first one's. If a key is
-    in two rows here and three there, SecretFlow writes each row three times here and twice there, one after the other:
-    six rows at both, but not six pairs. ``rows`` and ``keys``: as PSI wrote them, (rows,).
+    """Return the second party's rows so that with the first one's they are all pairs of equal keys.
+
+    Where a key is in two rows here and three there, SecretFlow writes each row three times here, and twice there, one
+    after the other: six rows at both, but not six pairs. ``rows``, int64, (rows,), and ``keys``, an arrow array: as PSI
+    wrote them. Raises AlgorithmError where they are not so.
     """
     import numpy as np
+    import pyarrow.compute as pc
 
     is_again = (rows[1:] == rows[:-1]) & (rows[1:] >= 0)
     if not is_again.any():
         return rows
-    is_new = (keys[1:] != keys[:-1]) | ((rows[1:] < 0) != (rows[:-1] < 0))
+    is_new = pc.not_equal(keys[1:], keys[:-1]).to_numpy() | ((rows[1:] < 0) != (rows[:-1] < 0))
     starts = np.flatnonzero(np.concatenate([[True], is_new]))
     sizes = np.diff(np.append(starts, len(rows)))
-    is_of_both = sizes >= 4  # a key has at least two rows at both
+    own = np.add.reduceat(np.concatenate([[True], is_new | ~is_again]), starts, dtype=np.int64)
+    is_of_both = (own > 1) & (own < sizes)
+    starts, sizes, own = starts[is_of_both], sizes[is_of_both], own[is_of_both]
+    if (sizes % own).any():
+        raise AlgorithmError("PSI wrote rows with equal keys in an order that is not known")
+    # Of each of these rows, its place among those with the same key, and their numbers
+    firsts, counts, distinct = (np.repeat(found, sizes) for found in (starts, sizes, own))
+    place = np.arange(len(firsts)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     changed = rows.copy()
-    for begin, end in zip(starts[is_of_both], (starts + sizes)[is_of_both], strict=True):
-        own = len(np.unique(rows[begin:end]))
-        if 1 < own < end - begin:
-            changed[begin:end] = rows[begin:end].reshape(own, -1).T.ravel()
+    changed[firsts + place] = rows[firsts + place % distinct * (counts // distinct) + place // distinct]
     return changed
 
 
@@ -167,15 +210,12 @@ def _digest(texts: Any, key: bytes) -> str:
     import pyarrow as pa
 
     digest, whole = hmac.new(key, digestmod=hashlib.sha256), texts.cast(pa.large_string())
-    parts = []
     for chunk in whole.chunks:
-        _, places, data = chunk.buffers()
-        bounds = np.frombuffer(places, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]
-        # Lengths first, then the texts, so that the digest does not depend on how the array is cut into chunks
+        bounds = np.frombuffer(chunk.buffers()[1], np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]
+        # Lengths first, then the texts: which says the same however the texts are cut into chunks
         digest.update(np.diff(bounds).tobytes())
-        parts.append(memoryview(data)[bounds[0] : bounds[-1]] if data else b"")
-    for part in parts:
-        digest.update(part)
+    for chunk in whole.chunks:
+        digest.update(_content(chunk))
     return digest.hexdigest()
 
 

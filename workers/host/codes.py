@@ -54,10 +54,9 @@ def _may_have(path: Path) -> tuple[bool, bool]:
             content = before + read
             text = np.frombuffer(content, np.uint8)
             is_digit = (text - np.uint8(ord("0"))) < 10  # below "0" it wraps around
-            zeros = np.flatnonzero(
-                (text[1:-1] == ord("0")) & is_digit[2:] & ~is_digit[:-2] & (text[:-2] != ord("."))
-            ).tolist()
-            has_padded = has_padded or any(_begins_cell(content, zero + 1) for zero in zeros)
+            if not has_padded:
+                padded = (text[1:-1] == ord("0")) & is_digit[2:] & ~is_digit[:-2] & (text[:-2] != ord("."))
+                has_padded = _any_begins_cell(text, np.flatnonzero(padded) + 1)
             run, length = is_digit, 1
             while length < _DIGITS:
                 step = min(length, _DIGITS - length)
@@ -67,7 +66,16 @@ def _may_have(path: Path) -> tuple[bool, bool]:
     return has_padded, has_long
 
 
-def _begins_cell(text: bytes, place: int) -> bool:
-    """Return whether a cell begins at this place, apart from spaces and a sign."""
-    before = text[max(place - 4, 0) : place].rstrip(b"+- \t")
-    return before[-1:] in (b",", b"\n", b"\r", b'"', b"")
+def _any_begins_cell(text: Any, places: Any) -> bool:
+    """Return whether what is before one of these places, but for spaces and a sign, ends a cell or a line."""
+    import numpy as np
+
+    for back in range(1, 5):
+        before = text[places - back]
+        if np.isin(before, np.frombuffer(b',\n\r"', np.uint8)).any():
+            return True
+        # Most are inside of words and dates. What has nothing before it is the beginning of what is looked at.
+        places = places[np.isin(before, np.frombuffer(b"+- \t", np.uint8))]
+        if (places <= back).any():
+            return True
+    return len(places) > 0

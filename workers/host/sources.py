@@ -225,12 +225,16 @@ def _first_misfit(text: Any, kind: str) -> int | None:
 
 def _line_of(path: Path, row: int) -> int:
     """Return the line number of a row, counted as people do: the heading is line 1."""
-    filled = -1
+    number, filled, is_filled = 1, -1, False
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            filled += bool(line.strip(b"\r\n"))
-            if filled == row + 1:
-                return number
+        # Not by whole lines: one may be as long as the file
+        while piece := file.readline(_BLOCK):
+            if not is_filled and piece.strip(b"\r\n"):
+                filled, is_filled = filled + 1, True
+                if filled == row + 1:
+                    return number
+            if piece.endswith(b"\n"):
+                number, is_filled = number + 1, False
     return row + 2
 
 

@@ -22,6 +22,7 @@ from workers.contract.reports import PREFLIGHT, TAKE_WITHIN, WANTED_SECONDS
 from workers.host.party import PartyHost
 from workers.host.stream import report
 from workers.runtime.compute_process import ComputeProcess
+from workers.runtime.facts import KnownFacts
 from workers.runtime.starter import Starter
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,8 @@ class Desk:
         self.host, self.connection, self.worker, self._starter = host, connection, worker, starter
         #: A process that has answered all that it was asked, for the next request.
         self._idle: ComputeProcess | None = None
+        self._known = KnownFacts()
+        #: Of these two: requests are answered in several threads.
         self._lock = threading.Lock()
 
     def serve(self, alive: threading.Event) -> None:
@@ -103,15 +106,21 @@ class Desk:
             if time.monotonic() - begun > LIMIT:
                 process.process.kill()
 
+        with self._lock:
+            known = self._known.as_message()
+        question = {**request, "known": known}  # not what the request says, if it says so
         answer = None
         try:
-            answer = process.ask({"preflight": request}, SIGN_OF_LIFE, go_on)
+            answer = process.ask({"preflight": question}, SIGN_OF_LIFE, go_on)
         finally:
             # One whose answer was not heard would give it to the next question
             self._leave(process, is_of_use=answer is not None)
         if answer is None:
             error = "the checking process ended before it was done: killed, for want of memory, or after its time limit"
             answer = {"checks": [{"check": "process", "error": error, "error_type": "ResourceError"}], "facts": {}}
+        # Its own business: it has row counts, which a party's policy may keep from the control plane
+        with self._lock:
+            self._known.learn(answer.pop("known", {}))
         try:
             say(answer)
         except ConfigError:

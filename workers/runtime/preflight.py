@@ -10,8 +10,9 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,17 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import RedisError
 
+from workers.computing.context import Context
 from workers.contract.catalogue import TABLE
 from workers.contract.drift import drift
 from workers.contract.errors import ConfigError, ResourceError, classify, contract_name
 from workers.contract.events import shortened
 from workers.contract.keys import wanted
+from workers.contract.validation import Run
 from workers.host.party import PartyHost
 from workers.host.tables import seen_types
 from workers.runtime import task_run
+from workers.runtime.facts import Facts, question_of
 from workers.runtime.task_run import MEETING_SECONDS
 
 log = logging.getLogger(__name__)
@@ -43,8 +47,9 @@ def check(host: PartyHost, request: Mapping[str, Any], connection: Redis | None 
     """Do all checks at this host. Never raises. ``connection`` tells whether they were called off.
 
     ``request``: ``preflight`` (its id), ``documents`` as this party would be sent them, and ``columns``, the
-    registered schema of its dataset, if there is one. Returns ``checks``, a list of ``check`` with ``error`` and
-    ``error_type`` where it failed, and ``facts``, JSON.
+    registered schema of its dataset, if there is one; and ``known``, from the worker, what earlier checks found out.
+    Returns ``checks``, a list of ``check`` with ``error`` and ``error_type`` where it failed, and ``facts``, JSON; and
+    ``known``, what the worker is to remember, which is told to nobody else.
     """
     return _Checks(request, connection).of(host)
 
@@ -52,6 +57,7 @@ def check(host: PartyHost, request: Mapping[str, Any], connection: Redis | None 
 class _Checks:
     def __init__(self, request: Mapping[str, Any], connection: Redis | None) -> None:
         self.request, self.connection = request, connection
+        self.known = Facts(request.get("known", {}))
         self.checks: list[dict[str, Any]] = []
         self.facts: dict[str, Any] = {"versions": versions(), "cpus": os.cpu_count()}
 
@@ -59,7 +65,7 @@ class _Checks:
         # Tables that have to be converted are, into here
         with tempfile.TemporaryDirectory(dir=os.environ["TMPDIR"]) as directory, suppress(_Failed):
             self._run(host, Path(directory))
-        return {"checks": self.checks, "facts": self.facts}
+        return {"checks": self.checks, "facts": self.facts, "known": self.known.used}
 
     def _run(self, host: PartyHost, directory: Path) -> None:
         documents = self.request["documents"]
@@ -78,26 +84,25 @@ class _Checks:
         with self._check("dataset"):
             if table := run.task.data_sources.get(host.name):
                 self.facts["dataset"] = {"name": table}
-            context = task_run.context_of(host, run, directory)
-            rows = 0
-            for role, source in context.sources.items():
-                if source.kind != TABLE:
-                    continue
-                found = host.describe(source)
-                rows += found["rows"]
-                if not role:
-                    # What is registered is no news to the control plane
-                    seen = seen_types(source.path, source.name)
-                    own = found["columns"] | {column: seen[column] for column in source.registered_types}
-                    self.facts["dataset"] |= host.published(found | {"columns": own})
-                    self._compare(source.name, found["columns"])
+            sources = task_run.sources_of(host, run)
+            tables = {role: source for role, source in sources.items() if source.kind == TABLE}
+            # Made where something is not known yet, as it may copy tables
+            context = cache(lambda: task_run.context_of(host, run, directory))
+            question = ["tables", {role: source.name for role, source in tables.items()}, run.task.column_types]
+            found = self.known.about(question, tables.values(), lambda: _described(host, tables, context()))
+            if "" in tables:
+                # What is registered is no news to the control plane
+                own = found[""]
+                self.facts["dataset"] |= host.published({"columns": own["seen"], "rows": own["rows"]})
+                self._compare(tables[""].name, own["columns"])
             params = run.executor.parse_params(run.task.algorithm_params)
-            if "" in context.sources and run.executor.lines_up(params, host.name):
-                self.facts |= {"rows_line_up": True, "alignment": context.source.alignment}
+            if "" in sources and run.executor.lines_up(params, host.name):
+                self.facts |= {"rows_line_up": True, "alignment": sources[""].alignment}
         with self._check("data", vital=False):
-            executor = run.executor(context)
-            executor.adapted(executor.validate_params(run.task.algorithm_params), run.devices)
-        size = sum(source.path.stat().st_size for source in context.sources.values())
+            question = ["data", question_of(run, host.name)]
+            self.known.about(question, sources.values(), lambda: _validate(run, context()))
+        rows = sum(table["rows"] for table in found.values())
+        size = sum(found[role]["size"] if role in found else sources[role].path.stat().st_size for role in sources)
         with self._check("memory", vital=False):
             self._afford("memory", free_memory(), MEMORY_BASE + MEMORY_PER_ROW * rows + 2 * size)
         with self._check("disk", vital=False):
@@ -147,6 +152,24 @@ class _Checks:
 
 class _Failed(Exception):
     """A check failed that the others build on."""
+
+
+def _described(host: PartyHost, roles: Iterable[str], context: Context) -> dict[str, dict[str, Any]]:
+    """Return of each table, by role, its ``columns``, those that are ``seen`` in it whatever is registered, how many
+    ``rows`` it has, and its ``size`` in bytes as it is read. Raises ConfigError."""
+    described = {}
+    for role in roles:
+        table = context.sources[role]
+        found, seen = host.describe(table), seen_types(table.path, table.name)
+        own = found["columns"] | {column: seen[column] for column in table.registered_types}
+        described[role] = found | {"seen": own, "size": table.path.stat().st_size}
+    return described
+
+
+def _validate(run: Run, context: Context) -> None:
+    """Raise what the executor has to say of this party's data."""
+    executor = run.executor(context)
+    executor.adapted(executor.validate_params(run.task.algorithm_params), run.devices)
 
 
 def versions() -> dict[str, str]:

@@ -33,7 +33,7 @@ from workers.contract.validation import Run, validate
 from workers.devices.base import Device
 from workers.host.key import with_secrets_opened
 from workers.host.party import PartyHost
-from workers.host.sources import readable, types_of_output
+from workers.host.sources import Source, readable, types_of_output
 from workers.host.tables import column_types
 from workers.host.workdirs import remove_run_files
 from workers.network import rendezvous
@@ -115,15 +115,19 @@ def accept(host: PartyHost, documents: dict[str, Any]) -> Run:
     return run
 
 
+def sources_of(host: PartyHost, run: Run) -> dict[str, Source]:
+    """Return all that this party reads, by role, as its host has it. Raises ConfigError."""
+    named = {"": run.task.data_sources} | run.task.further_sources
+    return {role: host.dataset(names[host.name]) for role, names in named.items() if host.name in names}
+
+
 def context_of(host: PartyHost, run: Run, workdir: Path) -> Context:
     """Return what an executor needs to look at its parameters and its data; to compute it needs more. Raises
     ConfigError.
 
     ``workdir``: a private directory that exists; tables are converted into it where they have to be.
     """
-    named = {"": run.task.data_sources} | run.task.further_sources
-    found = {role: host.dataset(names[host.name]) for role, names in named.items() if host.name in names}
-    sources = readable(found, workdir, run.task.column_types)
+    sources = readable(sources_of(host, run), workdir, run.task.column_types)
     return Context(party=host.name, parties=run.cluster.parties, task=run.task, sources=sources, workdir=workdir)
 
 

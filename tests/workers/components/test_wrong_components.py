@@ -12,11 +12,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from tests.held import most_held
 from tests.parties import Parties, Processes
-from workers.components.wrong import check_arithmetic, check_binned, check_encoded
+from workers.components.wrong import check_arithmetic, check_binned, check_encoded, check_table
 from workers.contract.errors import ConfigError
 from workers.contract.validation import validate
 from workers.host.sources import Source
+from workers.host.tables import column_types, declare
 
 NAMES = ("alice", "bob")
 ALICE = pd.DataFrame({"group": [1.0, 1.0, None, 2.0], "big": [2**53 + i for i in range(4)], "x": [1.0, 2.0, 4.0, 3.0]})
@@ -154,11 +156,15 @@ def test_tables_of_unlike_columns_do_not_come_one_below_the_other(parties: Parti
         ("/", [6, 7], [3, 2], 2),
         ("/", [6, 7], [3, 0], 2),
         ("/", [6, 8], [3, 2], None),
+        ("/", [-(2**63)], [-1], 1),
         ("*", [2**62, 0.5], [2, 3], None),
+        ("+", [1, 2**62], ["", 2**62], 2),
+        ("+", [1] * 300_000 + [2**63 - 1], [2] * 300_001, 300_001),
     ],
+    ids=lambda value: repr(value)[:20],
 )
 def test_arithmetic_that_whole_numbers_of_64_bits_cannot_hold(
-    tmp_path: Path, sign: str, a: list[float], b: list[int], row: int | None
+    tmp_path: Path, sign: str, a: list[float], b: list[Any], row: int | None
 ) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("".join(f"{first},{second}\n" for first, second in zip(["a", *a], ["b", *b], strict=True)))
@@ -170,6 +176,31 @@ def test_arithmetic_that_whole_numbers_of_64_bits_cannot_hold(
     with refused:
         attributes = SimpleNamespace(binary_op=sign)
         check_arithmetic("preprocessing/binary_op", attributes, Source("rows", path), ["a", "b"])
+
+
+def test_a_million_rows_are_looked_at_in_blocks(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b\n" + "".join(f"{row},{row * 2}\n" for row in range(1_000_000)))
+    column_types(path, "rows")  # whose own blocks are larger, and which is remembered
+    source, attributes = Source("rows", path), SimpleNamespace(binary_op="+")
+    for check in (
+        lambda: check_arithmetic("preprocessing/binary_op", attributes, source, ["a", "b"]),
+        lambda: check_table("data_filter/sample", source, ["a", "b"], []),
+        lambda: check_table("stats/groupby_statistics", source, [], ["a"]),
+    ):
+        python, _ = most_held(check)
+        assert python < 2 << 20
+
+
+@pytest.mark.parametrize(("value", "refused"), [(2**53 - 1, False), (2**53, True), (-(2**53), True), ("+5", False)])
+def test_whole_numbers_that_sampling_would_round(tmp_path: Path, value: Any, refused: bool) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(f"a,b\n1,1\n,2\n {value} ,3\n")
+    source = Source("rows", path)
+    declare({(path, "rows"): {"a": "int"}})
+    expected = pytest.raises(ConfigError, match="column 'a' of dataset rows has whole numbers of 9007199254740992")
+    with expected if refused else nullcontext():
+        check_table("data_filter/sample", source, ["a"], [])
 
 
 def test_a_product_that_overflows_is_refused_in_the_run(parties: Parties) -> None:

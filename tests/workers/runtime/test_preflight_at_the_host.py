@@ -239,7 +239,8 @@ class Answering:
         return self.answer
 
 
-def starter(process: Answering) -> Any:
+def starter(process: Any) -> Any:
+    """Of which each process that is started is this one."""
     return SimpleNamespace(start=lambda _: process)
 
 
