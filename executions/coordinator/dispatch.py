@@ -23,13 +23,14 @@ from controlplane.environment import environment
 from controlplane.models import Party
 from executions.coordinator.capacity import Capacity, find_capacity, free_ports, no_worker_message, reason_to_wait
 from executions.coordinator.completion import completed_for, registered_types
+from executions.coordinator.isolation import EVERYTHING, reason_of, tell
 from executions.coordinator.preflight import CannotCheck, latest_of, request, verdict
-from executions.coordinator.settle import retry_or_fail
+from executions.coordinator.settle import hold, retry_or_fail, settle
 from executions.models import Execution, PartyRun, PortLease, Preflight
 from executions.models.preflight import SILENT
 from executions.redis import call_off, drop_foreign
 from executions.states import RunStatus, Status, transition
-from workers.contract.errors import ConfigError
+from workers.contract.errors import ERRORS, ConfigError
 from workers.contract.jobs import TASK_FUNCTION, PartyJob
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,8 @@ class Dispatcher:
 
     #: After an execution was passed over for this long, its parties are held for it, so that it cannot starve.
     HOLD_AFTER = timedelta(seconds=30)
+    #: How long the coordinators try to put the jobs of a claimed execution together.
+    ENQUEUE_LIMIT = timedelta(seconds=20)
 
     def __init__(self, connection: Redis) -> None:
         self.connection = connection
@@ -94,7 +97,7 @@ class Dispatcher:
         now = timezone.now()
         for execution in waiting:
             lacking = [p for p in execution.parties if p in held or capacity[p].free <= 0]
-            reason = reason_to_wait(lacking, capacity) if lacking else self._begin(execution.pk, capacity)
+            reason = reason_to_wait(lacking, capacity) if lacking else self._try(execution.pk, capacity)
             if not lacking and reason in ("", CHECKING):
                 dispatched |= not reason
                 for party in execution.parties:
@@ -118,9 +121,33 @@ class Dispatcher:
         gangs: dict[tuple[Any, int], list[PartyRun]] = {}
         for run in missing:
             gangs.setdefault((run.execution_id, run.attempt), []).append(run)
+        did = False
         for runs in gangs.values():
-            self._enqueue(runs[0].execution, runs[0].attempt)
-        return bool(gangs)
+            try:
+                self._enqueue(runs[0].execution, runs[0].attempt)
+                did = True
+            except EVERYTHING:
+                raise
+            except Exception as error:
+                did |= self._not_enqueued(runs, error)
+        return did
+
+    def _not_enqueued(self, runs: list[PartyRun], error: Exception) -> bool:
+        """Show why an execution's jobs cannot be put together; end the attempt if no coordinator can do it for a while:
+        another one may have the keys that this one lacks. Returns whether it was ended."""
+        execution, reason = runs[0].execution, f"its jobs cannot be put together: {reason_of(error)}"
+        tell(f"execution {execution.pk}, attempt {runs[0].attempt}: its jobs cannot be put together", error)
+        if timezone.now() - runs[0].dispatched_at < self.ENQUEUE_LIMIT:
+            Execution.objects.filter(pk=execution.pk).exclude(waiting_for=reason[:500]).update(waiting_for=reason[:500])
+            return False
+        with transaction.atomic():
+            hold([execution.pk])
+            kind = error_type if (error_type := type(error).__name__) in ERRORS else "AlgorithmError"
+            self._unsent().filter(pk__in=[r.pk for r in runs]).update(
+                error=reason[:4000], error_type=kind, stop_requested_at=timezone.now()
+            )
+            settle(execution.pk)
+        return True
 
     def _note_absence(self, capacity: Mapping[str, Capacity]) -> None:
         now = time.monotonic()
@@ -153,6 +180,16 @@ class Dispatcher:
                 error_stage="dispatch",
             )
         return True
+
+    def _try(self, pk: UUID, capacity: Mapping[str, Capacity]) -> str:
+        """Begin it. What fails about it stops no other: the reason is returned, and it fails at its limit."""
+        try:
+            return self._begin(pk, capacity)
+        except EVERYTHING:
+            raise
+        except Exception as error:
+            tell(f"execution {pk} could not be dispatched", error)
+            return f"the control plane could not dispatch it: {reason_of(error)}"[:500]
 
     def _begin(self, pk: UUID, capacity: Mapping[str, Capacity]) -> str:
         """Have the parties' hosts check the execution, then claim it. Returns the reason why it waits; empty if it is
@@ -200,7 +237,7 @@ class Dispatcher:
                 # Locked in one order, so that two dispatchers cannot wait for each other
                 parties = {
                     p.name: p
-                    for p in Party.objects.select_for_update(of=("self",))
+                    for p in Party.objects.select_for_update(of=("self",), no_key=True)
                     .filter(name__in=execution.parties)
                     .order_by("pk")
                 }
@@ -311,7 +348,9 @@ class Dispatcher:
     def _note_enqueued(self, runs: list[PartyRun]) -> None:
         """Note that the jobs are in Redis. If the coordinator dies before this, the database does not know of the jobs:
         recovery therefore looks into Redis before it ends such a run."""
-        PartyRun.objects.filter(pk__in=[r.pk for r in runs], enqueued_at=None).update(enqueued_at=timezone.now())
+        with transaction.atomic():
+            hold({r.execution_id for r in runs})
+            PartyRun.objects.filter(pk__in=[r.pk for r in runs], enqueued_at=None).update(enqueued_at=timezone.now())
 
 
 def _note_reasons(reasons: Mapping[UUID, str]) -> None:

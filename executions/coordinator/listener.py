@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -22,9 +22,11 @@ from redis.exceptions import ResponseError
 
 from controlplane.models import Party
 from executions.coordinator import reports
-from executions.coordinator.messages import EventMessage, Piece, parse_event, parse_piece
+from executions.coordinator.dead_letters import set_aside
+from executions.coordinator.isolation import EVERYTHING, reason_of, tell
+from executions.coordinator.messages import EventMessage, Piece, Unusable, parse_event, parse_piece
 from executions.coordinator.pieces import put_together
-from executions.coordinator.settle import settle
+from executions.coordinator.settle import hold, settle
 from executions.models import ExecutionEvent, PartyRun, PortLease
 from executions.redis import WAKE_STREAM, drop_foreign
 from executions.states import RUN_ENDED, RunStatus, set_run_status
@@ -36,13 +38,20 @@ from workers.contract.keys import stream_of
 log = logging.getLogger(__name__)
 
 GROUP = "coordinator"
+#: Events of one party run that are kept in the history; later ones count all the same.
+MOST_EVENTS = 10_000
+
+RunKey = tuple[UUID, int, str]
 
 
 class Listener:
     """Reads all parties' streams as one consumer group. Several may run; each entry goes to one of them."""
 
-    #: How many entries of one stream are read at once. If all are pieces of large events, that is 24 MiB.
-    BATCH = 500
+    #: How many entries of one stream are read at once, and of all streams applied: no party gets ahead of the others
+    #: by sending more. If all are pieces of large events, one stream's are 5 MiB.
+    BATCH, MOST_AT_ONCE = 100, 2000
+    #: Seconds that a step spends on one party's reports: what is left of them is for the next step.
+    REPORT_SECONDS = 0.25
     #: An entry that another consumer has read but not acknowledged for this long is taken over.
     CLAIM_AFTER_MS = 5000
 
@@ -51,8 +60,10 @@ class Listener:
         self.consumer = f"{socket.gethostname()}-{os.getpid()}-{time.monotonic_ns()}"
         self._grouped: set[str] = set()
         self._claim_at = 0.0
-        #: Whether something was read and not applied: it is read again before anything new.
-        self._backlog = False
+        #: Streams of which something was read and not applied: it is read again before anything new of theirs.
+        self._behind: set[str] = set()
+        #: Counts the batches, so that each stream is the first one once.
+        self._turn = 0
 
     def step(self, block_ms: int = 0) -> bool:
         """Apply the entries that have come, waiting up to ``block_ms`` for one. Returns whether anything came, wake-ups
@@ -66,7 +77,7 @@ class Listener:
                 raise
             # Redis lost its data; the database has all that was applied
             self._grouped.clear()
-            self._backlog = False
+            self._behind.clear()
             return True
 
     def _read(self, streams: list[str], block_ms: int) -> bool:
@@ -74,15 +85,15 @@ class Listener:
             time.sleep(block_ms / 1000)
             return False
         came = self._take_over(streams)
-        position = "0" if self._backlog else ">"
-        block = block_ms if block_ms and not self._backlog and not came else None
-        self._backlog = True  # stays so until all that is read below has been applied
-        answer: Any = self.connection.xreadgroup(
-            GROUP, self.consumer, dict.fromkeys(streams, position), count=self.BATCH, block=block
-        )
-        batches = [(name.decode(), entries) for name, entries in answer if entries]
-        self._handle(batches)
-        self._backlog = position == "0" and bool(batches)
+        behind = self._behind & set(streams)
+        block = block_ms if block_ms and not behind and not came else None
+        self._behind |= set(streams)  # they stay so until all that is read below has been applied
+        positions: dict[Any, Any] = {stream: "0" if stream in behind else ">" for stream in streams}
+        answer: Any = self.connection.xreadgroup(GROUP, self.consumer, positions, count=self.BATCH, block=block)
+        batches = {name.decode(): entries for name, entries in answer if entries}
+        left = self._handle(batches)
+        # What was read again may not have been all of it
+        self._behind = left | (behind & set(batches))
         return came or bool(batches)
 
     def _has_group(self, stream: str) -> bool:
@@ -117,81 +128,150 @@ class Listener:
             for stream in streams:
                 pipeline.xautoclaim(stream, GROUP, self.consumer, self.CLAIM_AFTER_MS, count=self.BATCH)
             answers = pipeline.execute()
-        claimed = [(stream, entries) for stream, (_, entries, _) in zip(streams, answers, strict=True) if entries]
+        claimed = {stream: entries for stream, (_, entries, _) in zip(streams, answers, strict=True) if entries}
+        self._behind |= set(claimed)
         self._handle(claimed)
         self._claim_at = time.monotonic() + self.CLAIM_AFTER_MS / 1000
         return bool(claimed)
 
-    def _handle(self, batches: list[tuple[str, Any]]) -> None:
+    def _handle(self, batches: Mapping[str, Any]) -> set[str]:
+        """Apply and acknowledge entries. Returns the streams of which some are left for the next step."""
         events: list[EventMessage] = []
         pieces: list[Piece] = []
-        for stream, entries in batches:
-            if stream == WAKE_STREAM:
-                continue
-            for _, fields in entries:
-                # An entry with none of these fields only wakes the coordinator: a worker is ready
-                for kind in reports.KINDS:
-                    if kind.encode() in (fields or {}):
-                        reports.apply(stream.removeprefix(stream_of("")), kind, fields[kind.encode()])
-                if b"event" in (fields or {}) and (message := parse_event(stream, fields[b"event"])):
-                    events.append(message)
-                if b"piece" in (fields or {}) and (piece := parse_piece(stream, fields)):
-                    pieces.append(piece)
+        done: dict[str, list[Any]] = {}
+        self._turn += 1
+        streams = sorted(batches)
+        turn = self._turn % max(1, len(streams))
+        for stream in streams[turn:] + streams[:turn]:
+            until = time.monotonic() + self.REPORT_SECONDS
+            done[stream] = []
+            for entry, fields in batches[stream]:
+                if stream != WAKE_STREAM:
+                    # One at least, or a report that takes long would never be applied
+                    if len(events) + len(pieces) >= self.MOST_AT_ONCE or (done[stream] and time.monotonic() > until):
+                        break
+                    _sort(stream, fields or {}, events, pieces)
+                done[stream].append(entry)
         apply(events, pieces)
         # After the commit: a crash before this delivers the entries again, and no event is applied twice
-        if batches:
-            with self.connection.pipeline(transaction=True) as pipeline:
-                for stream, entries in batches:
-                    ids = [entry_id for entry_id, _ in entries]
+        with self.connection.pipeline(transaction=True) as pipeline:
+            for stream, ids in done.items():
+                if ids:
                     pipeline.xack(stream, GROUP, *ids)
                     pipeline.xdel(stream, *ids)
-                pipeline.execute()
+            pipeline.execute()
+        return {stream for stream in batches if len(done[stream]) < len(batches[stream])}
+
+
+def _sort(stream: str, fields: Mapping[bytes, bytes], events: list[EventMessage], pieces: list[Piece]) -> None:
+    """Apply what an entry says if it is a report; add it to the events or pieces if it is one of these. What is none of
+    them, but should be, is set aside."""
+    party = stream.removeprefix(stream_of(""))
+    # An entry with none of these fields only wakes the coordinator: a worker is ready
+    for kind in reports.KINDS:
+        if (raw := fields.get(kind.encode())) is not None:
+            try:
+                reports.apply(party, kind, raw)
+            except EVERYTHING:
+                raise
+            except Exception as error:
+                set_aside(party, f"{kind} report"[:16], raw, reason_of(error))
+    try:
+        if (raw := fields.get(b"event")) is not None:
+            events.append(parse_event(stream, raw))
+        if (raw := fields.get(b"piece")) is not None:
+            pieces.append(parse_piece(stream, fields))
+    except Unusable as error:
+        set_aside(party, "piece" if b"piece" in fields else "event", raw or b"", str(error))
 
 
 def apply(events: Sequence[EventMessage], pieces: Sequence[Piece] = ()) -> None:
-    """Record the events and bring party runs and executions up to date, in one transaction."""
-    if not events and not pieces:
+    """Store the events, and bring party runs and executions up to date, in one transaction.
+
+    If that fails by what the events say, each run's are applied by themselves, and then each event: one that cannot be
+    applied is set aside. Raises errors that concern everything, after which all of them are still to be applied.
+    """
+    by_run: dict[RunKey, tuple[list[EventMessage], list[Piece]]] = {}
+    for event in events:
+        by_run.setdefault(event.run, ([], []))[0].append(event)
+    for piece in pieces:
+        by_run.setdefault(piece.header.run, ([], []))[1].append(piece)
+    if not by_run or _applied(events, pieces) is None:
         return
+    for own_events, own_pieces in by_run.values():
+        if len(by_run) > 1 and _applied(own_events, own_pieces) is None:
+            continue
+        for event in sorted(own_events, key=lambda e: e.sequence):
+            if reason := _applied([event], ()):
+                set_aside(event.party, "event", event.model_dump_json().encode(), reason)
+        for piece in own_pieces:
+            if reason := _applied((), [piece]):
+                set_aside(piece.header.party, "piece", piece.text, reason)
+
+
+def _applied(events: Sequence[EventMessage], pieces: Sequence[Piece]) -> str | None:
+    """Apply events in one transaction. Returns None, or what is wrong with them; then nothing has happened."""
+    try:
+        with transaction.atomic():
+            _apply(events, pieces)
+    except EVERYTHING:
+        raise
+    except Exception as error:
+        tell("events could not be applied together", error)
+        return reason_of(error)
+    return None
+
+
+def _apply(events: Sequence[EventMessage], pieces: Sequence[Piece]) -> None:
     keys = {event.run for event in events} | {piece.header.run for piece in pieces}
-    with transaction.atomic():
-        wanted = Q(execution__in={k[0] for k in keys}, party__name__in={k[2] for k in keys})
-        runs = {
-            (r.execution_id, r.attempt, r.party.name): r
-            for r in PartyRun.objects.select_for_update(of=("self",))
-            .filter(wanted)
-            .select_related("party")
-            .order_by("pk")
-        }
-        by_run: dict[tuple[UUID, int, str], list[EventMessage]] = {}
-        for event in [*events, *put_together(pieces, runs)]:
-            if event.run in runs:
-                by_run.setdefault(event.run, []).append(event)
-            else:
-                log.warning("%s sent an event for a run it does not have", event.party)
-        ExecutionEvent.objects.bulk_create(
-            [
-                ExecutionEvent(
-                    execution_id=e.task_request_id,
-                    party=e.party,
-                    attempt=e.attempt,
-                    sequence=e.sequence,
-                    status=e.status,
-                    stage=e.stage,
-                    timestamp=e.timestamp,
-                    worker=e.worker_container,
-                    data=e.for_the_history(),
-                )
-                for found in by_run.values()
-                for e in found
-            ],
-            ignore_conflicts=True,
-        )
-        for key, found in by_run.items():
-            fold(runs[key], found)
-        PartyRun.objects.bulk_update([runs[key] for key in by_run], FOLDED)
-        PortLease.objects.filter(run__in=[runs[key] for key in by_run if runs[key].released_at]).delete()
-        for execution_id in {key[0] for key in by_run}:
-            settle(execution_id)
+    # The executions first, as everywhere: whoever writes a party run holds its execution
+    hold({key[0] for key in keys})
+    wanted = Q(execution__in={k[0] for k in keys}, party__name__in={k[2] for k in keys})
+    runs = {
+        (r.execution_id, r.attempt, r.party.name): r
+        for r in PartyRun.objects.select_for_update(of=("self",), no_key=True)
+        .filter(wanted)
+        .select_related("party")
+        .order_by("pk")
+    }
+    by_run: dict[RunKey, list[EventMessage]] = {}
+    for event in [*events, *put_together(pieces, runs)]:
+        if event.run in runs:
+            by_run.setdefault(event.run, []).append(event)
+        else:
+            log.warning("%s sent an event for a run it does not have", event.party)
+    ExecutionEvent.objects.bulk_create(
+        [
+            ExecutionEvent(
+                execution_id=e.task_request_id,
+                party=e.party,
+                attempt=e.attempt,
+                sequence=e.sequence,
+                status=e.status,
+                stage=e.stage,
+                timestamp=e.timestamp,
+                worker=e.worker_container,
+                data=e.for_the_history(),
+            )
+            for key, found in by_run.items()
+            for e in found[: _room(runs[key], found)]
+        ],
+        ignore_conflicts=True,
+    )
+    for key, found in by_run.items():
+        fold(runs[key], found)
+    PartyRun.objects.bulk_update([runs[key] for key in by_run], FOLDED)
+    PortLease.objects.filter(run__in=[runs[key] for key in by_run if runs[key].released_at]).delete()
+    for execution_id in sorted({key[0] for key in by_run}):
+        settle(execution_id)
+
+
+def _room(run: PartyRun, found: Sequence[EventMessage]) -> int:
+    """Return how many of these events are kept in the history: a party cannot fill the database with one run's."""
+    if max(e.sequence for e in found) <= MOST_EVENTS and not run.last_sequence > MOST_EVENTS:
+        return len(found)
+    of_run = {"execution": run.execution_id, "party": run.party.name, "attempt": run.attempt}
+    return max(0, MOST_EVENTS - ExecutionEvent.objects.filter(**of_run).count())
 
 
 FOLDED = [
@@ -218,7 +298,7 @@ def fold(run: PartyRun, events: list[EventMessage]) -> None:
         if isinstance(progress := data.get("computation_progress"), int | float):
             run.progress = max(run.progress, min(max(float(progress), 0.0), 1.0))
         if isinstance(devices := data.get("devices_initialized"), list):
-            run.devices = sorted({*run.devices, *(str(d)[:32] for d in devices[:20])})
+            run.devices = sorted({*run.devices, *(str(d)[:32] for d in devices[:20])})[:50]
         if event.status in (SUCCESS, FAILURE):
             _end(run, event, stage)
         if stage == "cleanup" and event.status in (SUCCESS, FAILURE):

@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 
 from executions.coordinator import pipelines, schedules
 from executions.coordinator.dispatch import Dispatcher
+from executions.coordinator.isolation import alone
 from executions.coordinator.listener import Listener
 from executions.coordinator.recovery import Recovery
 from executions.models import Execution
@@ -38,13 +39,20 @@ class Coordinator:
     def step(self, block_ms: int = 0) -> bool:
         """Do one round. Returns whether anything was done. Raises RedisError or DatabaseError; the next round
         continues."""
-        did = self.listener.step(block_ms)
+        did = False
+        # What fails in one of these keeps the others from nothing
+        with alone("listening"):
+            did |= self.listener.step(block_ms)
         if time.monotonic() >= self._recover_at:
-            did |= self.recovery.step()
+            with alone("recovery"):
+                did |= self.recovery.step()
             self._recover_at = time.monotonic() + self.RECOVERY_INTERVAL
-        did |= pipelines.step()
-        did |= schedules.step()
-        did |= self.dispatcher.step()
+        with alone("pipelines"):
+            did |= pipelines.step()
+        with alone("schedules"):
+            did |= schedules.step()
+        with alone("dispatching"):
+            did |= self.dispatcher.step()
         if self._redis_was_away:
             Execution.objects.active().exclude(waiting_for="").update(waiting_for="")
             self._redis_was_away = False

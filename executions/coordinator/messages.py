@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, field_validator
 
 from controlplane.documents.storable import unstorable
+from executions.coordinator.isolation import reason_of
 from workers.contract.errors import AlgorithmError
-from workers.contract.events import EVENT_LIMIT, FAILURE, MOST_PIECES, PIECE_SIZE, SUCCESS
+from workers.contract.events import FAILURE, MOST_PIECES, PIECE_SIZE, SUCCESS
 from workers.contract.keys import stream_of
-
-log = logging.getLogger(__name__)
 
 #: Fields of a large event that are longer than this, in characters of JSON, are not kept in the history.
 KEPT_OF_A_FIELD = 4096
+#: The largest event in one entry, in bytes: parties send larger ones in pieces.
+ENTRY_LIMIT = 2 * PIECE_SIZE
+#: Years of a party's clock that are believed. Times at the ends of the calendar cannot be converted to another zone.
+FIRST_YEAR, LAST_YEAR = 2000, 2200
 
 
 class _OfARun(BaseModel):
@@ -45,6 +48,15 @@ class EventMessage(_OfARun):
     data: dict[str, Any] = Field(default_factory=dict)
     #: Size in bytes, as measured here.
     size: int = 0
+
+    @field_validator("timestamp")
+    @classmethod
+    def check_timestamp(cls, timestamp: datetime) -> datetime:
+        if timestamp.tzinfo is None:
+            raise ValueError("has no zone")
+        if not FIRST_YEAR <= timestamp.year < LAST_YEAR:
+            return datetime.now(timezone.utc)  # the event counts, whatever its party's clock says
+        return timestamp
 
     @property
     def stage(self) -> str:
@@ -95,23 +107,23 @@ def _without_nul(item: dict[str, Any]) -> dict[str, Any]:
     return {key.replace("\0", ""): clean(value) for key, value in item.items()}
 
 
-def parse_event(stream: str, raw: bytes) -> EventMessage | None:
-    """Return the event, or None if it is none or names another party than the stream's. A verdict that no database can
-    store becomes a failure, so that the execution ends.
+class Unusable(Exception):
+    """An entry is nothing that a party would send; the text says why."""
+
+
+def parse_event(stream: str, raw: bytes, limit: int = ENTRY_LIMIT) -> EventMessage:
+    """Return the event. A verdict that no database can store becomes a failure, so that the execution ends.
+
+    Raises Unusable if it is no event, is larger than ``limit`` bytes, or names another party than the stream's.
     """
-    try:
-        content = read_json(raw, EVENT_LIMIT)
+    with _unusable():
+        content = read_json(raw, limit)
         message = EventMessage.model_validate(content).model_copy(update={"size": len(raw)})
         if stream_of(message.party) != stream:
-            raise ValueError("it names another party than its stream")
-        if message.timestamp.tzinfo is None:
-            raise ValueError("its timestamp has no zone")
+            raise Unusable("it names another party than its stream")
         problem = next(unstorable(content), None)
         if problem and message.status not in (SUCCESS, FAILURE):
-            raise ValueError(problem.wrong)
-    except (ValueError, RecursionError) as error:
-        _dropped("an event", stream, error)
-        return None
+            raise Unusable(str(problem))
     if problem is None:
         return message
     why = f"the control plane cannot store what {message.party} reported at its end: {str(problem)[:300]}"
@@ -120,21 +132,21 @@ def parse_event(stream: str, raw: bytes) -> EventMessage | None:
     return message.model_copy(update={"status": FAILURE, "data": data, "worker_container": ""})
 
 
-def parse_piece(stream: str, fields: Mapping[bytes, bytes]) -> Piece | None:
-    """Return the piece of an event, or None if it is none or names another party than the stream's."""
-    try:
+def parse_piece(stream: str, fields: Mapping[bytes, bytes]) -> Piece:
+    """Return the piece of an event. Raises Unusable if it is none, or names another party than the stream's."""
+    with _unusable():
         header = PieceHeader.model_validate(read_json(fields[b"piece"], 1000))
         text = fields.get(b"text", b"")
         if stream_of(header.party) != stream:
-            raise ValueError("it names another party than its stream")
+            raise Unusable("it names another party than its stream")
         if header.number > header.of or not 0 < len(text) <= PIECE_SIZE:
-            raise ValueError("its number or its length is wrong")
-    except (ValueError, RecursionError) as error:
-        _dropped("a piece of an event", stream, error)
-        return None
+            raise Unusable("its number or its length is wrong")
     return Piece(header, text)
 
 
-def _dropped(what: str, stream: str, error: Exception) -> None:
-    reason = "it is malformed" if isinstance(error, ValidationError) else str(error)[:100]
-    log.warning("%s on %s was dropped: %s", what, stream, reason)
+@contextmanager
+def _unusable() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, RecursionError) as error:  # of JSON, of pydantic
+        raise Unusable(reason_of(error)) from None

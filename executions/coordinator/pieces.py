@@ -6,10 +6,11 @@ import logging
 from collections.abc import Iterable, Mapping
 from uuid import UUID
 
-from executions.coordinator.messages import EventMessage, Piece, parse_event
+from executions.coordinator.dead_letters import set_aside
+from executions.coordinator.messages import EventMessage, Piece, Unusable, parse_event
 from executions.models import EventPiece, ExecutionEvent, PartyRun
 from executions.states import RUN_ENDED
-from workers.contract.events import MOST_PIECES
+from workers.contract.events import EVENT_LIMIT, MOST_PIECES
 from workers.contract.keys import stream_of
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,11 @@ def _complete(run: PartyRun, sequence: int) -> EventMessage | None:
         return None
     content = b"".join(bytes(part) for part in rows.order_by("number").values_list("content", flat=True))
     rows.delete()
-    return parse_event(stream_of(run.party.name), content)
+    try:
+        return parse_event(stream_of(run.party.name), content, EVENT_LIMIT)
+    except Unusable as error:
+        set_aside(run.party.name, "event", content, str(error))
+        return None
 
 
 def forget_unfinished() -> bool:

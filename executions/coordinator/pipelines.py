@@ -12,6 +12,7 @@ from uuid import UUID
 
 from django.db import transaction
 
+from executions.coordinator.isolation import EVERYTHING, alone, reason_of, tell
 from executions.models import Execution, NodeRun, NotCancellable, PipelineRun
 from executions.models.pipeline_run import NodeState, node_states
 from executions.states import ENDED, PIPELINE_ACTIVE, PipelineStatus, Status, transition
@@ -22,7 +23,11 @@ log = logging.getLogger(__name__)
 
 def step() -> bool:
     """Look once at all pipeline runs. Returns whether anything was done."""
-    return any([advance(run) for run in _to_be_advanced()])  # noqa: C419  each of them
+    done = False
+    for run in _to_be_advanced():
+        with alone(f"pipeline run {run}"):
+            done |= advance(run)
+    return done
 
 
 def _to_be_advanced() -> list[UUID]:
@@ -35,9 +40,10 @@ def _to_be_advanced() -> list[UUID]:
     )
     found = []
     for run, nodes in groupby(rows, key=lambda node: node.run):
-        now = node_states(run.status, nodes)
-        if run.status == PipelineStatus.CANCELLING or _is_over(now) or any(node.is_startable for node in now):
-            found.append(run.pk)
+        with alone(f"pipeline run {run.pk}"):
+            now = node_states(run.status, nodes)
+            if run.status == PipelineStatus.CANCELLING or _is_over(now) or any(node.is_startable for node in now):
+                found.append(run.pk)
     return found
 
 
@@ -69,17 +75,23 @@ def _start(run: PipelineRun, found: NodeState) -> None:
     """Submit the execution of a node. If it is refused, the node has failed."""
     node = NodeRun.objects.select_related("task").get(pk=found.node.pk)
     try:
-        node.execution = Execution.objects.submit(
-            node.documents,
-            task=node.task,
-            by=run.submitted_by,
-            name=f"{run.name}: {node.name}"[:100],
-            options=node.options,
-            before=node.documents,
-            node=node,
-        )
+        with transaction.atomic():
+            node.execution = Execution.objects.submit(
+                node.documents,
+                task=node.task,
+                by=run.submitted_by,
+                name=f"{run.name}: {node.name}"[:100],
+                options=node.options,
+                before=node.documents,
+                node=node,
+            )
+    except EVERYTHING:
+        raise
     except DocumentsInvalid as error:
         node.error = str(error)
+    except Exception as error:
+        tell(f"node {node.name} of pipeline run {run.pk} could not be submitted", error)
+        node.error = f"the control plane could not submit it: {reason_of(error)}"
     node.save(update_fields=["execution", "error"])
 
 

@@ -20,8 +20,9 @@ from redis.exceptions import ResponseError
 from rq.command import send_command
 
 from executions.coordinator.capacity import find_capacity, forgiving
+from executions.coordinator.isolation import alone
 from executions.coordinator.pieces import forget_unfinished
-from executions.coordinator.settle import settle
+from executions.coordinator.settle import hold, settle
 from executions.models import Execution, PartyRun, PortLease
 from executions.redis import drop_foreign
 from executions.states import ACTIVE, RUN_ENDED, RunStatus, Status, before, transition
@@ -63,15 +64,18 @@ class Recovery:
 
     def step(self) -> bool:
         """Do every step once. Returns whether anything was done. Raises RedisError."""
-        done = [
-            self.enforce_time_limits(),
-            self.begin_cancelling(),
-            self.end_undecided(),
-            forget_unfinished(),
-            self.queue_due_retries(),
-            self.look_after_runs(),
-        ]
-        return any(done)
+        done = False
+        for action in (
+            self.enforce_time_limits,
+            self.begin_cancelling,
+            self.end_undecided,
+            forget_unfinished,
+            self.queue_due_retries,
+            self.look_after_runs,
+        ):
+            with alone(f"recovery: {action.__name__}"):
+                done |= action()
+        return done
 
     def queue_due_retries(self) -> bool:
         """Move executions from RETRY to QUEUED once they are due and no process of the old attempt is left."""
@@ -86,7 +90,12 @@ class Recovery:
         pending = PartyRun.objects.filter(
             execution__status=Status.CANCELLING, released_at=None, stop_requested_at=None
         ).exclude(status__in=RUN_ENDED)
-        return bool(pending.update(stop_requested_at=timezone.now()))
+        done = False
+        for execution in {run.execution_id for run in pending.only("execution")}:
+            with transaction.atomic():
+                hold([execution])
+                done |= bool(pending.filter(execution=execution).update(stop_requested_at=timezone.now()))
+        return done
 
     def enforce_time_limits(self) -> bool:
         """Stop runs that take longer than their execution allows, whatever their process is doing."""
@@ -97,13 +106,13 @@ class Recovery:
         ):
             limit = timedelta(seconds=execution.run_limit_seconds)
             if execution.started_at and now - execution.started_at > limit:
+                error = f"the run passed its time limit of {execution.run_limit_seconds} s"
                 late = execution.runs.filter(attempt=execution.attempt, error="").exclude(status__in=RUN_ENDED)
-                if late.update(
-                    error=f"the run passed its time limit of {execution.run_limit_seconds} s",
-                    error_type="AlgorithmError",
-                ):
-                    settle(execution.pk)
-                    done = True
+                with transaction.atomic():
+                    hold([execution.pk])
+                    if late.update(error=error, error_type="AlgorithmError"):
+                        settle(execution.pk)
+                        done = True
         return done
 
     def end_undecided(self) -> bool:
@@ -116,12 +125,13 @@ class Recovery:
         ).exclude(status__in=RUN_ENDED)
         done = False
         for run in undecided.select_related("party", "execution"):
-            if run.error or run.stop_requested_at or run.execution.status == Status.CANCELLING:
-                done |= _decide(run, RunStatus.STOPPED)  # whatever its result was, it no longer counts
-            elif run.released_at and timezone.now() - run.released_at > timedelta(seconds=self.REPORT_SECONDS):
-                name = run.party.name
-                error = f"{name} said that its process has ended, and what came of it never arrived"
-                done |= _decide(run, RunStatus.LOST, error)
+            with alone(f"party run {run.job_id}"):
+                if run.error or run.stop_requested_at or run.execution.status == Status.CANCELLING:
+                    done |= _decide(run, RunStatus.STOPPED)  # whatever its result was, it no longer counts
+                elif run.released_at and timezone.now() - run.released_at > timedelta(seconds=self.REPORT_SECONDS):
+                    name = run.party.name
+                    error = f"{name} said that its process has ended, and what came of it never arrived"
+                    done |= _decide(run, RunStatus.LOST, error)
         return done
 
     def look_after_runs(self) -> bool:
@@ -134,14 +144,8 @@ class Recovery:
         refused: ResponseError | None = None
         for run, (state, worker, waits) in zip(runs, self._job_states(runs), strict=True):
             try:
-                if state == GONE and not run.enqueued_at:  # the dispatcher adds it, unless it is to be stopped
-                    done |= bool(run.stop_requested_at) and self._end_unsent(run)
-                elif run.stop_requested_at or self._is_overdue(run):
-                    done |= self._stop(run, state, worker)
-                elif state == "queued":
-                    done |= self._check_begins(run, worker, waits, bool(capacity[run.party.name].alive))
-                else:
-                    done |= self._check_alive(run, state)
+                with alone(f"party run {run.job_id}"):
+                    done |= self._look_after(run, state, worker, waits, bool(capacity[run.party.name].alive))
             except ResponseError as error:
                 if not refusal(error):
                     raise
@@ -156,6 +160,15 @@ class Recovery:
         if refused:
             raise refused
         return done
+
+    def _look_after(self, run: PartyRun, state: str, worker: str, waits: bool, has_workers: bool) -> bool:
+        if state == GONE and not run.enqueued_at:  # the dispatcher adds its job, unless it is to be stopped
+            return bool(run.stop_requested_at) and self._end_unsent(run)
+        if run.stop_requested_at or self._is_overdue(run):
+            return self._stop(run, state, worker)
+        if state == "queued":
+            return self._check_begins(run, worker, waits, has_workers)
+        return self._check_alive(run, state)
 
     def _is_overdue(self, run: PartyRun, more: timedelta = timedelta()) -> bool:
         return run.ended_at is not None and timezone.now() - run.ended_at > self.SHUTDOWN_LIMIT + more
@@ -284,10 +297,12 @@ class Recovery:
 
     def _give_up(self, run: PartyRun, error: str) -> bool:
         """Stop a run that does not begin."""
-        PartyRun.objects.filter(pk=run.pk, error="").update(
-            error=error, error_type="ResourceError", stop_requested_at=timezone.now()
-        )
-        settle(run.execution_id)
+        with transaction.atomic():
+            hold([run.execution_id])
+            PartyRun.objects.filter(pk=run.pk, error="").update(
+                error=error, error_type="ResourceError", stop_requested_at=timezone.now()
+            )
+            settle(run.execution_id)
         return True
 
     def _has_been(self, run: PartyRun, state: str, seconds: float) -> bool:
@@ -301,6 +316,7 @@ class Recovery:
     def _end(self, run: PartyRun, status: RunStatus, error: str = "") -> None:
         """Release a run whose process is gone, and give it ``status`` if the party has not reported its end."""
         with transaction.atomic():
+            hold([run.execution_id])
             if PartyRun.objects.filter(pk=run.pk, released_at=None).update(released_at=timezone.now()):
                 _decide(run, status, error)
             if status == RunStatus.LOST:
@@ -317,6 +333,7 @@ def _decide(run: PartyRun, status: RunStatus, error: str = "") -> bool:
     if error:
         fields |= {"error": error, "error_type": "NetworkError"}
     with transaction.atomic():
+        hold([run.execution_id])
         if not PartyRun.objects.filter(pk=run.pk, status__in=before(status)).update(**fields):
             return False
         settle(run.execution_id)

@@ -84,21 +84,17 @@ class DatasetsReport(BaseModel):
 
 
 def apply(party: str, kind: str, raw: bytes) -> None:
-    """Apply a report. Anything else is ignored."""
-    try:
-        content = read_json(raw, REPORT_LIMIT)
-        if problem := next(unstorable(content), None):
-            raise ValueError(problem.wrong)
-        if kind == reports.PREFLIGHT:
-            _apply_preflight(party, PreflightReport.model_validate(content))
-        else:
-            told = DatasetsReport.model_validate(content)
-            verdicts = _apply_datasets(party, told)
-            if told.publication and verdicts:
-                _answer(answers_to(party, str(told.publication)), verdicts)
-    except (ValueError, RecursionError) as error:
-        reason = "malformed" if isinstance(error, ValidationError) else str(error)[:100]
-        log.warning("a %s report of %s was dropped: %s", kind, party, reason)
+    """Apply a report. Raises ValueError (pydantic's is one) or RecursionError if it is none, with nothing done."""
+    content = read_json(raw, REPORT_LIMIT)
+    if problem := next(unstorable(content), None):
+        raise ValueError(str(problem))
+    if kind == reports.PREFLIGHT:
+        _apply_preflight(party, PreflightReport.model_validate(content))
+        return
+    told = DatasetsReport.model_validate(content)
+    verdicts = _apply_datasets(party, told)
+    if told.publication and verdicts:
+        _answer(answers_to(party, str(told.publication)), verdicts)
 
 
 KINDS = (reports.PREFLIGHT, reports.DATASETS)
@@ -153,7 +149,7 @@ def _apply_datasets(party: str, report: DatasetsReport) -> dict[str, dict[str, s
     """Register new tables, and note how known ones look now. Returns a verdict for each table."""
     now = timezone.now()
     with transaction.atomic():
-        owner = Party.objects.select_for_update(of=("self",)).filter(name=party).first()
+        owner = Party.objects.select_for_update(of=("self",), no_key=True).filter(name=party).first()
         if owner is None:
             return {}
         known = {d.name: d for d in owner.datasets.all()}

@@ -9,6 +9,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from controlplane.models import Schedule, Task
+from executions.coordinator.isolation import EVERYTHING, alone, reason_of, tell
 from executions.models import Execution, PipelineRun, Tick
 from executions.permissions import RUN
 from workers.contract.problems import DocumentsInvalid
@@ -20,7 +21,35 @@ def step() -> bool:
     """Fire the schedules that are due. Returns whether one was."""
     now = timezone.now()
     due = Schedule.objects.filter(next_run_at__lte=now).order_by("next_run_at").values_list("pk", flat=True)
-    return any([fire(schedule, now) for schedule in list(due)])  # noqa: C419  each of them
+    done = False
+    for schedule in list(due):
+        try:
+            done |= fire(schedule, now)
+        except EVERYTHING:
+            raise
+        except Exception as error:
+            tell(f"schedule {schedule} could not start what it is due for", error)
+            with alone(f"schedule {schedule}"):
+                done |= skip(schedule, now, f"the control plane could not start it: {reason_of(error)}")
+    return done
+
+
+def skip(pk: int, now: datetime, reason: str) -> bool:
+    """Note why a schedule starts nothing this time, and set its next time; it has none if that cannot be told. Returns
+    whether it was due."""
+    with transaction.atomic():
+        due = Schedule.objects.select_for_update(of=("self",), no_key=True).filter(pk=pk, next_run_at__lte=now)
+        schedule = due.first()
+        if schedule is None or (time := schedule.next_run_at) is None:
+            return False
+        if not schedule.ticks.filter(due_at=time).exists():
+            Tick.objects.create(schedule=schedule, due_at=time, at=now, skipped=reason)
+        try:
+            following = schedule.time_after(now)
+        except ValueError:
+            following = None
+        Schedule.objects.filter(pk=pk).update(next_run_at=following)
+    return True
 
 
 def fire(pk: int, now: datetime) -> bool:

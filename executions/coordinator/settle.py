@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -13,6 +13,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from controlplane.models import ALIGNMENT_LENGTH, COLUMN_TYPES, Dataset
+from executions.coordinator.isolation import EVERYTHING, reason_of, tell
 from executions.models import Execution, PartyRun
 from executions.states import ACTIVE, RUN_ENDED, RunStatus, Status, transition
 from workers.contract.catalogue import TABLE
@@ -29,24 +30,60 @@ RETRY_POLICY: dict[str, tuple[str, float, bool]] = {
 }
 
 
+def hold(executions: Iterable[UUID]) -> None:
+    """Lock these executions until the transaction ends, in one order. Everybody who writes party runs does this first,
+    so that on PostgreSQL no two wait for each other; on SQLite the transaction itself keeps them apart."""
+    held = Execution.objects.select_for_update(of=("self",), no_key=True).filter(pk__in=list(executions))
+    list(held.order_by("pk").values_list("pk", flat=True))
+
+
 def settle(execution_id: UUID) -> None:
-    """Bring an execution in line with its party runs. May be repeated, also by another coordinator."""
-    with transaction.atomic():
-        # On PostgreSQL the lock keeps two coordinators apart; on SQLite the transaction itself does
-        execution = Execution.objects.select_for_update(of=("self",)).filter(pk=execution_id).first()
-        if execution is None or execution.status not in ACTIVE:
-            return
-        runs = list(execution.runs.filter(attempt=execution.attempt).select_related("party").order_by("party__name"))
-        _show(execution, runs)
-        failed = [r for r in runs if r.status in RUN_ENDED and r.status != RunStatus.SUCCESS]
-        if execution.status == Status.DISPATCHED and any(r.started_at for r in runs):
-            transition(execution, Status.RUNNING, why="the first party began", started_at=timezone.now())
-        if failed or execution.status == Status.CANCELLING or any(r.error for r in runs):
-            _stop_others(runs)
-            if all(r.status in RUN_ENDED for r in runs):
-                _decide(execution, runs)
-        elif runs and all(r.status == RunStatus.SUCCESS for r in runs):
-            _succeed(execution, runs)
+    """Bring an execution in line with its party runs. Harmless to repeat; safe beside another coordinator.
+
+    An execution for which that fails, because its documents are of another version or by a fault of ours, ends with
+    the reason. Raises errors that concern everything.
+    """
+    try:
+        with transaction.atomic():
+            _settle(execution_id)
+    except EVERYTHING:
+        raise
+    except Exception as error:
+        tell(f"execution {execution_id} could not be settled", error)
+        with transaction.atomic():
+            _give_up(execution_id, f"the control plane could not bring it to its end: {reason_of(error)}")
+
+
+def _settle(execution_id: UUID) -> None:
+    hold([execution_id])
+    execution = Execution.objects.filter(pk=execution_id).first()
+    if execution is None or execution.status not in ACTIVE:
+        return
+    runs = list(execution.runs.filter(attempt=execution.attempt).select_related("party").order_by("party__name"))
+    _show(execution, runs)
+    failed = [r for r in runs if r.status in RUN_ENDED and r.status != RunStatus.SUCCESS]
+    if execution.status == Status.DISPATCHED and any(r.started_at for r in runs):
+        transition(execution, Status.RUNNING, why="the first party began", started_at=timezone.now())
+    if failed or execution.status == Status.CANCELLING or any(r.error for r in runs):
+        _stop_others(runs)
+        if all(r.status in RUN_ENDED for r in runs):
+            _decide(execution, runs)
+    elif runs and all(r.status == RunStatus.SUCCESS for r in runs):
+        _succeed(execution, runs)
+
+
+def _give_up(execution_id: UUID, error: str) -> None:
+    """Have an execution's runs stopped, and end it once they have ended."""
+    hold([execution_id])
+    execution = Execution.objects.filter(pk=execution_id).first()
+    if execution is None or execution.status not in ACTIVE:
+        return
+    runs = list(execution.runs.filter(attempt=execution.attempt))
+    _stop_others(runs)
+    if all(r.status in RUN_ENDED for r in runs):
+        cancelled = execution.status == Status.CANCELLING
+        fields = {} if cancelled else {"error": error, "error_type": AlgorithmError.__name__}
+        transition(execution, Status.CANCELLED if cancelled else Status.FAILURE, why=error, **fields)
 
 
 def _show(execution: Execution, runs: list[PartyRun]) -> None:

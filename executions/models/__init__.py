@@ -1,5 +1,6 @@
 """What was run: executions, what each party did in each attempt, every event they sent; and runs of pipelines."""
 
+from executions.models.dead_letter import DeadLetter
 from executions.models.event import EventPiece, ExecutionEvent
 from executions.models.execution import Execution, NotCancellable, StateChange
 from executions.models.party_run import PartyRun, PortLease
@@ -7,6 +8,6 @@ from executions.models.pipeline_run import NodeRun, PipelineChange, PipelineRun,
 from executions.models.preflight import PartyCheck, Preflight
 
 __all__ = [
-    "EventPiece", "Execution", "ExecutionEvent", "NodeRun", "NotCancellable", "PartyCheck", "PartyRun",
+    "DeadLetter", "EventPiece", "Execution", "ExecutionEvent", "NodeRun", "NotCancellable", "PartyCheck", "PartyRun",
     "PipelineChange", "PipelineRun", "PortLease", "Preflight", "StateChange", "Tick",
 ]  # fmt: skip

@@ -329,11 +329,11 @@ def test_it_applies_a_batch_in_a_constant_number_of_queries(
     listener = Listener(connection)
     listener.step()
     events = publisher(execution, "alice", connection, tmp_path)
-    for stage in itertools.islice(itertools.cycle(["sf_init", "spu_init"]), 400):
+    for stage in itertools.islice(itertools.cycle(["sf_init", "spu_init"]), Listener.BATCH):
         events.publish(RUNNING, stage)
     with django_assert_max_num_queries(20):
         listener.step()
-    assert ExecutionEvent.objects.count() == 400
+    assert ExecutionEvent.objects.count() == Listener.BATCH
 
 
 def test_it_listens_past_a_stream_that_a_party_replaced(

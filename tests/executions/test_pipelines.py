@@ -346,6 +346,10 @@ def test_a_coordinator_that_is_killed_leaves_a_node_with_one_execution_or_none(
     assert Execution.objects.count() == 1
 
 
+def die(**_: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def test_one_that_is_killed_before_it_ends_a_run_leaves_it_to_the_next(
     connection: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -353,8 +357,8 @@ def test_one_that_is_killed_before_it_ends_a_run_leaves_it_to_the_next(
     run = submitted(psi="intersect")
     Execution.objects.update(status=Status.SUCCESS)
     with monkeypatch.context() as patched:
-        patched.setattr("executions.models.PipelineChange.objects.create", None)
-        with pytest.raises(TypeError):
+        patched.setattr("executions.models.PipelineChange.objects.create", die)
+        with pytest.raises(KeyboardInterrupt):
             pipelines.step()
     run.refresh_from_db()
     assert run.status == PipelineStatus.RUNNING

@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand
 from django.db import DatabaseError, InterfaceError, close_old_connections
 from redis.exceptions import RedisError
 
+from executions.coordinator.isolation import tell
 from executions.coordinator.loop import Coordinator
 from executions.models import Execution
 from workers.contract.connection import trouble
@@ -45,6 +46,9 @@ class Command(BaseCommand):
             except (DatabaseError, InterfaceError) as error:
                 log.warning("database: %s", type(error).__name__)
                 close_old_connections()
+                time.sleep(0.5)
+            except Exception as error:  # it must not end for a fault of ours: nobody else looks after what runs
+                tell("a step of the coordinator", error)
                 time.sleep(0.5)
 
     @staticmethod
