@@ -13,6 +13,9 @@ from redis.exceptions import ResponseError
 from controlplane.models import Party
 from executions.models import PortLease
 
+#: Workers of a party that are looked at.
+MOST_WORKERS = 1000
+
 
 @dataclass(slots=True)
 class Capacity:
@@ -42,7 +45,8 @@ def find_capacity(connection: Redis, parties: set[str]) -> dict[str, Capacity]:
     capacity = {party: Capacity() for party in sorted(parties)}
     with connection.pipeline(transaction=False) as pipeline:
         for party in capacity:
-            pipeline.smembers(f"rq:workers:{party}")
+            # Not all of them, whatever a party has written there
+            pipeline.srandmember(f"rq:workers:{party}", MOST_WORKERS)
         keys: list[list[bytes]] = [sorted(found or ()) for found in forgiving(pipeline)]
     with connection.pipeline(transaction=False) as pipeline:
         for found in keys:

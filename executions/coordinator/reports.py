@@ -17,6 +17,7 @@ from django.db import transaction
 from django.utils import timezone
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from redis.exceptions import RedisError
+from simple_history.utils import bulk_create_with_history
 
 from controlplane.documents.storable import unstorable
 from controlplane.models import ALIGNMENT_LENGTH, COLUMN_TYPES, Dataset, Party
@@ -153,10 +154,18 @@ def _apply_datasets(party: str, report: DatasetsReport) -> dict[str, dict[str, s
         if owner is None:
             return {}
         known = {d.name: d for d in owner.datasets.all()}
+        before = {name: _told_of(dataset) for name, dataset in known.items()}
         verdicts = {}
         for name, raw in report.datasets.items():
-            verdict, problem = _apply_table(owner, known, name, raw, now)
+            verdict, problem = _judge_table(owner, known, name, raw, now)
             verdicts[name] = {"verdict": verdict, "problem": problem}
+        # All at once: a party may have a thousand tables, and the others' events wait meanwhile
+        bulk_create_with_history([d for name, d in known.items() if name not in before], Dataset)
+        told = [d for d in known.values() if d.name in report.datasets and d.name in before and not d.produced_by]
+        Dataset.objects.filter(pk__in=[d.pk for d in told]).update(reported_at=now)
+        for dataset in told:
+            if (now_told := _told_of(dataset)) != before[dataset.name]:  # most tables are as they were
+                Dataset.objects.filter(pk=dataset.pk).update(**now_told)
         # A host of an older version sends all of its tables in one report
         names = list(report.datasets) if report.publication is None and report.names is None else report.names
         if names is not None:
@@ -171,8 +180,19 @@ def _apply_datasets(party: str, report: DatasetsReport) -> dict[str, dict[str, s
     return verdicts
 
 
-def _apply_table(owner: Party, known: dict[str, Dataset], name: str, raw: Any, now: datetime) -> tuple[str, str]:
-    """Register or update one table. Returns the verdict, and what is wrong or differs."""
+def _told_of(dataset: Dataset) -> dict[str, Any]:
+    """Return what reports have told of a dataset, but for when."""
+    return {
+        "reported_columns": dataset.reported_columns,
+        "reported_rows": dataset.reported_rows,
+        "reported_problem": dataset.reported_problem,
+        "alignment": dataset.alignment,
+    }
+
+
+def _judge_table(owner: Party, known: dict[str, Dataset], name: str, raw: Any, now: datetime) -> tuple[str, str]:
+    """Set what is told of a known table, or add a new one to the known ones; nothing is stored. Returns the verdict,
+    and what is wrong or differs."""
     dataset = known.get(name)
     if dataset and dataset.produced_by:
         return reports.REFUSED, "an execution's output has this name; rename one of the two"
@@ -184,7 +204,6 @@ def _apply_table(owner: Party, known: dict[str, Dataset], name: str, raw: Any, n
         table = TableReport(error=problem)
     told = _told(table, table.error, now)
     if dataset:
-        Dataset.objects.filter(pk=dataset.pk).update(**told)
         for field, value in told.items():
             setattr(dataset, field, value)
         if table.error:
@@ -197,10 +216,10 @@ def _apply_table(owner: Party, known: dict[str, Dataset], name: str, raw: Any, n
         return reports.REFUSED, f"the control plane keeps at most {reports.MOST_DATASETS:,} datasets of a party"
     new = Dataset(party=owner, name=name, columns=told["reported_columns"], **told)
     try:
-        new.full_clean()
+        new.clean_fields(exclude=["party"])  # it is there, and locked
+        new.clean()
     except DjangoValidationError as error:
         return reports.REFUSED, " ".join(error.messages)[: reports.PROBLEM_LENGTH]
-    new.save()
     known[name] = new
     return reports.REGISTERED, ""
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from controlplane.models import Party, Schedule
+from controlplane.models import Dataset, Party, Schedule
 from executions.coordinator import dead_letters, isolation, pipelines, schedules
 from executions.coordinator import dispatch as dispatching
 from executions.coordinator import listener as listening
@@ -177,6 +177,25 @@ def test_a_party_s_reports_take_no_more_than_their_share_of_a_step(
     assert [json.loads(raw)["number"] for raw in applied] == list(range(5)), "each once, in their order"
     assert execution.runs.get(party__name="bob").status == RunStatus.RUNNING
     assert connection.xlen(stream_of("alice")) == 0
+
+
+def test_a_thousand_tables_take_a_handful_of_queries(
+    parties: dict[str, Party], django_assert_max_num_queries: Any
+) -> None:
+    columns = {f"c{number}": "int" for number in range(20)}
+    tables = {f"t{number}": {"columns": columns, "rows": 5} for number in range(1000)}
+    raw = json.dumps({"datasets": tables}).encode()
+    room = Dataset.objects.filter(party__name="alice").count()
+    with django_assert_max_num_queries(60):  # SQLite takes some hundred rows a query
+        listening.reports.apply("alice", "datasets", raw)
+    assert Dataset.objects.filter(party__name="alice").count() == 1000
+    assert Dataset.history.filter(party__name="alice", name="t1").count() == 1
+    with django_assert_max_num_queries(10):
+        listening.reports.apply("alice", "datasets", raw)
+    tables["t5"]["rows"] = 6
+    listening.reports.apply("alice", "datasets", json.dumps({"datasets": tables}).encode())
+    assert Dataset.objects.get(party__name="alice", name="t5").reported_rows == 6
+    assert room <= 1
 
 
 # --- executions, pipelines, schedules
