@@ -175,7 +175,8 @@ def _sort(stream: str, fields: Mapping[bytes, bytes], events: list[EventMessage]
             except EVERYTHING:
                 raise
             except Exception as error:
-                set_aside(party, f"{kind} report"[:16], raw, reason_of(error))
+                why = str(error) if isinstance(error, Unusable) else reason_of(error)
+                set_aside(party, f"{kind} report", raw, why)
     try:
         if (raw := fields.get(b"event")) is not None:
             events.append(parse_event(stream, raw))

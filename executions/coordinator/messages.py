@@ -10,13 +10,13 @@ from datetime import datetime, timezone
 from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from controlplane.documents.storable import unstorable
-from executions.coordinator.isolation import reason_of
 from workers.contract.errors import AlgorithmError
 from workers.contract.events import FAILURE, MOST_PIECES, PIECE_SIZE, SUCCESS
 from workers.contract.keys import stream_of
+from workers.contract.problems import problems_of
 
 #: Fields of a large event that are longer than this, in characters of JSON, are not kept in the history.
 KEPT_OF_A_FIELD = 4096
@@ -116,7 +116,7 @@ def parse_event(stream: str, raw: bytes, limit: int = ENTRY_LIMIT) -> EventMessa
 
     Raises Unusable if it is no event, is larger than ``limit`` bytes, or names another party than the stream's.
     """
-    with _unusable():
+    with usable(EventMessage):
         content = read_json(raw, limit)
         message = EventMessage.model_validate(content).model_copy(update={"size": len(raw)})
         if stream_of(message.party) != stream:
@@ -134,7 +134,7 @@ def parse_event(stream: str, raw: bytes, limit: int = ENTRY_LIMIT) -> EventMessa
 
 def parse_piece(stream: str, fields: Mapping[bytes, bytes]) -> Piece:
     """Return the piece of an event. Raises Unusable if it is none, or names another party than the stream's."""
-    with _unusable():
+    with usable(PieceHeader):
         header = PieceHeader.model_validate(read_json(fields[b"piece"], 1000))
         text = fields.get(b"text", b"")
         if stream_of(header.party) != stream:
@@ -145,8 +145,13 @@ def parse_piece(stream: str, fields: Mapping[bytes, bytes]) -> Piece:
 
 
 @contextmanager
-def _unusable() -> Iterator[None]:
+def usable(model: type[BaseModel]) -> Iterator[None]:
+    """Say in words what is wrong with what a party wrote. ``model``: what it is meant to be. Raises Unusable."""
     try:
         yield
-    except (ValueError, RecursionError) as error:  # of JSON, of pydantic
-        raise Unusable(reason_of(error)) from None
+    except ValidationError as error:
+        raise Unusable("; ".join(map(str, problems_of(error, model)))[:500]) from None
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+        raise Unusable("it is no JSON") from None
+    except ValueError as error:
+        raise Unusable(str(error)[:500]) from None

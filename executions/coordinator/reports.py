@@ -21,7 +21,7 @@ from simple_history.utils import bulk_create_with_history
 
 from controlplane.documents.storable import unstorable
 from controlplane.models import ALIGNMENT_LENGTH, COLUMN_TYPES, Dataset, Party
-from executions.coordinator.messages import read_json
+from executions.coordinator.messages import Unusable, read_json, usable
 from executions.models import PartyCheck
 from executions.redis import call_off, redis_connection
 from workers.contract import reports
@@ -85,17 +85,19 @@ class DatasetsReport(BaseModel):
 
 
 def apply(party: str, kind: str, raw: bytes) -> None:
-    """Apply a report. Raises ValueError (pydantic's is one) or RecursionError if it is none, with nothing done."""
-    content = read_json(raw, REPORT_LIMIT)
-    if problem := next(unstorable(content), None):
-        raise ValueError(str(problem))
-    if kind == reports.PREFLIGHT:
-        _apply_preflight(party, PreflightReport.model_validate(content))
+    """Apply a report. Raises Unusable if it is none, with nothing done."""
+    model = PreflightReport if kind == reports.PREFLIGHT else DatasetsReport
+    with usable(model):
+        content = read_json(raw, REPORT_LIMIT)
+        if problem := next(unstorable(content), None):
+            raise Unusable(str(problem))
+        report = model.model_validate(content)
+    if isinstance(report, PreflightReport):
+        _apply_preflight(party, report)
         return
-    told = DatasetsReport.model_validate(content)
-    verdicts = _apply_datasets(party, told)
-    if told.publication and verdicts:
-        _answer(answers_to(party, str(told.publication)), verdicts)
+    verdicts = _apply_datasets(party, report)
+    if report.publication and verdicts:
+        _answer(answers_to(party, str(report.publication)), verdicts)
 
 
 KINDS = (reports.PREFLIGHT, reports.DATASETS)
