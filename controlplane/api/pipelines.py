@@ -68,7 +68,9 @@ class ScheduleSerializer(ModelCleaned):
     task = NameOrId(queryset=Task.objects.all(), allow_null=True, required=False)
     pipeline = NameOrId(queryset=Pipeline.objects.all(), allow_null=True, required=False)
     owner = serializers.SlugRelatedField[Any](
-        "username", read_only=True, help_text="User who saved it last; runs are submitted in this user's name."
+        "username",
+        read_only=True,
+        help_text="User who changed or confirmed it last; runs are submitted in this user's name.",
     )
     in_words = serializers.SerializerMethodField()
     next_times = serializers.SerializerMethodField(help_text=f"The next {NEXT_TIMES}, if it is switched on.")
@@ -77,9 +79,9 @@ class ScheduleSerializer(ModelCleaned):
         model = Schedule
         fields = [
             *("id", "name", "description", "cron", "time_zone", "task", "pipeline", "enabled"),
-            *("owner", "in_words", "next_run_at", "next_times", "version"),
+            *("owner", "confirmed_at", "in_words", "next_run_at", "next_times", "version"),
         ]
-        read_only_fields = ["next_run_at"]
+        read_only_fields = ["next_run_at", "confirmed_at"]
 
     def get_in_words(self, schedule: Schedule) -> str:
         return schedule.in_words

@@ -27,7 +27,8 @@ def check_time_zone(value: str) -> None:
 
 
 class Schedule(Versioned):
-    """Runs a task or a pipeline at set times. The coordinator does so, on behalf of who saved it last."""
+    """Runs a task or a pipeline at set times. The coordinator does so, on behalf of its owner: whoever changed or
+    confirmed it last."""
 
     #: Fields that decide when it is due: a change of one sets the next time anew.
     TIMING = ("cron", "time_zone", "enabled")
@@ -70,7 +71,13 @@ class Schedule(Versioned):
         blank=True,
         editable=False,
         related_name="+",
-        help_text="User who saved it last; runs are submitted in this user's name while the user may run things.",
+        help_text="User who changed or confirmed it last; runs are submitted in this user's name while the user may "
+        "run things.",
+    )
+    confirmed_at = models.DateTimeField(
+        default=timezone.now,
+        editable=False,
+        help_text="Time at which its owner changed or confirmed it; what others change of it later does not run.",
     )
     next_run_at = models.DateTimeField(null=True, blank=True, editable=False, db_index=True)
 
@@ -132,4 +139,19 @@ class Schedule(Versioned):
                 self.next_run_at = stored.next_run_at
             else:
                 self.next_run_at = self.time_after(timezone.now())
+            if stored and not any(self._differs(f, stored) for f in self._compared() if f.editable):
+                # Who saves the form as it was has decided nothing
+                self.owner, self.confirmed_at = stored.owner, stored.confirmed_at
+            else:
+                self.confirmed_at = timezone.now()
             super().save(*args, **kwargs)
+
+    def confirm(self, by: Any) -> None:
+        """Have it run from now on in this user's name, with all that it runs as that is now. It makes a version."""
+        with transaction.atomic():
+            stored = Schedule.objects.select_for_update(no_key=True, of=("self",)).get(pk=self.pk)
+            stored.owner, stored.confirmed_at, stored.version = by, timezone.now(), stored.version + 1
+            # Past the comparison of editable fields: none has changed, and yet somebody has decided something
+            stored._change_reason = "confirmed"  # type: ignore[attr-defined]
+            super(Versioned, stored).save(update_fields=["owner", "confirmed_at", "version"])
+        self.refresh_from_db()

@@ -23,6 +23,7 @@ from executions.admin import execution_page as pages
 from executions.admin import pipeline_run_page as pipeline_pages
 from executions.admin.read_only import ReadOnlyAdmin
 from executions.admin.runnable import Runnable
+from executions.mandate import objection
 from executions.models import PipelineRun, Tick
 from executions.models.pipeline_run import NotPossible
 from executions.permissions import CANCEL, RUN, VIEW
@@ -177,8 +178,11 @@ class PipelineRunAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Schedule)
-class RunningScheduleAdmin(ScheduleAdmin):
-    """The schedules' admin, with their recent runs."""
+class RunningScheduleAdmin(Runnable, ScheduleAdmin):
+    """The schedules' admin, with their recent runs. Whoever adds, changes or confirms one runs things, and so needs the
+    right to."""
+
+    actions_detail = ("confirm",)
 
     list_display = ("name", "shown_target", "cron", "shown_next", "shown_latest", "enabled")
     readonly_fields = (*ScheduleAdmin.readonly_fields, "shown_ticks")
@@ -191,6 +195,28 @@ class RunningScheduleAdmin(ScheduleAdmin):
             .get_queryset(request)
             .annotate(latest_at=Subquery(latest.values("due_at")), latest_skipped=Subquery(latest.values("skipped")))
         )
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return super().has_add_permission(request) and may(request, RUN)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_change_permission(request, obj) and may(request, RUN)
+
+    @action(description="Run in my name", icon="how_to_reg", permissions=("run",), url_path="confirm")
+    def confirm(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        schedule = self.get_object(request, unquote(object_id))
+        if schedule is None or not self.has_change_permission(request, schedule):
+            raise Http404("There is no such schedule.")
+        page = reverse("admin:controlplane_schedule_change", args=[schedule.pk])
+        if request.method == "POST":
+            schedule.confirm(by=request.user)
+            messages.success(request, f"{schedule} runs in your name from now on.")
+            return HttpResponseRedirect(page)
+        facts = [("Runs", str(schedule.target)), ("In the name of", str(schedule.owner or "nobody"))]
+        if reason := objection(schedule):
+            facts.append(("Does not run now", reason))
+        question = f"Run {schedule.target} in your name, as it is now, whenever {schedule} is due?"
+        return confirm_page(self, request, question, "Run in my name", page, facts=facts)
 
     @display(description="Last time", label={"ran": "success", "skipped": "warning"})
     def shown_latest(self, schedule: Any) -> str:

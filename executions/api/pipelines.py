@@ -16,15 +16,15 @@ from rest_framework.reverse import reverse
 from controlplane.api.errors import Conflict, ErrorBody
 from controlplane.api.fields import KnownKeysOnly, NameOrId
 from controlplane.api.pagination import NewestFirst, Pagination
-from controlplane.api.permissions import ModelPermissions
-from controlplane.api.pipelines import ScheduleViewSet, StepSerializer
+from controlplane.api.permissions import ChangePermission, ModelPermissions
+from controlplane.api.pipelines import ScheduleSerializer, ScheduleViewSet, StepSerializer
 from controlplane.models import Pipeline
 from executions.api.executions import ProblemSerializer
 from executions.api.preflights import RunPermission
 from executions.api.submissions import invalid
 from executions.models import PipelineChange, PipelineRun, Tick
 from executions.models.pipeline_run import NotPossible
-from executions.permissions import CANCEL
+from executions.permissions import CANCEL, RUN
 from executions.states import BLOCKED, WAITING, PipelineStatus, Status
 from workers.contract.problems import DocumentsInvalid, closest
 
@@ -221,7 +221,22 @@ class NewestDue(Pagination):
 
 
 class RunningScheduleViewSet(ScheduleViewSet):
-    """Schedules with their recent runs. It is here because ``controlplane`` does not import ``executions``."""
+    """Schedules with their recent runs. Whoever adds, changes or confirms one needs the right to run things, too. It is
+    here because ``controlplane`` does not import ``executions``."""
+
+    def check_permissions(self, request: Request) -> None:
+        super().check_permissions(request)
+        user: Any = request.user
+        if request.method in ("POST", "PUT", "PATCH") and not user.has_perm(RUN):
+            self.permission_denied(request, message="A schedule runs in your name, and you may not run anything.")
+
+    @extend_schema(request=None, responses=ScheduleSerializer)
+    @action(methods=["post"], detail=True, permission_classes=[ChangePermission])
+    def confirm(self, request: Request, pk: str) -> Response:
+        """Have the schedule run in your name from now on, with all that it runs as that is now."""
+        schedule = self.get_object()
+        schedule.confirm(by=request.user)
+        return Response(self.get_serializer(schedule).data)
 
     @extend_schema(responses=TickSerializer(many=True))
     @action(detail=True, pagination_class=NewestDue, filter_backends=[])

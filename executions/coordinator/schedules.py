@@ -10,8 +10,8 @@ from django.utils import timezone
 
 from controlplane.models import Schedule, Task
 from executions.coordinator.isolation import EVERYTHING, alone, reason_of, tell
+from executions.mandate import objection
 from executions.models import Execution, PipelineRun, Tick
-from executions.permissions import RUN
 from workers.contract.problems import DocumentsInvalid
 
 log = logging.getLogger(__name__)
@@ -79,9 +79,8 @@ def fire(pk: int, now: datetime) -> bool:
 
 
 def _reason_to_skip(schedule: Schedule) -> str:
-    owner = schedule.owner
-    if owner and not (owner.is_active and owner.has_perm(RUN)):
-        return f"{owner}, who saved it last, may not run anything any more; have somebody save it who may"
+    if reason := objection(schedule):
+        return reason
     last = schedule.ticks.filter(skipped="").select_related("execution", "pipeline_run").first()
     if last and last.started and not last.started.has_ended:
         return f"{last.started}, which it started at {last.at:%Y-%m-%d %H:%M} UTC, is still {last.started.status}"

@@ -156,7 +156,7 @@ def test_it_does_nothing_for_an_owner_who_may_not_run_anything_any_more(connecti
     make_due(make_schedule(task=make_task(), owner=owner))
     settle_pipelines()
     assert not Execution.objects.exists()
-    assert "owner, who saved it last, may not run anything any more" in Tick.objects.get().skipped
+    assert "owner, its owner, may not run anything any more" in Tick.objects.get().skipped
 
 
 def test_it_says_why_what_is_not_valid_any_more_was_not_started(connection: Any) -> None:
