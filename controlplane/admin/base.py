@@ -17,11 +17,13 @@ from simple_history.admin import SimpleHistoryAdmin
 from simple_history.template_utils import HistoricalRecordContextHelper
 from unfold.admin import ModelAdmin
 
+from controlplane.admin.guarded import Guarded
 from controlplane.admin.permissions import may
 from controlplane.documents.differences import differences
 from controlplane.forms.document import REBUILD
 from controlplane.models import Pipeline, Task
 from controlplane.models.usage import MOST_CHECKED, effect_on, named_by, tasks_using
+from workers.contract.secrets import MASK, change_secrets
 
 SHOWN_IN_USE = 20
 SHOWN_INVALID = 10
@@ -41,11 +43,25 @@ class ChangesByKey(HistoricalRecordContextHelper):
                 continue
             label = str(field.verbose_name)
             old, new = (str(v) if isinstance(v, Model) else v for v in (change.old, change.new))
+            if change.field == "document":
+                layer = "task_config" if self.model is Task else getattr(delta.new_record, "layer", self.model.layer)
+                old, new = _masked(layer, old), _masked(layer, new, before=old)
             found += [{"where": f"{label} {c.path}".strip(), "words": c.words} for c in differences(old, new)]
         return found
 
 
-class ConfigAdmin(SimpleHistoryAdmin, ModelAdmin):
+def _masked(layer: str, document: Any, before: Any = None) -> Any:
+    """Return a version of a document without its secrets, which shows that one is not as it was ``before``."""
+    known: dict[tuple[str, ...], Any] = {}
+    change_secrets(layer, before or {}, lambda path, value: known.setdefault(path, value))
+
+    def mask(path: tuple[str, ...], value: Any) -> str:
+        return MASK if before is None or known.get(path) == value else f"{MASK} (another one)"
+
+    return change_secrets(layer, document, mask)
+
+
+class ConfigAdmin(Guarded, SimpleHistoryAdmin, ModelAdmin):
     """Base of the admin of everything that is registered."""
 
     compressed_fields = False
@@ -79,6 +95,7 @@ class ConfigAdmin(SimpleHistoryAdmin, ModelAdmin):
             obj = self.get_object(request, object_id)
             if obj is None or not self.has_change_permission(request, obj):
                 raise PermissionDenied
+        request.of_the_past = True  # type: ignore[attr-defined]  # what it shows is an old version on purpose
         # ours: for unfold's links, the model of the history has no pages
         return super().history_form_view(request, object_id, version_id, {"opts": self.opts} | (extra_context or {}))
 

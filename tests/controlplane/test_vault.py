@@ -14,6 +14,7 @@ from controlplane.models import DeviceConfig, Party
 from executions.coordinator.dispatch import Dispatcher
 from executions.models import Execution
 from executions.states import Status
+from tests.composed import admin_client, superuser
 from tests.rules.base import pseudonyms
 from tests.simulated import add_worker, status
 from workers.contract.errors import ConfigError
@@ -100,3 +101,23 @@ def test_a_configuration_keeps_its_secret_where_the_mask_comes_back(parties: dic
     config.document = {"token": MASK, "length": 12}
     config.full_clean()
     assert config.document == {"token": stored, "length": 12}
+
+
+@pytest.mark.django_db
+def test_the_history_shows_that_a_secret_is_another_one_and_neither_of_them() -> None:
+    config = DeviceConfig(name="rack", layer="hsm_config", document={"token": "the token", "length": 12})
+    config.full_clean()
+    config.save()
+    first = config.document["token"]
+    config.document = {"token": "another token", "length": 12}
+    config.full_clean()
+    config.save()
+    config.document = {"token": MASK, "length": 13}
+    config.full_clean()
+    config.save()
+    page = admin_client(superuser()).get(f"/admin/controlplane/deviceconfig/{config.pk}/history/").content.decode()
+    assert f"{MASK} -&gt; {MASK} (another one)" in page
+    assert page.count("(another one)") == 1, "the last change was another's"
+    assert "12 -&gt; 13" in page
+    for secret in (first, config.document["token"], vault.ENCRYPTED):
+        assert secret not in page
