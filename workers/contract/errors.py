@@ -115,6 +115,10 @@ def classify(error: BaseException) -> SecretFlowTaskError:
             return cause
         if isinstance(cause, MemoryError):
             return ResourceError("memory ran out")
+        if (isinstance(cause, OSError) and cause.errno in (errno.EAGAIN, errno.ENOMEM)) or _NO_THREAD in str(cause):
+            return ResourceError("this host has no room for another thread or process, or its memory ran out")
+        if isinstance(cause, FileNotFoundError):
+            return ConfigError("a file of this run is missing on this host: was a dataset or output_dir removed?")
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
             return ResourceError("the disk is full")
         if isinstance(cause, OSError) and cause.errno in (errno.EADDRINUSE,):
@@ -128,6 +132,8 @@ def classify(error: BaseException) -> SecretFlowTaskError:
     )
 
 
+#: Python's text where the system refuses a thread.
+_NO_THREAD = "can't start new thread"
 _FED_ERRORS = ("FedLocalError", "FedRemoteError")
 
 

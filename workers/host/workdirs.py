@@ -55,7 +55,8 @@ class WorkDirectories:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         # Between its creation and its locking a directory looks abandoned
-        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for path in (self.root.parent, self.root):  # one at a time: mkdir gives parents no mode
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
         with (self.root / ".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield

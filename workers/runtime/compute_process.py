@@ -117,9 +117,10 @@ class ComputeProcess:
             shutil.rmtree(self._directory, ignore_errors=True)
         self.tell_end()
 
-    def tell_end(self) -> None:
-        """Tell the log, once, how it ended."""
+    def tell_end(self, why: str = "") -> None:
+        """Tell the log, once, how it ended, and why if that is known."""
         if (status := self.process.poll()) is not None and not self._told_end:
             self._told_end = True
             level = logging.INFO if status == 0 else logging.WARNING
-            log.log(level, "the process for %s (pid %s) ended: %s", self.purpose, self.process.pid, ended_how(status))
+            how = f"{ended_how(status)}, {why}" if why else ended_how(status)
+            log.log(level, "the process for %s (pid %s) ended: %s", self.purpose, self.process.pid, how)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -32,7 +33,7 @@ LIMIT = 600.0
 #: How often a report says that the checks go on, in seconds.
 SIGN_OF_LIFE = 2.0
 #: Requests that are answered at once, each by a process of its own: one slow table keeps no other request waiting.
-AT_ONCE = 4
+AT_ONCE = 2
 #: Requests that a process answers, one after the other, before a fresh one takes its place.
 MOST_ANSWERS = 200
 
@@ -44,52 +45,76 @@ class Desk:
         self.host, self.connection, self.worker, self._starter = host, connection, worker, starter
         #: A process that has answered all that it was asked, for the next request.
         self._idle: ComputeProcess | None = None
+        #: All that it has started and not ended yet.
+        self._processes: set[ComputeProcess] = set()
         self._known = KnownFacts()
-        #: Of these two: requests are answered in several threads.
+        #: Of these three: requests are answered in several threads.
         self._lock = threading.Lock()
 
     def serve(self, alive: threading.Event) -> None:
-        """Answer requests until ``alive`` is cleared."""
+        """Answer requests until ``alive`` is cleared, whatever goes wrong meanwhile: nobody else would."""
         at_once = threading.Semaphore(AT_ONCE)
-
-        def answer(raw: bytes) -> None:
-            try:
-                self._answer(raw)
-            finally:
-                at_once.release()
-
+        told = ""
         while alive.is_set():
-            if not at_once.acquire(timeout=1):
-                continue  # other workers may have time
-            taken: Any = None
             try:
-                taken = self.connection.blpop([requests_of(self.host.name)], timeout=1)
+                self._take_request(at_once)
+                told = ""
             except (RedisError, OSError):
+                time.sleep(1)  # the heartbeat says so
+            except Exception as error:  # no thread can be started, say: that passes
+                if repr(error) != told:
+                    log.exception("a request for pre-flight checks could not be taken; the next one is tried")
+                told = repr(error)
                 time.sleep(1)
-            if taken:
-                threading.Thread(target=answer, args=[taken[1]], name="pre-flight check", daemon=True).start()
-            else:
-                at_once.release()
-        if idle := self._take_idle():
-            idle.close()
 
-    def _answer(self, raw: bytes) -> None:
-        """Answer a request, and log what keeps it from that."""
+    def _take_request(self, at_once: threading.Semaphore) -> None:
+        if not at_once.acquire(timeout=1):
+            return  # other workers may have time
+        taken: Any = None
+        try:
+            taken = self.connection.blpop([requests_of(self.host.name)], timeout=1)
+            if taken:
+                thread = threading.Thread(target=self._answer, args=[taken[1], at_once.release], daemon=True)
+                thread.name = "pre-flight check"
+                thread.start()
+        except RuntimeError:
+            self.connection.lpush(requests_of(self.host.name), taken[1])  # another worker may be able to
+            taken = None
+            raise
+        finally:
+            if not taken:
+                at_once.release()
+
+    def close(self) -> None:
+        """End the processes that do checks, or wait for some."""
+        with self._lock:
+            processes, self._processes = self._processes, set()
+        for process in processes:
+            process.process.kill()
+            process.close()
+
+    def _answer(self, raw: bytes, then: Callable[[], None] = lambda: None) -> None:
+        """Answer a request, and log what keeps it from that; ``then`` is called in any case."""
+        try:
+            self._answer_request(raw)
+        except RedisError as error:
+            # Not a loss: what is not answered is asked again
+            log.warning("a pre-flight report was not delivered: %s", trouble(error))
+        except Exception:
+            log.exception("a request for pre-flight checks was not answered")
+        finally:
+            then()
+
+    def _answer_request(self, raw: bytes) -> None:
         try:
             request = json.loads(raw)
             preflight, _ = str(UUID(request["preflight"])), request["documents"]["sf_init_config"]
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             log.warning("a malformed request for pre-flight checks was dropped")
             return
-        try:
-            if self.connection.pttl(wanted(preflight)) < 1000 * (WANTED_SECONDS - TAKE_WITHIN):
-                return  # of an execution that was cancelled, or from when no worker was there
-            self._check(preflight, request)
-        except (RedisError, OSError) as error:
-            # Not a loss: what is not answered is asked again
-            log.warning("a pre-flight report was not delivered: %s", trouble(error))
-        except Exception:
-            log.exception("a request for pre-flight checks was not answered")
+        if self.connection.pttl(wanted(preflight)) < 1000 * (WANTED_SECONDS - TAKE_WITHIN):
+            return  # of an execution that was cancelled, or from when no worker was there
+        self._check(preflight, request)
 
     def _check(self, preflight: str, request: Mapping[str, Any]) -> None:
         def say(content: Mapping[str, Any], patience: float = TAKE_WITHIN) -> None:
@@ -99,7 +124,27 @@ class Desk:
 
         begun = time.monotonic()
         say({})
-        process = self._take_idle() or self._starter.start("pre-flight checks")
+        answer = self._asked(request, say, begun)
+        # Its own business: it has row counts, which a party's policy may keep from the control plane
+        with self._lock:
+            self._known.learn(answer.pop("known", {}))
+        try:
+            say(answer)
+        except ConfigError:
+            # The heading of a very wide table, which only the page of the dataset would show
+            log.warning("a pre-flight report is too large; it goes without the columns of the dataset")
+            answer["facts"].get("dataset", {}).pop("columns", None)
+            say(answer)
+
+    def _asked(self, request: Mapping[str, Any], say: Callable[..., None], begun: float) -> dict[str, Any]:
+        """Return what a process answers, or what is wrong with the processes here."""
+        try:
+            process = self._take_idle() or self._start()
+        except OSError as error:
+            log.warning("no process for pre-flight checks can be started: %s", error)
+            # Not the error's text: it may have a path of this host's in it
+            reason = os.strerror(error.errno) if error.errno else "it ended as it began"
+            return _problem(f"no process for the checks can be started on this host ({reason}); see its worker's log")
 
         def go_on() -> None:
             say({}, 0)
@@ -116,24 +161,23 @@ class Desk:
             # One whose answer was not heard would give it to the next question
             self._leave(process, is_of_use=answer is not None)
         if answer is None:
-            error = "the checking process ended before it was done: killed, for want of memory, or after its time limit"
-            answer = {"checks": [{"check": "process", "error": error, "error_type": "ResourceError"}], "facts": {}}
-        # Its own business: it has row counts, which a party's policy may keep from the control plane
+            return _problem(
+                "the checking process ended before it was done: killed, for want of memory, or after its time limit"
+            )
+        found: dict[str, Any] = answer
+        return found
+
+    def _start(self) -> ComputeProcess:
+        process = self._starter.start("pre-flight checks")
         with self._lock:
-            self._known.learn(answer.pop("known", {}))
-        try:
-            say(answer)
-        except ConfigError:
-            # The heading of a very wide table, which only the page of the dataset would show
-            log.warning("a pre-flight report is too large; it goes without the columns of the dataset")
-            answer["facts"].get("dataset", {}).pop("columns", None)
-            say(answer)
+            self._processes.add(process)
+        return process
 
     def _take_idle(self) -> ComputeProcess | None:
         with self._lock:
             idle, self._idle = self._idle, None
         if idle and idle.process.poll() is not None:
-            idle.close()
+            self._end(idle)
             return None
         return idle
 
@@ -146,4 +190,13 @@ class Desk:
                     return
         else:
             process.process.kill()
+        self._end(process)
+
+    def _end(self, process: ComputeProcess) -> None:
+        with self._lock:
+            self._processes.discard(process)
         process.close()
+
+
+def _problem(error: str) -> dict[str, Any]:
+    return {"checks": [{"check": "process", "error": error, "error_type": "ResourceError"}], "facts": {}}

@@ -25,19 +25,24 @@ class Slots:
     forks a zygote from itself before it does anything else, since a process can only wait for its own children.
     """
 
-    #: A worker that ended sooner, in seconds, did not get going; after so many in a row nothing is tried any more.
+    #: A worker that failed sooner, in seconds, did not get going. Once each slot's has so often, none is tried again.
     SHORT_LIFE, MOST_SHORT_LIVES = 20.0, 3
-    #: Seconds before a worker that ended is replaced.
-    PAUSE = 1.0
+    #: Seconds before a worker that ended is replaced; they double each time that it did not get going.
+    PAUSE, LONGEST_PAUSE = 1.0, 60.0
 
-    def __init__(self, party: str, count: int, work: Callable[[int], Any], command: Sequence[str]) -> None:
+    def __init__(
+        self, party: str, count: int, work: Callable[[int], Any], command: Sequence[str], *, for_ever: bool = True
+    ) -> None:
         """``work`` serves the slot with this number, from 1, in the process that it is called in, and may raise
-        SystemExit. ``command`` does the same in a fresh process, for where this one must not be forked."""
+        SystemExit. ``command`` does the same in a fresh process, for where this one must not be forked. Not
+        ``for_ever``: a worker that has no more to do is not replaced."""
         self.party, self.count, self._work, self._command = party, count, work, command
+        self._for_ever = for_ever
         self._workers: dict[int, Forked | subprocess.Popen[bytes]] = {}
         self._refusal = ""
         self._told_to_end = 0
-        self._short_lives = 0
+        #: How often in a row each slot's worker failed to get going.
+        self._short_lives = dict.fromkeys(range(1, count + 1), 0)
 
     def run(self) -> int:
         """Keep the workers until all have ended. Returns an exit status: 0 if they were told to end or had no more to
@@ -59,16 +64,21 @@ class Slots:
                     self._workers[slot], begun[slot] = self._start(slot), time.monotonic()
             time.sleep(0.1)
             for slot, status in self._ended():
-                log.warning("the worker of slot %s ended: %s", slot, ended_how(status))
-                if status == 0 or self._told_to_end or failed:
+                expected = self._told_to_end or failed or (status == 0 and not self._for_ever)
+                log.log(
+                    logging.INFO if expected else logging.WARNING,
+                    "the worker of slot %s ended: %s", slot, ended_how(status),
+                )  # fmt: skip
+                if expected:
                     continue
-                is_short = time.monotonic() - begun[slot] < self.SHORT_LIFE
-                self._short_lives = self._short_lives + 1 if is_short else 0
-                if self._short_lives >= self.MOST_SHORT_LIVES:
+                # A signal says nothing about whether it could have gone on
+                is_short = status > 0 and time.monotonic() - begun[slot] < self.SHORT_LIFE
+                self._short_lives[slot] = self._short_lives[slot] + 1 if is_short else 0
+                if min(self._short_lives.values()) >= self.MOST_SHORT_LIVES and not self._workers:
                     log.error("the workers end as soon as they begin; see the lines above. None is started any more")
                     failed = True
-                    self._send(signal.SIGTERM)
-                due[slot] = time.monotonic() + self.PAUSE
+                pause = min(self.PAUSE * 2 ** self._short_lives[slot], self.LONGEST_PAUSE)
+                due[slot] = time.monotonic() + pause
         return 1 if failed else 0
 
     def _ended(self) -> list[tuple[int, int]]:

@@ -30,6 +30,8 @@ class Starter:
         self.worker, self.redis_url, self.host = worker, redis_url, host
         self.zygote = Zygote(host.name)
         self._thread = ThreadPoolExecutor(1, "starter")
+        # Now, and not when threads are short: what was to be done would be forgotten, and done later
+        self._thread.submit(int).result()
 
     def start(self, purpose: str = "a job") -> ComputeProcess:
         """Return a new process. Raises OSError where none can be started."""

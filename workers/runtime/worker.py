@@ -84,6 +84,7 @@ class PartyWorker(PatientWorker):
         self._starter = Starter(self.name, self.redis_url, self.host)
         self._waiting: ComputeProcess | None = None
         self._keeper = Keeper(self.host)
+        self._desk: Desk | None = None
         self._alive = threading.Event()
         #: What the log was told last of why Redis does not serve the heartbeat.
         self._told_trouble = ""
@@ -117,8 +118,8 @@ class PartyWorker(PatientWorker):
         super().bootstrap(*args, **kwargs)
         self._alive.set()
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
-        desk = Desk(self.host, connect(self.redis_url), self.name, self._starter)
-        threading.Thread(target=desk.serve, args=[self._alive], name="pre-flight", daemon=True).start()
+        self._desk = Desk(self.host, connect(self.redis_url), self.name, self._starter)
+        threading.Thread(target=self._desk.serve, args=[self._alive], name="pre-flight", daemon=True).start()
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
         worked = super().work(*args, **kwargs)
@@ -132,6 +133,8 @@ class PartyWorker(PatientWorker):
         self._alive.clear()
         if self._waiting:
             self._waiting.close()
+        if self._desk:
+            self._desk.close()
         self._keeper.end()
         self._starter.close()
         try:
@@ -257,6 +260,7 @@ class PartyWorker(PatientWorker):
         self.patiently(lambda: self.connection.hset(job.key, "worker_name", self.name))
         self._order = {"job_id": job.id, "execution_id": self.execution.id, "queue": queue.name, "tries": 0}
         self._computing = self._take_session(job, self._order) or self._take_waiting(self._order)
+        self._computing.purpose = f"job {job.id}"
         self._horse_pid = self._computing.process.pid
         with suppress(RedisError):
             self.connection.hset(self.key, mapping={"process": self._waiting_state()} | self._ports())
@@ -319,7 +323,7 @@ class PartyWorker(PatientWorker):
             status = self._computing.process.wait(self.job_monitoring_interval)
         except subprocess.TimeoutExpired:
             raise HorseMonitorTimeoutException from None
-        self._computing.tell_end()
+        self._computing.tell_end(self._stopped_because[0] if self._stopped_because else "")
         if status == LINK_LOST and self._order["tries"] < MOST_TRIES - 1:
             self._try_again()
             return self.wait_for_horse()
@@ -329,6 +333,7 @@ class PartyWorker(PatientWorker):
         """Give the job to another process. The peers' workers do the same: links hang at all parties alike."""
         self._order["tries"] += 1
         self._computing = self._take_waiting(self._order)
+        self._computing.purpose = f"job {self._order['job_id']}"
         self._horse_pid = self._computing.process.pid
 
     def maintain_heartbeats(self, job: Any, execution: Any) -> None:

@@ -40,7 +40,11 @@ class Command(RQWorker):
         if len(args) != 1:
             raise CommandError("Name one party, the one of this host's party.toml: `manage.py rqworker alice`.")
         try:
-            PartyHost.load(environment.party_toml)
+            host = PartyHost.load(environment.party_toml)
+            if host.name != args[0]:
+                raise ConfigError(
+                    f"{environment.party_toml} is of party {host.name}: start this worker as `rqworker {host.name}`"
+                )
             # Checked here, since django-rq's command shows a refused connection in redis-py's own words
             connect_to_redis().ping()
             if (slots := options.pop("slots")) == 1:
@@ -67,7 +71,8 @@ class Command(RQWorker):
         def work(slot: int) -> None:
             super(Command, self).handle(party, **options, pid=None, name=name and f"{name}-{slot}")
 
-        return Slots(party, count, work, [sys.executable, "manage.py", "rqworker", party])
+        for_ever = not any(options.get(name) for name in ("burst", "max_jobs", "max_idle_time"))
+        return Slots(party, count, work, [sys.executable, "manage.py", "rqworker", party], for_ever=for_ever)
 
 
 def connect_to_redis() -> Redis:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import signal
 import time
@@ -25,8 +26,11 @@ class Command(BaseCommand):
         "Listen to the parties, dispatch executions, go on with pipelines and schedules, recover what is lost. "
         "Run one or more, under a supervisor."
     )
+    #: What the log was told last of Redis or the database.
+    _said = ""
 
     def handle(self, *args: Any, **options: Any) -> None:
+        faulthandler.register(signal.SIGUSR1, file=2)  # where it is, to the log, as with workers
         stopping: list[int] = []
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda n, frame: stopping.append(n))
@@ -39,17 +43,24 @@ class Command(BaseCommand):
                 # While anything runs, look often enough to notice a party that sends no events
                 busy_now = busy or Execution.objects.active().exists()
                 busy = coordinator.step(200 if busy_now else Coordinator.IDLE_MS)
+                self._said = ""
             except RedisError as error:
-                log.warning("%s", trouble(error))
+                self._say(trouble(error))
                 self._shielded(partial(coordinator.without_redis, error))
                 time.sleep(0.5)
             except (DatabaseError, InterfaceError) as error:
-                log.warning("database: %s", type(error).__name__)
+                self._say(f"database: {type(error).__name__}")
                 close_old_connections()
                 time.sleep(0.5)
             except Exception as error:  # it must not end for a fault of ours: nobody else looks after what runs
                 tell("a step of the coordinator", error)
                 time.sleep(0.5)
+
+    def _say(self, trouble: str) -> None:
+        """Log what is wrong, once for as long as it is."""
+        if trouble != self._said:
+            log.warning("%s", trouble)
+        self._said = trouble
 
     @staticmethod
     def _shielded(step: Any) -> None:

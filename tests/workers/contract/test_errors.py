@@ -183,7 +183,7 @@ def test_it_blames_the_peer_even_for_an_error_of_ours_that_the_peer_met() -> Non
         (ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)), NetworkError, "link to a peer broke"),
         (BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)), NetworkError, "link to a peer broke"),
         (TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)), NetworkError, "link to a peer broke"),
-        (FileNotFoundError(errno.ENOENT, "No such file", PATH), AlgorithmError, "failed with FileNotFoundError"),
+        (FileNotFoundError(errno.ENOENT, "No such file", PATH), ConfigError, "a file of this run is missing"),
         (PermissionError(errno.EACCES, "Permission denied", PATH), AlgorithmError, "failed with PermissionError"),
         (JobTimeoutException("Task exceeded maximum timeout value (660 seconds)"), AlgorithmError, "time limit"),
         (ZeroDivisionError("division by zero"), AlgorithmError, "failed with ZeroDivisionError"),
