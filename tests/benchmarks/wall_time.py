@@ -111,7 +111,8 @@ def _lr(rows: int, runs: int) -> Work:
 SHORT = _psi(10_000, 5, "0.15")
 #: By the fastest of the protocols for any number of parties.
 MANY = _psi(1_000_000, 3, "1.10", "PROTOCOL_KKRT_NPC")
-WORKS = (SHORT, _psi(100_000, 3, "1.00"), _psi(1_000_000, 3, "1.00"), MANY, _lr(100_000, 3))
+LARGE = _psi(10_000_000, 1, "1.02")
+WORKS = (SHORT, _psi(100_000, 3, "1.00"), _psi(1_000_000, 3, "1.00"), LARGE, MANY, _lr(100_000, 3))
 
 
 def by_hand(work: Work, directory: Path, port: int, expected: float) -> tuple[float, float]:
