@@ -24,7 +24,7 @@ from executions.coordinator.capacity import Capacity, find_capacity, free_ports,
 from executions.coordinator.completion import completed_for, registered_types
 from executions.coordinator.preflight import CannotCheck, latest_of, request, verdict
 from executions.coordinator.settle import retry_or_fail
-from executions.coordinator.waiting import Waiting, WaitingList
+from executions.coordinator.waiting import Waiting, WaitingList, reasons_noted
 from executions.models import Execution, PartyRun, PortLease, Preflight
 from executions.models.preflight import SILENT
 from executions.redis import call_off, drop_foreign
@@ -93,6 +93,7 @@ class Dispatcher:
     def _note_left(self, left: list[tuple[Waiting, list[str], str]], capacity: Mapping[str, Capacity]) -> None:
         """Note why executions wait, or fail those that waited for too long. ``left``: each with the parties that lack
         something, or if none does the reason why it waits."""
+        noted = reasons_noted()
         # Most lack the same few parties
         said: dict[tuple[str, ...], str] = {}
         reasons: dict[UUID, str] = {}
@@ -106,7 +107,7 @@ class Dispatcher:
             is_late = execution.has_to_begin_by < today or not gone.isdisjoint(lacking)
             if is_late and given_up < MOST_GIVEN_UP and self._give_up(execution, lacking, capacity, reason):
                 given_up += 1
-            elif execution.waiting_for != reason:
+            elif noted.get(execution.pk, reason) != reason:
                 reasons[execution.pk] = reason
         _note_reasons(reasons)
 
