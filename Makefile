@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 DATABASE_TESTS := tests/controlplane tests/executions
 export DJANGO_SETTINGS_MODULE := controlplane.settings
 
-.PHONY: help install demo test lint unit test-postgres chaos links fuzz bench docs lock clean
+.PHONY: help install demo test lint unit test-postgres chaos links fuzz bench scale docs lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -61,6 +61,9 @@ fuzz: $(INSTALLED) ## Compare random tables with a computation in the clear; FUZ
 
 bench: $(INSTALLED) ## Benchmarks; each prints a ratio against its baseline, measured in the same run; ARGS=quick
 	$(PY) -m tests.benchmarks $(ARGS)
+
+scale: $(INSTALLED) ## How long everything takes with a million executions; ARGS="100000 --why", TEST_DATABASE=sqlite
+	$(PY) -m tests.benchmarks.scale $(ARGS)
 
 docs: $(INSTALLED) ## Make docs/task-types.md anew from the parameter models
 	$(PY) manage.py task_types --markdown > docs/.task-types && mv docs/.task-types docs/task-types.md

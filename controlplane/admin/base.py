@@ -22,6 +22,7 @@ from controlplane.admin.permissions import may
 from controlplane.documents.differences import differences
 from controlplane.forms.document import REBUILD
 from controlplane.models import Pipeline, Task
+from controlplane.models.protection import MOST_NAMED
 from controlplane.models.usage import MOST_CHECKED, effect_on, named_by, tasks_using
 from workers.contract.secrets import MASK, change_secrets
 
@@ -67,6 +68,8 @@ class ConfigAdmin(Guarded, SimpleHistoryAdmin, ModelAdmin):
     compressed_fields = False
     warn_unsaved_form = True
     list_filter_sheet = False
+    # They would count all rows once for each choice
+    show_facets = admin.ShowFacets.NEVER
     search_fields: tuple[str, ...] = ("name", "description")
     change_form_outer_before_template = "controlplane/used_by.html"
     object_history_list_template = "controlplane/history_list.html"
@@ -124,8 +127,8 @@ class ConfigAdmin(Guarded, SimpleHistoryAdmin, ModelAdmin):
         to_delete, counts, perms_needed, protected = super().get_deleted_objects(objs, request)
         named = [capfirst(f"{user._meta.verbose_name} {user}") for obj in objs for user in named_by(obj)]
         protected = [*protected, *dict.fromkeys(named)]
-        if len(protected) > SHOWN_IN_USE:  # a party that ran for a year has thousands of runs
-            protected = [*protected[:SHOWN_IN_USE], f"and {len(protected) - SHOWN_IN_USE} more"]
+        if len(protected) > MOST_NAMED:  # a party that ran for a year has a million runs
+            protected = [*protected[:MOST_NAMED], "and more"]
         return to_delete, counts, perms_needed, protected
 
     # --- what a change breaks

@@ -39,6 +39,7 @@ class ScheduleAdmin(ConfigAdmin):
     form = ScheduleForm
     list_display: Any = ("name", "shown_target", "cron", "shown_next", "enabled", "description")
     list_filter = ("enabled",)
+    autocomplete_fields = ("task", "pipeline")
     list_select_related = ("task", "pipeline")
     readonly_fields: Any = ("shown_times", "owner")
     fieldsets: Any = (

@@ -60,5 +60,5 @@ def in_use(by: Iterable[Model]) -> str:
     """Return the message that names what keeps a row from being deleted."""
     users = sorted(by, key=lambda row: (row._meta.verbose_name or "", str(row)))
     named = ", ".join(f"{row._meta.verbose_name} {row}" for row in users[:5])
-    more = f" and {len(users) - 5} more" if len(users) > 5 else ""
+    more = " and more" if len(users) > 5 else ""
     return f"It is used by {named}{more}: delete or change these first."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from functools import cached_property
 from typing import Any
 
@@ -65,17 +66,29 @@ class ComposingCatalogue(DatabaseCatalogue):
         """Take the outputs of the tasks ``others`` as existing."""
         super().__init__()
         self._others = others
+        self._left_out: int | None = None
+
+    def without(self, task: int) -> ComposingCatalogue:
+        """Return the catalogue without the outputs of one of the tasks. It shares what was read."""
+        assert self._outputs is not None, "read before it is shared"
+        found = copy(self)
+        found._left_out = task
+        return found
 
     @cached_property
-    def _outputs(self) -> dict[str, set[str]]:
-        """Return, by party, the names under which the other tasks keep their outputs."""
-        found: dict[str, set[str]] = {}
-        for outputs, further in self._others.order_by().values_list("document__outputs", "document__further_outputs"):
+    def _outputs(self) -> dict[str, dict[str, set[int]]]:
+        """Return, by party, the names under which tasks keep their outputs, each with these tasks' keys."""
+        found: dict[str, dict[str, set[int]]] = {}
+        rows = self._others.order_by().values_list("pk", "document__outputs", "document__further_outputs")
+        for pk, outputs, further in rows:
             for named in (outputs, *(further.values() if isinstance(further, dict) else ())):
                 for party, name in named.items() if isinstance(named, dict) else ():
-                    found.setdefault(party, set()).add(str(name))
+                    found.setdefault(party, {}).setdefault(str(name), set()).add(pk)
         return found
 
     def datasets(self, party: str) -> Mapping[str, Columns | None] | None:
         registered = super().datasets(party)
-        return None if registered is None else dict.fromkeys(self._outputs.get(party, ())) | dict(registered)
+        if registered is None:
+            return None
+        kept = self._outputs.get(party, {})
+        return {name: None for name, tasks in kept.items() if tasks != {self._left_out}} | dict(registered)

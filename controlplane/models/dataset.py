@@ -9,6 +9,7 @@ from django.core.validators import RegexValidator
 from django.db import models
 
 from controlplane.models.party import Party
+from controlplane.models.protection import protect
 from controlplane.models.versioned import Versioned
 from workers.contract.catalogue import TABLE
 from workers.contract.documents import DATASET_NAME, column_problems
@@ -22,7 +23,7 @@ COLUMN_TYPES = ("int", "float", "str", "bool")
 class Dataset(Versioned):
     """A table that a party has: its name and columns. Only the party's own host knows where the file is."""
 
-    party = models.ForeignKey(Party, on_delete=models.PROTECT, related_name="datasets")
+    party = models.ForeignKey(Party, on_delete=protect, related_name="datasets")
     name = models.CharField(
         max_length=128,
         validators=[

@@ -12,6 +12,7 @@ from django.db import models, transaction
 from django.utils import timezone
 
 from controlplane.models.pipeline import Pipeline
+from controlplane.models.protection import protect
 from controlplane.models.task import Task
 from controlplane.models.versioned import Versioned
 from controlplane.pipelines.cron import Cron, CronInvalid
@@ -49,7 +50,7 @@ class Schedule(Versioned):
     )
     task = models.ForeignKey(
         Task,
-        on_delete=models.PROTECT,
+        on_delete=protect,
         null=True,
         blank=True,
         related_name="schedules",
@@ -57,7 +58,7 @@ class Schedule(Versioned):
     )
     pipeline = models.ForeignKey(
         Pipeline,
-        on_delete=models.PROTECT,
+        on_delete=protect,
         null=True,
         blank=True,
         related_name="schedules",
@@ -66,7 +67,7 @@ class Schedule(Versioned):
     enabled = models.BooleanField(default=True)
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL,
-        on_delete=models.PROTECT,
+        on_delete=protect,
         null=True,
         blank=True,
         editable=False,

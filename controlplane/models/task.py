@@ -12,6 +12,7 @@ from controlplane.documents.encryption import protect
 from controlplane.documents.errors import document_errors
 from controlplane.models.catalogue import ComposingCatalogue
 from controlplane.models.configuration import ClusterConfig, DeviceConfig, HEUConfig, SPUConfig, stored_document
+from controlplane.models.protection import protect as protect_row
 from controlplane.models.versioned import Versioned, about_to_be_renamed
 from workers.contract.problems import DocumentsInvalid, Problem, closest
 from workers.contract.registry import further_layers
@@ -62,10 +63,10 @@ class Task(Versioned, RunOptions):
 
     name = models.CharField(max_length=100, unique=True)
     description = models.CharField(max_length=200, blank=True)
-    cluster = models.ForeignKey(ClusterConfig, on_delete=models.PROTECT, related_name="tasks")
+    cluster = models.ForeignKey(ClusterConfig, on_delete=protect_row, related_name="tasks")
     spu = models.ForeignKey(
         SPUConfig,
-        on_delete=models.PROTECT,
+        on_delete=protect_row,
         related_name="tasks",
         null=True,
         blank=True,
@@ -74,7 +75,7 @@ class Task(Versioned, RunOptions):
     )
     heu = models.ForeignKey(
         HEUConfig,
-        on_delete=models.PROTECT,
+        on_delete=protect_row,
         related_name="tasks",
         null=True,
         blank=True,
@@ -125,10 +126,10 @@ class Task(Versioned, RunOptions):
             raise DocumentsInvalid(problems)
         return {layer: configs[layer, name] for layer, name in self.devices.items()}
 
-    def validate(self) -> Run:
+    def validate(self, catalogue: ComposingCatalogue | None = None) -> Run:
         """Return the typed run, as if the outputs of other tasks existed. Raises DocumentsInvalid with all problems of
-        the four documents."""
-        return validate(self.documents(), ComposingCatalogue(Task.objects.exclude(pk=self.pk)))
+        the four documents. ``catalogue``: that of all other tasks, if it was read already."""
+        return validate(self.documents(), catalogue or ComposingCatalogue(Task.objects.exclude(pk=self.pk)))
 
     def clean(self) -> None:
         before = Task.objects.filter(pk=self.pk).only("name").first() if self.pk else None

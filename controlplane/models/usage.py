@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db.models import Model, ProtectedError, QuerySet
+from django.db.models import Model, ProtectedError, QuerySet, TextField
+from django.db.models.functions import Cast
 from django.db.models.signals import pre_delete
 from django.dispatch import receiver
 
+from controlplane.models.catalogue import ComposingCatalogue
 from controlplane.models.configuration import ClusterConfig, Configuration, DeviceConfig
 from controlplane.models.dataset import Dataset
 from controlplane.models.party import Party
@@ -30,7 +32,8 @@ def tasks_using(row: Model) -> QuerySet[Task]:
     tasks = Task.objects.all()
     if isinstance(row, Dataset):
         # not a lookup by the party's name: Django would read a name such as "in" or "a__b" as something else
-        sources = tasks.order_by().values_list("pk", "document__data_sources", "document__further_sources")
+        rows = _mentioning(tasks, row.name).order_by()
+        sources = rows.values_list("pk", "document__data_sources", "document__further_sources")
         named = [
             pk
             for pk, main, further in sources
@@ -50,8 +53,15 @@ def tasks_using(row: Model) -> QuerySet[Task]:
 
 
 def _clusters_of(party: Party) -> list[ClusterConfig]:
-    # in Python: SQLite has no operator for "is in this JSON list", and clusters are few
-    return [c for c in ClusterConfig.objects.all() if party.name in c.document.get("parties", ())]
+    # in Python: SQLite has no operator for "is in this JSON list"
+    clusters = _mentioning(ClusterConfig.objects.all(), party.name)
+    return [c for c in clusters if party.name in c.document.get("parties", ())]
+
+
+def _mentioning(rows: QuerySet[Any], name: str) -> QuerySet[Any]:
+    """Return the rows whose document has this text somewhere: a party's or a dataset's name, of which JSON escapes
+    nothing."""
+    return rows.annotate(text=Cast("document", TextField())).filter(text__contains=f'"{name}"')
 
 
 def named_by(row: Model) -> list[Any]:
@@ -107,8 +117,9 @@ def effect_on(tasks: QuerySet[Task]) -> Effect:
 
 
 def invalid_among(tasks: QuerySet[Task]) -> Iterator[tuple[Task, list[Problem]]]:
+    known = ComposingCatalogue(Task.objects.all())  # read once for all of them
     for task in tasks.select_related("cluster", "spu", "heu").order_by("name")[:MOST_CHECKED]:
         try:
-            task.validate()
+            task.validate(known.without(task.pk))
         except DocumentsInvalid as error:
             yield task, error.problems

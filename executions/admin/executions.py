@@ -46,22 +46,12 @@ class TaskTypeFilter(admin.SimpleListFilter):
 @admin.register(Execution)
 class ExecutionAdmin(ReadOnlyAdmin):
     list_display = ("title", "shown_status", "task_type", "shown_parties", "stage", "shown_progress", "created", "took")
-    list_filter = ("status", TaskTypeFilter)
-    search_fields = ("name",)
-    search_help_text = "Name, or the whole id"
+    list_filter = ("status", TaskTypeFilter, *ReadOnlyAdmin.list_filter)
     sortable_by = ("created",)
     ordering = ("-created_at",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Execution]:
         return super().get_queryset(request).defer("documents", "result")
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
-    ) -> tuple[QuerySet[Any], bool]:
-        try:
-            return queryset.filter(pk=UUID(search_term.strip())), False
-        except ValueError:
-            return super().get_search_results(request, queryset, search_term)
 
     @display(description="Execution", header=True)
     def title(self, execution: Execution) -> list[str]:

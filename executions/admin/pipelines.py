@@ -81,9 +81,8 @@ class RunnablePipelineAdmin(Runnable, PipelineAdmin):
 @admin.register(PipelineRun)
 class PipelineRunAdmin(ReadOnlyAdmin):
     list_display = ("title", "shown_status", "shown_nodes", "submitted_by", "created", "took")
-    list_filter = ("status",)
+    list_filter = ("status", *ReadOnlyAdmin.list_filter)
     list_select_related = ("submitted_by",)
-    search_fields = ("name",)
     sortable_by = ("created",)
     ordering = ("-created_at",)
 

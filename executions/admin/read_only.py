@@ -3,19 +3,45 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils import timezone
 from unfold.admin import ModelAdmin
+from unfold.contrib.filters.admin import RangeDateTimeFilter
 from unfold.paginator import InfinitePaginator
+from unfold.utils import parse_datetime_str
 
 from controlplane.admin.permissions import may
 from executions.permissions import VIEW
 
+#: How many rows the pages of a list lead to. The database goes through all rows before a page: what is older is found
+#: by the filter by creation.
+MOST_LISTED = 10_000
+#: Among how many of the newest rows a part of a name is searched, and how many rows of a whole name are found.
+SEARCHED, MOST_FOUND = 1000, 1000
+
+
+class CreationFilter(RangeDateTimeFilter):
+    """Filters by a range of times of creation."""
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        for edge, lookup in (("from", "gte"), ("to", "lte")):
+            day, time = (self.used_parameters.get(f"{self.parameter_name}_{edge}_{part}") or "" for part in (0, 1))
+            # unfold's own would compare with a time without a zone
+            if moment := parse_datetime_str(f"{day} {time or '00:00:00'}"):
+                queryset = queryset.filter(**{f"{self.parameter_name}__{lookup}": timezone.make_aware(moment)})
+        return queryset
+
 
 class ReadOnlyAdmin(ModelAdmin):
-    """An admin without adding, changing and deleting."""
+    """An admin without adding, changing and deleting. There may be millions of rows; each has a name and a time of
+    creation."""
 
+    list_filter: Any = (("created_at", CreationFilter),)
+    list_filter_submit = True  # the filter by creation has fields
     list_filter_sheet = False
     list_per_page = 50
     list_select_related: Any = False
@@ -24,6 +50,30 @@ class ReadOnlyAdmin(ModelAdmin):
     paginator = InfinitePaginator
     show_facets = admin.ShowFacets.NEVER
     actions = None
+    search_fields = ("name",)
+    search_help_text = f"Whole name or id, or a part of the name for the newest {SEARCHED:,}"
+
+    def get_paginator(self, *args: Any, **kwargs: Any) -> Any:
+        paginator = super().get_paginator(*args, **kwargs)
+        paginator.count, paginator.template_name = MOST_LISTED, "executions/pagination.html"
+        return paginator
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Find by the id, the whole name, or a part of the name of one of the newest: no index serves parts."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        try:
+            return queryset.filter(pk=UUID(term)), False
+        except ValueError:
+            pass
+        rows = queryset.order_by("-created_at", "-pk").values_list("pk", flat=True)
+        # Two queries for their keys, and the parts compared here: all in one, the database would go through all rows
+        newest = rows.values_list("pk", "name")[:SEARCHED]
+        found = {pk for pk, name in newest if term.casefold() in name.casefold()}
+        return queryset.filter(pk__in=found.union(rows.filter(name=term)[:MOST_FOUND])), False
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return may(request, VIEW)

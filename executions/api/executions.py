@@ -16,6 +16,8 @@ from rest_framework.reverse import reverse
 from controlplane.api.errors import Conflict, ErrorBody
 from controlplane.api.pagination import ArrivalOrder, NewestFirst
 from controlplane.api.permissions import ChangePermission
+from controlplane.models import Task
+from executions.api.filters import NameFilter
 from executions.api.preflights import PreflightSerializer
 from executions.api.submissions import ChangesSerializer, SubmissionSerializer, invalid
 from executions.dry_run import dry_run
@@ -199,7 +201,7 @@ class DryRunSerializer(serializers.Serializer[Any]):
 
 class ExecutionFilter(django_filters.FilterSet):
     status = django_filters.MultipleChoiceFilter(choices=Status.choices)
-    task = django_filters.CharFilter("task__name", help_text="Name of the task.")
+    task = NameFilter(Task, "task", help_text="Name of the task.")
     task_type = django_filters.CharFilter()
     created_after = django_filters.IsoDateTimeFilter("created_at", lookup_expr="gte")
     created_before = django_filters.IsoDateTimeFilter("created_at", lookup_expr="lt")

@@ -20,6 +20,7 @@ from controlplane.api.permissions import ChangePermission, ModelPermissions
 from controlplane.api.pipelines import ScheduleSerializer, ScheduleViewSet, StepSerializer
 from controlplane.models import Pipeline
 from executions.api.executions import ProblemSerializer
+from executions.api.filters import NameFilter
 from executions.api.preflights import RunPermission
 from executions.api.submissions import invalid
 from executions.models import PipelineChange, PipelineRun, Tick
@@ -130,7 +131,7 @@ class RetrySerializer(KnownKeysOnly):
 
 class PipelineRunFilter(django_filters.FilterSet):
     status = django_filters.MultipleChoiceFilter(choices=PipelineStatus.choices)
-    pipeline = django_filters.CharFilter("pipeline__name", help_text="Name of the pipeline.")
+    pipeline = NameFilter(Pipeline, "pipeline", help_text="Name of the pipeline.")
     created_after = django_filters.IsoDateTimeFilter("created_at", lookup_expr="gte")
     created_before = django_filters.IsoDateTimeFilter("created_at", lookup_expr="lt")
 

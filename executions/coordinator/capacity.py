@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db.models import Count, Q
+from django.db.models import Count, OuterRef, Subquery
 from redis import Redis
 from redis.exceptions import ResponseError
 
 from controlplane.models import Party
-from executions.models import PortLease
+from executions.models import PartyRun, PortLease
 
 #: Workers of a party that are looked at.
 MOST_WORKERS = 1000
@@ -40,14 +40,24 @@ class Capacity:
         self.ready -= 1
 
 
-def find_capacity(connection: Redis, parties: set[str]) -> dict[str, Capacity]:
-    """Return the capacity of each of these parties. Takes two round trips and one query. Raises RedisError."""
+def find_capacity(connection: Redis, parties: set[str], *, of_the_free: bool = False) -> dict[str, Capacity]:
+    """Return the capacity of each of these parties. Takes two round trips and one query. Raises RedisError.
+
+    ``of_the_free``: where every worker has a run, the workers are only counted, and not asked whether they live.
+    """
     capacity = {party: Capacity() for party in sorted(parties)}
+    for name, busy in Party.objects.filter(name__in=capacity).annotate(busy=_running()).values_list("name", "busy"):
+        capacity[name].registered, capacity[name].busy = True, busy or 0
     with connection.pipeline(transaction=False) as pipeline:
         for party in capacity:
             # Not all of them, whatever a party has written there
             pipeline.srandmember(f"rq:workers:{party}", MOST_WORKERS)
         keys: list[list[bytes]] = [sorted(found or ()) for found in forgiving(pipeline)]
+    if of_the_free:
+        for index, one in enumerate(capacity.values()):
+            if 0 < len(keys[index]) <= one.busy:
+                one.alive = one.ready = len(keys[index])
+                keys[index] = []
     with connection.pipeline(transaction=False) as pipeline:
         for found in keys:
             for key in found:
@@ -62,10 +72,13 @@ def find_capacity(connection: Redis, parties: set[str]) -> dict[str, Capacity]:
             one.alive += lives
             one.ready += lives and waiting != b"starting"
             one.held |= _ports(ports or b"") if lives else set()
-    running = Count("runs", filter=Q(runs__released_at=None))
-    for name, busy in Party.objects.filter(name__in=capacity).annotate(busy=running).values_list("name", "busy"):
-        capacity[name].registered, capacity[name].busy = True, busy
     return capacity
+
+
+def _running() -> Subquery:
+    """Return the number of a party's runs that occupy a worker. A join would go through all runs that it ever had."""
+    runs = PartyRun.objects.filter(party=OuterRef("pk"), released_at=None).order_by()
+    return Subquery(runs.values("party").annotate(number=Count("pk")).values("number"))
 
 
 def _ports(text: bytes) -> set[int]:

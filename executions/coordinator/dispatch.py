@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -26,6 +25,7 @@ from executions.coordinator.completion import completed_for, registered_types
 from executions.coordinator.isolation import EVERYTHING, reason_of, tell
 from executions.coordinator.preflight import CannotCheck, latest_of, request, verdict
 from executions.coordinator.settle import hold, retry_or_fail, settle
+from executions.coordinator.waiting import Waiting, WaitingList, reasons_noted
 from executions.models import Execution, PartyRun, PortLease, Preflight
 from executions.models.preflight import SILENT
 from executions.redis import call_off, drop_foreign
@@ -40,29 +40,9 @@ RQ_TIMEOUT_MARGIN = 60
 #: Reasons to wait that this module compares.
 CHECKING = "its parties' hosts are checking it"
 PORTS_TAKEN = "ports that were checked for it were taken meanwhile"
-#: How much longer an execution must have waited to go before one with one more point of priority.
-POINT_OF_PRIORITY = timedelta(minutes=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """The few fields of a queued execution that the dispatcher needs: there may be many thousands."""
-
-    pk: UUID
-    parties: list[str]
-    priority: int
-    created_at: datetime
-    queued_at: datetime
-    waiting_for: str
-    attempt: int
-    retries: dict[str, int]
-    dispatch_limit_seconds: int
-
-    @property
-    def rank(self) -> datetime:
-        """Return the place in the queue: the earliest goes first. It counts from the submission, so that a retry keeps
-        its place."""
-        return self.created_at - self.priority * POINT_OF_PRIORITY
+#: How many executions one step fails at most: thousands may have waited for a party that is gone, and the coordinator
+#: has other things to do.
+MOST_GIVEN_UP = 50
 
 
 class Dispatcher:
@@ -79,40 +59,60 @@ class Dispatcher:
         self._absent_since: dict[str, float] = {}
         #: Time at which a party was last seen without a live worker.
         self._absent_at: dict[str, datetime] = {}
+        self._queued = WaitingList()
 
     def step(self) -> bool:
         """Dispatch everything that fits now. Returns whether anything was dispatched. Raises RedisError."""
         repaired = self.enqueue_missing()
-        names = [field.name for field in fields(Waiting)]
-        queued = Execution.objects.filter(status=Status.QUEUED).values_list(*names)
-        waiting = sorted((Waiting(*row) for row in queued.iterator()), key=lambda w: w.rank)
+        waiting = self._queued.read()
         if not waiting:
             self._absent_since.clear()
             return repaired
-        capacity = find_capacity(self.connection, {p for w in waiting for p in w.parties})
+        capacity = find_capacity(self.connection, {p for w in waiting for p in w.parties}, of_the_free=True)
         self._note_absence(capacity)
         held: set[str] = set()
+        full = {party for party, found in capacity.items() if found.free <= 0}
         dispatched = False
-        reasons: dict[UUID, str] = {}
+        left: list[tuple[Waiting, list[str], str]] = []
         now = timezone.now()
         for execution in waiting:
-            lacking = [p for p in execution.parties if p in held or capacity[p].free <= 0]
-            reason = reason_to_wait(lacking, capacity) if lacking else self._try(execution.pk, capacity)
+            lacking = [p for p in execution.parties if p in held or p in full]
+            reason = "" if lacking else self._try(execution.pk, capacity)
             if not lacking and reason in ("", CHECKING):
-                dispatched |= not reason
                 for party in execution.parties:
                     capacity[party].take()  # also during its checks: what comes behind it does not fit any more
+                    if capacity[party].free <= 0:
+                        full.add(party)
                 if not reason:
+                    dispatched |= self.enqueue_missing()  # at once: its parties wait for it
                     continue
             # Of executions that share a party only the first holds its parties: the other parties can work meanwhile
             if now - execution.queued_at > self.HOLD_AFTER and held.isdisjoint(execution.parties):
                 held.update(execution.parties)
-            if not self._give_up(execution, lacking, capacity, reason) and execution.waiting_for != reason:
+            left.append((execution, lacking, reason))
+        self._note_left(left, capacity)
+        return dispatched or repaired
+
+    def _note_left(self, left: list[tuple[Waiting, list[str], str]], capacity: Mapping[str, Capacity]) -> None:
+        """Note why executions wait, or fail those that waited for too long. ``left``: each with the parties that lack
+        something, or if none does the reason why it waits."""
+        noted = reasons_noted()
+        # Most lack the same few parties
+        said: dict[tuple[str, ...], str] = {}
+        reasons: dict[UUID, str] = {}
+        now, grace = time.monotonic(), environment.worker_grace_seconds
+        gone = {party for party, since in self._absent_since.items() if now - since >= grace}
+        today = timezone.now()
+        given_up = 0
+        for execution, lacking, reason in left:
+            if lacking:
+                reason = said.get(key := tuple(lacking)) or said.setdefault(key, reason_to_wait(lacking, capacity))
+            is_late = execution.has_to_begin_by < today or not gone.isdisjoint(lacking)
+            if is_late and given_up < MOST_GIVEN_UP and self._give_up(execution, lacking, capacity, reason):
+                given_up += 1
+            elif noted.get(execution.pk, reason) != reason:
                 reasons[execution.pk] = reason
         _note_reasons(reasons)
-        if dispatched:
-            self.enqueue_missing()
-        return dispatched or repaired
 
     def enqueue_missing(self) -> bool:
         """Enqueue the jobs of claimed runs that are not known to be in Redis: new ones, and those whose coordinator

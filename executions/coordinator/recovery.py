@@ -24,6 +24,7 @@ from executions.coordinator.isolation import alone
 from executions.coordinator.pieces import forget_unfinished
 from executions.coordinator.settle import hold, settle
 from executions.models import Execution, PartyRun, PortLease
+from executions.models.party_run import UNDECIDED
 from executions.redis import drop_foreign
 from executions.states import ACTIVE, RUN_ENDED, RunStatus, Status, before, transition
 from workers.contract.connection import refusal
@@ -120,9 +121,7 @@ class Recovery:
 
         No other step looks at them: there is no process to stop and no job to miss.
         """
-        undecided = PartyRun.objects.filter(
-            released_at__isnull=False, execution__status__in=ACTIVE, attempt=F("execution__attempt")
-        ).exclude(status__in=RUN_ENDED)
+        undecided = PartyRun.objects.filter(UNDECIDED, execution__status__in=ACTIVE, attempt=F("execution__attempt"))
         done = False
         for run in undecided.select_related("party", "execution"):
             with alone(f"party run {run.job_id}"):

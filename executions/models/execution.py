@@ -82,7 +82,14 @@ class Execution(Submission, RunOptions):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(max_length=100, blank=True)
-    task = models.ForeignKey(Task, on_delete=models.SET_NULL, null=True, blank=True, related_name="executions")
+    task = models.ForeignKey(
+        Task,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="executions",
+        db_index=False,  # an index of several fields begins with it
+    )
     node = models.ForeignKey(
         "executions.NodeRun",
         on_delete=models.SET_NULL,
@@ -119,8 +126,12 @@ class Execution(Submission, RunOptions):
     class Meta:
         ordering = ["-created_at"]
         indexes = [
-            models.Index(fields=["status"], name="execution_by_status"),
-            models.Index(fields=["-created_at"], name="execution_newest_first"),
+            # In the order of the lists, with each of their filters: a page then takes as many rows as it shows
+            models.Index(fields=["-created_at", "-id"], name="execution_newest_first"),
+            models.Index(fields=["status", "-created_at", "-id"], name="execution_by_status"),
+            models.Index(fields=["task", "-created_at", "-id"], name="execution_by_task"),
+            models.Index(fields=["task_type", "-created_at", "-id"], name="execution_by_task_type"),
+            models.Index(fields=["name", "-created_at", "-id"], name="execution_by_name"),
         ]
 
     def __str__(self) -> str:

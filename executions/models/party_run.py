@@ -6,15 +6,20 @@ from django.db import models
 from django.utils import timezone
 
 from controlplane.models import Party
+from controlplane.models.protection import protect
 from executions.models.execution import Execution
-from executions.states import RunStatus
+from executions.states import RUN_ENDED, RunStatus
+
+#: Its process is gone, and what came of it is not known. Statuses that it may have are listed, in one order: an index
+#: serves a query only if the two say the same.
+UNDECIDED = models.Q(released_at__isnull=False, status__in=sorted(set(RunStatus) - RUN_ENDED))
 
 
 class PartyRun(models.Model):
     """One attempt of an execution at one party."""
 
     execution = models.ForeignKey(Execution, on_delete=models.CASCADE, related_name="runs")
-    party = models.ForeignKey(Party, on_delete=models.PROTECT, related_name="runs")
+    party = models.ForeignKey(Party, on_delete=protect, related_name="runs")
     attempt = models.PositiveIntegerField()
     job_id = models.CharField(max_length=120, unique=True)
     ports = models.JSONField(default=list, help_text="Ports leased for this attempt.")
@@ -54,7 +59,9 @@ class PartyRun(models.Model):
             models.UniqueConstraint(fields=["execution", "attempt", "party"], name="one_run_per_attempt_and_party")
         ]
         indexes = [
-            models.Index(fields=["party"], condition=models.Q(released_at__isnull=True), name="partyrun_unreleased")
+            models.Index(fields=["party"], condition=models.Q(released_at__isnull=True), name="partyrun_unreleased"),
+            # For recovery: a few among millions
+            models.Index(fields=["execution"], condition=UNDECIDED, name="partyrun_undecided"),
         ]
 
     def __str__(self) -> str:
@@ -64,7 +71,7 @@ class PartyRun(models.Model):
 class PortLease(models.Model):
     """A port in use by a run; the row is deleted when the run is released."""
 
-    party = models.ForeignKey(Party, on_delete=models.PROTECT, related_name="leases")
+    party = models.ForeignKey(Party, on_delete=protect, related_name="leases")
     port = models.PositiveIntegerField()
     run = models.ForeignKey(PartyRun, on_delete=models.CASCADE, related_name="leases")
 

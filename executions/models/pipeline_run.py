@@ -65,7 +65,14 @@ class PipelineRun(Submission):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(max_length=100)
-    pipeline = models.ForeignKey(Pipeline, on_delete=models.SET_NULL, null=True, blank=True, related_name="runs")
+    pipeline = models.ForeignKey(
+        Pipeline,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="runs",
+        db_index=False,  # an index of several fields begins with it
+    )
     status = models.CharField(max_length=20, choices=PipelineStatus.choices, default=PipelineStatus.RUNNING)
     objects = PipelineRunQuerySet.as_manager()
 
@@ -73,8 +80,10 @@ class PipelineRun(Submission):
         default_permissions = ()
         ordering = ["-created_at"]
         indexes = [
-            models.Index(fields=["status"], name="pipelinerun_by_status"),
-            models.Index(fields=["-created_at"], name="pipelinerun_newest_first"),
+            models.Index(fields=["-created_at", "-id"], name="pipelinerun_newest_first"),
+            models.Index(fields=["status", "-created_at", "-id"], name="pipelinerun_by_status"),
+            models.Index(fields=["pipeline", "-created_at", "-id"], name="pipelinerun_by_pipeline"),
+            models.Index(fields=["name", "-created_at", "-id"], name="pipelinerun_by_name"),
         ]
 
     def __str__(self) -> str:

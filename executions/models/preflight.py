@@ -14,6 +14,7 @@ from django.utils import timezone
 from django.utils.functional import cached_property
 
 from controlplane.models import Party
+from controlplane.models.protection import protect
 from executions.models.execution import Execution
 from workers.contract.alignment import misaligned
 from workers.contract.errors import is_link
@@ -147,7 +148,7 @@ class PartyCheck(models.Model):
     """One party's part in a round of pre-flight checks."""
 
     preflight = models.ForeignKey(Preflight, on_delete=models.CASCADE, related_name="checks")
-    party = models.ForeignKey(Party, on_delete=models.PROTECT, related_name="+")
+    party = models.ForeignKey(Party, on_delete=protect, related_name="+")
     ports = models.JSONField(default=list, help_text="Ports that are checked; the dispatch that follows uses them.")
     heard_at = models.DateTimeField(default=timezone.now, help_text="Time of the last sign of life.")
     answered_at = models.DateTimeField(null=True, blank=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import tempfile
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from rich.console import Console
 
 EVENTS = 2000
 QUEUES = (100, 10_000)
-PARTIES = 100
+PARTIES = 500
+FREED = 20
 SUBMISSIONS = 200
 
 
@@ -55,7 +57,7 @@ def events_in_batches(console: Console) -> None:
 
 
 def dispatch_of_long_queues(console: Console) -> None:
-    """Time of one step with 10,000 executions queued over 100 parties, over that with 100 queued."""
+    """Time of one step with 10,000 executions queued over 500 parties, over that with 100 queued."""
     from django.db import connection as database
     from django.test.utils import CaptureQueriesContext
 
@@ -78,7 +80,7 @@ def dispatch_of_long_queues(console: Console) -> None:
         Execution.objects.all().delete()
         connection.flushdb()
         for name in names:
-            add_worker(connection, name)
+            connection.expire(add_worker(connection, name), 3600)
         pairs = [draw.sample(names, 2) for _ in range(length)]
         body = documents()
         waiting = [
@@ -95,6 +97,7 @@ def dispatch_of_long_queues(console: Console) -> None:
                 found[step] = time.perf_counter() - started
             found[f"{step} queries"] = len(queries)
         found["dispatched"] = PartyRun.objects.count() // 2
+        found["enqueued"] = min(_from_free_to_enqueued(connection) for _ in range(FREED))
     few, many = (measured[length] for length in QUEUES)
     for step, what in (("first", "what fits"), ("idle", "nothing fits")):
         described = [
@@ -106,6 +109,42 @@ def dispatch_of_long_queues(console: Console) -> None:
             f"ratio for {QUEUES[1] // QUEUES[0]} times the queue: [bold]{many[step] / few[step]:.1f}[/]"
         )
     console.print(f"  dispatched at once: {', '.join(str(found['dispatched']) for found in measured.values())}")
+    described = [f"{1000 * found['enqueued']:.0f} ms with {length:,} queued" for length, found in measured.items()]
+    console.print(f"  from a free slot to the next job in the queue: {', '.join(described)}")
+
+
+def _from_free_to_enqueued(connection: Any) -> float:
+    """Seconds from the beginning of a step, with a slot free at two parties and their checks passed, to their jobs."""
+    from executions.coordinator.dispatch import Dispatcher
+    from executions.models import Execution
+    from executions.states import Status
+    from tests.simulated import finish, pass_checks
+
+    class Timed(Dispatcher):
+        enqueued = 0.0
+
+        def _add(self, jobs: Any) -> None:
+            super()._add(jobs)
+            self.enqueued = time.perf_counter()
+
+    dispatcher = Timed(connection)
+    done = Execution.objects.filter(status=Status.DISPATCHED).first()
+    assert done
+    finish(done)
+    # Before all others, so that it is the one that takes the place
+    following = Execution.objects.create(
+        task_type="psi",
+        parties=done.parties,
+        documents=done.documents,
+        created_at=datetime(2020, 1, 1, tzinfo=timezone.utc),
+    )
+    dispatcher.step()
+    pass_checks()
+    started = time.perf_counter()
+    dispatcher.step()
+    following.refresh_from_db()
+    assert following.status == Status.DISPATCHED
+    return dispatcher.enqueued - started
 
 
 def submit_rate(console: Console) -> None:
