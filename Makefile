@@ -63,7 +63,7 @@ bench: $(INSTALLED) ## Benchmarks; each prints a ratio against its baseline, mea
 	$(PY) -m tests.benchmarks $(ARGS)
 
 scale: $(INSTALLED) ## How long everything takes with a million executions; ARGS="100000 --why", TEST_DATABASE=sqlite
-	$(PY) -m tests.benchmarks.scale $(ARGS)
+	TEST_DATABASE=$${TEST_DATABASE:-postgresql} $(PY) -m tests.benchmarks.scale $(ARGS)
 
 docs: $(INSTALLED) ## Make docs/task-types.md anew from the parameter models
 	$(PY) manage.py task_types --markdown > docs/.task-types && mv docs/.task-types docs/task-types.md

@@ -278,7 +278,7 @@ class Filling:
             nodes=sql.document({"first": {"task": "taskNUMBER"}}, NUMBER="CAST(i AS text)"),
         )
         self.with_history(
-            Schedule(name="template", cron="0 0 1 1 *", task_id=1),
+            Schedule(name="template", cron="30 2 * * *", task_id=1),
             size.pipelines,
             name="'schedule' || i",
             task_id=f"i % {size.tasks} + 1",

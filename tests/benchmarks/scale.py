@@ -1,12 +1,14 @@
 """``make scale``: how long everything takes on a site with a million executions, over one with a thousand.
 
-``ARGS="100000"`` for another number of executions, ``TEST_DATABASE=sqlite`` for SQLite instead of PostgreSQL.
+``ARGS="100000"`` for another number of executions, ``ARGS="API, party"`` for lines that this regular expression finds,
+``--why`` for the slowest statement of each line beyond the bounds; ``TEST_DATABASE=sqlite`` instead of PostgreSQL.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -41,7 +43,7 @@ def measure(only: str, before: Mapping[str, Measured]) -> dict[str, Measured]:
 
     found = {}
     for case in cases(redis_connection()):
-        if only not in case.what:
+        if not re.search(only, case.what):
             continue
         case.prepare()
         with CaptureQueriesContext(connection) as queries:
@@ -57,6 +59,8 @@ def measure(only: str, before: Mapping[str, Measured]) -> dict[str, Measured]:
             case.run()
             times.append(time.perf_counter() - started)
         found[case.what] = Measured(min(times), number, slowest)
+        if min(times) > SECONDS:
+            print(f"  {case.what}: {min(times):.2f} s", flush=True)
     return found
 
 
@@ -98,7 +102,7 @@ def main(console: Console, full: int, only: str) -> int:
 
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
-    database = os.environ.setdefault("TEST_DATABASE", "postgresql")
+    database = os.environ.get("TEST_DATABASE", "sqlite")  # tests.stack has read it
     numbers = [int(word.replace(",", "")) for word in sys.argv[1:] if word.replace(",", "").isdigit()]
     words = [word for word in sys.argv[1:] if not word.startswith("--") and not word.replace(",", "").isdigit()]
     with own_site():
