@@ -24,6 +24,8 @@ from controlplane.models.catalogue import ComposingCatalogue
 from workers.contract.documents import TaskConfig
 from workers.contract.registry import TASK_EXECUTOR_REGISTRY, further_layers
 
+#: How many parties, each with its datasets, a form without a cluster offers: one of hundreds is found by its cluster.
+MOST_OFFERED = 20
 #: Separates a task type and its variant in the form's choice.
 VARIANT = ":"
 
@@ -126,14 +128,14 @@ class TaskForm(DocumentForm):
         return Offer(parties, {party: sorted(found) for party, found in datasets.items()}, columns)
 
     def _parties(self) -> list[str]:
-        """Return the cluster's parties in its order; all registered parties as long as no cluster is chosen."""
+        """Return the cluster's parties in its order; a few registered parties as long as no cluster is chosen."""
         chosen: Any = self["cluster"].value() if "cluster" in self.fields else None
         if str(chosen or "").isdecimal():
             cluster = ClusterConfig.objects.filter(pk=chosen).first()
             parties = cluster.document.get("parties") if cluster else None
             if isinstance(parties, list):
                 return parties
-        return all_parties()
+        return all_parties()[:MOST_OFFERED]
 
     def clean(self) -> Any:
         cleaned = super().clean() or self.cleaned_data

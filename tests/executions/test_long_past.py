@@ -119,3 +119,15 @@ def test_workers_that_all_have_a_run_are_only_counted(parties: dict[str, Party],
         "bob": (0, 0, 0),
     }
     assert find_capacity(connection, set(parties))["alice"].alive == 0
+
+
+def test_the_form_of_a_new_task_does_not_read_what_hundreds_of_parties_have(
+    admin: Client, parties: dict[str, Party], django_assert_max_num_queries: Any
+) -> None:
+    Party.objects.bulk_create(
+        Party(name=f"party-{number:02}", address="127.0.0.1", port_first=1024, port_last=2048) for number in range(60)
+    )
+    with django_assert_max_num_queries(40):
+        page = admin.get("/admin/controlplane/task/add/").content.decode()
+    assert "party-17" in page
+    assert "party-18" not in page
