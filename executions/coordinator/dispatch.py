@@ -22,7 +22,7 @@ from controlplane.environment import environment
 from controlplane.models import Party
 from executions.coordinator.capacity import Capacity, find_capacity, free_ports, no_worker_message, reason_to_wait
 from executions.coordinator.completion import completed_for, registered_types
-from executions.coordinator.isolation import EVERYTHING, reason_of, tell
+from executions.coordinator.isolation import alone, reason_of
 from executions.coordinator.preflight import CannotCheck, latest_of, request, verdict
 from executions.coordinator.settle import hold, retry_or_fail, settle
 from executions.coordinator.waiting import Waiting, WaitingList, reasons_noted
@@ -123,20 +123,16 @@ class Dispatcher:
             gangs.setdefault((run.execution_id, run.attempt), []).append(run)
         did = False
         for runs in gangs.values():
-            try:
+            what = f"execution {runs[0].execution_id}, attempt {runs[0].attempt}: its jobs cannot be put together"
+            with alone(what) as fault:
                 self._enqueue(runs[0].execution, runs[0].attempt)
-                did = True
-            except EVERYTHING:
-                raise
-            except Exception as error:
-                did |= self._not_enqueued(runs, error)
+            did |= not fault.error or self._not_enqueued(runs, fault.error)
         return did
 
     def _not_enqueued(self, runs: list[PartyRun], error: Exception) -> bool:
         """Show why an execution's jobs cannot be put together; end the attempt if no coordinator can do it for a while:
         another one may have the keys that this one lacks. Returns whether it was ended."""
         execution, reason = runs[0].execution, f"its jobs cannot be put together: {reason_of(error)}"
-        tell(f"execution {execution.pk}, attempt {runs[0].attempt}: its jobs cannot be put together", error)
         if timezone.now() - runs[0].dispatched_at < self.ENQUEUE_LIMIT:
             Execution.objects.filter(pk=execution.pk).exclude(waiting_for=reason[:500]).update(waiting_for=reason[:500])
             return False
@@ -183,13 +179,9 @@ class Dispatcher:
 
     def _try(self, pk: UUID, capacity: Mapping[str, Capacity]) -> str:
         """Begin it. What fails about it stops no other: the reason is returned, and it fails at its limit."""
-        try:
+        with alone(f"execution {pk} could not be dispatched") as fault:
             return self._begin(pk, capacity)
-        except EVERYTHING:
-            raise
-        except Exception as error:
-            tell(f"execution {pk} could not be dispatched", error)
-            return f"the control plane could not dispatch it: {reason_of(error)}"[:500]
+        return f"the control plane could not dispatch it: {fault.reason}"[:500]
 
     def _begin(self, pk: UUID, capacity: Mapping[str, Capacity]) -> str:
         """Have the parties' hosts check the execution, then claim it. Returns the reason why it waits; empty if it is

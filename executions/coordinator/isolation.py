@@ -25,14 +25,25 @@ MOST_TOLD = 1000
 _told: dict[tuple[str, str], float] = {}
 
 
+class Fault:
+    """What went wrong about one thing."""
+
+    #: What is wrong, in a line; empty if nothing is.
+    reason = ""
+    error: Exception | None = None
+
+
 @contextmanager
-def alone(what: object) -> Iterator[None]:
-    """Let an error about one thing stop nothing else: it is logged. Raises errors that concern everything."""
+def alone(what: object) -> Iterator[Fault]:
+    """Let an error about one thing stop nothing else: it is logged, and what the context is has it. Raises errors that
+    concern everything."""
+    fault = Fault()
     try:
-        yield
+        yield fault
     except EVERYTHING:
         raise
     except Exception as error:
+        fault.error, fault.reason = error, reason_of(error)
         tell(what, error)
 
 

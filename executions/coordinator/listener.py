@@ -23,7 +23,7 @@ from redis.exceptions import ResponseError
 from controlplane.models import Party
 from executions.coordinator import reports
 from executions.coordinator.dead_letters import set_aside
-from executions.coordinator.isolation import EVERYTHING, reason_of, tell
+from executions.coordinator.isolation import EVERYTHING, alone, reason_of
 from executions.coordinator.messages import EventMessage, Piece, Unusable, parse_event, parse_piece
 from executions.coordinator.pieces import put_together
 from executions.coordinator.settle import hold, settle
@@ -212,15 +212,9 @@ def apply(events: Sequence[EventMessage], pieces: Sequence[Piece] = ()) -> None:
 
 def _applied(events: Sequence[EventMessage], pieces: Sequence[Piece]) -> str | None:
     """Apply events in one transaction. Returns None, or what is wrong with them; then nothing has happened."""
-    try:
-        with transaction.atomic():
-            _apply(events, pieces)
-    except EVERYTHING:
-        raise
-    except Exception as error:
-        tell("events could not be applied together", error)
-        return reason_of(error)
-    return None
+    with alone("events could not be applied together") as fault, transaction.atomic():
+        _apply(events, pieces)
+    return fault.reason or None
 
 
 def _apply(events: Sequence[EventMessage], pieces: Sequence[Piece]) -> None:

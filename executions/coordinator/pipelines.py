@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from executions.coordinator.isolation import EVERYTHING, alone, reason_of, tell
+from executions.coordinator.isolation import alone
 from executions.models import Execution, NodeRun, NotCancellable, PipelineRun
 from executions.models.pipeline_run import NodeState, node_states
 from executions.states import ENDED, PIPELINE_ACTIVE, PipelineStatus, Status, transition
@@ -74,24 +74,22 @@ def advance(pk: UUID) -> bool:
 def _start(run: PipelineRun, found: NodeState) -> None:
     """Submit the execution of a node. If it is refused, the node has failed."""
     node = NodeRun.objects.select_related("task").get(pk=found.node.pk)
-    try:
-        with transaction.atomic():
-            node.execution = Execution.objects.submit(
-                node.documents,
-                task=node.task,
-                by=run.submitted_by,
-                name=f"{run.name}: {node.name}"[:100],
-                options=node.options,
-                before=node.documents,
-                node=node,
-            )
-    except EVERYTHING:
-        raise
-    except DocumentsInvalid as error:
-        node.error = str(error)
-    except Exception as error:
-        tell(f"node {node.name} of pipeline run {run.pk} could not be submitted", error)
-        node.error = f"the control plane could not submit it: {reason_of(error)}"
+    with alone(f"node {node.name} of pipeline run {run.pk} could not be submitted") as fault:
+        try:
+            with transaction.atomic():
+                node.execution = Execution.objects.submit(
+                    node.documents,
+                    task=node.task,
+                    by=run.submitted_by,
+                    name=f"{run.name}: {node.name}"[:100],
+                    options=node.options,
+                    before=node.documents,
+                    node=node,
+                )
+        except DocumentsInvalid as error:
+            node.error = str(error)
+    if fault.reason:
+        node.error = f"the control plane could not submit it: {fault.reason}"
     node.save(update_fields=["execution", "error"])
 
 

@@ -9,7 +9,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from controlplane.models import Schedule, Task
-from executions.coordinator.isolation import EVERYTHING, alone, reason_of, tell
+from executions.coordinator.isolation import alone
 from executions.mandate import objection
 from executions.models import Execution, PipelineRun, Tick
 from workers.contract.problems import DocumentsInvalid
@@ -23,38 +23,17 @@ def step() -> bool:
     due = Schedule.objects.filter(next_run_at__lte=now).order_by("next_run_at").values_list("pk", flat=True)
     done = False
     for schedule in list(due):
-        try:
+        with alone(f"schedule {schedule} could not start what it is due for") as fault:
             done |= fire(schedule, now)
-        except EVERYTHING:
-            raise
-        except Exception as error:
-            tell(f"schedule {schedule} could not start what it is due for", error)
+        if fault.reason:
             with alone(f"schedule {schedule}"):
-                done |= skip(schedule, now, f"the control plane could not start it: {reason_of(error)}")
+                done |= fire(schedule, now, skipped=f"the control plane could not start it: {fault.reason}")
     return done
 
 
-def skip(pk: int, now: datetime, reason: str) -> bool:
-    """Note why a schedule starts nothing this time, and set its next time; it has none if that cannot be told. Returns
-    whether it was due."""
-    with transaction.atomic():
-        due = Schedule.objects.select_for_update(of=("self",), no_key=True).filter(pk=pk, next_run_at__lte=now)
-        schedule = due.first()
-        if schedule is None or (time := schedule.next_run_at) is None:
-            return False
-        if not schedule.ticks.filter(due_at=time).exists():
-            Tick.objects.create(schedule=schedule, due_at=time, at=now, skipped=reason)
-        try:
-            following = schedule.time_after(now)
-        except ValueError:
-            following = None
-        Schedule.objects.filter(pk=pk).update(next_run_at=following)
-    return True
-
-
-def fire(pk: int, now: datetime) -> bool:
+def fire(pk: int, now: datetime, skipped: str = "") -> bool:
     """Start what a schedule is due for, or note why not, and set its next time. If several times have passed, it starts
-    once."""
+    once. ``skipped``: why it is not even tried."""
     with transaction.atomic():
         schedule = (
             Schedule.objects.select_for_update(of=("self",))
@@ -66,7 +45,7 @@ def fire(pk: int, now: datetime) -> bool:
             return False
         due = schedule.next_run_at
         if not schedule.ticks.filter(due_at=due).exists():  # possible if this host's clock was put back
-            tick = Tick(schedule=schedule, due_at=due, at=now, skipped=_reason_to_skip(schedule))
+            tick = Tick(schedule=schedule, due_at=due, at=now, skipped=skipped or _reason_to_skip(schedule))
             if not tick.skipped:
                 try:
                     _submit(schedule, tick)

@@ -13,7 +13,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from controlplane.models import ALIGNMENT_LENGTH, COLUMN_TYPES, Dataset
-from executions.coordinator.isolation import EVERYTHING, reason_of, tell
+from executions.coordinator.isolation import alone
 from executions.models import Execution, PartyRun
 from executions.states import ACTIVE, RUN_ENDED, RunStatus, Status, transition
 from workers.contract.catalogue import TABLE
@@ -43,21 +43,21 @@ def settle(execution_id: UUID) -> None:
     An execution for which that fails, because its documents are of another version or by a fault of ours, ends with
     the reason. Raises errors that concern everything.
     """
-    try:
+    with alone(f"execution {execution_id} could not be settled") as fault, transaction.atomic():
+        _settle(execution_id)
+    if fault.reason:
         with transaction.atomic():
-            _settle(execution_id)
-    except EVERYTHING:
-        raise
-    except Exception as error:
-        tell(f"execution {execution_id} could not be settled", error)
-        with transaction.atomic():
-            _give_up(execution_id, f"the control plane could not bring it to its end: {reason_of(error)}")
+            _give_up(execution_id, f"the control plane could not bring it to its end: {fault.reason}")
+
+
+def _active(execution_id: UUID) -> Execution | None:
+    """Return an execution, held as by :func:`hold`; None if no party can be computing for it."""
+    execution = Execution.objects.select_for_update(of=("self",), no_key=True).filter(pk=execution_id).first()
+    return execution if execution and execution.status in ACTIVE else None
 
 
 def _settle(execution_id: UUID) -> None:
-    hold([execution_id])
-    execution = Execution.objects.filter(pk=execution_id).first()
-    if execution is None or execution.status not in ACTIVE:
+    if (execution := _active(execution_id)) is None:
         return
     runs = list(execution.runs.filter(attempt=execution.attempt).select_related("party").order_by("party__name"))
     _show(execution, runs)
@@ -74,9 +74,7 @@ def _settle(execution_id: UUID) -> None:
 
 def _give_up(execution_id: UUID, error: str) -> None:
     """Have an execution's runs stopped, and end it once they have ended."""
-    hold([execution_id])
-    execution = Execution.objects.filter(pk=execution_id).first()
-    if execution is None or execution.status not in ACTIVE:
+    if (execution := _active(execution_id)) is None:
         return
     runs = list(execution.runs.filter(attempt=execution.attempt))
     _stop_others(runs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ GOOD = {
 @pytest.fixture(autouse=True)
 def a_new_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dead_letters._Minute, "began", 0.0)
-    monkeypatch.setattr(dead_letters._Minute, "letters", type(dead_letters._Minute.letters)())
+    monkeypatch.setattr(dead_letters._Minute, "letters", Counter())
     monkeypatch.setattr(isolation, "_told", {})
 
 

@@ -78,8 +78,8 @@ class Desk:
                 thread.name = "pre-flight check"
                 thread.start()
         except RuntimeError:
-            self.connection.lpush(requests_of(self.host.name), taken[1])  # another worker may be able to
-            taken = None
+            raw, taken = taken[1], None
+            self.connection.lpush(requests_of(self.host.name), raw)  # another worker may be able to
             raise
         finally:
             if not taken:

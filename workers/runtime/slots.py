@@ -40,7 +40,7 @@ class Slots:
         self._for_ever = for_ever
         self._workers: dict[int, Forked | subprocess.Popen[bytes]] = {}
         self._refusal = ""
-        self._told_to_end = 0
+        self._told_to_end = False
         #: How often in a row each slot's worker failed to get going.
         self._short_lives = dict.fromkeys(range(1, count + 1), 0)
 
@@ -114,7 +114,7 @@ class Slots:
 
     def _end(self, *_: Any) -> None:
         """Tell the workers to end after their jobs; told a second time, at once."""
-        self._told_to_end += 1
+        self._told_to_end = True
         self._send(signal.SIGTERM)
 
     def _send(self, number: signal.Signals) -> None:
