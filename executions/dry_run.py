@@ -73,7 +73,7 @@ def dry_run(documents: Mapping[str, Any]) -> DryRun:
         return DryRun(problems=error.problems)
     parties = {p.name: p for p in Party.objects.filter(name__in=names)}
     wanted = ports_needed(documents)
-    ports = {name: free_ports(parties[name]) for name in names}
+    ports = free_ports(parties.values())
     endpoints = {name: [f"{parties[name].address}:{port}" for port in ports[name][:wanted]] for name in names}
     short = [name for name in names if len(ports[name]) < wanted]
     shown, types = masked(documents), registered_types(documents)

@@ -41,7 +41,9 @@ def pass_checks() -> None:
 
 
 def dispatch(dispatcher: Dispatcher) -> bool:
-    """The dispatcher's steps around the hosts' checks. Returns whether anything was dispatched or repaired."""
+    """The dispatcher's steps around the hosts' checks, a while after its last ones. Returns whether anything was
+    dispatched or repaired."""
+    dispatcher._queued._whole_at = 0
     did = dispatcher.step()
     pass_checks()
     return dispatcher.step() or did

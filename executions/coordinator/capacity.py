@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db.models import Count, OuterRef, Subquery
+from django.db.models import Count
 from redis import Redis
 from redis.exceptions import ResponseError
 
@@ -40,24 +40,31 @@ class Capacity:
         self.ready -= 1
 
 
-def find_capacity(connection: Redis, parties: set[str], *, of_the_free: bool = False) -> dict[str, Capacity]:
-    """Return the capacity of each of these parties. Takes two round trips and one query. Raises RedisError.
+def find_capacity(
+    connection: Redis, parties: Iterable[str], *, known: Mapping[str, Capacity] | None = None
+) -> dict[str, Capacity]:
+    """Return the capacity of each of these parties. Takes two round trips and two queries. Raises RedisError.
 
-    ``of_the_free``: where every worker has a run, the workers are only counted, and not asked whether they live.
+    ``known``: what it was a moment ago. A party all of whose workers have runs is not asked again.
     """
     capacity = {party: Capacity() for party in sorted(parties)}
-    for name, busy in Party.objects.filter(name__in=capacity).annotate(busy=_running()).values_list("name", "busy"):
-        capacity[name].registered, capacity[name].busy = True, busy or 0
+    for name in Party.objects.filter(name__in=capacity).order_by().values_list("name", flat=True):
+        capacity[name].registered = True
+    # From the runs: a join of the parties with theirs would go through all that they ever had
+    running = PartyRun.objects.filter(party__name__in=capacity, released_at=None).order_by()
+    for name, busy in running.values_list("party__name").annotate(number=Count("pk")):
+        capacity[name].busy = busy
+    asked = []
+    for party, one in capacity.items():
+        if known and (before := known.get(party)) and 0 < before.alive <= one.busy:
+            one.alive, one.ready = before.alive, before.ready
+        else:
+            asked.append(party)
     with connection.pipeline(transaction=False) as pipeline:
-        for party in capacity:
+        for party in asked:
             # Not all of them, whatever a party has written there
             pipeline.srandmember(f"rq:workers:{party}", MOST_WORKERS)
         keys: list[list[bytes]] = [sorted(found or ()) for found in forgiving(pipeline)]
-    if of_the_free:
-        for index, one in enumerate(capacity.values()):
-            if 0 < len(keys[index]) <= one.busy:
-                one.alive = one.ready = len(keys[index])
-                keys[index] = []
     with connection.pipeline(transaction=False) as pipeline:
         for found in keys:
             for key in found:
@@ -66,7 +73,8 @@ def find_capacity(connection: Redis, parties: set[str], *, of_the_free: bool = F
                 pipeline.pttl(key)
                 pipeline.hmget(key, "process", "ports")
         answers = iter(forgiving(pipeline))
-    for one, found in zip(capacity.values(), keys, strict=True):
+    for party, found in zip(asked, keys, strict=True):
+        one = capacity[party]
         for _ in found:
             lives, (waiting, ports) = next(answers) > 0, next(answers) or (None, None)
             one.alive += lives
@@ -75,21 +83,18 @@ def find_capacity(connection: Redis, parties: set[str], *, of_the_free: bool = F
     return capacity
 
 
-def _running() -> Subquery:
-    """Return the number of a party's runs that occupy a worker. A join would go through all runs that it ever had."""
-    runs = PartyRun.objects.filter(party=OuterRef("pk"), released_at=None).order_by()
-    return Subquery(runs.values("party").annotate(number=Count("pk")).values("number"))
-
-
 def _ports(text: bytes) -> set[int]:
     """Return the ports in a text that a party's worker wrote. The text may be anything."""
     return {int(word) for word in text.split() if word.isdigit() and len(word) <= len("65535")}
 
 
-def free_ports(party: Party) -> list[int]:
-    """Return the ports of the party's range that no run has leased."""
-    leased = set(PortLease.objects.filter(party=party).values_list("port", flat=True))
-    return [port for port in range(party.port_first, party.port_last + 1) if port not in leased]
+def free_ports(parties: Iterable[Party]) -> dict[str, list[int]]:
+    """Return, by party, the ports of its range that no run has leased. Takes one query."""
+    found = {party.name: range(party.port_first, party.port_last + 1) for party in parties}
+    leased: dict[str, set[int]] = {}
+    for party, port in PortLease.objects.filter(party__name__in=found).values_list("party__name", "port"):
+        leased.setdefault(party, set()).add(port)
+    return {name: [port for port in ports if port not in leased.get(name, ())] for name, ports in found.items()}
 
 
 def forgiving(pipeline: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Gang dispatch: all parties of an execution are claimed together or none is. Only this module enqueues."""
+"""Gang dispatch: all parties of an execution are claimed together or none is."""
 
 from __future__ import annotations
 
@@ -6,38 +6,32 @@ import logging
 import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
 from django.db import connection as database
-from django.db.models import Count, QuerySet
+from django.db.models import Count
 from django.utils import timezone
 from redis import Redis
-from redis.exceptions import WatchError
-from rq import Queue
-from rq.serializers import JSONSerializer
 
 from controlplane.environment import environment
 from controlplane.models import Party
 from executions.coordinator.capacity import Capacity, find_capacity, free_ports, no_worker_message, reason_to_wait
-from executions.coordinator.completion import completed_for, registered_types
-from executions.coordinator.isolation import alone, reason_of
-from executions.coordinator.preflight import CannotCheck, latest_of, request, verdict
-from executions.coordinator.settle import hold, retry_or_fail, settle
-from executions.coordinator.waiting import Waiting, WaitingList, reasons_noted
+from executions.coordinator.enqueue import Enqueuer
+from executions.coordinator.isolation import alone
+from executions.coordinator.preflight import CannotCheck, latest_of, request, still_checking, verdict
+from executions.coordinator.settle import retry_or_fail
+from executions.coordinator.waiting import Waiting, WaitingList
 from executions.models import Execution, PartyRun, PortLease, Preflight
 from executions.models.preflight import SILENT
-from executions.redis import call_off, drop_foreign
-from executions.states import RunStatus, Status, transition
-from workers.contract.errors import ERRORS, ConfigError
-from workers.contract.jobs import TASK_FUNCTION, PartyJob
+from executions.redis import call_off
+from executions.states import Status, transition
+from workers.contract.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-#: Seconds by which RQ's own time limit exceeds ours: the coordinator stops a run at its limit before RQ does.
-RQ_TIMEOUT_MARGIN = 60
-#: Reasons to wait that this module compares.
+#: Reasons why it is not dispatched that this module compares.
+NOT_QUEUED = "it is no longer queued, or another coordinator took it"
 CHECKING = "its parties' hosts are checking it"
 PORTS_TAKEN = "ports that were checked for it were taken meanwhile"
 #: How many executions one step fails at most: thousands may have waited for a party that is gone, and the coordinator
@@ -50,56 +44,77 @@ class Dispatcher:
 
     #: After an execution was passed over for this long, its parties are held for it, so that it cannot starve.
     HOLD_AFTER = timedelta(seconds=30)
-    #: How long the coordinators try to put the jobs of a claimed execution together.
-    ENQUEUE_LIMIT = timedelta(seconds=20)
+    #: Seconds after which a step begins nothing more: many may fit at once, and events wait meanwhile.
+    STEP_SECONDS = 0.2
 
     def __init__(self, connection: Redis) -> None:
         self.connection = connection
+        self.enqueuer = Enqueuer(connection)
         #: Monotonic time since which a party that executions wait for has had no live worker.
         self._absent_since: dict[str, float] = {}
         #: Time at which a party was last seen without a live worker.
         self._absent_at: dict[str, datetime] = {}
         self._queued = WaitingList()
+        #: By party, as of the last step.
+        self._capacity: dict[str, Capacity] = {}
+        #: Executions whose hosts were checking them at the last step.
+        self._checking: set[UUID] = set()
 
     def step(self) -> bool:
-        """Dispatch everything that fits now. Returns whether anything was dispatched. Raises RedisError."""
-        repaired = self.enqueue_missing()
+        """Dispatch what fits now, for as long as a step may take. Returns whether anything was done. Raises
+        RedisError."""
+        repaired = self.enqueuer.missing()
         waiting = self._queued.read()
         if not waiting:
             self._absent_since.clear()
             return repaired
-        capacity = find_capacity(self.connection, {p for w in waiting for p in w.parties}, of_the_free=True)
+        # Once a second everything is looked at and noted; in between, what may have changed
+        known = None if self._queued.is_whole else self._capacity
+        self._capacity = capacity = find_capacity(self.connection, self._queued.parties, known=known)
         self._note_absence(capacity)
+        checking, self._checking = still_checking(self._checking), set()
         held: set[str] = set()
-        full = {party for party, found in capacity.items() if found.free <= 0}
-        dispatched = False
+        #: Parties that are full or held.
+        taken = {party for party, found in capacity.items() if found.free <= 0}
+        did = tried = False
         left: list[tuple[Waiting, list[str], str]] = []
-        now = timezone.now()
+        hold_before, end = timezone.now() - self.HOLD_AFTER, time.monotonic() + self.STEP_SECONDS
         for execution in waiting:
-            lacking = [p for p in execution.parties if p in held or p in full]
-            reason = "" if lacking else self._try(execution.pk, capacity)
-            if not lacking and reason in ("", CHECKING):
-                for party in execution.parties:
-                    capacity[party].take()  # also during its checks: what comes behind it does not fit any more
-                    if capacity[party].free <= 0:
-                        full.add(party)
-                if not reason:
-                    dispatched |= self.enqueue_missing()  # at once: its parties wait for it
+            parties = execution.parties
+            if taken.isdisjoint(parties):
+                is_checked = execution.pk in checking
+                if not is_checked and tried and time.monotonic() > end:
+                    did = True  # the next step comes at once, and begins with this one
+                    break
+                reason = CHECKING if is_checked else self._try(execution.pk, capacity)
+                tried |= not is_checked
+                if reason == CHECKING:
+                    self._checking.add(execution.pk)
+                if reason in ("", CHECKING):
+                    for party in parties:
+                        capacity[party].take()  # also during its checks: what comes behind it does not fit any more
+                        if capacity[party].free <= 0:
+                            taken.add(party)
+                if reason in ("", NOT_QUEUED):
+                    execution.is_gone = True
+                    did |= not reason
                     continue
+                left.append((execution, [], reason))
+            elif self._queued.is_whole:
+                left.append((execution, [party for party in parties if party in taken], ""))
             # Of executions that share a party only the first holds its parties: the other parties can work meanwhile
-            if now - execution.queued_at > self.HOLD_AFTER and held.isdisjoint(execution.parties):
-                held.update(execution.parties)
-            left.append((execution, lacking, reason))
+            if execution.queued_at < hold_before and held.isdisjoint(parties):
+                held.update(parties)
+                taken.update(parties)
         self._note_left(left, capacity)
-        return dispatched or repaired
+        return did or repaired
 
     def _note_left(self, left: list[tuple[Waiting, list[str], str]], capacity: Mapping[str, Capacity]) -> None:
         """Note why executions wait, or fail those that waited for too long. ``left``: each with the parties that lack
         something, or if none does the reason why it waits."""
-        noted = reasons_noted()
         # Most lack the same few parties
         said: dict[tuple[str, ...], str] = {}
-        reasons: dict[UUID, str] = {}
+        changed: list[Waiting] = []
         now, grace = time.monotonic(), environment.worker_grace_seconds
         gone = {party for party, since in self._absent_since.items() if now - since >= grace}
         today = timezone.now()
@@ -109,41 +124,12 @@ class Dispatcher:
                 reason = said.get(key := tuple(lacking)) or said.setdefault(key, reason_to_wait(lacking, capacity))
             is_late = execution.has_to_begin_by < today or not gone.isdisjoint(lacking)
             if is_late and given_up < MOST_GIVEN_UP and self._give_up(execution, lacking, capacity, reason):
+                execution.is_gone = True
                 given_up += 1
-            elif noted.get(execution.pk, reason) != reason:
-                reasons[execution.pk] = reason
-        _note_reasons(reasons)
-
-    def enqueue_missing(self) -> bool:
-        """Enqueue the jobs of claimed runs that are not known to be in Redis: new ones, and those whose coordinator
-        died between the claim's commit and the enqueuing. Raises RedisError."""
-        missing = list(self._unsent().select_related("execution", "party").order_by("execution", "party"))
-        gangs: dict[tuple[Any, int], list[PartyRun]] = {}
-        for run in missing:
-            gangs.setdefault((run.execution_id, run.attempt), []).append(run)
-        did = False
-        for runs in gangs.values():
-            what = f"execution {runs[0].execution_id}, attempt {runs[0].attempt}: its jobs cannot be put together"
-            with alone(what) as fault:
-                self._enqueue(runs[0].execution, runs[0].attempt)
-            did |= not fault.error or self._not_enqueued(runs, fault.error)
-        return did
-
-    def _not_enqueued(self, runs: list[PartyRun], error: Exception) -> bool:
-        """Show why an execution's jobs cannot be put together; end the attempt if no coordinator can do it for a while:
-        another one may have the keys that this one lacks. Returns whether it was ended."""
-        execution, reason = runs[0].execution, f"its jobs cannot be put together: {reason_of(error)}"
-        if timezone.now() - runs[0].dispatched_at < self.ENQUEUE_LIMIT:
-            Execution.objects.filter(pk=execution.pk).exclude(waiting_for=reason[:500]).update(waiting_for=reason[:500])
-            return False
-        with transaction.atomic():
-            hold([execution.pk])
-            kind = error_type if (error_type := type(error).__name__) in ERRORS else "AlgorithmError"
-            self._unsent().filter(pk__in=[r.pk for r in runs]).update(
-                error=reason[:4000], error_type=kind, stop_requested_at=timezone.now()
-            )
-            settle(execution.pk)
-        return True
+            elif execution.waiting_for != reason:
+                execution.waiting_for = reason
+                changed.append(execution)
+        _note_reasons(changed)
 
     def _note_absence(self, capacity: Mapping[str, Capacity]) -> None:
         now = time.monotonic()
@@ -188,7 +174,7 @@ class Dispatcher:
         claimed."""
         execution = Execution.objects.get(pk=pk)
         if execution.status != Status.QUEUED:
-            return "another coordinator took it"
+            return NOT_QUEUED
         preflight = latest_of(execution)
         if preflight and self._went_unheard(preflight):
             preflight = None
@@ -205,7 +191,7 @@ class Dispatcher:
             if reason != PORTS_TAKEN:
                 return reason
         try:
-            request(self.connection, execution.documents, execution=execution)
+            request(self.connection, execution.documents, execution=execution, capacity=capacity)
         except CannotCheck as error:
             return str(error)
         except ConfigError as error:
@@ -221,8 +207,8 @@ class Dispatcher:
         return bool(absent) and all(p in absent and self._absent_at[p.party] > preflight.requested_at for p in problems)
 
     def _claim(self, execution: Execution, ports: Mapping[str, list[int]], capacity: Mapping[str, Capacity]) -> str:
-        """Claim a slot and these ports at every party and set DISPATCHED, all or nothing. Returns why not; empty if
-        claimed."""
+        """Claim a slot and these ports at every party and set DISPATCHED, all or nothing; then enqueue the jobs.
+        Returns why not; empty if claimed."""
         attempt = execution.attempt + 1
         try:
             with transaction.atomic():
@@ -243,7 +229,8 @@ class Dispatcher:
                 )
                 if full := [p for p in parties if busy.get(p, 0) >= capacity[p].alive]:
                     return f"all workers of {', '.join(full)} are busy"
-                if any(not {*ports[name]} <= {*free_ports(party)} for name, party in parties.items()):
+                free = free_ports(parties.values())
+                if any(not {*ports[name]} <= {*free[name]} for name in parties):
                     return PORTS_TAKEN
                 now = timezone.now()
                 if not transition(
@@ -261,9 +248,9 @@ class Dispatcher:
                     error_party="",
                     error_stage="",
                 ):
-                    return "another coordinator took it"
-                for name, party in parties.items():
-                    run = PartyRun.objects.create(
+                    return NOT_QUEUED
+                runs = PartyRun.objects.bulk_create(
+                    PartyRun(
                         execution=execution,
                         party=party,
                         attempt=attempt,
@@ -271,87 +258,24 @@ class Dispatcher:
                         ports=ports[name],
                         dispatched_at=now,
                     )
-                    PortLease.objects.bulk_create(PortLease(party=party, port=p, run=run) for p in ports[name])
+                    for name, party in parties.items()
+                )
+                PortLease.objects.bulk_create(
+                    PortLease(party=run.party, port=port, run=run) for run in runs for port in run.ports
+                )
         except IntegrityError:
             return PORTS_TAKEN
+        self.enqueuer.put(execution, runs)  # at once: its parties wait for it
         return ""
 
-    def _enqueue(self, execution: Execution, attempt: int) -> None:
-        """Put the jobs of one attempt into the parties' queues in one MULTI, unless they are already there."""
-        runs = list(execution.runs.filter(attempt=attempt).select_related("party"))
-        endpoints = {r.party.name: [f"{r.party.address}:{port}" for port in r.ports] for r in runs}
-        order = {p: i for i, p in enumerate(execution.parties)}
-        endpoints = dict(sorted(endpoints.items(), key=lambda item: order[item[0]]))
-        job_name, types = f"{execution.pk}-{attempt}", registered_types(execution.documents)
-        jobs = [
-            PartyJob.create(
-                TASK_FUNCTION,
-                kwargs={
-                    "task_request_id": str(execution.pk),
-                    **completed_for(run.party, execution.documents, job_name, endpoints, types),
-                },
-                id=run.job_id,
-                origin=run.party.name,
-                connection=self.connection,
-                serializer=JSONSerializer,
-                timeout=execution.run_limit_seconds + RQ_TIMEOUT_MARGIN,
-                result_ttl=600,
-                failure_ttl=3600,
-                description=f"{execution.task_type} {execution.pk}, attempt {attempt}",
-            )
-            for run in runs
-            if run.enqueued_at is None
-        ]
-        self._add(jobs)
-        self._note_enqueued(runs)
 
-    def _add(self, jobs: list[PartyJob]) -> None:
-        """Put those jobs into their queues that are still wanted and not in Redis yet."""
-        # Before the MULTI: a command that fails in it does not undo the others
-        drop_foreign(self.connection, [f"rq:queue:{job.origin}" for job in jobs], "list")
-        with self.connection.pipeline() as pipeline:
-            while jobs:
-                try:
-                    # Two coordinators may repair the same attempt: if both saw no job, only one adds it and the other
-                    # looks again
-                    pipeline.watch(*(job.key for job in jobs))
-                    # After WATCH: whoever ends a run from here on also touches its job, and then the MULTI fails
-                    wanted = set(
-                        self._unsent().filter(job_id__in=[j.id for j in jobs]).values_list("job_id", flat=True)
-                    )
-                    jobs = [job for job in jobs if job.id in wanted and not pipeline.exists(job.key)]
-                    pipeline.multi()
-                    for job in jobs:
-                        queue = Queue(
-                            job.origin, connection=self.connection, serializer=JSONSerializer, job_class=PartyJob
-                        )
-                        queue.enqueue_job(job, pipeline=pipeline)
-                    pipeline.execute()
-                    break
-                except WatchError:
-                    continue
-
-    def _unsent(self) -> QuerySet[PartyRun]:
-        """Return the runs whose jobs are wanted and not known to be in Redis."""
-        return PartyRun.objects.filter(
-            status=RunStatus.DISPATCHED, enqueued_at=None, released_at=None, stop_requested_at=None
-        )
-
-    def _note_enqueued(self, runs: list[PartyRun]) -> None:
-        """Note that the jobs are in Redis. If the coordinator dies before this, the database does not know of the jobs:
-        recovery therefore looks into Redis before it ends such a run."""
-        with transaction.atomic():
-            hold({r.execution_id for r in runs})
-            PartyRun.objects.filter(pk__in=[r.pk for r in runs], enqueued_at=None).update(enqueued_at=timezone.now())
-
-
-def _note_reasons(reasons: Mapping[UUID, str]) -> None:
+def _note_reasons(changed: list[Waiting]) -> None:
     """Store why executions wait, for those that still wait."""
-    if not reasons:
+    if not changed:
         return
     # One prepared statement: for thousands of reasons the ORM takes seconds
     key = Execution._meta.pk
-    rows = [(reason, key.get_db_prep_value(pk, database), Status.QUEUED.value) for pk, reason in reasons.items()]
+    rows = [(w.waiting_for, key.get_db_prep_value(w.pk, database), Status.QUEUED.value) for w in changed]
     with transaction.atomic(), database.cursor() as cursor:
         table = database.ops.quote_name(Execution._meta.db_table)
         cursor.executemany(f"UPDATE {table} SET waiting_for = %s WHERE id = %s AND status = %s", rows)  # noqa: S608

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Prefetch
 from django.utils import timezone
 from redis import Redis
 from redis.exceptions import RedisError
 
 from controlplane.models import Party
-from executions.coordinator.capacity import find_capacity, free_ports
+from executions.coordinator.capacity import Capacity, find_capacity, free_ports
 from executions.coordinator.completion import completed_for, ports_needed, registered_types
 from executions.models import Execution, PartyCheck, Preflight
 from executions.redis import drop_foreign
+from executions.states import Status
 from workers.contract.errors import ConfigError
 from workers.contract.keys import ports_wanted, requests_of, wanted
 from workers.contract.reports import WANTED_SECONDS
@@ -38,9 +41,10 @@ def request(
     execution: Execution | None = None,
     name: str = "",
     by: Any = None,
+    capacity: Mapping[str, Capacity] | None = None,
 ) -> Preflight:
-    """Request checks from all parties of valid documents at once. Raises CannotCheck, RedisError, or ConfigError if a
-    secret can no longer be decrypted."""
+    """Request checks from all parties of valid documents at once; ``capacity``: theirs, if it is known already. Raises
+    CannotCheck, RedisError, or ConfigError if a secret can no longer be decrypted."""
     names: list[str] = documents["sf_init_config"]["parties"]
     parties = {p.name: p for p in Party.objects.filter(name__in=names)}
     if missing := [name for name in names if name not in parties]:
@@ -48,9 +52,10 @@ def request(
     needed = ports_needed(documents)
     ports: dict[str, list[int]] = {}
     looked_at = _ports_looked_at(parties.values())
-    capacity = find_capacity(connection, set(names))
+    capacity = capacity or find_capacity(connection, set(names))
+    unleased = free_ports(parties.values())
     for party in names:
-        free = free_ports(parties[party])
+        free = unleased[party]
         if len(free) < needed:
             first, last = parties[party].port_first, parties[party].port_last
             raise CannotCheck(f"all ports of {party} ({first}-{last}) are leased")
@@ -120,6 +125,17 @@ def _send(
 def latest_of(execution: Execution) -> Preflight | None:
     """Return the newest checks since the execution was queued; None if there were none."""
     return execution.preflights.filter(requested_at__gte=execution.queued_at).order_by("-requested_at").first()
+
+
+def still_checking(executions: Collection[UUID]) -> set[UUID]:
+    """Return those executions that are still queued, and whose hosts have not answered yet. Takes two queries."""
+    if not executions:
+        return set()
+    parties = Prefetch("checks", PartyCheck.objects.select_related("party").order_by("pk"), to_attr="parties")
+    rounds = Preflight.objects.filter(execution__in=executions, execution__status=Status.QUEUED)
+    rounds = rounds.order_by("requested_at").prefetch_related(parties)
+    newest = {preflight.execution_id: preflight for preflight in rounds}
+    return {pk for pk, preflight in newest.items() if pk and preflight.state == "checking"}
 
 
 def verdict(preflight: Preflight) -> dict[str, str]:

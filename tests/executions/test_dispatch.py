@@ -16,6 +16,7 @@ from controlplane.models import Party
 from executions.coordinator.capacity import Capacity, find_capacity
 from executions.coordinator.completion import complete
 from executions.coordinator.dispatch import Dispatcher
+from executions.coordinator.enqueue import Enqueuer
 from executions.models import Execution, PartyRun, PortLease
 from executions.states import Status
 from tests.composed import documents, make_parties
@@ -211,7 +212,7 @@ def test_it_repairs_a_crash_between_commit_and_enqueue(
     submit()
     dispatcher = Dispatcher(connection)
     with monkeypatch.context() as patch:
-        patch.setattr(Dispatcher, "_enqueue", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(Enqueuer, "put", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             dispatch(dispatcher)
     assert connection.llen("rq:queue:alice") == 0

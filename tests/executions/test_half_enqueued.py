@@ -11,8 +11,9 @@ from redis import Redis
 from rq import Queue
 
 from controlplane.models import Party
-from executions.coordinator import dispatch as dispatching
+from executions.coordinator import enqueue
 from executions.coordinator.dispatch import Dispatcher
+from executions.coordinator.enqueue import Enqueuer
 from executions.coordinator.listener import Listener
 from executions.coordinator.recovery import Recovery
 from executions.models import Execution, PartyRun, PortLease
@@ -35,7 +36,7 @@ def half(workers: None, impatient: None, connection: Redis, monkeypatch: pytest.
     """An execution whose jobs are in Redis, and whose coordinator was killed before it could note so."""
     execution = submit()
     with monkeypatch.context() as patch:
-        patch.setattr(Dispatcher, "_note_enqueued", die)
+        patch.setattr(Enqueuer, "_note_enqueued", die)
         with pytest.raises(Killed):
             dispatch(Dispatcher(connection))
     assert not PartyRun.objects.exclude(enqueued_at=None)
@@ -115,7 +116,7 @@ def test_a_slow_coordinator_adds_no_job_of_a_run_that_has_ended(
             return
         happened.append(True)
         if seen:
-            Dispatcher(connection).enqueue_missing()
+            Enqueuer(connection).missing()
         execution.refresh_from_db()
         execution.cancel()
         settle_down(Recovery(connection), lambda: status(execution) == Status.CANCELLED)
@@ -132,7 +133,7 @@ def test_a_slow_coordinator_adds_no_job_of_a_run_that_has_ended(
         return call
 
     if when != "after it looked":
-        monkeypatch.setattr(dispatching, "drop_foreign", first(dispatching.drop_foreign))
+        monkeypatch.setattr(enqueue, "drop_foreign", first(enqueue.drop_foreign))
     else:
         monkeypatch.setattr(Queue, "enqueue_job", first(Queue.enqueue_job))
     dispatch(Dispatcher(connection))

