@@ -23,6 +23,7 @@ from executions.states import RunStatus, Status, transition
 from tests.composed import documents
 from workers.contract.events import RUNNING, SUCCESS
 from workers.contract.jobs import PartyJob
+from workers.contract.run_name import RunName
 from workers.runtime.publisher import Publisher
 
 
@@ -124,8 +125,7 @@ def end_node(
 def publisher(execution: Execution, party: str, connection: Redis, tmp_path: Path, **options: Any) -> Publisher:
     return Publisher(
         connection,
-        execution=str(execution.pk),
-        attempt=1,
+        run=RunName(str(execution.pk), 1),
         party=party,
         worker=f"{party}-host-1",
         task_type="psi",

@@ -26,6 +26,7 @@ def events_in_batches(console: Console) -> None:
     from executions.states import Status
     from tests.composed import documents, make_parties
     from workers.contract.events import RUNNING
+    from workers.contract.run_name import RunName
     from workers.runtime.publisher import Publisher
 
     connection = redis_connection()
@@ -37,7 +38,7 @@ def events_in_batches(console: Console) -> None:
         PartyRun.objects.create(execution=execution, party=party, attempt=1, job_id=str(execution.pk))
         with tempfile.TemporaryDirectory() as directory:
             publisher = Publisher(
-                connection, execution=str(execution.pk), attempt=1, party="alice", worker="w", task_type="psi",
+                connection, run=RunName(str(execution.pk), 1), party="alice", worker="w", task_type="psi",
                 journal_dir=Path(directory),
             )  # fmt: skip
             for number in range(EVENTS):

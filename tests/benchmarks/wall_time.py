@@ -25,7 +25,7 @@ from fixtures.documents import psi_documents
 from tests.benchmarks.memory import PeakMemory
 from workers.contract.registry import stages as stages_of_a_run
 from workers.host.party import PartyHost
-from workers.host.workdirs import remove_run_files
+from workers.host.workdirs import remove_traces
 from workers.runtime.starter import START_TIMEOUT, Starter
 
 LIMIT = 600.0
@@ -249,4 +249,4 @@ def main(console: Console, works: tuple[Work, ...] = WORKS) -> None:
                         f"without; ratio (with / without): [bold]{start / without:.3f}[/]\n"
                     )
     finally:
-        remove_run_files(directory, started)  # the bare scripts' traces too
+        remove_traces(started)  # the bare scripts' traces too

@@ -33,6 +33,7 @@ from executions.states import ENDED, RUN_ENDED, TRANSITIONS, Status
 from tests.composed import documents
 from tests.simulated import add_worker, dispatch
 from workers.contract.events import FAILURE, RUNNING, SUCCESS
+from workers.contract.run_name import RunName
 from workers.runtime.publisher import Publisher
 
 PARTIES = ("alice", "bob", "carol")
@@ -204,8 +205,7 @@ class Life(RuleBasedStateMachine):
         sequence = first or {RUNNING: 1, SUCCESS: 50, FAILURE: 50}[status]
         Publisher(
             self.connection,
-            execution=execution,
-            attempt=int(attempt),
+            run=RunName(execution, int(attempt)),
             party=party,
             worker=party,
             task_type="psi",

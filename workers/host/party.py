@@ -20,6 +20,7 @@ from workers.contract.problems import problems_of
 from workers.contract.validation import Run
 from workers.host.outputs import digest_of, is_as_made, note_of, read_note, write_note
 from workers.host.party_file import PartyFile
+from workers.host.places import below
 from workers.host.sources import Source
 from workers.host.tables import column_types, count_rows
 from workers.host.workdirs import WorkDirectories
@@ -257,4 +258,4 @@ class PartyHost:
     def _output(self, name: str, suffix: str) -> Path:
         if not re.fullmatch(DATASET_NAME, name):
             raise ConfigError("an output's name has a character that is not allowed")
-        return self.output_dir / f"{name}{suffix}"
+        return below(self.output_dir, f"{name}{suffix}")

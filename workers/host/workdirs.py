@@ -10,6 +10,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from workers.contract.errors import ResourceError
+from workers.contract.run_name import RunName
+from workers.host.places import below
+
 
 class WorkDirectories:
     """The private directories below one root: SecretFlow's temporary files hold intersection rows."""
@@ -18,14 +22,18 @@ class WorkDirectories:
         #: The root is on the file system of the outputs, so that keeping an output is a rename.
         self.root = root
 
-    def of_run(self, execution: str, attempt: int) -> Path:
+    def of_run(self, run: RunName) -> Path:
         """Return the path of one attempt's directory."""
-        return self.root / f"{execution}-{attempt}"
+        return below(self.root, str(run))
 
     def claim(self, path: Path) -> IO[str]:
-        """Create a private directory. Its lock is held while the returned file is open: until the process ends."""
+        """Create a private directory. Its lock is held while the returned file is open: until the process ends.
+
+        Raises ResourceError if a process on this host has it: a job may come twice, from a queue that anybody wrote to.
+        """
         with self._locked():
-            shutil.rmtree(path, ignore_errors=True)
+            if not _removed(path) and path.exists():
+                raise ResourceError("another process on this host is at this run already")
             path.mkdir(mode=0o700)
             lock = (path / ".lock").open("w")
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -34,7 +42,7 @@ class WorkDirectories:
     @contextmanager
     def private(self, purpose: str) -> Iterator[Path]:
         """Yield a private directory of this process that is no run's; it is removed afterwards."""
-        path = self.root / f"{purpose}-{os.getpid()}"
+        path = below(self.root, f"{purpose}-{os.getpid()}")
         with self.claim(path):
             try:
                 yield path
@@ -45,12 +53,7 @@ class WorkDirectories:
         """Remove the private directories whose processes are gone, however those ended."""
         with self._locked():
             for path in self.root.iterdir():
-                try:
-                    with (path / ".lock").open("a") as lock:
-                        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        shutil.rmtree(path, ignore_errors=True)
-                except OSError:  # its process is alive, or the directory is already gone
-                    continue
+                _removed(path)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -62,11 +65,23 @@ class WorkDirectories:
             yield
 
 
-def remove_run_files(workdir: Path, since: float) -> None:
-    """Remove all that a run since then (seconds since the epoch) left on this host, except its outputs."""
-    shutil.rmtree(workdir, ignore_errors=True)
-    # PSI writes a trace of its timings to a path of its own, whatever TMPDIR says. A run beside this one
-    # may lose its own trace here: nobody reads them.
+def _removed(path: Path) -> bool:
+    """Remove a private directory unless a process has it. Returns whether it was removed."""
+    try:
+        with (path / ".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path, ignore_errors=True)
+    except OSError:  # its process is alive, or it is no directory, or already gone
+        return False
+    return True
+
+
+def remove_traces(since: float) -> None:
+    """Remove what runs since then (seconds since the epoch) left outside of their directories.
+
+    PSI writes a trace of its timings to a path of its own, whatever TMPDIR says. A run beside this one may lose its own
+    trace here: nobody reads them.
+    """
     for path in Path("/tmp").glob("psi_*.trace"):  # noqa: S108
         with suppress(OSError):
             found = path.stat()

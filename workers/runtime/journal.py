@@ -12,6 +12,7 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import RedisError
 
+from workers.host.places import below
 from workers.host.stream import ROUND_TRIP, append_to_stream
 
 
@@ -37,7 +38,7 @@ class Journal:
 
     def append(self, name: str, lines: list[str]) -> int:
         """Returns where in the file, in bytes, these lines begin. Raises OSError."""
-        with self._locked(), (self.directory / name).open("ab") as handle:
+        with self._locked(), below(self.directory, name).open("ab") as handle:
             place = handle.seek(0, os.SEEK_END)
             handle.write("".join(line + "\n" for line in lines).encode())
             return place
@@ -87,7 +88,7 @@ class Journal:
                     path.unlink()
 
     def _note(self, name: str) -> Path:
-        return (self.directory / name).with_suffix(".late")
+        return below(self.directory, name).with_suffix(".late")
 
 
 def _batches(content: bytes, place: int) -> Iterator[tuple[int, list[str]]]:

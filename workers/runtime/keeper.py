@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workers.contract.endpoints import endpoints, split
+from workers.contract.run_name import RunName
 from workers.host.party import PartyHost
 from workers.runtime import task_run
 from workers.runtime.compute_process import ComputeProcess
@@ -66,19 +67,19 @@ class Keeper:
         return None
 
     def _agree(self, kept: _Kept | None, documents: dict[str, Any], given_up: Callable[[], bool]) -> bool:
-        job_name, attempt = task_run.job_name_of(documents, documents.pop("task_request_id"))
+        name = RunName.of(documents.pop("task_request_id"), documents)
         if documents["task_config"].get("keep_devices_seconds") is None:
             return False
         host = self.host.reload()
         run = task_run.accept(host, documents)
         listening = [listen or at for _, who, at, listen in endpoints(run.cluster, run.devices) if who == host.name]
         self.ports = [split(place)[1] for place in listening]
-        if attempt > 1:
+        if name.attempt > 1:
             return False
         suits = kept is not None and kept.process.process.poll() is None and kept.key == key_of(host, run)
         offer = kept.last_run if kept and suits else ""
         met = task_run.meet_peers(
-            host, run, documents, f"{job_name} session", offer=offer, timeout=MEETING_SECONDS, given_up=given_up
+            host, run, documents, f"{name} session", offer=offer, timeout=MEETING_SECONDS, given_up=given_up
         )
         return offer != "" and {*met.offers.values()} == {offer}
 

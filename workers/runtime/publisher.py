@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 from workers.contract.connection import trouble
 from workers.contract.errors import AlgorithmError
 from workers.contract.events import FIELD_LIMIT, MOST_PROBLEMS, RESULT_LIMIT, RUNNING, SUCCESS, WORKER_LENGTH, shortened
+from workers.contract.run_name import RunName
 from workers.host.stream import append_to_stream
 from workers.runtime.journal import Journal
 
@@ -41,8 +42,7 @@ class Publisher:
         self,
         connection: Redis,
         *,
-        execution: str,
-        attempt: int,
+        run: RunName,
         party: str,
         worker: str,
         task_type: str,
@@ -51,14 +51,14 @@ class Publisher:
     ) -> None:
         self._connection = connection
         self._journal = Journal(journal_dir)
-        self._file = f"{execution}-{attempt}.jsonl"
+        self._file = f"{run}.jsonl"
         self._party = party
         self._envelope: dict[str, Any] = {
-            "task_request_id": execution,
+            "task_request_id": run.execution,
             "worker_container": worker[:WORKER_LENGTH],
             "task_name": f"secretflow.execute_{task_type}_task",
             "party": party,
-            "attempt": attempt,
+            "attempt": run.attempt,
         }
         self._sequence = first_sequence - 1
         self._started = time.monotonic()

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import signal
 import tempfile
 import time
@@ -28,6 +29,7 @@ from workers.contract.errors import ConfigError, NetworkError, SecretFlowTaskErr
 from workers.contract.events import FAILURE, RUNNING, SUCCESS
 from workers.contract.problems import DocumentsInvalid
 from workers.contract.registry import DEVICE_REGISTRY
+from workers.contract.run_name import RunName
 from workers.contract.secrets import masked
 from workers.contract.validation import Run, validate
 from workers.devices.base import Device
@@ -35,7 +37,7 @@ from workers.host.key import with_secrets_opened
 from workers.host.party import PartyHost
 from workers.host.sources import Source, readable, types_of_output
 from workers.host.tables import column_types
-from workers.host.workdirs import remove_run_files
+from workers.host.workdirs import remove_traces
 from workers.network import rendezvous
 from workers.network.links import GRPC_OPTIONS, prepare_links
 from workers.runtime.publisher import Publisher
@@ -163,15 +165,14 @@ class TaskRun:
         self.runtime, self.host = runtime, runtime.host
         #: Up from earlier runs; this one gives it back if it goes well.
         self.live, runtime.session = runtime.session, None
-        self.execution = execution
+        self.name = RunName.of(execution, documents)
+        self.job_name = str(self.name)
         self.documents = documents
-        self.job_name, attempt = job_name_of(documents, execution)
-        self.workdir = self.host.workdirs.of_run(execution, attempt)
+        self.workdir = self.host.workdirs.of_run(self.name)
         self.workdir_lock: IO[str] | None = None
         self.publisher = Publisher(
             runtime.connection,
-            execution=execution,
-            attempt=attempt,
+            run=self.name,
             party=self.host.name,
             worker=runtime.worker,
             task_type=_task_type(documents),
@@ -304,7 +305,7 @@ class TaskRun:
             types = types_of_output(file, name, context.sources.values(), types or {})
             guessed = column_types(file, name)
             special = {column: found for column, found in types.items() if found != guessed[column]}
-        noted = self.host.keep_output(name, file, self.execution, kind, alignment, special)
+        noted = self.host.keep_output(name, file, self.name.execution, kind, alignment, special)
         self.kept[name] = {"columns": types, "alignment": noted} if kind == TABLE else {"kind": kind}
 
     def _start_cluster(self, run: Run) -> None:
@@ -355,7 +356,9 @@ class TaskRun:
         else:
             self._end_session(failure)
             os.chdir("/")
-        remove_run_files(self.workdir, self.started_at)
+        if self.workdir_lock:  # else it may be another process's
+            shutil.rmtree(self.workdir, ignore_errors=True)
+        remove_traces(self.started_at)
 
     def _end_session(self, failure: SecretFlowTaskError | None) -> None:
         for device in reversed(self.devices.values()):
@@ -372,14 +375,6 @@ class TaskRun:
         elif self.cluster_is_up and not failure.caused_by_peer:
             # No sf.shutdown after an error: it ends this process (on_error) or hangs
             time.sleep(self.LINGER_SECONDS)
-
-
-def job_name_of(documents: dict[str, Any], execution: str) -> tuple[str, int]:
-    """Return the job name, ``<execution>-<attempt>``, and the attempt in it; the first where it says nothing."""
-    config = documents["sf_init_config"]
-    name = config.get("job_name") if isinstance(config, dict) else None
-    attempt = name.removeprefix(f"{execution}-") if isinstance(name, str) else ""
-    return (name, int(attempt)) if isinstance(name, str) and attempt.isdigit() else (f"{execution}-1", 1)
 
 
 def _task_type(documents: dict[str, Any]) -> str:

@@ -23,8 +23,9 @@ from workers.contract.connection import DEFAULT_URL, connect, refusal, trouble
 from workers.contract.errors import ConfigError
 from workers.contract.jobs import STOP_MARK, PartyJob, install_gate
 from workers.contract.keys import ports_wanted, stream_of
+from workers.contract.run_name import RunName
 from workers.host.party import PartyHost
-from workers.host.workdirs import remove_run_files
+from workers.host.workdirs import remove_traces
 from workers.network.links import LINK_LOST
 from workers.runtime.compute_process import ComputeProcess
 from workers.runtime.desk import Desk
@@ -374,16 +375,15 @@ class PartyWorker(PatientWorker):
         if status is None or status == 0:
             return
         try:
-            request = str(job.kwargs["task_request_id"])
-            name = str(job.kwargs["sf_init_config"]["job_name"])
-            attempt = int(name.removeprefix(f"{request}-"))
+            run = RunName.of(job.kwargs["task_request_id"], job.kwargs)
+            if job.id != f"{self.host.name}-{run}":
+                return
             task_type = str(job.kwargs["task_config"]["task_type"])
         except Exception:
             return  # refused before it began: not a job of ours
         publisher = Publisher(
             self.connection,
-            execution=request,
-            attempt=attempt,
+            run=run,
             party=self.host.name,
             worker=self.name,
             task_type=task_type,
@@ -391,4 +391,5 @@ class PartyWorker(PatientWorker):
             first_sequence=WORKER_SEQUENCE,
         )
         publish_end(publisher, status, self._stopped_because)
-        remove_run_files(self.host.workdirs.of_run(request, attempt), self._took_job_at)
+        self.host.workdirs.remove_abandoned()
+        remove_traces(self._took_job_at)

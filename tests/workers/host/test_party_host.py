@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from controlplane.environment import ROOT
 from workers.contract.errors import ConfigError
+from workers.contract.run_name import RunName
 from workers.contract.validation import validate
 from workers.host.party import PartyHost
-from workers.host.workdirs import remove_run_files
+from workers.host.workdirs import remove_traces
 
 TOML = """
 party = "alice"
@@ -450,7 +451,7 @@ time.sleep(60)
 
 
 def test_it_removes_the_directories_of_dead_processes_alone(host: PartyHost, tmp_path: Path) -> None:
-    held, other = host.workdirs.of_run("execution", 1), host.workdirs.of_run("execution", 2)
+    held, other = host.workdirs.of_run(RunName("execution", 1)), host.workdirs.of_run(RunName("execution", 2))
     command = [sys.executable, "-c", HOLDER, str(tmp_path / "party.toml")]
     holders = [subprocess.Popen([*command, str(path)], stdout=subprocess.PIPE, cwd=ROOT) for path in (held, other)]
     try:
@@ -475,7 +476,7 @@ def test_it_removes_the_directories_of_dead_processes_alone(host: PartyHost, tmp
 
 
 def test_it_begins_an_attempt_with_an_empty_directory(host: PartyHost) -> None:
-    path = host.workdirs.of_run("execution", 1)
+    path = host.workdirs.of_run(RunName("execution", 1))
     path.mkdir()
     (path / "left over").write_text("x")
     with host.workdirs.claim(path):
@@ -484,14 +485,12 @@ def test_it_begins_an_attempt_with_an_empty_directory(host: PartyHost) -> None:
         assert [p.stat().st_mode & 0o777 for p in private] == [0o700] * 4
 
 
-def test_it_removes_what_a_run_left_and_nothing_older(host: PartyHost) -> None:
-    path = host.workdirs.of_run("execution", 1)
-    host.workdirs.claim(path).close()
+def test_it_removes_the_traces_of_a_run_and_nothing_older() -> None:
     old, new = (Path(f"/tmp/psi_test_{os.getpid()}_{age}.trace") for age in ("old", "new"))
     old.touch()
     os.utime(old, (1_000_000, 1_000_000))
     new.touch()
-    remove_run_files(path, new.stat().st_mtime)
-    left = [p.exists() for p in (path, new, old)]
+    remove_traces(new.stat().st_mtime)
+    left = [p.exists() for p in (new, old)]
     old.unlink()
-    assert left == [False, False, True]
+    assert left == [False, True]

@@ -22,6 +22,7 @@ from tests.simulated import down, publish_success, publisher, status
 from workers.contract.errors import AlgorithmError, ConfigError
 from workers.contract.events import EVENT_LIMIT, FAILURE, MOST_PIECES, PIECE_SIZE, RESULT_LIMIT, RUNNING, SUCCESS
 from workers.contract.keys import stream_of
+from workers.contract.run_name import RunName
 from workers.host.stream import report
 from workers.runtime.journal import Journal
 from workers.runtime.publisher import Publisher
@@ -236,7 +237,7 @@ def test_nothing_else_of_an_event_makes_it_too_large(
 
 def test_a_worker_may_have_a_long_name(execution: Execution, connection: Redis, tmp_path: Path) -> None:
     made = Publisher(
-        connection, execution=str(execution.pk), attempt=1, party="alice", worker="w" * 500, task_type="psi",
+        connection, run=RunName(str(execution.pk), 1), party="alice", worker="w" * 500, task_type="psi",
         journal_dir=tmp_path,
     )  # fmt: skip
     made.publish(RUNNING, "task_started")

@@ -16,6 +16,7 @@ from workers.host.party import PartyHost
 from workers.runtime.keeper import Keeper
 from workers.runtime.session import key_of
 
+RUN = "0b5e0b5e-0b5e-4b5e-8b5e-0b5e0b5e0b5e"
 TOML = """
 party = "alice"
 [policy]
@@ -59,7 +60,7 @@ def moved(found: dict[str, Any], host: str, port: int) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda found: found["sf_init_config"].update(job_name="b-7"),
+        lambda found: found["sf_init_config"].update(job_name=f"{RUN}-7"),
         lambda found: moved(found, "127.0.0.1", 20150),
         lambda found: found["task_config"].update(domain="marketing", keep_devices_seconds=5),
         lambda found: found["spu_config"].update(runtime_config={"protocol": "SEMI2K"}),  # the default
@@ -198,9 +199,9 @@ def test_it_ends_a_session_that_is_of_no_more_use(keeper: Keeper, why: str) -> N
     "request_",
     [
         {},
-        {"task_request_id": "b"} | documents(job_name="b-1"),  # does not ask for it
-        {"task_request_id": "b"} | documents(job_name="b-1", self_party="bob"),
-        {"task_request_id": "b", "sf_init_config": 1, "task_config": 2},
+        {"task_request_id": RUN} | documents(job_name=f"{RUN}-1"),  # does not ask for it
+        {"task_request_id": RUN} | documents(job_name=f"{RUN}-1", self_party="bob"),
+        {"task_request_id": RUN, "sf_init_config": 1, "task_config": 2},
     ],
 )
 def test_whatever_comes_that_is_not_for_the_session_ends_it(keeper: Keeper, request_: dict[str, Any]) -> None:
@@ -210,10 +211,10 @@ def test_whatever_comes_that_is_not_for_the_session_ends_it(keeper: Keeper, requ
 
 
 def test_a_second_attempt_takes_no_session_and_meets_nobody(keeper: Keeper, toml: Path) -> None:
-    found = documents(job_name="b-2", tls_config=None)
+    found = documents(job_name=f"{RUN}-2", tls_config=None)
     found["task_config"]["keep_devices_seconds"] = 60
     process = keep(keeper)
-    assert keeper.process_for({"task_request_id": "b"} | found, lambda: False) is None
+    assert keeper.process_for({"task_request_id": RUN} | found, lambda: False) is None
     assert process.closed == 1
     assert keeper.ports == [20000, 20001], "those it is about to listen on, which may outlive it"
     keeper.run_ended()
@@ -221,7 +222,7 @@ def test_a_second_attempt_takes_no_session_and_meets_nobody(keeper: Keeper, toml
 
 
 def test_it_gives_the_meeting_up_for_a_run_that_was_stopped(keeper: Keeper) -> None:
-    found = documents(job_name="b-1", tls_config=None)
+    found = documents(job_name=f"{RUN}-1", tls_config=None)
     found["task_config"]["keep_devices_seconds"] = 60
     with socket.create_server(("127.0.0.1", 0)) as free:
         found["sf_init_config"]["cluster"]["alice"]["address"] = f"127.0.0.1:{free.getsockname()[1]}"
@@ -231,5 +232,5 @@ def test_it_gives_the_meeting_up_for_a_run_that_was_stopped(keeper: Keeper) -> N
         asked.append(1)
         return True
 
-    assert keeper.process_for({"task_request_id": "b"} | found, is_stopped) is None
+    assert keeper.process_for({"task_request_id": RUN} | found, is_stopped) is None
     assert (process.closed, bool(asked)) == (1, True)

@@ -16,6 +16,7 @@ from executions.states import Status
 from tests.simulated import down, publish_success, publisher
 from workers.contract.events import FAILURE, RUNNING, SUCCESS
 from workers.contract.keys import stream_of
+from workers.contract.run_name import RunName
 from workers.runtime import journal as journal_module
 from workers.runtime.journal import Journal
 from workers.runtime.publisher import Publisher
@@ -24,8 +25,7 @@ from workers.runtime.publisher import Publisher
 def test_it_writes_events_in_the_contracts_format(connection: Redis, tmp_path: Path) -> None:
     events = Publisher(
         connection,
-        execution="0b5e",
-        attempt=2,
+        run=RunName("0b5e", 2),
         party="alice",
         worker="w",
         task_type="psi",

@@ -33,6 +33,7 @@ from controlplane.environment import ROOT, environment
 from workers.contract.errors import ERRORS, ConfigError
 from workers.contract.jobs import TASK_FUNCTION, JobRefused, PartyJob
 from workers.contract.keys import stream_of
+from workers.contract.run_name import RunName
 from workers.host.party import PartyHost
 from workers.network.links import LINK_LOST
 from workers.runtime.compute_process import ABANDONED, ComputeProcess
@@ -43,6 +44,8 @@ from workers.runtime.worker import WORKER_SEQUENCE, PartyWorker
 
 TOML = 'party = "alice"\n[policy]\ntask_types = ["*"]\npeers = ["*"]\n'
 SECRET_URL = "redis://user:secretpw@127.0.0.1:1/0"
+
+RUN = RunName("0b5e0b5e-0b5e-4b5e-8b5e-0b5e0b5e0b5e", 3)
 
 
 @pytest.fixture
@@ -167,7 +170,7 @@ def test_it_notices_a_redis_that_came_back_empty_though_another_wrote_to_it_firs
     connection: Redis, party_toml: Path
 ) -> None:
     made = worker(connection, ["alice"])
-    Journal(made.host.journal_dir).append("0b5e-3.jsonl", ['{"sequence":1}'])
+    Journal(made.host.journal_dir).append(f"{RUN}.jsonl", ['{"sequence":1}'])
     made.register_birth()
     made._alive.set()
     beating = threading.Thread(target=made._beat)
@@ -194,11 +197,15 @@ def test_it_notices_a_redis_that_came_back_empty_though_another_wrote_to_it_firs
 
 def job_of(connection: Redis, **kwargs: Any) -> PartyJob:
     return PartyJob.create(
-        TASK_FUNCTION, kwargs=kwargs, id="alice-0b5e-3", connection=connection, serializer=JSONSerializer
+        TASK_FUNCTION, kwargs=kwargs, id=f"alice-{RUN}", connection=connection, serializer=JSONSerializer
     )
 
 
-ORDER = {"task_request_id": "0b5e", "sf_init_config": {"job_name": "0b5e-3"}, "task_config": {"task_type": "psi"}}
+ORDER = {
+    "task_request_id": RUN.execution,
+    "sf_init_config": {"job_name": str(RUN)},
+    "task_config": {"task_type": "psi"},
+}
 
 
 def ended(made: PartyWorker, status: int | None) -> None:
@@ -224,7 +231,7 @@ def test_a_job_whose_end_could_not_be_noted_is_not_taken_for_the_next_one(
 
 def test_it_reports_a_killed_job_and_tidies_up_behind_it(connection: Redis, party_toml: Path) -> None:
     made = worker(connection, ["alice"])
-    workdir = made.host.workdirs.of_run("0b5e", 3)
+    workdir = made.host.workdirs.of_run(RUN)
     made.host.workdirs.claim(workdir).close()
     ended(made, -signal.SIGKILL)
     made._report_killed(job_of(connection, **ORDER))
@@ -232,7 +239,7 @@ def test_it_reports_a_killed_job_and_tidies_up_behind_it(connection: Redis, part
     event = json.loads(fields[b"event"])
     said = {key: event[key] for key in ("task_request_id", "status", "party", "attempt", "sequence", "task_name")}
     assert said == {
-        "task_request_id": "0b5e", "status": "FAILURE", "party": "alice", "attempt": 3,
+        "task_request_id": RUN.execution, "status": "FAILURE", "party": "alice", "attempt": 3,
         "sequence": WORKER_SEQUENCE, "task_name": "secretflow.execute_psi_task",
     }  # fmt: skip
     assert (event["data"]["error_type"], event["data"]["stage"]) == ("ResourceError", "cleanup")
@@ -255,7 +262,7 @@ def test_it_says_whether_a_process_crashed(
 
 def test_it_says_that_it_stopped_a_process_itself(connection: Redis, party_toml: Path) -> None:
     for stopped_job, told_to_stop, said in (
-        ("alice-0b5e-3", None, "stopped at the control plane's request"),
+        (f"alice-{RUN}", None, "stopped at the control plane's request"),
         (None, datetime.now(), "stopped: its worker was told to stop at once"),
         (None, None, "the computing process was killed (signal 9: by hand, or by the kernel for want of memory)"),
     ):
@@ -330,6 +337,7 @@ def test_it_does_not_report_a_job_that_ended_by_itself(connection: Redis, party_
     [
         {"sf_init_config": None},
         {"sf_init_config": {"job_name": "other-3"}},
+        {"sf_init_config": {"job_name": f"{RUN.execution}-4"}},
         {"task_config": {}},
         {"task_request_id": "../.."},
     ],
