@@ -41,16 +41,17 @@ class WorkDirectories:
             finally:
                 shutil.rmtree(path, ignore_errors=True)
 
+    def abandoned(self) -> list[Path]:
+        """Return the private directories whose processes are gone, however those ended."""
+        with self._locked():
+            return [path for path in self.root.iterdir() if not is_in_use(path)]
+
     def remove_abandoned(self) -> None:
-        """Remove the private directories whose processes are gone, however those ended."""
+        """Remove the private directories whose processes are gone."""
         with self._locked():
             for path in self.root.iterdir():
-                try:
-                    with (path / ".lock").open("a") as lock:
-                        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        shutil.rmtree(path, ignore_errors=True)
-                except OSError:  # its process is alive, or the directory is already gone
-                    continue
+                if not is_in_use(path):
+                    shutil.rmtree(path, ignore_errors=True)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -60,6 +61,18 @@ class WorkDirectories:
         with (self.root / ".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def is_in_use(path: Path) -> bool:
+    """Return whether a process has claimed a private directory and is alive; also if it is no directory."""
+    try:
+        with (path / ".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
 
 
 def remove_run_files(workdir: Path, since: float) -> None:
