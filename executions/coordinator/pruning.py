@@ -18,8 +18,9 @@ log = logging.getLogger(__name__)
 
 #: Rows that are looked at with one query.
 PAGE = 500
-#: Seconds that a transaction should take, and rows that it begins with: it is larger where the database is fast.
-TRANSACTION_SECONDS, FEW, MOST = 0.05, 20, 500
+#: Seconds that a transaction should take; the fewest rows that it has, even where the disk is busy for a while; how
+#: many the first has, and the most, where the database is fast.
+TRANSACTION_SECONDS, FEWEST, FEW, MOST = 0.05, 5, 20, 500
 
 #: Is called with a kind and keys before these are removed. What it raises keeps them.
 BeforeRemoval = Callable[[Kind, Sequence[Any]], None]
@@ -86,7 +87,7 @@ class Pruning:
             self._told -= len(keys)
             self.removed[kind.name] += counts[kind.model._meta.object_name or ""]
         # At most twice as many: the next ones may have more hanging on them
-        self._few = max(1, min(MOST, 2 * self._few, int(self._few * TRANSACTION_SECONDS / max(took, 0.001))))
+        self._few = max(FEWEST, min(MOST, 2 * self._few, int(self._few * TRANSACTION_SECONDS / max(took, 0.001))))
 
     def _next_kind(self) -> None:
         self._kinds.pop(0)

@@ -129,8 +129,8 @@ def test_on_a_full_disk_nothing_goes_that_is_not_exported(
     make_old()
     prune("--export", str(tmp_path / f"one-{name}"))
     size = (tmp_path / f"one-{name}").stat().st_size
-    monkeypatch.setattr(pruning, "FEW", 2)
-    monkeypatch.setattr(pruning, "MOST", 2)
+    for constant in ("FEWEST", "FEW", "MOST"):
+        monkeypatch.setattr(pruning, constant, 2)
     made = {str(make_old().pk) for _ in range(6)}
     FullDisk(int(3.5 * size)).install(monkeypatch)
     with pytest.raises(CommandError) as refused:

@@ -335,8 +335,8 @@ def test_a_coordinator_removes_once_an_hour_a_little_at_each_step(
 ) -> None:
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(Upkeep, "SLICE", 0)
-    monkeypatch.setattr(pruning_module, "MOST", 2)
-    monkeypatch.setattr(pruning_module, "FEW", 2)
+    for name in ("FEWEST", "FEW", "MOST"):
+        monkeypatch.setattr(pruning_module, name, 2)
     for _ in range(6):
         make_old()
     left = []

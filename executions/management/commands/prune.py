@@ -20,7 +20,7 @@ from workers.contract.connection import trouble
 #: Seconds between two lines about progress.
 PROGRESS = 5.0
 #: Seconds for which rows are removed at a stretch, and for which the others have the database to themselves then.
-AT_A_STRETCH, PAUSE = 0.1, 0.05
+AT_A_STRETCH, PAUSE = 0.1, 0.1
 
 
 class Command(BaseCommand):
