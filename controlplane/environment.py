@@ -54,6 +54,20 @@ class Environment(BaseSettings):
         ge=0,
         description="How long an execution waits for a party without a live worker before its first try.",
     )
+    prune_hourly: bool = Field(
+        default=True, description="The coordinator removes what is old once an hour; if not, `manage.py prune` does."
+    )
+    keep_executions_days: int = Field(
+        default=365, ge=0, description="Days from an execution's end to its removal; 0 keeps them for ever."
+    )
+    keep_pipeline_runs_days: int = Field(default=365, ge=0, description="The same for runs of pipelines.")
+    keep_ticks_days: int = Field(default=90, ge=0, description="The same for the times at which schedules were due.")
+    keep_dead_letters_days: int = Field(default=30, ge=0, description="The same for dead letters.")
+    keep_history_days: int = Field(
+        default=730, ge=0, description="The same for older versions of what is registered, and the admin's log."
+    )
+    keep_sessions_days: int = Field(default=1, ge=0, description="The same for sessions that have expired.")
+    keep_tokens_days: int = Field(default=30, ge=0, description="The same for API tokens that have expired.")
 
     def secret(self) -> str:
         """Return the secret key; a generated one if none is set."""

@@ -6,9 +6,10 @@ from importlib import import_module
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.conf import settings
 from django.contrib import admin
-from django.db.models import Model
+from django.db.models import CASCADE, Model
 
 from controlplane.api.pipelines import PipelineSerializer, ScheduleSerializer
 from controlplane.api.router import router
@@ -17,6 +18,7 @@ from controlplane.environment import ROOT
 from controlplane.models import Dataset, DeviceConfig, Pipeline, Schedule, Site, Task
 from controlplane.profiles.entries import Profile
 from controlplane.profiles.stored import ENTRIES, MODELS
+from executions.coordinator.retention import kinds
 from executions.coordinator.settle import RETRY_POLICY
 from executions.states import COLOURS, TRANSITIONS, PipelineStatus, RunStatus, Status
 from workers.contract.errors import ERRORS
@@ -93,6 +95,22 @@ def test_every_status_has_a_colour_and_its_transitions(kind: Any) -> None:
     if kind in TRANSITIONS:
         missing = [status for status in kind if status not in TRANSITIONS[kind]]
         assert missing == [], "say in TRANSITIONS of executions/states.py what may follow it"
+
+
+def test_everything_that_is_run_is_removed_one_day() -> None:
+    removed = {kind.model for kind in kinds()}
+    while (
+        more := {
+            relation.related_model
+            for model in removed
+            for relation in model._meta.related_objects
+            if relation.on_delete is CASCADE
+        }
+        - removed
+    ):
+        removed |= more
+    forgotten = [model.__name__ for model in apps.get_app_config("executions").get_models() if model not in removed]
+    assert forgotten == [], "name them in kinds() of executions/coordinator/retention.py"
 
 
 def test_only_known_errors_are_retried() -> None:

@@ -1,4 +1,4 @@
-"""The coordinator's loop: it listens, advances pipelines, dispatches, and recovers."""
+"""The coordinator's loop: it listens, advances pipelines, dispatches, recovers, and removes what is old."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from executions.coordinator.dispatch import Dispatcher
 from executions.coordinator.isolation import alone
 from executions.coordinator.listener import Listener
 from executions.coordinator.recovery import Recovery
+from executions.coordinator.upkeep import Upkeep
 from executions.models import Execution
 from executions.redis import redis_connection
 from executions.states import Status
@@ -32,6 +33,7 @@ class Coordinator:
         self.listener = Listener(connection)
         self.dispatcher = Dispatcher(connection)
         self.recovery = Recovery(connection)
+        self.upkeep = Upkeep(connection)
         self._recover_at = 0.0
         #: True at the start, too: the previous coordinator may have ended while Redis was away.
         self._redis_was_away = True
@@ -53,6 +55,8 @@ class Coordinator:
             did |= schedules.step()
         with alone("dispatching"):
             did |= self.dispatcher.step()
+        with alone("upkeep"):
+            did |= self.upkeep.step()
         if self._redis_was_away:
             Execution.objects.active().exclude(waiting_for="").update(waiting_for="")
             self._redis_was_away = False

@@ -131,9 +131,11 @@ def still_checking(executions: Collection[UUID]) -> set[UUID]:
     """Return those executions that are still queued, and whose hosts have not answered yet. Takes two queries."""
     if not executions:
         return set()
-    parties = Prefetch("checks", PartyCheck.objects.select_related("party").order_by("pk"), to_attr="parties")
+    checks = Prefetch("checks", PartyCheck.objects.select_related("party").order_by("pk"))
     rounds = Preflight.objects.filter(execution__in=executions, execution__status=Status.QUEUED)
-    rounds = rounds.order_by("requested_at").prefetch_related(parties)
+    rounds = rounds.order_by("requested_at").prefetch_related(checks)
+    for preflight in rounds:
+        preflight.parties = list(preflight.checks.all())
     newest = {preflight.execution_id: preflight for preflight in rounds}
     return {pk for pk, preflight in newest.items() if pk and preflight.state == "checking"}
 

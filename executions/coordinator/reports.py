@@ -1,4 +1,5 @@
-"""Applies reports of parties that are no events of a run: pre-flight checks, and the schemas of their datasets.
+"""Applies reports of parties that are no events of a run: pre-flight checks, the schemas of their datasets, and what
+outputs they have.
 
 Reports are not trusted: a report counts only for the party whose stream it came by.
 """
@@ -22,6 +23,7 @@ from simple_history.utils import bulk_create_with_history
 from controlplane.documents.storable import unstorable
 from controlplane.models import ALIGNMENT_LENGTH, COLUMN_TYPES, Dataset, Party
 from executions.coordinator.messages import Unusable, read_json, usable
+from executions.coordinator.named_outputs import named_outputs
 from executions.models import PartyCheck
 from executions.redis import call_off, redis_connection
 from workers.contract import reports
@@ -84,9 +86,24 @@ class DatasetsReport(BaseModel):
         return self
 
 
+class OutputsReport(BaseModel):
+    """Outputs that a host has, to be told which of them are still named."""
+
+    publication: UUID
+    outputs: list[str] = Field(max_length=reports.MOST_DATASETS)
+
+
+MODELS: dict[str, type[PreflightReport | DatasetsReport | OutputsReport]] = {
+    reports.PREFLIGHT: PreflightReport,
+    reports.DATASETS: DatasetsReport,
+    reports.OUTPUTS: OutputsReport,
+}
+KINDS = tuple(MODELS)
+
+
 def apply(party: str, kind: str, raw: bytes) -> None:
     """Apply a report. Raises Unusable if it is none, with nothing done."""
-    model = PreflightReport if kind == reports.PREFLIGHT else DatasetsReport
+    model = MODELS[kind]
     with usable(model):
         content = read_json(raw, REPORT_LIMIT)
         if problem := next(unstorable(content), None):
@@ -95,12 +112,14 @@ def apply(party: str, kind: str, raw: bytes) -> None:
     if isinstance(report, PreflightReport):
         _apply_preflight(party, report)
         return
+    if isinstance(report, OutputsReport):
+        named = named_outputs(party, report.outputs)
+        told = {name: {"verdict": reports.NAMED if name in named else reports.UNNAMED} for name in report.outputs}
+        _answer(answers_to(party, str(report.publication)), told)
+        return
     verdicts = _apply_datasets(party, report)
     if report.publication and verdicts:
         _answer(answers_to(party, str(report.publication)), verdicts)
-
-
-KINDS = (reports.PREFLIGHT, reports.DATASETS)
 
 
 def _apply_preflight(party: str, report: PreflightReport) -> None:

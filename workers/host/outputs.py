@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,24 @@ def write_note(path: Path, digest: str, content: Mapping[str, Any]) -> None:
     fresh.touch(mode=0o600)
     fresh.write_text(json.dumps({**content, "state": list(_state(path)), "sha256": digest}))
     os.replace(fresh, note_of(path))
+
+
+def remove_output(path: Path, seen: os.stat_result, trash: Path) -> bool:
+    """Remove an output and its note, unless a run has replaced it since it was ``seen``. Returns whether it was
+    removed. ``trash``: a private directory on the same file system. Raises OSError.
+    """
+    moved = trash / path.name
+    os.rename(path, moved)  # whatever it is now: what comes to this place from here on is not touched
+    now = moved.stat()
+    if (now.st_ino, now.st_size, now.st_mtime_ns) != (seen.st_ino, seen.st_size, seen.st_mtime_ns):
+        with suppress(FileExistsError):  # replaced once more
+            os.link(moved, path)
+        moved.unlink()
+        return False
+    if not path.exists():
+        note_of(path).unlink(missing_ok=True)
+    moved.unlink()
+    return True
 
 
 def is_as_made(path: Path, note: Mapping[str, Any]) -> bool:

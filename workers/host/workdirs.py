@@ -32,8 +32,9 @@ class WorkDirectories:
         Raises ResourceError if a process on this host has it: a job may come twice, from a queue that anybody wrote to.
         """
         with self._locked():
-            if not _removed(path) and path.exists():
+            if is_in_use(path):
                 raise ResourceError("another process on this host is at this run already")
+            shutil.rmtree(path, ignore_errors=True)
             path.mkdir(mode=0o700)
             lock = (path / ".lock").open("w")
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -49,11 +50,17 @@ class WorkDirectories:
             finally:
                 shutil.rmtree(path, ignore_errors=True)
 
+    def abandoned(self) -> list[Path]:
+        """Return the private directories whose processes are gone, however those ended."""
+        with self._locked():
+            return [path for path in self.root.iterdir() if not is_in_use(path)]
+
     def remove_abandoned(self) -> None:
-        """Remove the private directories whose processes are gone, however those ended."""
+        """Remove the private directories whose processes are gone."""
         with self._locked():
             for path in self.root.iterdir():
-                _removed(path)
+                if not is_in_use(path):
+                    shutil.rmtree(path, ignore_errors=True)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -65,15 +72,16 @@ class WorkDirectories:
             yield
 
 
-def _removed(path: Path) -> bool:
-    """Remove a private directory unless a process has it. Returns whether it was removed."""
+def is_in_use(path: Path) -> bool:
+    """Return whether a process has claimed a private directory and is alive; also if it is no directory."""
     try:
         with (path / ".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(path, ignore_errors=True)
-    except OSError:  # its process is alive, or it is no directory, or already gone
+    except FileNotFoundError:
         return False
-    return True
+    except OSError:
+        return True
+    return False
 
 
 def remove_traces(since: float) -> None:

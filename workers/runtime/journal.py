@@ -87,6 +87,25 @@ class Journal:
                 if not self._note(path.name).exists() and now - path.stat().st_mtime > self.SETTLED_AFTER:
                     path.unlink()
 
+    def untouched(self, before: float) -> list[Path]:
+        """Return the files that nothing was added to since then, in seconds since the epoch."""
+        found = []
+        for path in sorted(self.directory.glob("*.jsonl")):
+            with suppress(FileNotFoundError):  # the worker may remove it in this moment
+                if path.stat().st_mtime < before:
+                    found.append(path)
+        return found
+
+    def give_up(self, path: Path, before: float) -> bool:
+        """Remove a file and its note, delivered or not, unless something was added since then. Returns whether it was
+        removed. Raises OSError."""
+        with self._locked():
+            if not path.exists() or path.stat().st_mtime >= before:
+                return False
+            path.unlink()
+            self._note(path.name).unlink(missing_ok=True)
+        return True
+
     def _note(self, name: str) -> Path:
         return below(self.directory, name).with_suffix(".late")
 
