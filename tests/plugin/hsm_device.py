@@ -27,7 +27,8 @@ from workers.executors.base import BaseTaskExecutor
 
 class HSMEndpoint(Document):
     party: PartyName = Field(description="Whose endpoint it is.")
-    address: str = Field(description="host:port that it listens on.")
+    address: str = Field(description="host:port that the others use.")
+    listen_address: str | None = Field(default=None, description="host:port to listen on; the address if left out.")
 
 
 class HSMConfig(Document):
@@ -56,7 +57,7 @@ class HSM(Device):
     @classmethod
     def endpoints(cls, document: HSMConfig) -> Iterator[tuple[str, str, str, str | None]]:
         for index, endpoint in enumerate(document.endpoints):
-            yield f"endpoints.{index}", endpoint.party, endpoint.address, None
+            yield f"endpoints.{index}", endpoint.party, endpoint.address, endpoint.listen_address
 
     @classmethod
     def complete(cls, document: dict[str, Any], endpoints: dict[str, str]) -> dict[str, Any]:
@@ -66,7 +67,7 @@ class HSM(Device):
         assert cluster.self_party
         if document.pins and document.pins[cluster.self_party] != f"pin of {cluster.self_party}":
             raise ValueError("the PIN that arrived is not the one that was registered")
-        [address] = [e.address for e in document.endpoints if e.party == cluster.self_party]
+        [address] = [e.listen_address or e.address for e in document.endpoints if e.party == cluster.self_party]
         from hsm_engine import LiveHSM
 
         self.device = LiveHSM(document, socket.create_server(split(address)))

@@ -55,14 +55,14 @@ RULES = [
     ),
     Rule(
         dispatched, "spu_config/nodes/0/listen_address", "0.0.0.0:20001", "0.0.0.0:20000",
-        "spu_config.nodes.0", "alice would listen on port 20000 twice", AT_A_PARTY,
+        "spu_config.nodes.0", "alice would listen on port 20000 twice", Known("trial", AT_A_PARTY.addresses),
     ),
     Rule(
         dispatched, f"{CLUSTER}/cluster/bob/address", "localhost:65535", "localhost:65536",
         f"{CLUSTER}.cluster.bob.address", "should be host:port with a port from 1 to 65535", AT_A_PARTY,
     ),
     Rule(
-        dispatched, f"{CLUSTER}/cluster/bob/listen_addr", "0.0.0.0:1", "0.0.0.0",
+        dispatched, f"{CLUSTER}/cluster/bob/listen_addr", "localhost:1", "0.0.0.0",
         f"{CLUSTER}.cluster.bob.listen_addr", "should be host:port", AT_A_PARTY,
     ),
     # transport: cleartext stays on one machine
@@ -99,6 +99,14 @@ RULES = [
         f"{CLUSTER}.tls_config", "alice and bob are not on the loopback interface", AT_A_PARTY,
     ),
     Rule(
+        dispatched, f"{CLUSTER}/cluster/bob/listen_addr", "127.0.0.1:1", "0.0.0.0:1",
+        f"{CLUSTER}.tls_config", "in cleartext: bob is not on the loopback interface", AT_A_PARTY,
+    ),
+    Rule(
+        dispatched, "spu_config/nodes/0/listen_address", "[::1]:1", "[::]:1",
+        f"{CLUSTER}.tls_config", "in cleartext: alice is not on the loopback interface", AT_A_PARTY,
+    ),
+    Rule(
         dispatched, f"{CLUSTER}/cluster/bob/address", "127.0.0.1:1", "bob.example:1", f"{CLUSTER}.tls_config",
         "bob is not on the loopback interface", AT_A_PARTY,
     ),
@@ -107,9 +115,8 @@ RULES = [
         "bob is not on the loopback interface", AT_A_PARTY,
     ),
     Rule(
-        # where a host listens is its own affair: behind NAT, peers come by another address
         dispatched, f"{CLUSTER}/cluster/bob",
-        {"address": "127.0.0.1:1", "listen_addr": "0.0.0.0:1"}, {"address": "bob.example:1", "listen_addr": "[::1]:1"},
+        {"address": "127.0.0.1:1", "listen_addr": "[::1]:1"}, {"address": "bob.example:1", "listen_addr": "[::1]:1"},
         f"{CLUSTER}.tls_config", "bob is not on the loopback interface", AT_A_PARTY,
     ),
     # options of the links

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ipaddress
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from workers.devices.base import Device
 
 LOCAL = "localhost"
+#: Key of the address that a device listens on, in an entry of its document, if it is not the one that peers use.
+LISTEN_KEY = "listen_address"
 WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  compared with, not listened on
 
 
@@ -63,11 +66,15 @@ def check_left_out(cluster: SFInitConfig, parsed: Mapping[str, Any], catalogue: 
 
 
 def check_transport(cluster: SFInitConfig, parsed: Mapping[str, Any], catalogue: Catalogue) -> Iterator[Problem]:
-    """Check that cleartext stays on one machine, going by the addresses that peers use. Without addresses nothing is
-    checked."""
+    """Check that cleartext stays on one machine, going by the addresses that peers use and those that are listened on.
+    Without addresses nothing is checked."""
     if cluster.uses_tls:
         return
-    away = {party for _, party, address, _ in endpoints(cluster, parsed) if not is_loopback(split(address)[0])}
+    away = {
+        party
+        for _, party, address, listen in endpoints(cluster, parsed)
+        if not all(is_loopback(split(place)[0]) for place in (address, listen or address))
+    }
     away |= {p for p in cluster.parties if p not in cluster.cluster and not is_loopback(catalogue.address(p) or LOCAL)}
     if found := [party for party in cluster.parties if party in away]:
         yield Problem(
@@ -76,6 +83,22 @@ def check_transport(cluster: SFInitConfig, parsed: Mapping[str, Any], catalogue:
             f"{'is' if len(found) == 1 else 'are'} not on the loopback interface",
             'set it to {"enabled": true}',
         )
+
+
+def listening_on(
+    host: str, party: str, documents: Mapping[str, Any], cluster: SFInitConfig, parsed: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the documents with everything that a party listens on at another host name or address than its peers use;
+    ``parsed``: their typed form by layer."""
+    local = copy.deepcopy(dict(documents))
+    for path, who, address, _ in endpoints(cluster, parsed):
+        if who == party:
+            place: Any = local
+            for step in path.split("."):
+                place = place[int(step) if isinstance(place, list) else step]
+            key = "listen_addr" if path.startswith("sf_init_config.") else LISTEN_KEY
+            place[key] = f"{host}:{split(address)[1]}"
+    return local
 
 
 def split(endpoint: str) -> tuple[str, int]:

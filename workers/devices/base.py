@@ -41,7 +41,10 @@ class Device(ABC):
     @classmethod
     def endpoints(cls, document: Any) -> Iterator[tuple[str, str, str, str | None]]:
         """Yield where parties listen for the device, going by the completed document: path in it, party, ``host:port``
-        that its peers use, and the one that it listens on if that differs."""
+        that its peers use, and the one that it listens on if that differs.
+
+        What is at the path takes the latter as ``listen_address``: a party's host puts its own ``listen_host`` there.
+        """
         yield from ()
 
     #: Number of ports that each party needs for this device.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import re
 import sys
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 from workers.contract.alignment import CHANGED, DECLARED
 from workers.contract.catalogue import TABLE, Security
 from workers.contract.documents import DATASET_NAME, SFInitConfig
+from workers.contract.endpoints import listening_on
 from workers.contract.errors import ConfigError
 from workers.contract.problems import problems_of
 from workers.contract.validation import Run
@@ -112,17 +112,12 @@ class PartyHost:
         """Return the directory in which events are kept until the control plane has applied them."""
         return self.output_dir / ".journal"
 
-    def localized(self, documents: Mapping[str, Any]) -> dict[str, Any]:
-        """Return valid documents with this host's own listening address, if it differs from the registered one."""
+    def localized(self, documents: Mapping[str, Any], run: Run) -> dict[str, Any]:
+        """Return the valid documents of a run with this host's own listening address, if it differs from the registered
+        one."""
         if not self.listen_host:
             return dict(documents)
-        local = copy.deepcopy(dict(documents))
-        for endpoint, key in (
-            (local["sf_init_config"]["cluster"][self.name], "listen_addr"),
-            *((node, "listen_address") for node in local["spu_config"].get("nodes", []) if node["party"] == self.name),
-        ):
-            endpoint[key] = f"{self.listen_host}:{endpoint['address'].rpartition(':')[2]}"
-        return local
+        return listening_on(self.listen_host, self.name, documents, run.cluster, run.devices)
 
     def check(self, run: Run) -> None:
         """Raise ConfigError if this party's policy does not allow the run, or this host cannot do it."""

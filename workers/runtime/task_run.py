@@ -106,12 +106,13 @@ def execute_secretflow_task(
 def accept(host: PartyHost, documents: dict[str, Any]) -> Run:
     """Return the typed run, as this host takes part in it. Raises ConfigError where it does not: a party trusts
     nobody."""
-    cluster = validate(documents, host).cluster
+    sent = validate(documents, host)
+    cluster = sent.cluster
     if cluster.self_party != host.name:
         raise ConfigError(f"the documents are for {cluster.self_party or 'no party'}, this host is {host.name}")
     if not cluster.cluster:
         raise ConfigError("sf_init_config.cluster is empty; it is filled in at dispatch")
-    opened = with_secrets_opened(host.localized(documents), host.key_path, cluster.job_name or "")
+    opened = with_secrets_opened(host.localized(documents, sent), host.key_path, cluster.job_name or "")
     run = validate(opened, host)
     host.check(run)
     return run

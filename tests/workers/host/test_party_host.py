@@ -415,12 +415,18 @@ def test_it_keeps_what_it_registered(tmp_path: Path) -> None:
 # --- where to listen
 
 
+def over_tls() -> dict[str, Any]:
+    found = documents()
+    found["sf_init_config"]["tls_config"] = {"enabled": True}
+    return found
+
+
 @pytest.mark.parametrize("listens", ["0.0.0.0", "[::]", "private.example"])
 def test_it_listens_where_the_host_says(tmp_path: Path, listens: str) -> None:
     host = PartyHost.load(write(tmp_path, f'listen_host = "{listens}"\n{TOML}'))
-    sent = documents()
-    local = host.localized(sent)
-    assert sent == documents(), "what was sent stays as it was: its digest is compared with the peers'"
+    sent = over_tls()
+    local = host.localized(sent, validate(sent))
+    assert sent == over_tls(), "what was sent stays as it was: its digest is compared with the peers'"
     cluster, nodes = local["sf_init_config"]["cluster"], local["spu_config"]["nodes"]
     assert cluster["alice"] == {"address": "127.0.0.1:20000", "listen_addr": f"{listens}:20000"}
     assert nodes[0] == {"party": "alice", "address": "127.0.0.1:20001", "listen_address": f"{listens}:20001"}
@@ -428,11 +434,23 @@ def test_it_listens_where_the_host_says(tmp_path: Path, listens: str) -> None:
     validate(local)
 
 
+def test_a_device_of_another_package_listens_there_too(tmp_path: Path) -> None:
+    host = PartyHost.load(write(tmp_path, f'listen_host = "0.0.0.0"\n{TOML}'))
+    ends = [{"party": party, "address": f"127.0.0.1:{port}"} for party, port in (("alice", 20003), ("bob", 20103))]
+    sent = over_tls() | {"hsm_config": {"token": "t", "endpoints": ends}}
+    local = host.localized(sent, validate(sent))
+    assert local["hsm_config"]["endpoints"] == [ends[0] | {"listen_address": "0.0.0.0:20003"}, ends[1]]
+    validate(local)
+
+
 def test_it_listens_at_its_address_where_the_host_says_nothing(host: PartyHost, tmp_path: Path) -> None:
-    assert host.localized(documents()) == documents()
+    assert host.localized(documents(), validate(documents())) == documents()
     # and has no SPU link to listen on where there is none
     elsewhere = PartyHost.load(write(tmp_path, f'listen_host = "0.0.0.0"\n{TOML}'))
-    local = elsewhere.localized(documents() | {"spu_config": {"enable_spu": False}})
+    light = {"task_type": "light", "algorithm_params": {"light_params": {"rounds": 1}}}
+    sent = documents() | {"spu_config": {"enable_spu": False}}
+    sent["task_config"] = {"data_sources": sent["task_config"]["data_sources"]} | light
+    local = elsewhere.localized(sent, validate(sent))
     assert local["sf_init_config"]["cluster"]["alice"]["listen_addr"] == "0.0.0.0:20000"
     assert local["spu_config"] == {"enable_spu": False}
 
