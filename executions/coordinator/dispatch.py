@@ -28,6 +28,7 @@ from executions.coordinator.settle import hold, retry_or_fail, settle
 from executions.coordinator.waiting import Waiting, WaitingList, reasons_noted
 from executions.models import Execution, PartyRun, PortLease, Preflight
 from executions.models.preflight import SILENT
+from executions.patience import Patience
 from executions.redis import call_off, drop_foreign
 from executions.states import RunStatus, Status, transition
 from workers.contract.errors import ERRORS, ConfigError
@@ -60,6 +61,8 @@ class Dispatcher:
         #: Time at which a party was last seen without a live worker.
         self._absent_at: dict[str, datetime] = {}
         self._queued = WaitingList()
+        #: How long runs have been claimed and not enqueued, and how old the parties' signs of life about checks are.
+        self._claimed, self._checks = Patience(), Patience()
 
     def step(self) -> bool:
         """Dispatch everything that fits now. Returns whether anything was dispatched. Raises RedisError."""
@@ -74,7 +77,6 @@ class Dispatcher:
         full = {party for party, found in capacity.items() if found.free <= 0}
         dispatched = False
         left: list[tuple[Waiting, list[str], str]] = []
-        now = timezone.now()
         for execution in waiting:
             lacking = [p for p in execution.parties if p in held or p in full]
             reason = "" if lacking else self._try(execution.pk, capacity)
@@ -87,7 +89,7 @@ class Dispatcher:
                     dispatched |= self.enqueue_missing()  # at once: its parties wait for it
                     continue
             # Of executions that share a party only the first holds its parties: the other parties can work meanwhile
-            if now - execution.queued_at > self.HOLD_AFTER and held.isdisjoint(execution.parties):
+            if held.isdisjoint(execution.parties) and self._queued.is_passed_over(execution, self.HOLD_AFTER):
                 held.update(execution.parties)
             left.append((execution, lacking, reason))
         self._note_left(left, capacity)
@@ -102,12 +104,11 @@ class Dispatcher:
         reasons: dict[UUID, str] = {}
         now, grace = time.monotonic(), environment.worker_grace_seconds
         gone = {party for party, since in self._absent_since.items() if now - since >= grace}
-        today = timezone.now()
         given_up = 0
         for execution, lacking, reason in left:
             if lacking:
                 reason = said.get(key := tuple(lacking)) or said.setdefault(key, reason_to_wait(lacking, capacity))
-            is_late = execution.has_to_begin_by < today or not gone.isdisjoint(lacking)
+            is_late = not gone.isdisjoint(lacking) or self._queued.is_over(execution, execution.limit)
             if is_late and given_up < MOST_GIVEN_UP and self._give_up(execution, lacking, capacity, reason):
                 given_up += 1
             elif noted.get(execution.pk, reason) != reason:
@@ -121,6 +122,7 @@ class Dispatcher:
         gangs: dict[tuple[Any, int], list[PartyRun]] = {}
         for run in missing:
             gangs.setdefault((run.execution_id, run.attempt), []).append(run)
+        self._claimed.look({run.pk: run.dispatched_at for run in missing})
         did = False
         for runs in gangs.values():
             what = f"execution {runs[0].execution_id}, attempt {runs[0].attempt}: its jobs cannot be put together"
@@ -133,7 +135,7 @@ class Dispatcher:
         """Show why an execution's jobs cannot be put together; end the attempt if no coordinator can do it for a while:
         another one may have the keys that this one lacks. Returns whether it was ended."""
         execution, reason = runs[0].execution, f"its jobs cannot be put together: {reason_of(error)}"
-        if timezone.now() - runs[0].dispatched_at < self.ENQUEUE_LIMIT:
+        if not self._claimed.is_over(runs[0].pk, runs[0].dispatched_at, self.ENQUEUE_LIMIT):
             Execution.objects.filter(pk=execution.pk).exclude(waiting_for=reason[:500]).update(waiting_for=reason[:500])
             return False
         with transaction.atomic():
@@ -157,10 +159,10 @@ class Dispatcher:
         """
         now = time.monotonic()
         absent = [p for p in lacking if not capacity[p].alive]
-        waited = (timezone.now() - waiting.queued_at).total_seconds()
         grace, is_first = environment.worker_grace_seconds, not (waiting.attempt or waiting.retries)
+        waited = self._queued.seconds(waiting, timedelta(seconds=grace))
         gone = [p for p in absent if is_first and min(waited, now - self._absent_since[p]) >= grace]
-        if not gone and waited <= waiting.dispatch_limit_seconds:
+        if not gone and not self._queued.is_over(waiting, waiting.limit):
             return False
         limit = f"was not dispatched within {waiting.dispatch_limit_seconds} s: {reason}"
         error = no_worker_message(gone) if gone else limit
@@ -190,6 +192,8 @@ class Dispatcher:
         if execution.status != Status.QUEUED:
             return "another coordinator took it"
         preflight = latest_of(execution)
+        if preflight:
+            preflight.patience = self._checks
         if preflight and self._went_unheard(preflight):
             preflight = None
         if preflight and preflight.state == "checking":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
@@ -63,7 +64,8 @@ def request(
         # Chosen at random: if something else occupies a port, the next checks most likely use others
         ports[party] = random.sample(untouched if len(untouched) >= needed else free, needed)
     with transaction.atomic():
-        preflight = Preflight.objects.create(execution=execution, name=name, requested_by=by)
+        requested_at = after_earlier_checks(execution) if execution else timezone.now()
+        preflight = Preflight.objects.create(execution=execution, name=name, requested_by=by, requested_at=requested_at)
         PartyCheck.objects.bulk_create(
             PartyCheck(preflight=preflight, party=parties[party], ports=ports[party]) for party in names
         )
@@ -120,6 +122,17 @@ def _send(
 def latest_of(execution: Execution) -> Preflight | None:
     """Return the newest checks since the execution was queued; None if there were none."""
     return execution.preflights.filter(requested_at__gte=execution.queued_at).order_by("-requested_at").first()
+
+
+def after_earlier_checks(execution: Execution) -> datetime:
+    """Return a time for what comes next: now, but after all checks of this execution, and not before it was queued.
+
+    By these times the checks since the last queueing are told from those before. If the clock was put back meanwhile,
+    checks that failed would otherwise count for the next try as well, or new ones for none.
+    """
+    latest = execution.preflights.order_by("-requested_at").values_list("requested_at", flat=True).first()
+    after = [latest + timedelta(microseconds=1)] if latest else []
+    return max(timezone.now(), execution.queued_at, *after)
 
 
 def verdict(preflight: Preflight) -> dict[str, str]:

@@ -10,6 +10,7 @@ from django.db.models import CharField
 from django.db.models.functions import Cast
 
 from executions.models import Execution
+from executions.patience import Patience
 from executions.states import Status
 
 #: How much longer an execution must have waited to go before one with one more point of priority.
@@ -38,8 +39,8 @@ class Waiting:
         return self.created_at - self.priority * POINT_OF_PRIORITY
 
     @property
-    def has_to_begin_by(self) -> datetime:
-        return self.queued_at + timedelta(seconds=self.dispatch_limit_seconds)
+    def limit(self) -> timedelta:
+        return timedelta(seconds=self.dispatch_limit_seconds)
 
 
 class WaitingList:
@@ -50,6 +51,7 @@ class WaitingList:
         #: By key and time of queueing, as the database writes them.
         self._known: dict[tuple[str, str], Waiting] = {}
         self._in_order: list[Waiting] = []
+        self._patience = Patience()
 
     def read(self) -> list[Waiting]:
         """Return the queued executions in their order. Takes one query, and one more if there are new ones."""
@@ -67,7 +69,21 @@ class WaitingList:
             columns = unread.values_list(*keys, *(field.name for field in fields(Waiting)))
             self._known |= {(key, since): Waiting(*row) for key, since, *row in columns}
         self._in_order = sorted(self._known.values(), key=lambda waiting: waiting.rank)
+        self._patience.look({waiting.pk: waiting.queued_at for waiting in self._in_order})
         return self._in_order
+
+    def is_passed_over(self, waiting: Waiting, limit: timedelta) -> bool:
+        """Return whether it has waited for longer than the limit. The time of day is believed for what was before this
+        process looked: coordinators that are restarted often are to hold parties for it all the same."""
+        return self._patience.seconds(waiting.pk, waiting.queued_at, timedelta.max) > limit.total_seconds()
+
+    def seconds(self, waiting: Waiting, limit: timedelta) -> float:
+        """Return for how long it has waited. ``limit``: what that is compared with."""
+        return self._patience.seconds(waiting.pk, waiting.queued_at, limit)
+
+    def is_over(self, waiting: Waiting, limit: timedelta) -> bool:
+        """Return whether it has waited for longer than the limit."""
+        return self._patience.is_over(waiting.pk, waiting.queued_at, limit)
 
 
 def reasons_noted() -> dict[UUID, str]:
