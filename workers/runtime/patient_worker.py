@@ -8,7 +8,9 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq.job import Job
 from rq.timeouts import BaseDeathPenalty, HorseMonitorTimeoutException
 from rq.utils import now
@@ -79,7 +81,27 @@ class PatientWorker(Worker):
         self.last_cleaned_at = now()
 
     def register_birth(self) -> None:
-        when_it_takes_writes(super().register_birth, say=self.log.warning)
+        register = super().register_birth
+
+        def be_born() -> None:
+            if self.birth_date:  # an earlier try may have got there, and its answer not here
+                self.connection.delete(self.key)
+            register()
+
+        self._with_redis(be_born)
+
+    def subscribe(self) -> None:
+        self._with_redis(super().subscribe)
+
+    def _with_redis(self, action: Callable[[], Any]) -> None:
+        """Do it as soon as Redis lets it: to begin anew would cost an import of SecretFlow."""
+        while True:
+            try:
+                return self.patiently(action)
+            except (RedisConnectionError, RedisTimeoutError):
+                if self._stop_requested:
+                    raise
+                self.wait_for_redis()
 
     def dequeue_job_and_maintain_ttl(self, timeout: int | None, max_idle_time: int | None = None) -> Any:
         wait = super().dequeue_job_and_maintain_ttl
