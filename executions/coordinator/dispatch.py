@@ -60,6 +60,8 @@ class Dispatcher:
         self._absent_since: dict[str, float] = {}
         #: Time at which a party was last seen without a live worker.
         self._absent_at: dict[str, datetime] = {}
+        #: Time at which Redis was last seen away, or full: what hosts told then did not arrive.
+        self._redis_away_at: datetime | None = None
         self._queued = WaitingList()
         #: How long runs have been claimed and not enqueued, and how old the parties' signs of life about checks are.
         self._claimed, self._checks = Patience(), Patience()
@@ -219,10 +221,19 @@ class Dispatcher:
         return CHECKING
 
     def _went_unheard(self, preflight: Preflight) -> bool:
-        """Return whether the checks failed only because parties without a worker did not answer."""
+        """Return whether the checks failed only because parties did not answer that had no worker, or no Redis."""
         problems = preflight.problems if preflight.state == "failed" else []
-        absent = [p for p in problems if p.check == SILENT and p.party in self._absent_at]
-        return bool(absent) and all(p in absent and self._absent_at[p.party] > preflight.requested_at for p in problems)
+        silent = [problem.party for problem in problems if problem.check == SILENT]
+        if not silent or len(silent) < len(problems):
+            return False
+        asked = preflight.requested_at
+        if self._redis_away_at and self._redis_away_at > asked:
+            return True
+        return all(party in self._absent_at and self._absent_at[party] > asked for party in silent)
+
+    def note_redis_away(self) -> None:
+        """Note that Redis is away or takes no writes."""
+        self._redis_away_at = timezone.now()
 
     def _claim(self, execution: Execution, ports: Mapping[str, list[int]], capacity: Mapping[str, Capacity]) -> str:
         """Claim a slot and these ports at every party and set DISPATCHED, all or nothing. Returns why not; empty if
