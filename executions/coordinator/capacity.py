@@ -12,6 +12,7 @@ from redis.exceptions import ResponseError
 
 from controlplane.models import Party
 from executions.models import PartyRun, PortLease
+from workers.contract.keys import stream_of
 
 #: Workers of a party that are looked at.
 MOST_WORKERS = 1000
@@ -90,6 +91,17 @@ def free_ports(party: Party) -> list[int]:
     """Return the ports of the party's range that no run has leased."""
     leased = set(PortLease.objects.filter(party=party).values_list("port", flat=True))
     return [port for port in range(party.port_first, party.port_last + 1) if port not in leased]
+
+
+def oldest_unread(connection: Redis, party: str) -> float:
+    """Return the age in seconds of the oldest entry of a party's stream, from which applied ones are removed; 0 if there
+    is none. Raises RedisError."""
+    with connection.pipeline(transaction=False) as pipeline:
+        pipeline.time()
+        pipeline.xrange(stream_of(party), count=1)
+        (seconds, micros), oldest = forgiving(pipeline)
+    # By the clock that the entries' numbers are of
+    return seconds + micros / 1e6 - int(oldest[0][0].split(b"-")[0]) / 1e3 if oldest else 0.0
 
 
 def forgiving(pipeline: Any) -> list[Any]:

@@ -19,7 +19,7 @@ from redis.client import Pipeline
 from redis.exceptions import ResponseError
 from rq.command import send_command
 
-from executions.coordinator.capacity import find_capacity, forgiving
+from executions.coordinator.capacity import find_capacity, forgiving, oldest_unread
 from executions.coordinator.isolation import alone
 from executions.coordinator.pieces import forget_unfinished
 from executions.coordinator.preflight import after_earlier_checks
@@ -58,6 +58,9 @@ class Recovery:
     #: How long the result of a process that ended by itself may take to arrive: entries that a dead coordinator had
     #: read are taken over after some seconds, and the worker sends again what Redis lost.
     REPORT_SECONDS = 20.0
+    #: How long a report may be behind entries of its party's stream that are not applied yet, in seconds: after Redis
+    #: came back empty there may be thousands. A party that never stops sending is waited for no longer.
+    UNREAD_SECONDS = 300.0
     #: How long the mark in the place of a job that must not begin lives: longer than a coordinator may take to add the
     #: job.
     MARK_SECONDS = 600
@@ -305,7 +308,7 @@ class Recovery:
                 return True
         elif state in ("finished", "failed", "stopped", "canceled"):
             patience = self.REPORT_SECONDS if state == "finished" else self.GRACE_SECONDS
-            if self._has_been(run, state, patience):
+            if self._has_been(run, state, patience) and not self._may_be_unread(run):
                 self._end(run, RunStatus.LOST, f"the job at {run.party.name} ended without a report")
                 return True
         elif run.status == RunStatus.DISPATCHED and self._has_been_since(run, "dispatched_at", self.IMPORT_LIMIT):
@@ -313,6 +316,11 @@ class Recovery:
         else:
             self._suspects.pop(run.pk, None)
         return False
+
+    def _may_be_unread(self, run: PartyRun) -> bool:
+        """Return whether the report of a job that has ended may be among the entries that are not applied yet."""
+        ended = time.monotonic() - self._suspects[run.pk][1]
+        return ended < self.UNREAD_SECONDS and ended < oldest_unread(self.connection, run.party.name)
 
     def _give_up(self, run: PartyRun, error: str) -> bool:
         """Stop a run that does not begin."""
