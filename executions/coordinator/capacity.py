@@ -94,8 +94,8 @@ def free_ports(party: Party) -> list[int]:
 
 
 def oldest_unread(connection: Redis, party: str) -> float:
-    """Return the age in seconds of the oldest entry of a party's stream; 0 if there is none: applied entries are removed.
-    Raises RedisError."""
+    """Return the age in seconds of the oldest entry of a party's stream, from which applied ones are removed; 0 without
+    one. Raises RedisError."""
     with connection.pipeline(transaction=False) as pipeline:
         pipeline.time()
         pipeline.xrange(stream_of(party), count=1)
