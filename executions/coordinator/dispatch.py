@@ -77,7 +77,7 @@ class Dispatcher:
         self._note_absence(capacity)
         held: set[str] = set()
         full = {party for party, found in capacity.items() if found.free <= 0}
-        dispatched = False
+        dispatched, hold_after = False, self.HOLD_AFTER.total_seconds()
         left: list[tuple[Waiting, list[str], str]] = []
         for execution in waiting:
             lacking = [p for p in execution.parties if p in held or p in full]
@@ -91,7 +91,7 @@ class Dispatcher:
                     dispatched |= self.enqueue_missing()  # at once: its parties wait for it
                     continue
             # Of executions that share a party only the first holds its parties: the other parties can work meanwhile
-            if held.isdisjoint(execution.parties) and self._queued.is_passed_over(execution, self.HOLD_AFTER):
+            if held.isdisjoint(execution.parties) and execution.queued.whole_seconds > hold_after:
                 held.update(execution.parties)
             left.append((execution, lacking, reason))
         self._note_left(left, capacity)
@@ -110,7 +110,7 @@ class Dispatcher:
         for execution, lacking, reason in left:
             if lacking:
                 reason = said.get(key := tuple(lacking)) or said.setdefault(key, reason_to_wait(lacking, capacity))
-            is_late = not gone.isdisjoint(lacking) or self._queued.is_over(execution, execution.limit)
+            is_late = execution.is_late or not gone.isdisjoint(lacking)
             if is_late and given_up < MOST_GIVEN_UP and self._give_up(execution, lacking, capacity, reason):
                 given_up += 1
             elif noted.get(execution.pk, reason) != reason:
@@ -162,9 +162,9 @@ class Dispatcher:
         now = time.monotonic()
         absent = [p for p in lacking if not capacity[p].alive]
         grace, is_first = environment.worker_grace_seconds, not (waiting.attempt or waiting.retries)
-        waited = self._queued.seconds(waiting, timedelta(seconds=grace))
+        waited = waiting.queued.seconds(timedelta(seconds=grace))
         gone = [p for p in absent if is_first and min(waited, now - self._absent_since[p]) >= grace]
-        if not gone and not self._queued.is_over(waiting, waiting.limit):
+        if not gone and not waiting.is_late:
             return False
         limit = f"was not dispatched within {waiting.dispatch_limit_seconds} s: {reason}"
         error = no_worker_message(gone) if gone else limit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -10,11 +10,11 @@ from django.db.models import CharField
 from django.db.models.functions import Cast
 
 from executions.models import Execution
-from executions.patience import Patience
+from executions.patience import Since
 from executions.states import Status
 
-#: How much longer an execution must have waited to go before one with one more point of priority.
-POINT_OF_PRIORITY = timedelta(minutes=1)
+#: How many seconds longer an execution must have waited to go before one with one more point of priority.
+POINT_OF_PRIORITY = 60.0
 #: From so many new ones on all are read: a list of their keys would be long.
 MANY = 500
 
@@ -32,15 +32,26 @@ class Waiting:
     retries: dict[str, int]
     dispatch_limit_seconds: int
 
-    @property
-    def rank(self) -> datetime:
-        """Return the place in the queue: the earliest goes first. It counts from the submission, so that a retry keeps
-        its place."""
-        return self.created_at - self.priority * POINT_OF_PRIORITY
+    submitted: Since = field(init=False)
+    queued: Since = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "submitted", Since(self.created_at))
+        object.__setattr__(self, "queued", Since(self.queued_at))
 
     @property
-    def limit(self) -> timedelta:
-        return timedelta(seconds=self.dispatch_limit_seconds)
+    def rank(self) -> float:
+        """The place in the queue: the lowest goes first. Counted from the submission, so that a retry keeps its
+        place."""
+        return self.submitted.began - self.priority * POINT_OF_PRIORITY
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it has waited for longer than it may."""
+        return self.queued.is_over(timedelta(seconds=self.dispatch_limit_seconds))
+
+
+COLUMNS = [column.name for column in fields(Waiting) if column.init]
 
 
 class WaitingList:
@@ -51,7 +62,6 @@ class WaitingList:
         #: By key and time of queueing, as the database writes them.
         self._known: dict[tuple[str, str], Waiting] = {}
         self._in_order: list[Waiting] = []
-        self._patience = Patience()
 
     def read(self) -> list[Waiting]:
         """Return the queued executions in their order. Takes one query, and one more if there are new ones."""
@@ -66,24 +76,10 @@ class WaitingList:
         self._known = {key: found for key, found in self._known.items() if key in queued}
         if new:
             unread = rows if len(new) > MANY else rows.filter(pk__in=[UUID(key) for key, _ in new])
-            columns = unread.values_list(*keys, *(field.name for field in fields(Waiting)))
+            columns = unread.values_list(*keys, *COLUMNS)
             self._known |= {(key, since): Waiting(*row) for key, since, *row in columns}
         self._in_order = sorted(self._known.values(), key=lambda waiting: waiting.rank)
-        self._patience.look({waiting.pk: waiting.queued_at for waiting in self._in_order})
         return self._in_order
-
-    def is_passed_over(self, waiting: Waiting, limit: timedelta) -> bool:
-        """Return whether it has waited for longer than the limit. The time of day is believed for what was before this
-        process looked: coordinators that are restarted often are to hold parties for it all the same."""
-        return self._patience.seconds(waiting.pk, waiting.queued_at, timedelta.max) > limit.total_seconds()
-
-    def seconds(self, waiting: Waiting, limit: timedelta) -> float:
-        """Return for how long it has waited. ``limit``: what that is compared with."""
-        return self._patience.seconds(waiting.pk, waiting.queued_at, limit)
-
-    def is_over(self, waiting: Waiting, limit: timedelta) -> bool:
-        """Return whether it has waited for longer than the limit."""
-        return self._patience.is_over(waiting.pk, waiting.queued_at, limit)
 
 
 def reasons_noted() -> dict[UUID, str]:

@@ -14,6 +14,7 @@ from redis import Redis
 from executions.coordinator.dispatch import Dispatcher
 from executions.coordinator.recovery import Recovery
 from executions.coordinator.settle import settle
+from executions.coordinator.waiting import WaitingList
 from executions.models import Execution, PartyCheck, Preflight
 from executions.patience import Patience
 from executions.states import RunStatus, Status
@@ -94,6 +95,16 @@ def test_one_that_waits_is_not_given_up(parties: Any, connection: Redis, step: S
     dispatcher.step()
     Dispatcher(connection).step()
     assert status(execution) == Status.QUEUED
+
+
+def test_one_that_was_submitted_by_a_wrong_clock_keeps_its_place(parties: Any, step: Step) -> None:
+    queue = WaitingList()
+    step(1)
+    first = submit()
+    queue.read()
+    step(0)
+    second = submit()
+    assert [waiting.pk for waiting in queue.read()] == [first.pk, second.pk]
 
 
 def test_a_retry_comes_though_the_clock_was_put_back(running: Execution, connection: Redis, step: Step) -> None:
