@@ -111,9 +111,10 @@ class Site:
 
     def supervise(self) -> None:
         """Start again what ended by itself, as a supervisor would."""
-        for name in [n for n, process in self.trial.processes.items() if process.poll() is not None]:
+        ended = {n: status for n, p in self.trial.processes.items() if (status := p.poll()) is not None}
+        for name, status in ended.items():
             self.gave_up[name] += 1
-            print(f"{name} gave up:\n{self.trial.tail(name, 12)}", flush=True)
+            print(f"{name} gave up with status {status}:\n{self.trial.tail(name, 12)}", flush=True)
             self.trial.stop_process(name)
             self.start(name)
         for party in self.full_disks:  # processes that began since then
