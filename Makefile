@@ -51,8 +51,8 @@ unit: $(INSTALLED) ## The tests on SQLite; ARGS="tests/executions" for some
 test-postgres: $(INSTALLED) ## What touches the database, on PostgreSQL
 	TEST_DATABASE=postgresql $(PYTEST) $(DATABASE_TESTS) --cov --cov-report=term:skip-covered $(ARGS)
 
-chaos: $(INSTALLED) ## Kill things at random under at least 200 executions; CHAOS_SEED= to repeat, CHAOS_EXECUTIONS= for more
-	CHAOS_SEED=$${CHAOS_SEED:-0} CHAOS_EXECUTIONS=$${CHAOS_EXECUTIONS:-200} $(PY) -m pytest tests/site/test_chaos.py -s $(ARGS)
+chaos: $(INSTALLED) ## Break things at random under 300 executions; CHAOS_SEED= to repeat, TEST_DATABASE=postgresql
+	CHAOS_SEED=$${CHAOS_SEED:-0} CHAOS_EXECUTIONS=$${CHAOS_EXECUTIONS:-300} $(PY) -m pytest tests/site/test_chaos.py -s $(ARGS)
 
 links: $(INSTALLED) ## Make the links of three and of five parties over and over: LINK_ROUNDS= (2000, and a quarter with five)
 	LINK_ROUNDS=$${LINK_ROUNDS:-2000} $(PY) -m pytest tests/workers/network/test_links_over_and_over.py -s $(ARGS)

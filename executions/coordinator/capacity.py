@@ -12,6 +12,7 @@ from redis.exceptions import ResponseError
 
 from controlplane.models import Party
 from executions.models import PartyRun, PortLease
+from workers.contract.keys import stream_of
 
 #: Workers of a party that are looked at.
 MOST_WORKERS = 1000
@@ -95,6 +96,17 @@ def free_ports(parties: Iterable[Party]) -> dict[str, list[int]]:
     for party, port in PortLease.objects.filter(party__name__in=found).values_list("party__name", "port"):
         leased.setdefault(party, set()).add(port)
     return {name: [port for port in ports if port not in leased.get(name, ())] for name, ports in found.items()}
+
+
+def oldest_unread(connection: Redis, party: str) -> float:
+    """Return the age in seconds of the oldest entry of a party's stream, from which applied ones are removed; 0 without
+    one. Raises RedisError."""
+    with connection.pipeline(transaction=False) as pipeline:
+        pipeline.time()
+        pipeline.xrange(stream_of(party), count=1)
+        (seconds, micros), oldest = forgiving(pipeline)
+    # By the clock that the entries' numbers are of
+    return seconds + micros / 1e6 - int(oldest[0][0].split(b"-")[0]) / 1e3 if oldest else 0.0
 
 
 def forgiving(pipeline: Any) -> list[Any]:

@@ -24,6 +24,7 @@ from executions.coordinator.settle import retry_or_fail
 from executions.coordinator.waiting import Waiting, WaitingList
 from executions.models import Execution, PartyRun, PortLease, Preflight
 from executions.models.preflight import SILENT
+from executions.patience import Patience
 from executions.redis import call_off
 from executions.states import Status, transition
 from workers.contract.errors import ConfigError
@@ -54,11 +55,15 @@ class Dispatcher:
         self._absent_since: dict[str, float] = {}
         #: Time at which a party was last seen without a live worker.
         self._absent_at: dict[str, datetime] = {}
+        #: Time at which Redis was last seen away, or full: what hosts told then did not arrive.
+        self._redis_away_at: datetime | None = None
         self._queued = WaitingList()
         #: By party, as of the last step.
         self._capacity: dict[str, Capacity] = {}
         #: Executions whose hosts were checking them at the last step.
         self._checking: set[UUID] = set()
+        #: How old the parties' signs of life about checks are.
+        self._checks = Patience()
 
     def step(self) -> bool:
         """Dispatch what fits now, for as long as a step may take. Returns whether anything was done. Raises
@@ -72,13 +77,13 @@ class Dispatcher:
         known = None if self._queued.is_whole else self._capacity
         self._capacity = capacity = find_capacity(self.connection, self._queued.parties, known=known)
         self._note_absence(capacity)
-        checking, self._checking = still_checking(self._checking), set()
+        checking, self._checking = still_checking(self._checking, self._checks), set()
         held: set[str] = set()
         #: Parties that are full or held.
         taken = {party for party, found in capacity.items() if found.free <= 0}
         did = tried = False
         left: list[tuple[Waiting, list[str], str]] = []
-        hold_before, end = timezone.now() - self.HOLD_AFTER, time.monotonic() + self.STEP_SECONDS
+        hold_after, end = self.HOLD_AFTER.total_seconds(), time.monotonic() + self.STEP_SECONDS
         for execution in waiting:
             parties = execution.parties
             if taken.isdisjoint(parties):
@@ -103,7 +108,7 @@ class Dispatcher:
             elif self._queued.is_whole:
                 left.append((execution, [party for party in parties if party in taken], ""))
             # Of executions that share a party only the first holds its parties: the other parties can work meanwhile
-            if execution.queued_at < hold_before and held.isdisjoint(parties):
+            if held.isdisjoint(parties) and execution.queued.whole_seconds > hold_after:
                 held.update(parties)
                 taken.update(parties)
         self._note_left(left, capacity)
@@ -117,12 +122,11 @@ class Dispatcher:
         changed: list[Waiting] = []
         now, grace = time.monotonic(), environment.worker_grace_seconds
         gone = {party for party, since in self._absent_since.items() if now - since >= grace}
-        today = timezone.now()
         given_up = 0
         for execution, lacking, reason in left:
             if lacking:
                 reason = said.get(key := tuple(lacking)) or said.setdefault(key, reason_to_wait(lacking, capacity))
-            is_late = execution.has_to_begin_by < today or not gone.isdisjoint(lacking)
+            is_late = execution.is_late or not gone.isdisjoint(lacking)
             if is_late and given_up < MOST_GIVEN_UP and self._give_up(execution, lacking, capacity, reason):
                 execution.is_gone = True
                 given_up += 1
@@ -143,10 +147,10 @@ class Dispatcher:
         """
         now = time.monotonic()
         absent = [p for p in lacking if not capacity[p].alive]
-        waited = (timezone.now() - waiting.queued_at).total_seconds()
         grace, is_first = environment.worker_grace_seconds, not (waiting.attempt or waiting.retries)
+        waited = waiting.queued.seconds(timedelta(seconds=grace))
         gone = [p for p in absent if is_first and min(waited, now - self._absent_since[p]) >= grace]
-        if not gone and waited <= waiting.dispatch_limit_seconds:
+        if not gone and not waiting.is_late:
             return False
         limit = f"was not dispatched within {waiting.dispatch_limit_seconds} s: {reason}"
         error = no_worker_message(gone) if gone else limit
@@ -176,6 +180,8 @@ class Dispatcher:
         if execution.status != Status.QUEUED:
             return NOT_QUEUED
         preflight = latest_of(execution)
+        if preflight:
+            preflight.patience = self._checks
         if preflight and self._went_unheard(preflight):
             preflight = None
         if preflight and preflight.state == "checking":
@@ -201,10 +207,19 @@ class Dispatcher:
         return CHECKING
 
     def _went_unheard(self, preflight: Preflight) -> bool:
-        """Return whether the checks failed only because parties without a worker did not answer."""
+        """Return whether the checks failed only because parties did not answer that had no worker, or no Redis."""
         problems = preflight.problems if preflight.state == "failed" else []
-        absent = [p for p in problems if p.check == SILENT and p.party in self._absent_at]
-        return bool(absent) and all(p in absent and self._absent_at[p.party] > preflight.requested_at for p in problems)
+        silent = [problem.party for problem in problems if problem.check == SILENT]
+        if not silent or len(silent) < len(problems):
+            return False
+        asked = preflight.requested_at
+        if self._redis_away_at and self._redis_away_at > asked:
+            return True
+        return all(party in self._absent_at and self._absent_at[party] > asked for party in silent)
+
+    def note_redis_away(self) -> None:
+        """Note that Redis is away or takes no writes."""
+        self._redis_away_at = timezone.now()
 
     def _claim(self, execution: Execution, ports: Mapping[str, list[int]], capacity: Mapping[str, Capacity]) -> str:
         """Claim a slot and these ports at every party and set DISPATCHED, all or nothing; then enqueue the jobs.

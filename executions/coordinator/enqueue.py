@@ -17,6 +17,7 @@ from executions.coordinator.completion import completed_for, registered_types
 from executions.coordinator.isolation import alone, reason_of
 from executions.coordinator.settle import hold, settle
 from executions.models import Execution, PartyRun
+from executions.patience import Patience
 from executions.redis import drop_foreign
 from executions.states import RunStatus
 from workers.contract.errors import classify, contract_name
@@ -34,11 +35,14 @@ class Enqueuer:
 
     def __init__(self, connection: Redis) -> None:
         self.connection = connection
+        #: How long runs have been claimed and not enqueued.
+        self._claimed = Patience()
 
     def missing(self) -> bool:
         """Enqueue the jobs of claimed runs that are not known to be in Redis: their coordinator died between the
         claim's commit and the enqueuing, or Redis was away. Returns whether anything was done. Raises RedisError."""
         unsent = list(self._unsent().select_related("execution").order_by("execution", "attempt"))
+        self._claimed.look({run.pk: run.dispatched_at for run in unsent})
         did = False
         for (_, attempt), found in groupby(unsent, key=lambda run: (run.execution_id, run.attempt)):
             execution = next(found).execution
@@ -58,7 +62,7 @@ class Enqueuer:
         """Show why an execution's jobs cannot be put together; end the attempt if no coordinator can do it for a while:
         another one may have the keys that this one lacks. Returns whether it was ended."""
         reason = f"its jobs cannot be put together: {reason_of(error)}"
-        if timezone.now() - runs[0].dispatched_at < self.LIMIT:
+        if not self._claimed.is_over(runs[0].pk, runs[0].dispatched_at, self.LIMIT):
             Execution.objects.filter(pk=execution.pk).exclude(waiting_for=reason[:500]).update(waiting_for=reason[:500])
             return False
         with transaction.atomic():

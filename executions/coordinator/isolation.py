@@ -49,15 +49,27 @@ def alone(what: object) -> Iterator[Fault]:
 
 def tell(what: object, error: Exception) -> None:
     """Log an error about one thing, with its place in the code, unless that was done a moment ago."""
-    key, now = (str(what), reason_of(error)), time.monotonic()
-    if now - _told.get(key, -TOLD_AGAIN) < TOLD_AGAIN:
+    if not _is_news(key := (str(what), reason_of(error))):
         return
-    if len(_told) >= MOST_TOLD:
-        _told.clear()
-    _told[key] = now
     # Not exc_info: the texts of errors further down may hold values of documents
     place = "".join(traceback.format_tb(error.__traceback__))
     log.error("%s: %s; the rest goes on\n%s", *key, place)
+
+
+def warn(text: str) -> None:
+    """Log a warning, unless that was done a moment ago: a party may give cause for it a thousand times a second."""
+    if _is_news((text, "")):
+        log.warning("%s", text)
+
+
+def _is_news(key: tuple[str, str]) -> bool:
+    now = time.monotonic()
+    if now - _told.get(key, -TOLD_AGAIN) < TOLD_AGAIN:
+        return False
+    if len(_told) >= MOST_TOLD:
+        _told.clear()
+    _told[key] = now
+    return True
 
 
 def reason_of(error: Exception) -> str:

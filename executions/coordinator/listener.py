@@ -23,7 +23,7 @@ from redis.exceptions import ResponseError
 from controlplane.models import Party
 from executions.coordinator import reports
 from executions.coordinator.dead_letters import set_aside
-from executions.coordinator.isolation import EVERYTHING, alone, reason_of
+from executions.coordinator.isolation import EVERYTHING, alone, reason_of, warn
 from executions.coordinator.messages import EventMessage, Piece, Unusable, parse_event, parse_piece
 from executions.coordinator.pieces import put_together
 from executions.coordinator.settle import hold, settle
@@ -234,7 +234,7 @@ def _apply(events: Sequence[EventMessage], pieces: Sequence[Piece]) -> None:
         if event.run in runs:
             by_run.setdefault(event.run, []).append(event)
         else:
-            log.warning("%s sent an event for a run it does not have", event.party)
+            warn(f"{event.party} sent an event for a run it does not have")
     ExecutionEvent.objects.bulk_create(
         [
             ExecutionEvent(

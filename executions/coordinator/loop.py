@@ -65,6 +65,7 @@ class Coordinator:
     def without_redis(self, error: RedisError) -> None:
         """Do what is possible while Redis is away or takes no writes: note that as the reason why executions wait."""
         self._redis_was_away = True
+        self.dispatcher.note_redis_away()
         away = trouble(error)
         Execution.objects.filter(status=Status.QUEUED).exclude(waiting_for=away).update(waiting_for=away)
         then = "takes writes again" if refusal(error) else "is back"

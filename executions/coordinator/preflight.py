@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from controlplane.models import Party
 from executions.coordinator.capacity import Capacity, find_capacity, free_ports
 from executions.coordinator.completion import completed_for, ports_needed, registered_types
 from executions.models import Execution, PartyCheck, Preflight
+from executions.patience import Patience
 from executions.redis import drop_foreign
 from executions.states import Status
 from workers.contract.errors import ConfigError
@@ -68,7 +70,8 @@ def request(
         # Chosen at random: if something else occupies a port, the next checks most likely use others
         ports[party] = random.sample(untouched if len(untouched) >= needed else free, needed)
     with transaction.atomic():
-        preflight = Preflight.objects.create(execution=execution, name=name, requested_by=by)
+        requested_at = after_earlier_checks(execution) if execution else timezone.now()
+        preflight = Preflight.objects.create(execution=execution, name=name, requested_by=by, requested_at=requested_at)
         PartyCheck.objects.bulk_create(
             PartyCheck(preflight=preflight, party=parties[party], ports=ports[party]) for party in names
         )
@@ -127,7 +130,7 @@ def latest_of(execution: Execution) -> Preflight | None:
     return execution.preflights.filter(requested_at__gte=execution.queued_at).order_by("-requested_at").first()
 
 
-def still_checking(executions: Collection[UUID]) -> set[UUID]:
+def still_checking(executions: Collection[UUID], patience: Patience) -> set[UUID]:
     """Return those executions that are still queued, and whose hosts have not answered yet. Takes two queries."""
     if not executions:
         return set()
@@ -135,9 +138,20 @@ def still_checking(executions: Collection[UUID]) -> set[UUID]:
     rounds = Preflight.objects.filter(execution__in=executions, execution__status=Status.QUEUED)
     rounds = rounds.order_by("requested_at").prefetch_related(checks)
     for preflight in rounds:
-        preflight.parties = list(preflight.checks.all())
+        preflight.parties, preflight.patience = list(preflight.checks.all()), patience
     newest = {preflight.execution_id: preflight for preflight in rounds}
     return {pk for pk, preflight in newest.items() if pk and preflight.state == "checking"}
+
+
+def after_earlier_checks(execution: Execution) -> datetime:
+    """Return a time for what comes next: now, but after all checks of this execution, and not before it was queued.
+
+    By these times the checks since the last queueing are told from those before. If the clock was put back meanwhile,
+    checks that failed would otherwise count for the next try as well, or new ones for none.
+    """
+    latest = execution.preflights.order_by("-requested_at").values_list("requested_at", flat=True).first()
+    after = [latest + timedelta(microseconds=1)] if latest else []
+    return max(timezone.now(), execution.queued_at, *after)
 
 
 def verdict(preflight: Preflight) -> dict[str, str]:

@@ -12,19 +12,21 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.utils import timezone
 from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import ResponseError
 from rq.command import send_command
 
-from executions.coordinator.capacity import find_capacity, forgiving
+from executions.coordinator.capacity import find_capacity, forgiving, oldest_unread
 from executions.coordinator.isolation import alone
 from executions.coordinator.pieces import forget_unfinished
-from executions.coordinator.settle import hold, settle
+from executions.coordinator.preflight import after_earlier_checks
+from executions.coordinator.settle import LONGEST_DELAY, hold, settle
 from executions.models import Execution, PartyRun, PortLease
 from executions.models.party_run import UNDECIDED
+from executions.patience import Patience
 from executions.redis import drop_foreign
 from executions.states import ACTIVE, RUN_ENDED, RunStatus, Status, before, transition
 from workers.contract.connection import refusal
@@ -36,6 +38,8 @@ log = logging.getLogger(__name__)
 GONE = "gone"
 #: The worker that took the job shows no signs of life; its job died with it.
 DEAD = "dead"
+#: Times of a run since which it may have been as it is for too long.
+LOOKED_AT = ("dispatched_at", "ended_at", "stop_requested_at")
 
 
 class Recovery:
@@ -54,6 +58,9 @@ class Recovery:
     #: How long the result of a process that ended by itself may take to arrive: entries that a dead coordinator had
     #: read are taken over after some seconds, and the worker sends again what Redis lost.
     REPORT_SECONDS = 20.0
+    #: How long a report may be behind entries of its party's stream that are not applied yet, in seconds: after Redis
+    #: came back empty there may be thousands. A party that never stops sending is waited for no longer.
+    UNREAD_SECONDS = 300.0
     #: How long the mark in the place of a job that must not begin lives: longer than a coordinator may take to add the
     #: job.
     MARK_SECONDS = 600
@@ -62,6 +69,8 @@ class Recovery:
         self.connection = connection
         #: By run: what is wrong with it, and since which monotonic time.
         self._suspects: dict[int, tuple[str, float]] = {}
+        #: How long executions have run, processes have been gone, and runs have been as they are.
+        self._running, self._gone, self._patience = Patience(), Patience(), Patience()
 
     def step(self) -> bool:
         """Do every step once. Returns whether anything was done. Raises RedisError."""
@@ -81,9 +90,12 @@ class Recovery:
     def queue_due_retries(self) -> bool:
         """Move executions from RETRY to QUEUED once they are due and no process of the old attempt is left."""
         done = False
-        for execution in Execution.objects.filter(status=Status.RETRY, due_at__lte=timezone.now()):
+        # Nothing is due as late as that, unless the clock was put back meanwhile
+        due = Q(due_at__lte=timezone.now()) | Q(due_at__gt=timezone.now() + LONGEST_DELAY)
+        for execution in Execution.objects.filter(due, status=Status.RETRY):
             if not execution.runs.filter(released_at=None).exists():
-                done |= transition(execution, Status.QUEUED, why="retry is due", due_at=None, queued_at=timezone.now())
+                queued_at = after_earlier_checks(execution)
+                done |= transition(execution, Status.QUEUED, why="retry is due", due_at=None, queued_at=queued_at)
         return done
 
     def begin_cancelling(self) -> bool:
@@ -100,13 +112,13 @@ class Recovery:
 
     def enforce_time_limits(self) -> bool:
         """Stop runs that take longer than their execution allows, whatever their process is doing."""
-        now = timezone.now()
         done = False
-        for execution in Execution.objects.filter(status__in=(Status.DISPATCHED, Status.RUNNING)).only(
-            "id", "status", "attempt", "run_limit_seconds", "started_at"
-        ):
-            limit = timedelta(seconds=execution.run_limit_seconds)
-            if execution.started_at and now - execution.started_at > limit:
+        running = Execution.objects.filter(status__in=(Status.DISPATCHED, Status.RUNNING), started_at__isnull=False)
+        fields = ("id", "status", "attempt", "run_limit_seconds", "started_at")
+        begun = {e: e.started_at for e in running.only(*fields) if e.started_at}
+        self._running.look({e.pk: since for e, since in begun.items()})
+        for execution, since in begun.items():
+            if self._running.is_over(execution.pk, since, timedelta(seconds=execution.run_limit_seconds)):
                 error = f"the run passed its time limit of {execution.run_limit_seconds} s"
                 late = execution.runs.filter(attempt=execution.attempt, error="").exclude(status__in=RUN_ENDED)
                 with transaction.atomic():
@@ -123,21 +135,28 @@ class Recovery:
         """
         undecided = PartyRun.objects.filter(UNDECIDED, execution__status__in=ACTIVE, attempt=F("execution__attempt"))
         done = False
-        for run in undecided.select_related("party", "execution"):
+        runs = list(undecided.select_related("party", "execution"))
+        self._gone.look({run.pk: run.released_at for run in runs if run.released_at})
+        for run in runs:
             with alone(f"party run {run.job_id}"):
                 if run.error or run.stop_requested_at or run.execution.status == Status.CANCELLING:
                     done |= _decide(run, RunStatus.STOPPED)  # whatever its result was, it no longer counts
-                elif run.released_at and timezone.now() - run.released_at > timedelta(seconds=self.REPORT_SECONDS):
+                elif run.released_at and self._gone.is_over(run.pk, run.released_at, self._report_limit):
                     name = run.party.name
                     error = f"{name} said that its process has ended, and what came of it never arrived"
                     done |= _decide(run, RunStatus.LOST, error)
         return done
+
+    @property
+    def _report_limit(self) -> timedelta:
+        return timedelta(seconds=self.REPORT_SECONDS)
 
     def look_after_runs(self) -> bool:
         """Stop runs that are to be stopped, release runs that have ended, and find lost ones."""
         runs = list(PartyRun.objects.filter(released_at=None).select_related("party").defer("result"))
         done = False
         seen = {run.pk for run in runs}
+        self._patience.look({(r.pk, what): since for r in runs for what in LOOKED_AT if (since := getattr(r, what))})
         self._suspects = {pk: found for pk, found in self._suspects.items() if pk in seen}
         capacity = find_capacity(self.connection, {run.party.name for run in runs})
         refused: ResponseError | None = None
@@ -170,11 +189,15 @@ class Recovery:
         return self._check_alive(run, state)
 
     def _is_overdue(self, run: PartyRun, more: timedelta = timedelta()) -> bool:
-        return run.ended_at is not None and timezone.now() - run.ended_at > self.SHUTDOWN_LIMIT + more
+        return self._has_been_since(run, "ended_at", self.SHUTDOWN_LIMIT + more)
 
     def _ignores_its_stop(self, run: PartyRun) -> bool:
-        told = run.stop_requested_at
-        return self._is_overdue(run, self.STOP_LIMIT) or (told is not None and timezone.now() - told > self.STOP_LIMIT)
+        return self._is_overdue(run, self.STOP_LIMIT) or self._has_been_since(run, "stop_requested_at", self.STOP_LIMIT)
+
+    def _has_been_since(self, run: PartyRun, what: str, limit: timedelta) -> bool:
+        """Return whether longer than the limit has passed since the time in this field, if there is one."""
+        since = getattr(run, what)
+        return since is not None and self._patience.is_over((run.pk, what), since, limit)
 
     def _job_states(self, runs: list[PartyRun]) -> list[tuple[str, str, bool]]:
         """Return RQ's status of each run's job, the worker that has it, and whether it still waits in the queue.
@@ -259,7 +282,7 @@ class Recovery:
 
     def _check_begins(self, run: PartyRun, worker: str, waits: bool, has_workers: bool) -> bool:
         """Check a run whose job no worker has begun yet. Returns whether it was given up."""
-        party, waited = run.party.name, timezone.now() - run.dispatched_at
+        party, limit = run.party.name, self.START_LIMIT if waits else self.IMPORT_LIMIT
         if not waits and not worker:
             # A worker takes only milliseconds from taking a job to writing its name on it
             if self._has_been(run, "in nobody's hands", self.GRACE_SECONDS):
@@ -267,7 +290,7 @@ class Recovery:
         elif waits and not has_workers:
             if self._has_been(run, "no worker", self.GRACE_SECONDS):
                 return self._give_up(run, f"the worker of {party} went away before it took the job")
-        elif waited > (limit := self.START_LIMIT if waits else self.IMPORT_LIMIT):
+        elif self._has_been_since(run, "dispatched_at", limit):
             return self._give_up(run, f"no worker of {party} began the job within {limit.total_seconds():g} s")
         else:
             self._suspects.pop(run.pk, None)
@@ -285,14 +308,19 @@ class Recovery:
                 return True
         elif state in ("finished", "failed", "stopped", "canceled"):
             patience = self.REPORT_SECONDS if state == "finished" else self.GRACE_SECONDS
-            if self._has_been(run, state, patience):
+            if self._has_been(run, state, patience) and not self._may_be_unread(run):
                 self._end(run, RunStatus.LOST, f"the job at {run.party.name} ended without a report")
                 return True
-        elif run.status == RunStatus.DISPATCHED and timezone.now() - run.dispatched_at > self.IMPORT_LIMIT:
+        elif run.status == RunStatus.DISPATCHED and self._has_been_since(run, "dispatched_at", self.IMPORT_LIMIT):
             return self._give_up(run, f"the job at {run.party.name} said nothing of having begun")
         else:
             self._suspects.pop(run.pk, None)
         return False
+
+    def _may_be_unread(self, run: PartyRun) -> bool:
+        """Return whether the report of a job that has ended may be among the entries that are not applied yet."""
+        ended = time.monotonic() - self._suspects[run.pk][1]
+        return ended < self.UNREAD_SECONDS and ended < oldest_unread(self.connection, run.party.name)
 
     def _give_up(self, run: PartyRun, error: str) -> bool:
         """Stop a run that does not begin."""

@@ -22,6 +22,7 @@ from simple_history.utils import bulk_create_with_history
 
 from controlplane.documents.storable import unstorable
 from controlplane.models import ALIGNMENT_LENGTH, COLUMN_TYPES, Dataset, Party
+from executions.coordinator.isolation import warn
 from executions.coordinator.messages import Unusable, read_json, usable
 from executions.coordinator.named_outputs import named_outputs
 from executions.models import PartyCheck
@@ -135,7 +136,7 @@ def _apply_preflight(party: str, report: PreflightReport) -> None:
         # The first answer counts: two workers may have taken the same request
         open_checks = PartyCheck.objects.filter(preflight=report.preflight, party__name=party, answered_at=None)
         if not open_checks.update(**fields):
-            log.warning("%s reported pre-flight checks that nobody waits for", party)
+            warn(f"{party} reported pre-flight checks that nobody waits for")
             return
         if report.checks is not None:
             _note_dataset(party, report.facts.get("dataset"), {c.check: c.error for c in report.checks}, now)

@@ -28,6 +28,8 @@ RETRY_POLICY: dict[str, tuple[str, float, bool]] = {
     NetworkError.__name__: ("network_retries", 2.0, True),
     ResourceError.__name__: ("resource_retries", 5.0, False),
 }
+#: Longer than any of these delays.
+LONGEST_DELAY = timedelta(seconds=30)
 
 
 def hold(executions: Iterable[UUID]) -> None:

@@ -12,10 +12,11 @@ from django.db.models.functions import Cast
 from django.utils import timezone
 
 from executions.models import Execution
+from executions.patience import Since
 from executions.states import Status
 
-#: How much longer an execution must have waited to go before one with one more point of priority.
-POINT_OF_PRIORITY = timedelta(minutes=1)
+#: How many seconds longer an execution must have waited to go before one with one more point of priority.
+POINT_OF_PRIORITY = 60.0
 #: From so many new ones on all are read: a list of their keys would be long.
 MANY = 500
 
@@ -37,15 +38,25 @@ class Waiting:
     #: Whether it is known to be no longer queued.
     is_gone: bool = field(default=False, init=False)
 
-    @property
-    def rank(self) -> datetime:
-        """Return the place in the queue: the earliest goes first. It counts from the submission, so that a retry keeps
-        its place."""
-        return self.created_at - self.priority * POINT_OF_PRIORITY
+    submitted: Since = field(init=False)
+    queued: Since = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.submitted, self.queued = Since(self.created_at), Since(self.queued_at)
 
     @property
-    def has_to_begin_by(self) -> datetime:
-        return self.queued_at + timedelta(seconds=self.dispatch_limit_seconds)
+    def rank(self) -> float:
+        """Return the place in the queue: the lowest goes first. It counts from the submission, so that a retry keeps
+        its place."""
+        return self.submitted.began - self.priority * POINT_OF_PRIORITY
+
+    @property
+    def is_late(self) -> bool:
+        """Return whether it has waited for longer than it may."""
+        return self.queued.is_over(timedelta(seconds=self.dispatch_limit_seconds))
+
+
+COLUMNS = [column.name for column in fields(Waiting) if column.init]
 
 
 class WaitingList:
@@ -83,12 +94,13 @@ class WaitingList:
         if self.is_whole:
             self._whole_at = time.monotonic() + self.WHOLE_SECONDS
         else:
-            rows = queue.filter(queued_at__gt=self._newest - self.OVERLAP)
+            # The newest may be of a clock that was ahead
+            rows = queue.filter(queued_at__gt=min(self._newest, timezone.now()) - self.OVERLAP)
         found = {(key, since): reason for key, since, reason in rows.values_list(*keys, "waiting_for")}
         new = found.keys() - self._known.keys()
         if new:
             unread = queue if len(new) > MANY else queue.filter(pk__in=[UUID(key) for key, _ in new])
-            columns = unread.values_list(*keys, *(column.name for column in fields(Waiting) if column.init))
+            columns = unread.values_list(*keys, *COLUMNS)
             self._known |= {(key, since): Waiting(*row) for key, since, *row in columns if (key, since) in new}
         if self.is_whole:
             self._known = {key: waiting for key, waiting in self._known.items() if key in found}

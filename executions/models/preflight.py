@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -16,6 +16,7 @@ from django.utils.functional import cached_property
 from controlplane.models import Party
 from controlplane.models.protection import protect
 from executions.models.execution import Execution
+from executions.patience import Patience
 from workers.contract.alignment import misaligned
 from workers.contract.errors import is_link
 
@@ -65,6 +66,9 @@ class Preflight(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
     requested_at = models.DateTimeField(default=timezone.now)
+
+    #: Who looks at it again and again counts the time by itself; else the time of day tells how long ago something was.
+    patience: Patience | None = None
 
     class Meta:
         ordering = ["-requested_at"]
@@ -116,9 +120,14 @@ class Preflight(models.Model):
 
     def _silent(self) -> Iterator[CheckProblem]:
         for part in self.parties:
-            if part.answered_at is None and timezone.now() - part.heard_at > self.SILENCE:
+            if part.answered_at is None and self._ago(part.heard_at, self.SILENCE, part.pk) > self.SILENCE:
                 error = f"no worker of {part.party.name} answered the pre-flight checks; look at its output"
                 yield CheckProblem(part.party.name, SILENT, error, "ResourceError")
+
+    def _ago(self, since: datetime, limit: timedelta, key: Any) -> timedelta:
+        if self.patience is None:
+            return timezone.now() - since
+        return timedelta(seconds=self.patience.seconds(key, since, limit))
 
     @property
     def is_complete(self) -> bool:
@@ -132,7 +141,7 @@ class Preflight(models.Model):
         Not each one: where one table takes minutes, the others' answers would be too old by then, every time.
         """
         answers = [part.answered_at for part in self.parties if part.answered_at]
-        return len(answers) == len(self.parties) and timezone.now() - max(answers) < self.FRESH
+        return len(answers) == len(self.parties) and self._ago(max(answers), self.FRESH, self.pk) < self.FRESH
 
     @property
     def state(self) -> str:

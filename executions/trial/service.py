@@ -15,8 +15,9 @@ class ServiceError(Exception):
 
 
 class Service:
-    def __init__(self, url: str, token: str) -> None:
-        self.url, self.token = url, token
+    def __init__(self, url: str, token: str, timeout: float = 20) -> None:
+        """``timeout``: seconds in which the site has to answer."""
+        self.url, self.token, self.timeout = url, token, timeout
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """Send a request and return the answer's JSON; None if it has none, as after a DELETE. Raises ServiceError."""
@@ -27,7 +28,7 @@ class Service:
             headers={"Authorization": f"Token {self.token}", "Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=self.timeout) as answer:  # noqa: S310
                 return None if answer.status == HTTPStatus.NO_CONTENT else json.load(answer)
         except urllib.error.HTTPError as error:
             raise ServiceError(f"{method} {path} was answered {error.code}: {error.read().decode()[:2000]}") from None

@@ -139,6 +139,17 @@ def test_a_flood_of_malformed_entries_fills_no_database(execution: Execution, co
     assert DeadLetter.objects.count() == dead_letters.MOST_A_MINUTE
 
 
+def test_a_flood_of_events_for_no_run_fills_no_log(
+    execution: Execution, connection: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(1, 50):
+        send(connection, "event", event(execution, task_request_id=str(uuid4()), sequence=number))
+        send(connection, "preflight", {"preflight": str(uuid4()), "checks": []})
+    Listener(connection).step()
+    assert caplog.text.count("alice sent an event for a run it does not have") == 1
+    assert caplog.text.count("alice reported pre-flight checks that nobody waits for") == 1
+
+
 def test_the_newest_letters_of_a_party_are_kept(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dead_letters, "MOST_KEPT", 3)
     for number in range(7):

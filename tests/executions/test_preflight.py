@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from django.utils import timezone
 from redis import Redis
+from redis.exceptions import ConnectionError
 from rest_framework.test import APIClient
 
 from controlplane.models import Dataset, Party
 from executions.coordinator.dispatch import CHECKING, Dispatcher
 from executions.coordinator.listener import Listener
+from executions.coordinator.loop import Coordinator
 from executions.coordinator.preflight import request
 from executions.models import Execution, PartyCheck, PartyRun, PortLease, Preflight
 from executions.states import Status
@@ -66,6 +68,19 @@ def test_it_asks_every_party_with_the_documents_it_would_be_sent(dispatcher: Dis
         assert config["cluster"][party]["address"] == f"127.0.0.1:{ports[0]}"
         assert request["documents"]["spu_config"]["nodes"][party == "bob"]["address"] == f"127.0.0.1:{ports[1]}"
         assert 0 < connection.ttl(f"preflight:{party}") <= 30, "what nobody takes does not stay"
+
+
+def test_an_answer_that_redis_lost_costs_no_try(workers: None, connection: Redis) -> None:
+    execution = submit(resource_retries=0)
+    coordinator = Coordinator()
+    coordinator.dispatcher.step()
+    coordinator.without_redis(ConnectionError())
+    PartyCheck.objects.update(heard_at=timezone.now() - timedelta(minutes=1))
+    coordinator.dispatcher.step()
+    assert (status(execution), execution.preflights.count()) == (Status.QUEUED, 2)
+    PartyCheck.objects.update(heard_at=timezone.now() - timedelta(minutes=1))
+    coordinator.dispatcher.step()
+    assert status(execution) == Status.FAILURE, "since then nothing kept the answer"
 
 
 def test_it_dispatches_on_the_checked_ports_when_all_passed(dispatcher: Dispatcher, answer: Any) -> None:

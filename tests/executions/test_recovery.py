@@ -103,6 +103,21 @@ def test_a_retry_that_no_worker_comes_for_ends_at_its_limit(
     assert dispatched.error.startswith("was not dispatched within 60 s: bob has no live worker; start")
 
 
+def test_a_report_may_be_among_what_is_not_read_yet(dispatched: Execution, connection: Redis) -> None:
+    runs = begin(dispatched, connection)
+    for number in range(300):
+        connection.xadd("events:alice", {"of another": number})
+    for name, run in runs.items():
+        connection.hset(f"rq:job:{run.job_id}", "status", "finished")
+        runs[name].refresh_from_db()
+    recovery = Recovery(connection)
+    recovery.step()
+    assert {r.party.name: r.status for r in dispatched.runs.all()} == {"alice": "RUNNING", "bob": "LOST"}
+    connection.xtrim("events:alice", 0)
+    connection.xadd("events:alice", {"came after": 1})
+    settle_down(recovery, lambda: dispatched.runs.get(party__name="alice").status != RunStatus.RUNNING)
+
+
 def test_it_leaves_a_worker_that_comes_back_nothing_to_go_on_with(dispatched: Execution, connection: Redis) -> None:
     runs = begin(dispatched, connection)
     connection.delete("rq:worker:bob-1")

@@ -1,46 +1,42 @@
-"""An execution always ends, exactly once, whatever is killed: real processes, real faults, at random, from a seed.
+"""An execution always ends, exactly once, whatever is broken: real processes, real faults, at random, from a seed.
 
 The short form, always of the same choices, runs with the other tests. ``make chaos`` runs the long one:
-``CHAOS_EXECUTIONS=200``. With ``CHAOS_SEED`` a run's choices can be made again (not its timing).
+``CHAOS_EXECUTIONS=300``. With ``CHAOS_SEED`` a run's choices can be made again (not its timing).
 """
 
 from __future__ import annotations
 
-import itertools
-import json
 import os
 import random
-import shutil
 import signal
-import sqlite3
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-import psycopg
 import pytest
 
 from controlplane.environment import ROOT
 from executions.states import ENDED
-from executions.trial.service import Service, ServiceError
-from executions.trial.stack import Trial
-from fixtures.documents import psi_documents
+from executions.trial.service import Service
 from fixtures.tables import write_tables
-from tests.plugin.light_task import total_of
+from tests.site.chaos import floods, hosts, processes
+from tests.site.chaos.checks import check, report
+from tests.site.chaos.services import Services
+from tests.site.chaos.site import ChaosTrial, NotNow, Site
+from tests.site.chaos.watch import Watch
 from tests.stack import DIRECTORY
-from workers.runtime.task_run import EVENTS_OF_A_TRY
 
 pytestmark = pytest.mark.pipeline
 
 EXECUTIONS = int(os.environ.get("CHAOS_EXECUTIONS", "6"))
 SEED = int(os.environ.get("CHAOS_SEED", "1")) or random.SystemRandom().randrange(1, 10**6)
+IS_LONG = EXECUTIONS > 10
 #: Faults that a run is not without, however few its executions are.
 FAULTS = 2
+#: Seconds between two faults, in the middle.
+PAUSE = 3.0 if IS_LONG else 1.5
 #: Seconds in which everything that was submitted has to end, once nothing is broken any more.
 END_LIMIT = 240.0
 #: Executions that have not ended, at most: enough that they wait for one another.
@@ -50,344 +46,166 @@ SLOTS = 1 + SEED % 2
 WORKERS = {"alice-1": "alice", "bob-1": "bob", "carol-1": "carol"}
 if SLOTS == 1:
     WORKERS |= {"alice-2": "alice", "bob-2": "bob"}
+COORDINATORS = ("coordinator-1", "coordinator-2", *(("coordinator-3",) if IS_LONG else ()))
+#: Coordinators on a host of their own, with a clock of its own. On SQLite all have to be on the database's.
+OWN_HOSTS = ("coordinator-3",) if IS_LONG and "DATABASE_URL" in os.environ else ()
 
-#: What became of everything, as the database has it.
-REPORT = """
-import json
-from executions.models import *
-def of(e):
-    return {
-        "id": str(e.pk), "status": e.status, "attempt": e.attempt, "error": e.error, "error_type": e.error_type,
-        "retries": e.retries, "limits": [e.network_retries, e.resource_retries], "result": e.result, "name": e.name,
-        "changes": list(e.changes.values_list("from_status", "to_status")),
-        "history": [f"{c.at:%T.%f} {c.to_status} {c.why}" for c in e.changes.all()],
-        "runs": [[r.attempt, r.party.name, r.status, r.last_sequence] for r in e.runs.select_related("party")],
-        "times": [
-            f"{r.job_id}: " + ", ".join(f"{n} {getattr(r, n + '_at'):%T.%f}" for n in
-            ["dispatched", "enqueued", "started", "ended", "stop_requested", "released"] if getattr(r, n + "_at"))
-            for r in e.runs.all()
-        ],
-        "events": [[v.attempt, v.party, v.sequence, v.status, v.stage, v.timestamp.timestamp(), v.worker]
-                   for v in e.events.order_by("attempt", "party", "sequence")],
-    }
-print(json.dumps({
-    "executions": [of(e) for e in Execution.objects.all()],
-    "leases": PortLease.objects.count(),
-    "unreleased": PartyRun.objects.filter(released_at=None).count(),
-}))
-"""
+#: How often each fault is among the cards that are dealt, one after the other, before they are shuffled again.
+CARDS: dict[str, tuple[Callable[[Site], None], int]] = {
+    "a job's process": (processes.kill_process, 4),
+    "a worker": (processes.kill_worker, 3),
+    "all workers of a party": (processes.kill_party, 1),
+    "a coordinator": (processes.kill_coordinator, 3),
+    "all coordinators but one stopped": (processes.stop_coordinators, 2),
+    "Redis, back with its data": (processes.kill_redis, 1),
+    "Redis, back empty": (processes.empty_redis, 1),
+    "Redis full": (hosts.fill_redis, 2),
+    "Redis's clock an hour ahead": (hosts.step_clock_of_redis, 1),
+    "a worker asleep": (processes.stop_worker, 1),
+    "a database that drops its connections": (processes.break_connections, 1),
+    "a database that restarts": (processes.restart_database, 1),
+    "a coordinator that waits for the database": (processes.kill_waiting_coordinator, 2),
+    "a host's clock off by an hour": (hosts.step_clock, 3),
+    "a party's disk full": (hosts.fill_disk, 2),
+    "a flood of entries": (floods.flood, 2),
+    "malformed entries": (floods.send_malformed, 1),
+}
 
 
 class Chaos:
     """Submits and breaks things, both at random."""
 
-    def __init__(self, trial: Trial, service: Service, draw: random.Random) -> None:
-        self.trial, self.service, self.draw = trial, service, draw
-        self.submitted: dict[str, dict[str, Any]] = {}
-        self.open: list[str] = []
-        self.faults: Counter[str] = Counter()
-        #: What is to be done later, mostly starting something again, and when (monotonic seconds).
-        self.repairs: list[tuple[float, Callable[[], None]]] = []
-
-    # --- what services do
-
-    def submit(self) -> None:
-        kind = self.draw.choices(["light", "light of three", "psi", "wrong"], [6, 2, 2, 1])[0]
-        body, expected = self._documents(kind)
-        body |= {"name": kind, "priority": self.draw.randrange(3)}
-        try:
-            execution = self.service.submit(body)
-        except ServiceError:  # the database is locked: the service tries again later
-            return
-        self.submitted[execution["id"]] = {"kind": kind, "expected": expected}
-        self.open.append(execution["id"])
-        if self.draw.random() < 0.1:
-            self._later(10, lambda: self.cancel(execution["id"]))
-
-    def _documents(self, kind: str) -> tuple[dict[str, Any], Any]:
-        if kind == "psi":
-            return psi_documents(), None
-        parties = (
-            ["alice", "bob", "carol"] if kind == "light of three" else self.draw.sample(["alice", "bob", "carol"], 2)
-        )
-        rounds = self.draw.randrange(1, 60)
-        dataset = "absent" if kind == "wrong" else "breast_cancer"
-        task = {
-            "task_type": "light",
-            "data_sources": dict.fromkeys(parties, dataset),
-            "algorithm_params": {"light_params": {"rounds": rounds}},
-        }
-        body = {
-            "sf_init_config": {"parties": parties},
-            "spu_config": {"enable_spu": False},
-            "heu_config": {"enable_heu": False},
-            "task_config": task,
-        }
-        return body, total_of(rounds, len(parties))
-
-    def cancel(self, execution: str) -> None:
-        self.submitted[execution]["cancelled"] = True
-        with suppress(ServiceError):  # it has ended, or the database is locked: before the cancelling, or after it
-            self.service.call("POST", f"/api/v1/executions/{execution}/cancel/")
-
-    def look(self) -> None:
-        """See which of the open ones have ended."""
-        try:
-            listed = self.service.call("GET", "/api/v1/executions/?page_size=100")["results"]
-        except ServiceError:
-            return
-        ended = {e["id"] for e in listed if e["status"] in ENDED}
-        self.open = [e for e in self.open if e not in ended]
-
-    # --- what breaks
-
-    def break_something(self) -> None:
-        faults: list[tuple[str, Callable[[], None], int]] = [
-            ("a job's process", self.kill_process, 4),
-            ("a worker", self.kill_worker, 3),
-            ("all workers of a party", self.kill_party, 1),
-            ("a coordinator", self.kill_coordinator, 3),
-            ("Redis, back with its data", lambda: self.kill_redis(False), 1),
-            ("Redis, back empty", lambda: self.kill_redis(True), 1),
-            ("a worker asleep", self.stop_worker, 1),
-            ("the database", self.break_database, 1),
-            ("a coordinator that waits for the database", self.kill_waiting_coordinator, 2),
-        ]
-        name, fault, _ = self.draw.choices(faults, [weight for _, _, weight in faults])[0]
-        self.faults[name] += 1
-        fault()
-
-    def repair(self, everything: bool = False) -> None:
-        due = [r for r in self.repairs if everything or r[0] <= time.monotonic()]
-        self.repairs = [r for r in self.repairs if r not in due]
-        for _, mend in due:
-            mend()
-
-    def supervise(self) -> None:
-        """Start again what ended by itself, as a supervisor would."""
-        for name in [n for n, process in self.trial.processes.items() if process.poll() is not None]:
-            self.faults[f"{name.split('-')[0]} gave up"] += 1
-            print(f"{name} gave up:\n{self.trial.tail(name, 12)}")
-            self.trial.stop_process(name)
-            if name in WORKERS:
-                self.trial.start_worker(WORKERS[name], name, SLOTS)
-            elif name.startswith("coordinator"):
-                self.trial.start_coordinator(name)
-            else:
-                raise AssertionError(f"{name} ended:\n{self.trial.tail(name)}")
-
-    def _later(self, most: float, mend: Callable[[], None]) -> None:
-        self.repairs.append((time.monotonic() + self.draw.uniform(0, most), mend))
-
-    def _alive(self, names: list[str]) -> str | None:
-        alive = [name for name in names if name in self.trial.processes]
-        return self.draw.choice(alive) if alive else None
-
-    def kill_worker(self, name: str | None = None) -> None:
-        name = name or self._alive(list(WORKERS))
-        if name and name in self.trial.processes:
-            self.trial.stop_process(name, signal.SIGKILL)
-            self._later(3, lambda: self.trial.start_worker(WORKERS[name], name, SLOTS))
-
-    def kill_party(self) -> None:
-        party = self.draw.choice(sorted(set(WORKERS.values())))
-        for name, owner in WORKERS.items():
-            if owner == party:
-                self.kill_worker(name)
-
-    def _workers(self, name: str) -> list[int]:
-        """The processes that take jobs: the command itself, or those that it forked for its slots."""
-        pid = self.trial.processes[name].pid
-        return [pid] if SLOTS == 1 else children(pid)
-
-    def kill_process(self) -> None:
-        if name := self._alive(list(WORKERS)):
-            with suppress(OSError, IndexError):  # it has just ended
-                os.kill(self.draw.choice(children(self.draw.choice(self._workers(name)))), signal.SIGKILL)
-
-    def stop_worker(self) -> None:
-        """The host goes silent for longer than a heartbeat lives, and comes back."""
-        if (name := self._alive(list(WORKERS))) and (workers := self._workers(name)):
-            pid = self.draw.choice(workers)
-            with suppress(OSError):  # it has just ended
-                os.kill(pid, signal.SIGSTOP)
-                self.repairs.append((time.monotonic() + 14, lambda: wake(pid)))
-
-    def kill_coordinator(self) -> None:
-        if name := self._alive(["coordinator-1", "coordinator-2"]):
-            self.trial.stop_process(name, signal.SIGKILL)
-            self._later(2, lambda: self.trial.start_coordinator(name))
-
-    def kill_waiting_coordinator(self) -> None:
-        """It has written to Redis, and not to the database yet: what it had in hand is half done."""
-        self.break_database()
-        time.sleep(self.draw.uniform(0, 1))
-        self.kill_coordinator()
-
-    def kill_redis(self, empty: bool) -> None:
-        if "valkey" not in self.trial.processes:
-            return
-        self.trial.stop_process("valkey", signal.SIGKILL)
-        if empty:
-            shutil.rmtree(self.trial.directory / "valkey")
-        self._later(4, self.trial.start_valkey)
-
-    def break_database(self) -> None:
-        """SQLite is locked for a while; PostgreSQL ends all connections."""
-        if url := self.trial.env.get("DATABASE_URL"):
-            with psycopg.connect(url, autocommit=True) as other:
-                other.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                    "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
-                )
-            return
-        path = self.trial.directory / "db.sqlite3"
-        database = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
-        try:
-            database.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError:
-            database.close()
-            return
-        self._later(4, database.close)
-
-    # --- the whole of it
+    def __init__(self, site: Site, services: Services, watch: Watch) -> None:
+        self.site, self.services, self.watch = site, services, watch
+        self._cards: list[str] = []
 
     def run(self, count: int, pause: float) -> None:
+        site, services = self.site, self.services
         next_fault = time.monotonic() + 1
-        while len(self.submitted) < count or self.open:
-            breaking = len(self.submitted) < count or self.faults.total() < FAULTS
-            if len(self.submitted) < count and len(self.open) < IN_FLIGHT:
-                self.submit()
+        while len(services.all) < count or services.open:
+            breaking = len(services.all) < count or site.faults.total() < FAULTS
+            if len(services.all) < count and len(services.open) < IN_FLIGHT:
+                services.submit()
             if time.monotonic() >= next_fault and breaking:
                 self.break_something()
-                next_fault = time.monotonic() + self.draw.uniform(0.3, 2 * pause)
-            self.repair()
-            self.supervise()
-            self.look()
-            if not breaking and not self.repairs:
+                next_fault = time.monotonic() + site.draw.uniform(0.3, 2 * pause)
+            self._step()
+            if not breaking and site.is_whole:
                 break
-            time.sleep(0.2)
-        self.repair(everything=True)
+        site.repair(everything=True)
+        self.watch.say("nothing is broken any more")
         end = time.monotonic() + END_LIMIT
-        while self.open and time.monotonic() < end:
-            self.supervise()
-            self.look()
-            time.sleep(0.2)
+        while (services.open or not site.is_whole) and time.monotonic() < end:
+            self._step()
+
+    def _step(self) -> None:
+        self.site.repair()
+        self.site.supervise()
+        self.services.look()
+        self.watch.step()
+        time.sleep(0.2)
+
+    def break_something(self) -> None:
+        for _ in range(10):
+            if not self._cards:
+                self._cards = [name for name, (_, number) in CARDS.items() for _ in range(number)]
+                self.site.draw.shuffle(self._cards)
+            name = self._cards.pop()
+            try:
+                CARDS[name][0](self.site)
+            except NotNow:
+                continue
+            self.site.faults[name] += 1
+            return
 
 
-def children(pid: int) -> list[int]:
-    """The processes that this one, or a thread of it, started; and those that became its own."""
-    return [int(child) for found in Path(f"/proc/{pid}/task").glob("*/children") for child in found.read_text().split()]
+@contextmanager
+def told_to_end() -> Iterator[None]:
+    """Let SIGTERM end the test as Ctrl-C does: in order, and with what is known so far."""
+
+    def end(*_: Any) -> None:
+        raise KeyboardInterrupt("SIGTERM")
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
-def wake(pid: int) -> None:
-    with suppress(OSError):  # it was killed meanwhile
-        os.kill(pid, signal.SIGCONT)
-
-
-def report(trial: Trial) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "manage.py", "shell", "--verbosity", "0", "-c", REPORT],
-        cwd=ROOT, env=trial.env, capture_output=True, text=True, timeout=120, check=True,
+def prepare(trial: ChaosTrial) -> tuple[Service, int]:
+    """Start the site. Returns a client of it, and how many rows alice and bob have in common."""
+    directory = trial.directory
+    tables = write_tables(directory)
+    carol = directory / "carol.csv"
+    carol.write_text("uid\na\n")
+    service = trial.start(
+        {p: {"breast_cancer": tables.get(p, carol), "absent": directory / "absent.csv"} for p in trial.parties},
+        workers=WORKERS, slots=SLOTS, coordinators=COORDINATORS,
     )  # fmt: skip
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
+    columns = {"uid": "str"}
+    for party in trial.parties:
+        for name in {"breast_cancer", "absent"} - ({"breast_cancer"} if party in tables else set()):
+            service.call("POST", "/api/v1/datasets/", {"party": party, "name": name, "columns": columns})
+    keys = [{line.partition(",")[0] for line in path.read_text().splitlines()[1:]} for path in tables.values()]
+    return service, len(set.intersection(*keys))
 
 
-def check_history(execution: dict[str, Any]) -> None:
-    """Its states follow one another, and its events are those of one attempt after the other."""
-    states = ["", *(to for _, to in execution["changes"])]
-    assert [before for before, _ in execution["changes"]] == states[:-1], "a change of state is missing"
-    assert states[-1] == execution["status"]
-    assert sum(state in ENDED for state in states) == 1, "it ended more than once"
-    by_attempt: dict[int, list[Any]] = {}
-    for event in execution["events"]:
-        by_attempt.setdefault(event[0], []).append(event)
-    for attempt, events in by_attempt.items():
-        began = min(e[5] for e in events)
-        for earlier in (e for a, found in by_attempt.items() if a < attempt for e in found if e[4] != "cleanup"):
-            assert earlier[5] <= began, f"attempt {earlier[0]} went on beside attempt {attempt}"
-        for party in {e[1] for e in events}:
-            computing = {e[6] for e in events if e[1] == party and e[2] < 1_000_000}
-            assert len(computing) <= 1, f"{party} ran attempt {attempt} twice"
-
-
-def check_success(execution: dict[str, Any], submitted: dict[str, Any], patients: int) -> None:
-    result = execution["result"]
-    if submitted["kind"] == "psi":
-        assert result["intersection_count"] == {"alice": patients, "bob": patients}
-    else:
-        assert result["total"] == submitted["expected"]
-    for attempt, party, status, _ in execution["runs"]:
-        if attempt == execution["attempt"]:
-            assert status == "SUCCESS"
-            told = [e for e in execution["events"] if e[0] == attempt and e[1] == party]
-            own = [e for e in told if e[2] < 1_000_000]  # the rest is its worker's report of how it ended
-            # A process whose links hung hands the run on to another one, which counts from the next thousand
-            for numbers in itertools.groupby((e[2] for e in own), lambda number: number // EVENTS_OF_A_TRY):
-                found = list(numbers[1])
-                first = numbers[0] * EVENTS_OF_A_TRY + 1
-                assert found == list(range(first, first + len(found))), "an event is lost"
-            assert own[0][4] == "task_started"
-            # killed after it had said so, it did not come to its clean-up
-            assert next(e[3:5] for e in own if e[3] == "SUCCESS") == ["SUCCESS", "task_execution"]
-
-
-def check_failure(execution: dict[str, Any], submitted: dict[str, Any]) -> None:
-    if submitted["kind"] == "wrong":
-        assert execution["error_type"] == "ConfigError", execution["error"]
-        return
-    network, resource = execution["limits"]
-    limits = {"NetworkError": network, "ResourceError": resource}
-    kind = execution["error_type"]
-    assert kind in limits, execution["error"]
-    assert execution["retries"].get(kind, 0) == limits[kind], f"it gave up too early: {execution}"
-
-
-def test_every_execution_ends_once_whatever_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    print(f"CHAOS_SEED={SEED} CHAOS_EXECUTIONS={EXECUTIONS}")
+def test_every_execution_ends_once_whatever_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    where = "PostgreSQL" if "DATABASE_URL" in os.environ else "SQLite"
+    print(f"CHAOS_SEED={SEED} CHAOS_EXECUTIONS={EXECUTIONS} on {where}, {SLOTS} slots", flush=True)
     directory = DIRECTORY / "chaos"
     directory.mkdir()
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests/plugin"))
     # Its workers are away more often, and for longer, than a real party's
     monkeypatch.setenv("CONTROLPLANE_WORKER_GRACE_SECONDS", "60")
-    with Trial(directory, ("alice", "bob", "carol")) as trial:
-        tables = write_tables(directory)
-        carol = directory / "carol.csv"
-        carol.write_text("uid\na\n")
-        service = trial.start(
-            {p: {"breast_cancer": tables.get(p, carol), "absent": directory / "absent.csv"} for p in trial.parties},
-            workers=WORKERS, slots=SLOTS, coordinators=("coordinator-1", "coordinator-2"),
-        )  # fmt: skip
-        columns = {"uid": "str"}
-        for party in trial.parties:
-            for name in {"breast_cancer", "absent"} - ({"breast_cancer"} if party in tables else set()):
-                service.call("POST", "/api/v1/datasets/", {"party": party, "name": name, "columns": columns})
-        keys = [{line.partition(",")[0] for line in path.read_text().splitlines()[1:]} for path in tables.values()]
-        patients = len(set.intersection(*keys))
-
-        chaos = Chaos(trial, service, random.Random(SEED))
-        started = time.monotonic()
-        chaos.run(EXECUTIONS, pause=4.0)
-        seconds = time.monotonic() - started
+    with told_to_end(), ChaosTrial(directory, OWN_HOSTS) as trial:
+        service, patients = prepare(trial)
+        service.timeout = 5  # what is to be repaired waits meanwhile
+        site = Site(trial, service, random.Random(SEED), WORKERS, SLOTS)
+        services = Services(site)
+        watch = Watch(site, services, EXECUTIONS)
+        try:
+            Chaos(site, services, watch).run(EXECUTIONS, PAUSE)
+            seconds = time.monotonic() - watch.began
+        except BaseException:
+            watch.say(watch.line())
+            raise
         time.sleep(5)  # the last clean-ups
         found = report(trial)
 
     executions = {e["id"]: e for e in found["executions"]}
-    ends = Counter(executions[e]["status"] for e in chaos.submitted)
-    attempts = sum(executions[e]["attempt"] for e in chaos.submitted)
-    print(f"{dict(ends)} in {attempts} attempts and {seconds:.0f} s; broken: {dict(chaos.faults)}")
-    assert chaos.faults.total() >= FAULTS, "everything had ended before"
-    assert chaos.open == [], [executions[e] for e in chaos.open]
-    assert set(ends) <= ENDED
+    for line in summary(site, services, executions, seconds):
+        print(line, flush=True)
+    print(f"dead letters {found['dead_letters']}")
+    assert site.faults.total() >= FAULTS, "everything had ended before"
+    assert not services.open, [executions[pk] for pk in services.open]
+    assert {executions[pk]["status"] for pk in services.all} <= ENDED
     assert (found["leases"], found["unreleased"]) == (0, 0)
-    for pk, submitted in chaos.submitted.items():
-        # Shown where a check of it fails
-        print("\n".join([f"{pk} {submitted}", *executions[pk]["history"], *executions[pk]["times"], ""]))
-        check_history(executions[pk])
-        if executions[pk]["status"] == "SUCCESS":
-            check_success(executions[pk], submitted, patients)
-        elif executions[pk]["status"] == "FAILURE":
-            check_failure(executions[pk], submitted)
-        else:
-            assert submitted.get("cancelled"), "nobody cancelled it"
+    wrong = []
+    for pk, followed in services.all.items():
+        try:
+            check(executions[pk], followed, patients, has_journal=pk not in site.without_journal)
+        except (AssertionError, KeyError, StopIteration) as error:
+            wrong.append(pk)
+            print(
+                "\n".join([f"WRONG: {followed}: {error!r}", *executions[pk]["history"], *executions[pk]["times"], ""])
+            )
+    assert wrong == []
+
+
+def summary(site: Site, services: Services, executions: dict[str, Any], seconds: float) -> Iterator[str]:
+    """Yield the lines that say what happened."""
+    ends: Counter[str] = Counter()
+    for pk in services.all:
+        kind = executions[pk]["error_type"]
+        ends[executions[pk]["status"] + (f" ({kind})" if executions[pk]["status"] == "FAILURE" else "")] += 1
+    attempts = sum(executions[pk]["attempt"] for pk in services.all)
+    yield f"{len(services.all)} executions in {attempts} attempts and {seconds:.0f} s, {site.faults.total()} faults"
+    yield from (f"  {number:4} {name}" for name, number in site.faults.most_common())
+    yield "ends: " + ", ".join(f"{number} {end}" for end, number in ends.most_common())
+    yield "gave up by themselves: " + (", ".join(f"{n} ({number})" for n, number in site.gave_up.items()) or "none")
+    stillest = max(services.all.values(), key=lambda f: f.longest_still)
+    slowest = max(services.all.values(), key=lambda f: f.took)
+    yield f"longest without a change: {stillest.longest_still:.0f} s, {stillest.still_in}"
+    yield f"longest from submission to end: {slowest.took:.0f} s, {slowest}"

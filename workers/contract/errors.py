@@ -47,6 +47,8 @@ class PeerError(NetworkError):
     caused_by_peer = True
 
 
+#: As of `ulimit -f`, or of the file system.
+_FILES_LIMITED = "a file would be larger than this host lets its worker's files be"
 #: Patterns for the lower-cased text of an exception and its causes; the first match wins.
 _RULES: tuple[tuple[re.Pattern[str], type[SecretFlowTaskError], str], ...] = tuple(
     (re.compile(pattern), error, message)
@@ -90,6 +92,7 @@ _RULES: tuple[tuple[re.Pattern[str], type[SecretFlowTaskError], str], ...] = tup
             "the link to a peer broke",
         ),
         (r"no space left|disk quota", ResourceError, "the disk is full"),
+        (r"file too large", ResourceError, _FILES_LIMITED),
         (r"cannot allocate memory|out of memory|bad_alloc", ResourceError, "memory ran out"),
     )
 )
@@ -121,6 +124,8 @@ def classify(error: BaseException) -> SecretFlowTaskError:
             return ConfigError("a file of this run is missing on this host: was a dataset or output_dir removed?")
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
             return ResourceError("the disk is full")
+        if isinstance(cause, OSError) and cause.errno == errno.EFBIG:
+            return ResourceError(_FILES_LIMITED)
         if isinstance(cause, OSError) and cause.errno in (errno.EADDRINUSE,):
             return ResourceError("a leased port is already in use on this host")
     text = "\n".join(str(e) for e in chain).lower()

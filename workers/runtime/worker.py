@@ -310,9 +310,7 @@ class PartyWorker(PatientWorker):
             self._stopped_because = ("stopped: its worker was told to stop at once", "NetworkError")
         super().kill_horse(*args)
 
-    def wait_for_horse(self) -> Any:
-        """Return pid and wait status of the job's process, once the job is done. Raises HorseMonitorTimeoutException
-        if it is at work still when it is time to look after it."""
+    def wait_for_process(self) -> Any:
         try:
             session = self._computing.outcome(self.job_monitoring_interval)
         except TimeoutError:
@@ -327,7 +325,7 @@ class PartyWorker(PatientWorker):
         self._computing.tell_end(self._stopped_because[0] if self._stopped_because else "")
         if status == LINK_LOST and self._order["tries"] < MOST_TRIES - 1:
             self._try_again()
-            return self.wait_for_horse()
+            return self.wait_for_process()
         return self.horse_pid, -status if status < 0 else status << 8, None
 
     def _try_again(self) -> None:

@@ -131,9 +131,13 @@ class Zygote:
                     cwd=ROOT, stdin=subprocess.DEVNULL, stdout=2, pass_fds=[theirs.fileno()], start_new_session=True,
                 )  # fmt: skip
         self._conversation.settimeout(self.START_TIMEOUT)
-        said = self._hear()
-        if not said.startswith("ready"):
-            raise OSError("the process that imports SecretFlow ended")
+        try:
+            said = self._hear()
+            if not said.startswith("ready"):
+                raise OSError("the process that imports SecretFlow ended")
+        except OSError:
+            self.close()  # it may not have ended altogether, and the next order would go to it
+            raise
         self._conversation.settimeout(self.FORK_TIMEOUT)
         self._refusal = said.removeprefix("ready").strip()
         if self._refusal:

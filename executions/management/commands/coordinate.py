@@ -10,10 +10,12 @@ from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand
-from django.db import DatabaseError, InterfaceError, close_old_connections
+from django.db import DatabaseError, InterfaceError, close_old_connections, connections
+from django.db.backends.signals import connection_created
 from redis.exceptions import RedisError
 
 from executions.coordinator.isolation import tell
+from executions.coordinator.locks import bound_pauses
 from executions.coordinator.loop import Coordinator
 from executions.models import Execution
 from workers.contract.connection import trouble
@@ -34,6 +36,8 @@ class Command(BaseCommand):
         stopping: list[int] = []
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda n, frame: stopping.append(n))
+        connection_created.connect(bound_pauses)
+        connections.close_all()  # one that was made before that
         coordinator = Coordinator()
         self.stdout.write("coordinating; stop with Ctrl-C")
         self.stdout.flush()

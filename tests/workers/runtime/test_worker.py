@@ -229,6 +229,24 @@ def test_a_job_whose_end_could_not_be_noted_is_not_taken_for_the_next_one(
     assert made.execution is next_one
 
 
+def test_it_begins_though_redis_goes_away_as_it_does(
+    connection: Redis, party_toml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, register = worker(connection, ["alice"]), Worker.register_birth
+    tries = []
+
+    def redis_goes_away(self: Worker) -> None:
+        register(self)
+        tries.append(1)
+        if len(tries) == 1:
+            raise RedisConnectionError  # instead of the answer
+
+    monkeypatch.setattr(Worker, "register_birth", redis_goes_away)
+    made.register_birth()
+    assert len(tries) == 2
+    assert connection.exists(made.key)
+
+
 def test_it_reports_a_killed_job_and_tidies_up_behind_it(connection: Redis, party_toml: Path) -> None:
     made = worker(connection, ["alice"])
     workdir = made.host.workdirs.of_run(RUN)

@@ -114,6 +114,21 @@ def test_a_zygote_that_was_killed_is_replaced(zygote: Zygote, tmp_path: Path) ->
     assert zygote._process is not before
 
 
+def test_one_that_was_killed_as_it_began_is_asked_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = subprocess.Popen
+
+    def killed(*args: Any, **options: Any) -> subprocess.Popen[bytes]:
+        process = start(*args, **options)
+        process.kill()
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", killed)
+    zygote = Zygote("alice")
+    with pytest.raises(OSError, match=r"the process that imports SecretFlow ended|reset by peer"):
+        zygote.fork("probe.main", [], {})
+    assert zygote._process is None, "the next order starts another one"
+
+
 def test_a_zygote_that_hangs_holds_nobody_up(zygote: Zygote, tmp_path: Path) -> None:
     Child(zygote, tmp_path, "probe.idle").end()
     assert zygote._process

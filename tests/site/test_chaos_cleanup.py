@@ -1,0 +1,66 @@
+"""However a pytest process ends, even killed in the middle of the chaos, nothing that it started lives on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from controlplane.environment import ROOT
+from tests.watchdog import MARK, left_behind
+
+#: Starts some servers and stops one of them, so that it hears of nothing, and says where.
+SCRIPT = """
+import os, signal, time
+from pathlib import Path
+from tests.stack import DIRECTORY
+from tests.site.chaos.site import ChaosTrial
+from tests.site.test_chaos import told_to_end
+
+def test_it():
+    (DIRECTORY / "chaos").mkdir()
+    with told_to_end(), ChaosTrial(DIRECTORY / "chaos") as trial:
+        trial.start_valkey()
+        trial._prepare_site()
+        for name in ("coordinator-1", "coordinator-2"):
+            trial.start_coordinator(name)
+        trial._wait("coordinator-2", lambda: "coordinating" in trial.tail("coordinator-2"), 60)
+        os.kill(trial.processes["coordinator-1"].pid, signal.SIGSTOP)
+        Path(os.environ["SAYS"]).write_text(str(DIRECTORY))
+        time.sleep(100)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_behind(tmp_path: Path, number: signal.Signals) -> None:
+    script, says = tmp_path / "test_script.py", tmp_path / "says"
+    script.write_text(SCRIPT)
+    environment = {k: v for k, v in os.environ.items() if k not in (MARK, "PYTEST_XDIST_WORKER")}
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-s", "--rootdir", str(ROOT), str(script)]
+    pytest_process = subprocess.Popen(
+        command, cwd=ROOT, env=environment | {"SAYS": str(says), "TEST_DATABASE": "postgresql"},
+        stdout=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        wait_until(lambda: says.exists() and says.read_text())
+        directory = Path(says.read_text())
+        assert len(list(left_behind(directory))) >= 5, "two coordinators, two Valkeys and PostgreSQL's"
+        pytest_process.send_signal(number)
+        pytest_process.wait(30)
+        wait_until(lambda: not list(left_behind(directory)) and not directory.exists())
+    finally:
+        pytest_process.kill()
+        pytest_process.wait()
+
+
+def wait_until(so: Callable[[], object]) -> None:
+    end = time.monotonic() + 60
+    while not so():
+        assert time.monotonic() < end
+        time.sleep(0.1)
