@@ -319,7 +319,8 @@ class Recovery:
 
     def _may_be_unread(self, run: PartyRun) -> bool:
         """Return whether the report of a job that has ended may be among the entries that are not applied yet."""
-        ended = time.monotonic() - self._suspects[run.pk][1]
+        _, since = self._suspects.get(run.pk, ("", time.monotonic()))
+        ended = time.monotonic() - since
         return ended < self.UNREAD_SECONDS and ended < oldest_unread(self.connection, run.party.name)
 
     def _give_up(self, run: PartyRun, error: str) -> bool:
