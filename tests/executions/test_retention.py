@@ -463,7 +463,9 @@ def wrong_plans(queries: CaptureQueriesContext) -> list[str]:
                 # The first rows in the table's own order are found at once
                 bad = sorts + [step for step in steps if SCAN.fullmatch(step) and (sorts or not few)]
             else:
-                cursor.execute("SET LOCAL enable_seqscan = off")  # what is small here would need no index
+                # What is small here would need no index: does one serve?
+                for way in ("seqscan", "sort", "bitmapscan"):
+                    cursor.execute(f"SET LOCAL enable_{way} = off")
                 cursor.execute(f"EXPLAIN (FORMAT JSON) {sql}")
                 text = json.dumps(cursor.fetchone())
                 bad = re.findall(r'"Seq Scan"', text) + (re.findall(r'"Sort"', text) if few else [])
