@@ -64,7 +64,8 @@ _wrapped = False
 
 
 def prepare_links(tls: KeyMaterial | None, certificates: Mapping[str, bytes]) -> None:
-    """Make all links of this process from now on connect quickly, and speak only mutual TLS if ``tls`` is given.
+    """Make all links of this process from now on connect quickly, take nothing but data from peers, and speak only
+    mutual TLS if ``tls`` is given.
 
     ``certificates``: what :func:`workers.network.rendezvous.meet` returned. Unix sockets of the links are made in the
     current directory, which must be private.
@@ -72,8 +73,11 @@ def prepare_links(tls: KeyMaterial | None, certificates: Mapping[str, bytes]) ->
     global _secured, _wrapped
     _secured = _Secured(tls, certificates) if tls else None
     if not _wrapped:
+        from workers.network import wire  # it needs what only a process that computes has
+
         _wrap_brpc()
         _wrap_grpc()
+        wire.narrow()
         _wrapped = True
 
 
