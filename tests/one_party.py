@@ -23,6 +23,16 @@ from workers.network.tls import KeyMaterial
 PLANTED = "in-the-clear-" * 64
 
 
+class Crafted:
+    """Makes a file in the current directory of whoever reads its pickle."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return exec, ("open('ran', 'w').close()",)
+
+    def __deepcopy__(self, memo: Any) -> Crafted:
+        return self  # SecretFlow copies what it reveals
+
+
 def main(talk: Connection, part: dict[str, Any], log: Path) -> None:
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
@@ -66,6 +76,8 @@ def run(part: dict[str, Any], talk: Connection) -> None:
     )
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     alice, bob = sf.PYU("alice"), sf.PYU("bob")
+    if part["crafted"]:
+        sf.reveal(bob(lambda: Crafted())())
     assert sf.reveal([alice(lambda: PLANTED)(), bob(lambda: PLANTED)()]) == [PLANTED] * 2
     talk.send("cluster")
     prepare(part["spu_tls"])

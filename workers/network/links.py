@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workers.contract.endpoints import split
+from workers.network import wire
 from workers.network.tls import KeyMaterial, name_for_grpc
 from workers.network.tls_door import TLSDoor
 
@@ -64,7 +65,8 @@ _wrapped = False
 
 
 def prepare_links(tls: KeyMaterial | None, certificates: Mapping[str, bytes]) -> None:
-    """Make all links of this process from now on connect quickly, and speak only mutual TLS if ``tls`` is given.
+    """Make all links of this process from now on connect quickly, take nothing but data from peers, and speak only
+    mutual TLS if ``tls`` is given.
 
     ``certificates``: what :func:`workers.network.rendezvous.meet` returned. Unix sockets of the links are made in the
     current directory, which must be private.
@@ -74,6 +76,7 @@ def prepare_links(tls: KeyMaterial | None, certificates: Mapping[str, bytes]) ->
     if not _wrapped:
         _wrap_brpc()
         _wrap_grpc()
+        wire.narrow()
         _wrapped = True
 
 

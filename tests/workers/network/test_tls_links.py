@@ -79,6 +79,8 @@ class Session:
         self.at = {name: ports.take() for name in NAMES}
         self.nodes = [{"party": name, "address": ports.take()} for name in NAMES]
         self.taps = {name: Tap(ports.take(), self.at[name]) for name in NAMES}
+        #: Whether bob sends a message that runs code where it is read.
+        self.crafted = False
         self.processes: dict[str, BaseProcess] = {}
         self.talks: dict[str, Connection] = {}
 
@@ -88,6 +90,7 @@ class Session:
         part = {
             "party": name, "directory": str(self.directory / name), "backend": self.backend, "cluster": cluster,
             "nodes": self.nodes, "tls": _paths(tls), "spu_tls": _paths(tls if isinstance(spu_tls, str) else spu_tls),
+            "crafted": self.crafted,
         }  # fmt: skip
         self.talks[name], theirs = FORKS.Pipe()
         log = self.directory / f"{name}.log"
@@ -98,19 +101,19 @@ class Session:
     def go(self, *names: str) -> None:
         """Let the parties begin, at the same moment."""
         for name in names:
-            assert self._hear(name) == "ready"
+            assert self.hear(name) == "ready"
         for name in names:
             self.talks[name].send("go")
 
     def outcomes(self) -> dict[str, list[str]]:
         """What each party said, and that all have ended."""
-        said = {name: list(iter(partial(self._hear, name), "")) for name in self.processes}
+        said = {name: list(iter(partial(self.hear, name), "")) for name in self.processes}
         for process in self.processes.values():
             process.join(LIMIT)
             assert process.exitcode is not None  # 255 where the other one was gone first
         return said
 
-    def _hear(self, name: str) -> str:
+    def hear(self, name: str) -> str:
         """What it says next; nothing once it has ended."""
         assert self.talks[name].poll(LIMIT), f"{name} says nothing"
         try:
