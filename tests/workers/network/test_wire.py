@@ -72,7 +72,9 @@ def test_nothing_but_data_is_called(function: Any) -> None:
         read(pickle.dumps(Call(function)))
 
 
-@pytest.mark.parametrize("value", [lambda: 1, os, Path(), ValueError("ssn 123")], ids=["function", "module", "path", "error"])
+@pytest.mark.parametrize(
+    "value", [lambda: 1, os, Path(), ValueError("ssn 123")], ids=["function", "module", "path", "error"]
+)
 def test_functions_modules_and_other_objects_are_not_data(value: Any) -> None:
     with pytest.raises(Refused):
         read(cloudpickle.dumps(value))
