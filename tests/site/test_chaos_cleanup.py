@@ -45,7 +45,7 @@ def test_nothing_is_left_behind(tmp_path: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-s", "--rootdir", str(ROOT), str(script)]
     pytest_process = subprocess.Popen(
         command, cwd=ROOT, env=environment | {"SAYS": str(says), "TEST_DATABASE": "postgresql"},
-        stdout=subprocess.DEVNULL, start_new_session=True,
+        stdout=subprocess.DEVNULL, start_new_session=True, preexec_fn=hear_ctrl_c,
     )  # fmt: skip
     try:
         wait_until(lambda: says.exists() and says.read_text())
@@ -57,6 +57,11 @@ def test_nothing_is_left_behind(tmp_path: Path, number: signal.Signals) -> None:
     finally:
         pytest_process.kill()
         pytest_process.wait()
+
+
+def hear_ctrl_c() -> None:
+    """Shells have what they start in the background ignore SIGINT, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_until(so: Callable[[], object]) -> None:
