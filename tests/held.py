@@ -6,6 +6,7 @@ import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
+import pandas as pd  # noqa: F401  else the first call would be measured with the import
 import pyarrow as pa
 
 
