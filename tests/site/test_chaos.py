@@ -82,11 +82,11 @@ class Chaos:
     def run(self, count: int, pause: float) -> None:
         site, services = self.site, self.services
         next_fault = time.monotonic() + 1
-        while len(services.all) < count or services.open:
-            breaking = len(services.all) < count or site.faults.total() < FAULTS
-            if len(services.all) < count and len(services.open) < IN_FLIGHT:
+        # More than so many where they end before enough was broken: all faults happen under some
+        while (breaking := len(services.all) < count or site.faults.total() < FAULTS) or services.open:
+            if breaking and len(services.open) < IN_FLIGHT:
                 services.submit()
-            if time.monotonic() >= next_fault and breaking:
+            if breaking and time.monotonic() >= next_fault:
                 self.break_something()
                 next_fault = time.monotonic() + site.draw.uniform(0.3, 2 * pause)
             self._step()
