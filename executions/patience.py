@@ -21,9 +21,6 @@ class Since:
 
     __slots__ = ("_before", "_first_look", "at")
 
-    #: False where only the monotonic clock counts from the first look on. Tests set the times that are in the database.
-    believes_clock = False
-
     def __init__(self, at: datetime, most: float | None = None) -> None:
         """``most``: seconds since the thing was not so yet, if that is known."""
         before = max(0.0, (timezone.now() - at).total_seconds())
@@ -32,8 +29,6 @@ class Since:
 
     def seconds(self, limit: timedelta) -> float:
         """Return for how long it has been so. ``limit``: what that is compared with."""
-        if self.believes_clock:
-            return (timezone.now() - self.at).total_seconds()
         return min(self._before, limit.total_seconds() / 2) + time.monotonic() - self._first_look
 
     def is_over(self, limit: timedelta) -> bool:
@@ -44,12 +39,12 @@ class Since:
     def began(self) -> float:
         """The monotonic time at which it began, if all of the time of day is believed that was told at the first look.
         It stays the same, and things can be put in order by it."""
-        return self.at.timestamp() if self.believes_clock else self._first_look - self._before
+        return self._first_look - self._before
 
     @property
     def whole_seconds(self) -> float:
         """For how long it has been so, if all of that is believed: where little depends on it."""
-        return (timezone.now() - self.at).total_seconds() if self.believes_clock else time.monotonic() - self.began
+        return time.monotonic() - self.began
 
 
 class Patience:

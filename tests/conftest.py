@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 from redis import Redis
 from rest_framework.test import APIClient
 
@@ -48,7 +50,13 @@ def connection() -> Iterator[Redis]:
 @pytest.fixture(autouse=True)
 def right_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """No clock is set in most tests; rather they set the times in the database back, and mean it."""
-    monkeypatch.setattr(Since, "believes_clock", True)
+
+    def seconds(since: Since, limit: timedelta = timedelta()) -> float:
+        return (timezone.now() - since.at).total_seconds()
+
+    monkeypatch.setattr(Since, "seconds", seconds)
+    monkeypatch.setattr(Since, "whole_seconds", property(seconds))
+    monkeypatch.setattr(Since, "began", property(lambda since: since.at.timestamp()))
 
 
 @pytest.fixture

@@ -51,9 +51,7 @@ def find_capacity(
     capacity = {party: Capacity() for party in sorted(parties)}
     for name in Party.objects.filter(name__in=capacity).order_by().values_list("name", flat=True):
         capacity[name].registered = True
-    # From the runs: a join of the parties with theirs would go through all that they ever had
-    running = PartyRun.objects.filter(party__name__in=capacity, released_at=None).order_by()
-    for name, busy in running.values_list("party__name").annotate(number=Count("pk")):
+    for name, busy in running_at(capacity).items():
         capacity[name].busy = busy
     asked = []
     for party, one in capacity.items():
@@ -82,6 +80,13 @@ def find_capacity(
             one.ready += lives and waiting != b"starting"
             one.held |= _ports(ports or b"") if lives else set()
     return capacity
+
+
+def running_at(parties: Iterable[str]) -> dict[str, int]:
+    """Return how many runs occupy a worker of each of these parties; it leaves out parties without one."""
+    # From the runs: a join of the parties with theirs would go through all that they ever had
+    running = PartyRun.objects.filter(party__name__in=parties, released_at=None).order_by()
+    return dict(running.values_list("party__name").annotate(Count("pk")))
 
 
 def _ports(text: bytes) -> set[int]:

@@ -10,13 +10,19 @@ from uuid import UUID
 
 from django.db import IntegrityError, transaction
 from django.db import connection as database
-from django.db.models import Count
 from django.utils import timezone
 from redis import Redis
 
 from controlplane.environment import environment
 from controlplane.models import Party
-from executions.coordinator.capacity import Capacity, find_capacity, free_ports, no_worker_message, reason_to_wait
+from executions.coordinator.capacity import (
+    Capacity,
+    find_capacity,
+    free_ports,
+    no_worker_message,
+    reason_to_wait,
+    running_at,
+)
 from executions.coordinator.enqueue import Enqueuer
 from executions.coordinator.isolation import alone
 from executions.coordinator.preflight import CannotCheck, latest_of, request, still_checking, verdict
@@ -28,6 +34,7 @@ from executions.patience import Patience
 from executions.redis import call_off
 from executions.states import Status, transition
 from workers.contract.errors import ConfigError
+from workers.contract.run_name import RunName
 
 log = logging.getLogger(__name__)
 
@@ -236,12 +243,7 @@ class Dispatcher:
                 }
                 if len(parties) < len(execution.parties):
                     return "one of its parties is no longer registered"
-                busy = dict(
-                    PartyRun.objects.filter(party__in=parties.values(), released_at=None)
-                    .values_list("party__name")
-                    .annotate(Count("pk"))
-                    .order_by()
-                )
+                busy = running_at(parties)
                 if full := [p for p in parties if busy.get(p, 0) >= capacity[p].alive]:
                     return f"all workers of {', '.join(full)} are busy"
                 free = free_ports(parties.values())
@@ -269,7 +271,7 @@ class Dispatcher:
                         execution=execution,
                         party=party,
                         attempt=attempt,
-                        job_id=f"{name}-{execution.pk}-{attempt}",
+                        job_id=RunName(str(execution.pk), attempt).job_of(name),
                         ports=ports[name],
                         dispatched_at=now,
                     )

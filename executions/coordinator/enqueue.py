@@ -22,6 +22,7 @@ from executions.redis import drop_foreign
 from executions.states import RunStatus
 from workers.contract.errors import classify, contract_name
 from workers.contract.jobs import TASK_FUNCTION, PartyJob
+from workers.contract.run_name import RunName
 
 #: Seconds by which RQ's own time limit exceeds ours: the coordinator stops a run at its limit before RQ does.
 RQ_TIMEOUT_MARGIN = 60
@@ -77,14 +78,13 @@ class Enqueuer:
         endpoints = {r.party.name: [f"{r.party.address}:{port}" for port in r.ports] for r in runs}
         order = {p: i for i, p in enumerate(execution.parties)}
         endpoints = dict(sorted(endpoints.items(), key=lambda item: order[item[0]]))
-        attempt = runs[0].attempt
-        job_name, types = f"{execution.pk}-{attempt}", registered_types(execution.documents)
+        name, types = RunName(str(execution.pk), runs[0].attempt), registered_types(execution.documents)
         return [
             PartyJob.create(
                 TASK_FUNCTION,
                 kwargs={
-                    "task_request_id": str(execution.pk),
-                    **completed_for(run.party, execution.documents, job_name, endpoints, types),
+                    "task_request_id": name.execution,
+                    **completed_for(run.party, execution.documents, str(name), endpoints, types),
                 },
                 id=run.job_id,
                 origin=run.party.name,
@@ -93,7 +93,7 @@ class Enqueuer:
                 timeout=execution.run_limit_seconds + RQ_TIMEOUT_MARGIN,
                 result_ttl=600,
                 failure_ttl=3600,
-                description=f"{execution.task_type} {execution.pk}, attempt {attempt}",
+                description=f"{execution.task_type} {execution.pk}, attempt {name.attempt}",
             )
             for run in runs
             if run.enqueued_at is None

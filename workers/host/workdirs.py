@@ -85,13 +85,19 @@ def is_in_use(path: Path) -> bool:
 
 
 def remove_traces(since: float) -> None:
-    """Remove what runs since then (seconds since the epoch) left outside of their directories.
+    """Remove what runs since then (seconds since the epoch) left outside of their directories. A run beside this one
+    may lose its own trace here: nobody reads them."""
+    for path, at in traces():
+        if at >= since - 1:
+            with suppress(OSError):
+                path.unlink()
 
-    PSI writes a trace of its timings to a path of its own, whatever TMPDIR says. A run beside this one may lose its own
-    trace here: nobody reads them.
-    """
-    for path in Path("/tmp").glob("psi_*.trace"):  # noqa: S108
+
+def traces() -> Iterator[tuple[Path, float]]:
+    """Yield this user's traces, and when each was changed last: PSI writes one of its timings to a path of its own,
+    whatever TMPDIR says."""
+    for path in sorted(Path("/tmp").glob("psi_*.trace")):  # noqa: S108
         with suppress(OSError):
             found = path.stat()
-            if found.st_uid == os.getuid() and found.st_mtime >= since - 1:
-                path.unlink()
+            if found.st_uid == os.getuid():
+                yield path, found.st_mtime

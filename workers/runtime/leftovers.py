@@ -14,15 +14,12 @@ from uuid import uuid4
 from redis import Redis
 
 from workers.contract.reports import MOST_DATASETS, OUTPUTS, UNNAMED
-from workers.host.outputs import remove_output
+from workers.host.outputs import NOTE, remove_output
 from workers.host.party import SUFFIXES, PartyHost
 from workers.host.publication import verdicts
 from workers.host.stream import report
-from workers.host.workdirs import is_in_use
+from workers.host.workdirs import is_in_use, traces
 from workers.runtime.journal import Journal
-
-#: Suffix of an output's note.
-NOTE = ".origin.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +55,9 @@ class Leftovers:
             name = path.name.removesuffix(NOTE)
             if self._is_old(path) and not any((path.parent / f"{name}{suffix}").exists() for suffix in SUFFIXES):
                 yield self._leftover("note of an output that is gone", path, partial(_unlink, path))
-        for path in sorted(Path("/tmp").glob("psi_*.trace")):  # noqa: S108
-            with suppress(OSError):
-                if self._is_old(path) and path.stat().st_uid == os.getuid():
+        for path, at in traces():
+            if at < self.before:
+                with suppress(OSError):
                     yield self._leftover("trace of a PSI", path, partial(_unlink, path))
 
     def outputs(self) -> dict[str, Leftover]:

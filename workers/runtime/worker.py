@@ -374,7 +374,7 @@ class PartyWorker(PatientWorker):
             return
         try:
             run = RunName.of(job.kwargs["task_request_id"], job.kwargs)
-            if job.id != f"{self.host.name}-{run}":
+            if job.id != run.job_of(self.host.name):
                 return
             task_type = str(job.kwargs["task_config"]["task_type"])
         except Exception:

@@ -9,7 +9,7 @@ from typing import Any
 from executions.states import ENDED
 from executions.trial.service import ServiceError
 from fixtures.documents import psi_documents
-from tests.plugin.light_task import total_of
+from tests.plugin.light_task import light_documents, total_of
 from tests.site.chaos.site import PARTIES, Site
 
 KINDS = {"light": 6, "light of three": 2, "psi": 2, "wrong": 1}
@@ -86,18 +86,8 @@ class Services:
             return psi_documents(), None
         parties = list(PARTIES) if kind == "light of three" else self.draw.sample(PARTIES, 2)
         rounds = self.draw.randrange(1, 60)
-        task = {
-            "task_type": "light",
-            "data_sources": dict.fromkeys(parties, "absent" if kind == "wrong" else "breast_cancer"),
-            "algorithm_params": {"light_params": {"rounds": rounds}},
-        }
-        body = {
-            "sf_init_config": {"parties": parties},
-            "spu_config": {"enable_spu": False},
-            "heu_config": {"enable_heu": False},
-            "task_config": task,
-        }
-        return body, total_of(rounds, len(parties))
+        dataset = "absent" if kind == "wrong" else "breast_cancer"
+        return light_documents(parties, rounds, dataset), total_of(rounds, len(parties))
 
     def cancel(self, followed: Followed) -> None:
         followed.cancelled = True
