@@ -20,6 +20,7 @@ from uuid import uuid4
 import pandas as pd
 
 from tests import party_process
+from tests.keys import introduce
 from tests.workers.network.test_rendezvous import Ports
 from workers.network.links import LINK_LOST
 from workers.runtime.worker import MOST_TRIES
@@ -222,4 +223,4 @@ class Parties:
         policy = '[policy]\ntask_types = ["*"]\npeers = ["*"]\nsecurity = "trial"\n'
         path = home / "party.toml"
         path.write_text(f'party = "{party}"\n{policy}{tables}')
-        return path
+        return introduce(path, party)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator
 
 from workers.contract.catalogue import Security
 from workers.contract.documents import ColumnName, DatasetName, Document, PartyName
+from workers.contract.signing import check_signing_key
 
 PeerName = Annotated[str, StringConstraints(pattern=r"^(\*|[a-z][a-z0-9_-]{0,31})$")]
 #: Paths in TOML are text.
@@ -63,6 +64,25 @@ class Policy(Document):
     )
 
 
+def _signing_key(text: str) -> str:
+    try:
+        check_signing_key(text)
+    except ValueError:
+        raise ValueError(
+            "is no public signing key; enter what `manage.py signing_key` prints on the control plane, ed25519:..."
+        ) from None
+    return text
+
+
+class ControlPlane(Document):
+    keys: list[Annotated[str, AfterValidator(_signing_key)]] = Field(
+        min_length=1,
+        max_length=10,
+        description="Public keys of the control plane whose orders this host follows, as `manage.py signing_key` "
+        "prints them there; two while one replaces the other.",
+    )
+
+
 class TLSFiles(Document):
     """PEM files for TLS between the parties. Relative to party.toml."""
 
@@ -87,6 +107,11 @@ class PartyFile(Document):
     key: FilePath = Field(
         default=Path("party.key"), description="Private key that reads this party's secrets. Relative to party.toml."
     )
+    signing_key: FilePath = Field(
+        default=Path("party.signing.key"),
+        description="Private key that signs what this party reports. Relative to party.toml.",
+    )
+    control_plane: ControlPlane | None = Field(default=None, description="Whose orders this host follows.")
     policy: Policy
     tls: TLSFiles | None = Field(default=None, description="Files for executions whose documents ask for TLS.")
     datasets: dict[DatasetName, DatasetEntry] = Field(default_factory=dict)
