@@ -63,7 +63,8 @@ class PartyJob(Job):
         return super().func
 
     def sign(self, signer: Signer) -> None:
-        """Sign the job for the party of its queue, as it is now."""
+        """Sign the job for the party of its queue, as it is now. A job without a time limit gets RQ's as it is put into
+        the queue, and does not fit its signature any more."""
         fields = {name: _as_in_redis(value) for name, value in super().to_dict().items()}
         self._signed_order = signed_order(signer, JOB, self.origin, self.id, _digests(fields))
 

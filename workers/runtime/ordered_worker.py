@@ -9,6 +9,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 from rq.command import parse_payload
+from rq.exceptions import StopRequested
 
 from workers.contract.orders import OrderRefused
 from workers.contract.reports import REFUSAL
@@ -37,10 +38,16 @@ class OrderedWorker(PatientWorker):
         while True:
             try:
                 found = super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
-            except (OrderRefused, ResponseError) as error:
-                if not (job_id := getattr(error, "job_id", "")):  # it is about something else
+            except StopRequested:
+                raise
+            except UnicodeDecodeError:
+                self._drop_what_is_no_text()
+                continue
+            except Exception as error:
+                # RQ says by this which job it could not read: a key of another type, or an id that is none
+                job_id = getattr(error, "job_id", "")
+                if not job_id or (isinstance(error, RedisError) and not isinstance(error, ResponseError)):
                     raise
-                # A key of another type is no job either
                 self._refuse(job_id, error if isinstance(error, OrderRefused) else OrderRefused("it is no job"))
                 continue
             if found is None or self._intake.take_job(found[0]):
@@ -61,6 +68,16 @@ class OrderedWorker(PatientWorker):
         with suppress(RedisError):
             for queue in self.queues:
                 queue.intermediate_queue.remove(job_id)
+
+    def _drop_what_is_no_text(self) -> None:
+        """Drop ids of jobs that are no text, on which RQ would end the worker."""
+        self._intake.note("a job", OrderRefused("its id is no text"))
+        with suppress(RedisError):
+            for queue in self.queues:
+                taken = queue.intermediate_queue.key
+                for raw in self.connection.lrange(taken, 0, -1):
+                    if raw.decode(errors="replace").encode() != raw:
+                        self.connection.lrem(taken, 0, raw)
 
     def stream(self, connection: Redis) -> Stream:
         """Return this party's stream, over a connection of the caller's thread."""

@@ -70,7 +70,7 @@ class PartyWorker(OrderedWorker):
                 f"{party_toml} is of party {self.host.name}: start this worker as `rqworker {self.host.name}`"
             )
         self.host.prepare_directories()
-        self._intake = Intake(self.host)
+        self._intake, _ = Intake(self.host), self.host.signer  # what is missing is said before anything starts
         install_gate()
         options |= {
             "serializer": JSONSerializer,
