@@ -120,6 +120,7 @@ def site() -> Iterator[Site]:
                 document = task["document"] | {"keep_devices_seconds": KEEP}
                 service.call("PATCH", f"/api/v1/tasks/{task['id']}/", {"document": document})
         yield Site(trial, service, tables)
+        assert trial.redis_denials() == [], "a party's user in Redis needs more, or a worker tried more"
 
 
 @pytest.fixture(scope="module")

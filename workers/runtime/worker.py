@@ -19,6 +19,7 @@ from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
 from rq.timeouts import HorseMonitorTimeoutException
 
+from workers.contract.acl import worker_name
 from workers.contract.connection import DEFAULT_URL, connect, refusal, trouble
 from workers.contract.errors import ConfigError
 from workers.contract.jobs import STOP_MARK, install_gate
@@ -79,7 +80,7 @@ class PartyWorker(OrderedWorker):
             "job_monitoring_interval": 2,
             "maintenance_interval": 60,
         }
-        name = name or f"{self.host.name}-{socket.gethostname()}-{os.getpid()}"
+        name = worker_name(self.host.name, name or f"{socket.gethostname()}-{os.getpid()}")
         super().__init__(queues, name, **options)
         for queue in self.queues:
             queue.serializer = JSONSerializer

@@ -154,6 +154,7 @@ def site() -> Iterator[Site]:
             assert len(set(said)) == 1, "the second time it prints the same"
             found.call("PATCH", f"parties/{party['id']}/", {"public_key": said[0].strip()})
         yield found
+        assert trial.redis_denials() == []
 
 
 @pytest.fixture(scope="module")

@@ -107,7 +107,7 @@ def test_it_takes_a_job_once_also_after_a_restart(
     assert next_job(worker) == name
     connection.rpush("rq:queue:alice", name, name)
     assert next_job(worker) is None
-    again = PartyWorker(["alice"], name="alice-again", connection=connection)
+    again = PartyWorker(["alice"], name="again", connection=connection)
     monkeypatch.setattr(again, "_have_one_waiting", lambda: None)
     connection.rpush("rq:queue:alice", name)
     assert next_job(again) is None

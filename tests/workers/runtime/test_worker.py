@@ -131,8 +131,8 @@ def test_it_serves_the_queue_of_its_own_party_alone(connection: Redis, party_tom
 
 
 def test_it_is_named_after_party_host_and_process(connection: Redis, party_toml: Path) -> None:
-    assert worker(connection, ["alice"]).name == f"alice-{socket.gethostname()}-{os.getpid()}"
-    assert worker(connection, ["alice"], name="alice-chosen").name == "alice-chosen"
+    assert worker(connection, ["alice"]).name == f"alice@{socket.gethostname()}-{os.getpid()}"
+    assert worker(connection, ["alice"], name="chosen").name == "alice@chosen"
 
 
 @pytest.mark.parametrize("serializer", ["rq.serializers.DefaultSerializer", DefaultSerializer, None, "pickle"])
@@ -539,8 +539,8 @@ def test_it_says_that_redis_refused_the_password(
 ) -> None:
     connection.acl_setuser("worker-of-tests", enabled=True, passwords=["+right"], commands=["+@all"])
     try:
-        path = environment.redis_url.removeprefix("unix://")
-        monkeypatch.setattr(environment, "redis_url", f"unix://worker-of-tests:secretpw@{path}")
+        path = connection.connection_pool.connection_kwargs["path"]
+        monkeypatch.setattr(environment, "redis_url", f"unix://worker-of-tests@{path}?db=0&password=secretpw")
         said = refused("alice")
     finally:
         connection.acl_deluser("worker-of-tests")
