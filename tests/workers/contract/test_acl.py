@@ -102,7 +102,7 @@ def fill(connection: Redis, key: str, kind: str) -> None:
 
 
 def contents(connection: Redis) -> dict[bytes, bytes]:
-    return {key: connection.dump(key) for key in connection.keys("*")}  # type: ignore[misc,union-attr]
+    return {key: connection.dump(key) for key in connection.keys("*")}
 
 
 @pytest.mark.parametrize("attacker", NAMES)
