@@ -202,6 +202,7 @@ UNFOLD = {
                 "items": [
                     _page("Executions", "play_circle", "executions.execution"),
                     _page("Pipeline runs", "account_tree", "executions.pipelinerun", seen_as="execution"),
+                    _page("Approvals", "approval", "executions.approval", seen_as="execution"),
                     _page("Dead letters", "unsubscribe", "executions.deadletter", seen_as="execution"),
                 ],
             },

@@ -172,6 +172,8 @@ def _send(connection: Redis, preflight: Preflight, documents: Mapping[str, Any],
             content = {
                 "documents": completed_for(registration, documents, f"{name}-1", endpoints, registered),
                 "columns": registered.get(party, {}).get(sources.get(party, "")),
+                # For an approval, which counts executions; None of checks that lead to none
+                "execution": str(preflight.execution_id) if preflight.execution_id else None,
             }
             pipeline.rpush(requests_of(party), signed_order(own_key(), PREFLIGHT, party, name, content))
             pipeline.ltrim(requests_of(party), -REQUESTS_KEPT, -1)

@@ -22,6 +22,7 @@ from simple_history.utils import bulk_create_with_history
 
 from controlplane.documents.storable import unstorable
 from controlplane.models import ALIGNMENT_LENGTH, COLUMN_TYPES, Dataset, Party
+from executions.coordinator.approvals import note_decision
 from executions.coordinator.isolation import warn
 from executions.coordinator.messages import Unusable, read_json, usable
 from executions.coordinator.named_outputs import named_outputs
@@ -103,11 +104,25 @@ class RefusalReport(BaseModel):
     reason: str = Field(max_length=500)
 
 
-MODELS: dict[str, type[PreflightReport | DatasetsReport | OutputsReport | RefusalReport]] = {
+class ApprovalReport(BaseModel):
+    """What people at the party decided about what would run there."""
+
+    publication: UUID
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+    #: Those that had asked for it: said again later, it is of no other.
+    executions: list[UUID] = Field(max_length=reports.MOST_EXECUTIONS)
+    approved: bool
+    by: str = Field(max_length=reports.NAME_LENGTH)
+    reason: str = Field(default="", max_length=reports.REASON_LENGTH)
+
+
+Report = PreflightReport | DatasetsReport | OutputsReport | RefusalReport | ApprovalReport
+MODELS: dict[str, type[Report]] = {
     reports.PREFLIGHT: PreflightReport,
     reports.DATASETS: DatasetsReport,
     reports.OUTPUTS: OutputsReport,
     reports.REFUSAL: RefusalReport,
+    reports.APPROVAL: ApprovalReport,
 }
 KINDS = tuple(MODELS)
 
@@ -122,6 +137,11 @@ def apply(party: str, kind: str, raw: bytes) -> None:
         report = model.model_validate(content)
     if isinstance(report, PreflightReport):
         _apply_preflight(party, report)
+        return
+    if isinstance(report, ApprovalReport):
+        waited = note_decision(party, report.digest, report.executions, report.approved, report.by, report.reason)
+        verdict = reports.WENT_ON if waited else reports.NONE_WAITED
+        _answer(answers_to(party, str(report.publication)), {report.digest: {"verdict": verdict}})
         return
     if isinstance(report, RefusalReport):
         # No more than that it did not begin: it is tried again, as after any other fault of the way there

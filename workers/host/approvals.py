@@ -21,6 +21,7 @@ from typing import Any
 from workers.contract.endpoints import filled_in, split
 from workers.contract.errors import ConfigError
 from workers.contract.registry import DEVICE_REGISTRY
+from workers.contract.reports import MOST_EXECUTIONS
 from workers.contract.secrets import masked
 from workers.contract.signing import SignatureRefused, Signer, Verifier
 from workers.contract.validation import Run
@@ -43,7 +44,8 @@ class Request:
     """Something that waits for a person, or was decided."""
 
     digest: str
-    execution: str
+    #: Those that ask for it.
+    executions: list[str]
     asked_at: float
     #: The documents that would run, secrets masked.
     documents: dict[str, Any]
@@ -98,10 +100,13 @@ class Approvals:
 
     def ask(self, digest: str, execution: str, documents: Mapping[str, Any]) -> None:
         """Note for people on this host that an execution waits for their approval."""
-        request = Request(digest, execution, time.time(), masked(documents))
         with self._locked():
             if (self._place(digest) / "refused.json").exists():
                 return
+            before = self._read(self._place(digest, "request.json")) or {}
+            asking = before["executions"] if before.get("state") == "asked" else []
+            executions = [*(one for one in asking if one != execution), execution][-MOST_EXECUTIONS:]
+            request = Request(digest, executions, before.get("asked_at", time.time()), masked(documents))
             self._write(self._place(digest, "request.json"), asdict(request))
             for old in self._requests()[:-MOST_REQUESTS]:
                 self._place(old.digest, "request.json").unlink(missing_ok=True)
