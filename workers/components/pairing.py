@@ -32,8 +32,10 @@ def check_keys_of(component: str, role: str, attributes: Any, keys: list[str], s
             for column, values in zip(block.schema.names, block.columns, strict=True):
                 if pc.any(pc.match_substring_regex(values, '[,"]')).as_py():
                     raise ConfigError(
-                        f"column {column!r} of dataset {source.name} has commas or quotes in its values, which this "
-                        "component would match wrongly; use the task type unbalanced_psi"
+                        "column {!r} of dataset {} has commas or quotes in its values, which this component would "
+                        "match wrongly; use the task type unbalanced_psi",
+                        column,
+                        source.name,
                     )
 
 

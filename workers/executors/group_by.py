@@ -125,17 +125,22 @@ class GroupByExecutor(VerticalExecutor):
         for column in dict.fromkeys(summed):
             if cells[column].whole and (np.abs(cells[column].numbers) >= WHOLE_LIMIT).any():
                 raise ConfigError(
-                    f"column {column!r} of dataset {name} has whole numbers of 2^53 and more, which float64 rounds: "
-                    "subtract a constant from all of them in the table itself, or divide them; or declare the column "
-                    "float in party.toml if the rounding does no harm"
+                    "column {!r} of dataset {} has whole numbers of 2^53 and more, which float64 rounds: subtract a "
+                    "constant from all of them in the table itself, or divide them; or declare the column float in "
+                    "party.toml if the rounding does no harm",
+                    column,
+                    name,
                 )
         keys, codes = _keys(list(read_cells(path, name, params.by.get(party, [])).values()))
         rows = own_rows(context)
         if len(keys) > params.most_groups:
-            columns = ", ".join(map(repr, params.by[party]))
             raise ConfigError(
-                f"{columns} of dataset {name} makes {len(keys)} groups, more than most_groups ({params.most_groups}): "
-                "group by columns of fewer values, or raise most_groups"
+                "{!r} of dataset {} makes {} groups, more than most_groups ({}): group by columns of fewer values, or "
+                "raise most_groups",
+                params.by[party],
+                name,
+                len(keys),
+                params.most_groups,
             )
         return Prepared(params, rows, keys, codes, cells)
 
@@ -215,8 +220,10 @@ class GroupByExecutor(VerticalExecutor):
             groups = int(sf.reveal(spu(lambda made: made[3])(made)))
             if groups > params.most_groups:
                 raise ConfigError(
-                    f"the tables have {groups} groups, more than most_groups ({params.most_groups}): group by columns "
-                    "of fewer values, or raise most_groups"
+                    "the tables have {} groups, more than most_groups ({}): group by columns of fewer values, or raise "
+                    "most_groups",
+                    groups,
+                    params.most_groups,
                 )
             context.progress(0.7)
             bits = runtime.fraction_bits

@@ -88,7 +88,7 @@ class PreprocessingExecutor(VerticalExecutor):
             name = self.context.source.name
             for column, values in zip(mine, read_columns(self.context.input_path, name, mine).T, strict=True):
                 if self.wants_variety and values.min() == values.max():
-                    raise ConfigError(f"column {column!r} of dataset {name} has one value in all rows; leave it out")
+                    raise ConfigError("column {!r} of dataset {} has one value in all rows; leave it out", column, name)
                 self.check_values(params, column, values)
         return prepared_of(self.context, params, params.columns)
 
@@ -160,7 +160,7 @@ def check_columns_there(context: Context, columns: list[str]) -> None:
     """Raise ConfigError if this party's table lacks one of the columns."""
     known = column_types(context.input_path, context.source.name)
     if missing := [column for column in columns if column not in known]:
-        raise ConfigError(f"dataset {context.source.name} at {context.party} has no column {', '.join(missing)}")
+        raise ConfigError("dataset {} at {} has no column {}", context.source.name, context.party, missing)
 
 
 def new_columns(runner: Runner, made: Any, names: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def keep_table(
     if is_kept(context):
         others = [column for column in column_types(context.input_path, context.source.name) if column not in mine]
         if twice := sorted(set(others) & set(found)):
-            raise ConfigError(f"the table of {context.party} has a column {', '.join(twice)} already; rename it")
+            raise ConfigError("the table of {} has a column {} already; rename it", context.party, twice)
         if others:
             keep_blocks(context, _side_by_side(context, others, found))
         else:

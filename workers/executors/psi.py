@@ -13,7 +13,8 @@ from workers.contract.catalogue import Catalogue
 from workers.contract.checks import check_columns, check_each_party, check_parties, check_protocol, not_a_party
 from workers.contract.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
 from workers.contract.errors import ConfigError
-from workers.contract.problems import Problem, closest
+from workers.contract.problems import Problem
+from workers.contract.wording import hint
 from workers.executors.base import BaseTaskExecutor
 from workers.host.tables import check_keys, column_types
 
@@ -161,7 +162,11 @@ class PSITaskExecutor(BaseTaskExecutor):
         for key in params.input_keys[context.party]:
             if key not in columns:
                 raise ConfigError(
-                    f"dataset {context.source.name} at {context.party} has no column {key!r}; " + closest(key, columns)
+                    "dataset {} at {} has no column {!r}; {}",
+                    context.source.name,
+                    context.party,
+                    key,
+                    hint(key, columns),
                 )
         check_keys(
             context.input_path,

@@ -18,6 +18,7 @@ from workers.contract.documents import SFInitConfig, TaskConfig
 from workers.contract.errors import ConfigError
 from workers.contract.problems import Problem
 from workers.contract.roles import Roles
+from workers.contract.wording import Text
 from workers.executors.base import BaseTaskExecutor
 from workers.executors.bins import counts, cut_points
 from workers.executors.statistics import StatisticsParams
@@ -94,7 +95,7 @@ class StabilityExecutor(BaseTaskExecutor):
             for column, cells in read[-1].items():
                 if cells.empty.all():
                     lacks = "has no values; leave it out" if len(cells.text) else "has no rows"
-                    raise ConfigError(f"column {column!r} of dataset {source.name} {lacks}")
+                    raise ConfigError("column {!r} of dataset {} {}", column, source.name, Text(lacks))
         base, test = read or ({}, {})
         return Prepared(params, base, test)
 

@@ -18,6 +18,7 @@ from workers.contract.endpoints import listening_on
 from workers.contract.errors import ConfigError
 from workers.contract.problems import problems_of
 from workers.contract.validation import Run
+from workers.contract.wording import Text
 from workers.host.outputs import digest_of, is_as_made, note_of, read_note, write_note
 from workers.host.party_file import PartyFile
 from workers.host.places import below
@@ -71,31 +72,34 @@ class PartyHost:
             # Editors on Windows begin a file in UTF-8 with a byte order mark
             content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
-            raise ConfigError(f"{path} does not exist; set PARTY_TOML to this host's party.toml") from None
+            raise ConfigError("{} does not exist; set PARTY_TOML to this host's party.toml", path) from None
         except (OSError, ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
-            raise ConfigError(f"{path} cannot be read: {str(error)[:300]}") from None
+            raise ConfigError("{} cannot be read: {}", path, str(error)[:300]) from None
         try:
             file = PartyFile.model_validate(content)
         except ValidationError as error:
             found = "\n".join(f"  {p}" for p in problems_of(error, PartyFile))
-            raise ConfigError(f"{path} is wrong:\n{found}") from None
+            raise ConfigError("{} is wrong:\n{}", path, found) from None
         host = cls(file, path.resolve())
         if not re.fullmatch(r"[\w./+@=-]+", str(host.output_dir)):
             raise ConfigError(
-                f"{path} is wrong:\n  output_dir: lies at a path with blanks or other characters that SecretFlow's PSI "
-                "cannot handle, as it hands the path to a shell; use letters, digits and . _ - / alone"
+                "{} is wrong:\n  output_dir: lies at a path with blanks or other characters that SecretFlow's PSI "
+                "cannot handle, as it hands the path to a shell; use letters, digits and . _ - / alone",
+                path,
             )
         return host
 
     def reload(self) -> PartyHost:
-        """Return the host as party.toml says now. Raises ConfigError, which leaves the party and so names no path."""
+        """Return the host as party.toml says now. Raises ConfigError."""
         try:
             host = PartyHost.load(self._path)
         except ConfigError as error:
-            raise ConfigError(str(error).replace(str(self._path), f"party.toml of {self.name}")) from None
+            raise ConfigError(
+                "party.toml of {} cannot be used; its worker's log says why: {}", self.name, str(error)
+            ) from None
         if host.name != self.name:
             raise ConfigError(
-                f"party.toml of {self.name} now names another party; put its name right, or start its worker again"
+                "party.toml of {} now names another party; put its name right, or start its worker again", self.name
             )
         return host
 
@@ -122,10 +126,10 @@ class PartyHost:
     def check(self, run: Run) -> None:
         """Raise ConfigError if this party's policy does not allow the run, or this host cannot do it."""
         if "*" not in self.policy.task_types and run.task.task_type not in self.policy.task_types:
-            raise ConfigError(f"{self.name}'s policy does not allow task type {run.task.task_type}")
+            raise ConfigError("{}'s policy does not allow task type {}", self.name, run.task.task_type)
         for peer in run.cluster.parties:
             if peer != self.name and "*" not in self.policy.peers and peer not in self.policy.peers:
-                raise ConfigError(f"{self.name}'s policy does not allow computing with {peer}")
+                raise ConfigError("{}'s policy does not allow computing with {}", self.name, peer)
         self.tls_for(run.cluster)
 
     def tls_for(self, cluster: SFInitConfig) -> KeyMaterial | None:
@@ -134,8 +138,9 @@ class PartyHost:
             return None
         if self.tls is None:
             raise ConfigError(
-                f"the documents ask for TLS, and party.toml of {self.name} has no [tls]; "
-                "name its certificate, private_key and ca there"
+                "the documents ask for TLS, and party.toml of {} has no [tls]; name its certificate, private_key and "
+                "ca there",
+                self.name,
             )
         self.tls.check(self.name)
         return self.tls
@@ -164,13 +169,13 @@ class PartyHost:
                     types if isinstance(types, dict) else {},
                 )
         # The message names no other dataset: those are the party's own affair
-        raise ConfigError(f"{self.name} has no dataset {name!r}; register it in party.toml on {self.name}'s host")
+        raise ConfigError("{} has no dataset {!r}; register it in party.toml on {}'s host", self.name, name, self.name)
 
     def describe(self, table: Source) -> dict[str, Any]:
         """Return ``columns`` (name to type) and ``rows`` of a readable table. Raises ConfigError."""
         columns, rows = column_types(table.path, table.name), count_rows(table.path, table.name)
         if not rows and not set(columns) <= set(table.types):
-            raise ConfigError(f"dataset {table.name} has no rows, so the types of its columns cannot be told; fill it")
+            raise ConfigError("dataset {} has no rows, so the types of its columns cannot be told; fill it", table.name)
         return {"columns": columns, "rows": rows}
 
     def published(self, table: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,6 +218,16 @@ class PartyHost:
         write_note(path, digest, note)
         return alignment
 
+    def names(self) -> set[str]:
+        """Return the names of all that this host has, and of its files: its gate keeps them."""
+        return {*self._tables, *(table.path.name for table in self._tables.values()), *self.outputs()}
+
+    def places(self) -> list[Path]:
+        """Return the directories in which this host's files are: its gate keeps them."""
+        tls = self.tls.files if self.tls else ()
+        files = [self._path, self.key_path, *tls, *(table.path for table in self._tables.values())]
+        return [self.output_dir, *dict.fromkeys(path.parent for path in files)]
+
     def outputs(self) -> list[str]:
         """Return the names of the outputs that are kept on this host."""
         found = self.output_dir.iterdir() if self.output_dir.is_dir() else ()
@@ -225,7 +240,7 @@ class PartyHost:
                 path.mkdir(parents=True, exist_ok=True, mode=0o700)
         except (OSError, ValueError) as error:  # ValueError: the path has a NUL
             reason = error.strerror if isinstance(error, OSError) else "it is no path"
-            raise ConfigError(f"output_dir of party.toml cannot be written: {reason}") from None
+            raise ConfigError("output_dir of party.toml cannot be written: {}", Text(str(reason))) from None
 
     @property
     def security(self) -> Security:

@@ -56,7 +56,8 @@ class Policy(Document):
     publish: Literal["nothing", "columns", "counts"] = Field(
         default="columns",
         description="What publish_datasets and the pre-flight checks report of this party's tables: columns and types, "
-        "or row counts, too. Errors and results name the columns that they are about in any case.",
+        "or row counts, too. With nothing, no error, event or result names a dataset, a column or a file that the "
+        "documents of the run do not name themselves. Paths are never told.",
     )
     security: Security = Field(
         default="production", description="trial lowers the security checks: for test data only."

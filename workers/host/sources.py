@@ -10,7 +10,9 @@ from typing import Any
 
 from workers.contract.catalogue import TABLE
 from workers.contract.errors import ConfigError
+from workers.contract.wording import Text
 from workers.host.file_form import looks_like
+from workers.host.gate import note_columns
 from workers.host.tables import (
     CODE,
     NO_NUMBER,
@@ -121,9 +123,10 @@ def _convert(source: Source, target: Path) -> None:
     try:
         with csv.open_csv(source.path, read, parse) as reader:
             names = reader.schema.names
+        note_columns(names)
         if len(names) == 1 and any(sign in names[0] for sign in ",;|\t"):
             raise ConfigError(
-                f"dataset {source.name} has one column alone, {names[0]!r}; put its delimiter right in party.toml"
+                "dataset {} has one column alone, {!r}; put its delimiter right in party.toml", source.name, names[0]
             )
         # As text, so that the values come out as they are written
         convert = csv.ConvertOptions(column_types=dict.fromkeys(names, "string"))
@@ -163,10 +166,8 @@ def _not_so(error: Exception, source: Source) -> Exception:
     else:
         wrong = f"cannot be read as CSV in {source.encoding or 'utf-8'}"
     hint = looks_like(source.path, delimiter=source.delimiter is None)
-    return ConfigError(
-        f"the file of dataset {source.name} {wrong}; "
-        + (hint or "put its encoding and delimiter right in party.toml, or the file")
-    )
+    remedy = hint or "put its encoding and delimiter right in party.toml, or the file"
+    return ConfigError("the file of dataset {} {}; {}", source.name, Text(wrong), Text(remedy))
 
 
 def _with_registered(table: Source, types: Mapping[str, str]) -> Source:
@@ -201,8 +202,15 @@ def _check_types(table: Source) -> None:
                 if column not in table.types:
                     said, place = ("registered as", "on the dataset's page of the control plane")
                 raise ConfigError(
-                    f"column {column!r} of dataset {table.name} is {said} {checked[column]}, and line {line} has "
-                    f"something else than {_WORDS[checked[column]]}; correct the value, or the type {place}"
+                    "column {!r} of dataset {} is {} {}, and line {} has something else than {}; correct the value, "
+                    "or the type {}",
+                    column,
+                    table.name,
+                    Text(said),
+                    checked[column],
+                    line,
+                    Text(_WORDS[checked[column]]),
+                    Text(place),
                 )
         done += block.num_rows
 

@@ -13,6 +13,7 @@ from workers.contract.connection import when_it_takes_writes
 from workers.contract.errors import ConfigError
 from workers.contract.events import PIECE_SIZE, REPORT_LIMIT
 from workers.contract.keys import stream_of
+from workers.contract.wording import Text
 
 #: Bytes that go to Redis in one round trip: a slow line must manage them within the connection's time-out.
 ROUND_TRIP = 2**20
@@ -70,6 +71,9 @@ def report(connection: Redis, party: str, kind: str, content: Mapping[str, Any])
     text = json.dumps(content, separators=(",", ":"))
     if len(text) > REPORT_LIMIT:
         raise ConfigError(
-            f"the {kind} report has {len(text):,} bytes, and the control plane takes at most {REPORT_LIMIT:,}"
+            "the {} report has {:,} bytes, and the control plane takes at most {:,}",
+            Text(kind),
+            len(text),
+            REPORT_LIMIT,
         )
     connection.xadd(stream_of(party), {kind: text})

@@ -27,12 +27,13 @@ from workers.contract.connection import DEFAULT_URL, connect
 from workers.contract.endpoints import endpoints
 from workers.contract.errors import ConfigError, NetworkError, SecretFlowTaskError, classify, contract_name
 from workers.contract.events import FAILURE, RUNNING, SUCCESS
-from workers.contract.problems import DocumentsInvalid
 from workers.contract.registry import DEVICE_REGISTRY
 from workers.contract.run_name import RunName
 from workers.contract.secrets import masked
 from workers.contract.validation import Run, validate
+from workers.contract.wording import Text
 from workers.devices.base import Device
+from workers.host.gate import Gate
 from workers.host.key import with_secrets_opened
 from workers.host.party import PartyHost
 from workers.host.sources import Source, readable, types_of_output
@@ -109,7 +110,9 @@ def accept(host: PartyHost, documents: dict[str, Any]) -> Run:
     sent = validate(documents, host)
     cluster = sent.cluster
     if cluster.self_party != host.name:
-        raise ConfigError(f"the documents are for {cluster.self_party or 'no party'}, this host is {host.name}")
+        raise ConfigError(
+            "the documents are for {}, this host is {}", cluster.self_party or Text("no party"), host.name
+        )
     if not cluster.cluster:
         raise ConfigError("sf_init_config.cluster is empty; it is filled in at dispatch")
     opened = with_secrets_opened(host.localized(documents, sent), host.key_path, cluster.job_name or "")
@@ -169,6 +172,7 @@ class TaskRun:
         self.name = RunName.of(execution, documents)
         self.job_name = str(self.name)
         self.documents = documents
+        self.gate = Gate(self.host, documents)
         self.workdir = self.host.workdirs.of_run(self.name)
         self.workdir_lock: IO[str] | None = None
         self.publisher = Publisher(
@@ -180,6 +184,7 @@ class TaskRun:
             journal_dir=self.host.journal_dir,
             # After all that an earlier process said, which came no further than to its links
             first_sequence=1 + runtime.tries * EVENTS_OF_A_TRY,
+            tell=lambda data: self.gate.scrubbed(data),
         )
         self.devices: dict[str, Device] = {}
         self.started_at = time.time()
@@ -195,6 +200,7 @@ class TaskRun:
         try:
             self._stage("task_started")
             self.host = self.host.reload()  # what the operator changed since this process began holds at once
+            self.gate = Gate(self.host, self.documents)
             self.host.prepare_directories()
             metadata = self._run()
             # First, as it refuses a result that is too large to report
@@ -206,12 +212,12 @@ class TaskRun:
             self.publisher.publish(
                 FAILURE,
                 self.publisher.stage or "task_started",
-                error=str(failure),
+                error=self.gate.error(failure),
                 error_type=contract_name(failure),
                 caused_by_peer=failure.caused_by_peer or None,
-                problems=[p.as_dict() for p in failure.problems] if isinstance(failure, DocumentsInvalid) else None,
+                problems=self.gate.problems(failure),
             )
-            metadata = {"error": str(failure), "error_type": contract_name(failure)}
+            metadata = {"error": self.gate.error(failure), "error_type": contract_name(failure)}
         finally:
             self._clean_up(failure)
             self.publisher.publish(status, "cleanup")
@@ -307,7 +313,8 @@ class TaskRun:
             guessed = column_types(file, name)
             special = {column: found for column, found in types.items() if found != guessed[column]}
         noted = self.host.keep_output(name, file, self.name.execution, kind, alignment, special)
-        self.kept[name] = {"columns": types, "alignment": noted} if kind == TABLE else {"kind": kind}
+        told = {column: kind for column, kind in (types or {}).items() if self.gate.may_tell(column)}
+        self.kept[name] = {"columns": told, "alignment": noted} if kind == TABLE else {"kind": kind}
 
     def _start_cluster(self, run: Run) -> None:
         cluster = run.cluster
