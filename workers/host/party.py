@@ -94,9 +94,8 @@ class PartyHost:
         try:
             host = PartyHost.load(self._path)
         except ConfigError as error:
-            raise ConfigError(
-                "party.toml of {} cannot be used; its worker's log says why: {}", self.name, str(error)
-            ) from None
+            why = Text(": {}", str(error), optional=True)
+            raise ConfigError("party.toml of {} cannot be used; see its worker's log{}", self.name, why) from None
         if host.name != self.name:
             raise ConfigError(
                 "party.toml of {} now names another party; put its name right, or start its worker again", self.name
