@@ -11,6 +11,7 @@ from pydantic import Field
 from workers.components.definition import Columns, components
 from workers.components.run import FILLER, Runner
 from workers.computing.context import Context
+from workers.computing.minimum import check_own_groups
 from workers.computing.telling import told_by
 from workers.contract.catalogue import NUMERIC, Catalogue
 from workers.contract.documents import Document, SFInitConfig, TaskConfig
@@ -102,6 +103,8 @@ class PreprocessingExecutor(VerticalExecutor):
 
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
         prepared, context = algorithm_params, self.context
+        if (sizes := self.groups(prepared)) is not None:
+            check_own_groups(context, sizes)
         runner, names = Runner(context), self.names(prepared.columns)
         features = listed(names)
         label = self.label(prepared)
@@ -123,6 +126,10 @@ class PreprocessingExecutor(VerticalExecutor):
         more = self.told(prepared, runner, outputs)
         context.progress(1.0)
         return {"columns": made} | more | runner.reports(outputs)
+
+    def groups(self, prepared: Prepared) -> list[int] | None:
+        """Return the sizes of this party's groups of rows of which a party learns figures; None if there are none."""
+        return None
 
     #: Further facts that ``apply_rule`` needs, besides the columns.
     task: ClassVar[Mapping[str, Any]] = {}

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from workers.computing.cells import Cells, read_numbers
+from workers.computing.minimum import check_own_groups
 from workers.computing.telling import told_by
 from workers.contract.catalogue import NUMERIC, TABLE, Catalogue
 from workers.contract.checks import check_column
@@ -102,6 +103,12 @@ class StabilityExecutor(BaseTaskExecutor):
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
         prepared, params = algorithm_params, algorithm_params.params
         self.context.progress(0.1)
+        sizes = [
+            size
+            for column, cells in prepared.base.items()
+            for size in _sizes(cells, prepared.test[column], params.bins, params.method)
+        ]
+        check_own_groups(self.context, sizes)
         mine = {
             column: change(cells, prepared.test[column], params.bins, params.method)
             for column, cells in prepared.base.items()
@@ -120,6 +127,14 @@ class StabilityExecutor(BaseTaskExecutor):
                 ]
             }
         }
+
+
+def _sizes(base: Cells, test: Cells, bins: int, method: str) -> list[int]:
+    """Return how many rows there are in each bin, in both tables."""
+    cuts = cut_points(base.numbers[~base.empty], bins, method)
+    return [
+        int(size) for cells in (base, test) for size in (*counts(cells.numbers[~cells.empty], cuts), cells.empty.sum())
+    ]
 
 
 def change(base: Cells, test: Cells, bins: int, method: str) -> list[list[Any]]:

@@ -27,13 +27,17 @@ _TYPES = frozenset({"str", "int", "float", "bool"})
 #: column's name here, but taking it out would mangle texts, and would tell by the gap that there is such a column.
 _ORDINARY = 12
 _WORD = re.compile(r"[\w.@+-]*\w")
-#: Names of the columns of all tables that this process has read.
+#: Names of the columns of all tables that this process has read, and of those of them that tasks may not use.
 _columns: set[str] = set()
+_hidden: set[str] = set()
 
 
-def note_columns(names: Iterable[str]) -> None:
-    """Remember names of columns of this host, so that no gate lets them out by mistake."""
+def note_columns(names: Iterable[str], allowed: Iterable[str] | None = None) -> None:
+    """Remember names of columns of this host, so that no gate lets them out by mistake. ``allowed``: those that tasks
+    may use, if not all."""
+    names = set(names)
     _columns.update(names)
+    _hidden.update(names - set(names if allowed is None else allowed))
 
 
 def columns_in(error: SecretFlowTaskError) -> list[str]:
@@ -58,7 +62,7 @@ class Gate:
         """Return whether a name of this host, or a text of other software, may be told."""
         if isinstance(word, Quoted):
             return self._tells_columns and self.scrubbed(str(word)) == word
-        return word in self._named or (self._tells_columns and word in _columns)
+        return word in self._named or (self._tells_columns and word in _columns - _hidden)
 
     def error(self, error: SecretFlowTaskError) -> str:
         """Return an error's text as it is told."""
@@ -100,7 +104,7 @@ class Gate:
             return False
         if word.isascii() and word.isalpha() and len(word) <= _ORDINARY:
             return False
-        return word in self._datasets or not self._tells_columns
+        return word in self._datasets or word in _hidden or not self._tells_columns
 
 
 def _words_of(named: Any) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,14 @@ from workers.contract.alignment import CHANGED, DECLARED
 from workers.contract.catalogue import TABLE, Security
 from workers.contract.documents import DATASET_NAME, SFInitConfig
 from workers.contract.endpoints import listening_on
-from workers.contract.errors import ConfigError
+from workers.contract.errors import AlgorithmError, ConfigError
 from workers.contract.problems import problems_of
 from workers.contract.validation import Run
 from workers.contract.wording import Text
 from workers.host.outputs import digest_of, is_as_made, note_of, read_note, write_note
 from workers.host.party_file import PartyFile
 from workers.host.places import below
+from workers.host.policy import Uses, check_tables
 from workers.host.sources import Source
 from workers.host.tables import column_types, count_rows
 from workers.host.workdirs import WorkDirectories
@@ -44,9 +45,11 @@ class PartyHost:
         self._file, self._path = file, path
         self.name = file.party
         self.policy = file.policy
+        self.limits = file.limits
         self.listen_host = file.listen_host
         self.output_dir = directory / file.output_dir
         self.workdirs = WorkDirectories(self.output_dir / ".work")
+        self.uses = Uses(self.output_dir / ".uses")
         #: The private key that secrets in documents are sealed for; made by `manage.py party_key`.
         self.key_path = directory / file.key
         self.tls: KeyMaterial | None = None
@@ -57,7 +60,8 @@ class PartyHost:
                 name,
                 directory / entry.path,
                 alignment=f"{DECLARED}{entry.alignment}" if entry.alignment else None,
-                types=entry.types,
+                types={c: kind for c, kind in entry.types.items() if c in (entry.columns or entry.types)},
+                columns=None if entry.columns is None else tuple(entry.columns),
                 encoding=entry.encoding,
                 delimiter=entry.delimiter,
             )
@@ -129,7 +133,30 @@ class PartyHost:
         for peer in run.cluster.parties:
             if peer != self.name and "*" not in self.policy.peers and peer not in self.policy.peers:
                 raise ConfigError("{}'s policy does not allow computing with {}", self.name, peer)
+        mine = {name: self.origins(name) for _, party, name in run.task.reads() if party == self.name}
+        check_tables(self.name, run, self._file.datasets, mine)
         self.tls_for(run.cluster)
+
+    def origins(self, name: str) -> list[str]:
+        """Return the tables of party.toml that an output was made of; a table of party.toml is its own."""
+        if name in self._tables:
+            return [name]
+        made_of = next((read_note(path).get("made_of") for path in self._outputs_of(name) if path.is_file()), None)
+        return [str(one) for one in made_of] if isinstance(made_of, list) else []
+
+    def count_uses(self, run: Run, execution: str) -> None:
+        """Count this execution as one that reads the tables of party.toml that it names. Raises ConfigError if one of
+        them was read by as many others as it may be."""
+        for name in sorted({name for _, party, name in run.task.reads() if party == self.name}):
+            most = self._file.datasets[name].uses if name in self._file.datasets else None
+            if most is not None and not self.uses.take(name, execution, most):
+                raise ConfigError(
+                    "dataset {} may be read by {:,} executions, and has been; raise uses of this dataset in "
+                    "party.toml on {}'s host",
+                    name,
+                    most,
+                    self.name,
+                )
 
     def tls_for(self, cluster: SFInitConfig) -> KeyMaterial | None:
         """Return this party's TLS files, checked, if the documents ask for TLS, otherwise None. Raises ConfigError."""
@@ -149,9 +176,8 @@ class PartyHost:
         ConfigError."""
         if name in self._tables:
             return self._tables[name]
-        for suffix in SUFFIXES:
-            path = self._output(name, suffix)
-            if path.is_file():
+        for path, suffix in zip(self._outputs_of(name), SUFFIXES, strict=True):
+            if path.is_file() and not path.is_symlink():
                 note = read_note(path)
                 if suffix != SUFFIXES[0]:
                     return Source(name, path, str(note.get("kind") or "unknown"))
@@ -197,12 +223,15 @@ class PartyHost:
         kind: str = TABLE,
         alignment: str | None = None,
         types: Mapping[str, str] | None = None,
+        made_of: Collection[str] = (),
     ) -> str | None:
         """Make ``source`` (on the same file system) the output ``name``, replacing an older one at once.
 
         Returns the alignment that it has from now on. ``alignment``: of a table's rows, None where it is not known.
-        ``types``: of a table's columns.
+        ``types``: of a table's columns. ``made_of``: the tables of party.toml that are in it.
         """
+        if source.is_symlink():
+            raise AlgorithmError("the output is a symbolic link, which is not kept")
         suffix, other = SUFFIXES if kind == TABLE else reversed(SUFFIXES)
         path, digest = self._output(name, suffix), digest_of(source)
         if alignment and alignment.startswith(CHANGED):  # the source has changed; this file is as it was made
@@ -213,7 +242,8 @@ class PartyHost:
         source.chmod(0o600)
         self._output(name, other).unlink(missing_ok=True)
         os.replace(source, path)
-        note = {"execution": execution, "kind": kind, "alignment": alignment, "types": dict(types or {})}
+        known = {"alignment": alignment, "types": dict(types or {}), "made_of": sorted(made_of)}
+        note = {"execution": execution, "kind": kind, **known}
         write_note(path, digest, note)
         return alignment
 
@@ -263,6 +293,10 @@ class PartyHost:
             return self.dataset(name).kind if party == self.name else None
         except ConfigError:
             return None
+
+    def _outputs_of(self, name: str) -> list[Path]:
+        """Return the paths that an output of this name may have."""
+        return [self._output(name, suffix) for suffix in SUFFIXES]
 
     def _output(self, name: str, suffix: str) -> Path:
         if not re.fullmatch(DATASET_NAME, name):

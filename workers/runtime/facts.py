@@ -86,7 +86,8 @@ def _key_of(what: Any, sources: Iterable[Source]) -> str | None:
     """Return what stands for a question about files as they are now; None where one of them is not there."""
     try:
         files = [
-            [s.name, s.kind, s.alignment, s.encoding, s.delimiter, dict(s.types), *state_of(s.path)] for s in sources
+            [s.name, s.kind, s.alignment, s.encoding, s.delimiter, s.columns, dict(s.types), *state_of(s.path)]
+            for s in sources
         ]
     except (OSError, ValueError):
         return None

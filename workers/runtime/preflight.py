@@ -33,7 +33,7 @@ from workers.host.party import PartyHost
 from workers.host.tables import seen_types
 from workers.runtime import task_run
 from workers.runtime.facts import Facts, question_of
-from workers.runtime.task_run import MEETING_SECONDS
+from workers.runtime.meeting import MEETING_SECONDS, check_ports, meet_peers
 
 log = logging.getLogger(__name__)
 
@@ -79,11 +79,11 @@ class _Checks:
             host.prepare_directories()
             run = task_run.accept(host, documents)
         with self._check("ports", vital=False):
-            task_run.check_ports(host, run)
+            check_ports(host, run)
         if not self.checks[-1].get("error"):
             with self._check("peers", vital=False):
                 name = f"preflight {self.request['preflight']}"
-                task_run.meet_peers(host, run, documents, name, timeout=MEETING_SECONDS, given_up=self.given_up)
+                meet_peers(host, run, documents, name, timeout=MEETING_SECONDS, given_up=self.given_up)
             if self.checks[-1].get("error") and self.given_up():
                 self.checks.pop()  # another party failed, and is why this one missed it
         with self._check("dataset"):
@@ -93,7 +93,8 @@ class _Checks:
             tables = {role: source for role, source in sources.items() if source.kind == TABLE}
             # Made where something is not known yet, as it may copy tables
             context = cache(lambda: task_run.context_of(host, run, directory))
-            question = ["tables", {role: source.name for role, source in tables.items()}, run.task.column_types]
+            least = host.policy.min_group_rows
+            question = ["tables", least, {role: source.name for role, source in tables.items()}, run.task.column_types]
             found = self.known.about(question, tables.values(), lambda: _described(host, tables, context()))
             if "" in tables:
                 # What is registered is no news to the control plane

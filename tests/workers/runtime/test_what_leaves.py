@@ -18,7 +18,7 @@ from fixtures.documents import psi_documents
 from workers.contract.errors import ConfigError
 from workers.host.party import PartyHost
 from workers.host.publication import describe
-from workers.runtime import preflight, task_run
+from workers.runtime import preflight
 from workers.runtime.leftovers import Leftovers
 from workers.runtime.task_run import Runtime, TaskRun
 
@@ -64,8 +64,8 @@ class Host:
         """All that leaves the host in pre-flight checks of the documents and in a run of them."""
         host = PartyHost.from_message(self.message)
         with (
-            patch.object(task_run, "check_ports", lambda *_: None),
-            patch.object(task_run, "meet_peers", lambda *_, **__: None),
+            patch.object(preflight, "check_ports", lambda *_: None),
+            patch.object(preflight, "meet_peers", lambda *_, **__: None),
             patch.object(TaskRun, "_start_cluster", _no_cluster),
             patch.dict(os.environ, TMPDIR=str(self.directory)),
         ):
