@@ -20,6 +20,7 @@ from uuid import uuid4
 import pandas as pd
 
 from tests import party_process
+from tests.keys import introduce
 from tests.workers.network.test_rendezvous import Ports
 from workers.network.links import LINK_LOST
 from workers.runtime.worker import MOST_TRIES
@@ -225,4 +226,4 @@ class Parties:
         policy += f"{self.policies.get(party, '')}\n"
         path = home / "party.toml"
         path.write_text(f'party = "{party}"\n{policy}{tables}')
-        return path
+        return introduce(path, party)

@@ -3,7 +3,7 @@
 from controlplane.models import usage  # noqa: F401  its receivers keep what is in use from being deleted or renamed
 from controlplane.models.configuration import ClusterConfig, Configuration, DeviceConfig, HEUConfig, SPUConfig
 from controlplane.models.dataset import ALIGNMENT_LENGTH, COLUMN_TYPES, Dataset
-from controlplane.models.party import Party, check_public_key
+from controlplane.models.party import Party, check_public_key, check_signing_keys
 from controlplane.models.pipeline import Pipeline
 from controlplane.models.schedule import Schedule, check_time_zone
 from controlplane.models.site import PRODUCTION, Site
@@ -12,5 +12,6 @@ from controlplane.models.task import RunOptions, Task
 __all__ = [
     "ALIGNMENT_LENGTH", "COLUMN_TYPES", "PRODUCTION", "ClusterConfig", "Configuration", "Dataset", "DeviceConfig",
     "HEUConfig", "Party", "Pipeline", "RunOptions", "SPUConfig", "Schedule", "Site", "Task", "check_public_key",
+    "check_signing_keys",
     "check_time_zone",
 ]  # fmt: skip

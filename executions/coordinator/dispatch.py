@@ -204,7 +204,7 @@ class Dispatcher:
             if reason != PORTS_TAKEN:
                 return reason
         try:
-            request(self.connection, execution.documents, execution=execution, capacity=capacity)
+            request(self.connection, execution, capacity=capacity)
         except CannotCheck as error:
             return str(error)
         except ConfigError as error:

@@ -7,7 +7,7 @@ import time
 
 from redis.exceptions import RedisError
 
-from executions.coordinator import pipelines, schedules
+from executions.coordinator import pipelines, preflight, schedules
 from executions.coordinator.dispatch import Dispatcher
 from executions.coordinator.isolation import alone
 from executions.coordinator.listener import Listener
@@ -29,7 +29,7 @@ class Coordinator:
     RECOVERY_INTERVAL = 0.5
 
     def __init__(self) -> None:
-        connection = redis_connection()
+        self.connection = connection = redis_connection()
         self.listener = Listener(connection)
         self.dispatcher = Dispatcher(connection)
         self.recovery = Recovery(connection)
@@ -53,6 +53,8 @@ class Coordinator:
             did |= pipelines.step()
         with alone("schedules"):
             did |= schedules.step()
+        with alone("pre-flight checks"):
+            did |= preflight.send_asked(self.connection)
         with alone("dispatching"):
             did |= self.dispatcher.step()
         with alone("upkeep"):

@@ -25,13 +25,15 @@ from controlplane.models import ALIGNMENT_LENGTH, COLUMN_TYPES, Dataset, Party
 from executions.coordinator.isolation import warn
 from executions.coordinator.messages import Unusable, read_json, usable
 from executions.coordinator.named_outputs import named_outputs
-from executions.models import PartyCheck
+from executions.coordinator.settle import give_up
+from executions.models import PartyCheck, PartyRun
 from executions.redis import call_off, redis_connection
+from executions.states import RunStatus
 from workers.contract import reports
 from workers.contract.alignment import DECLARED
 from workers.contract.connection import trouble
 from workers.contract.documents import column_problems
-from workers.contract.errors import ERRORS, is_link
+from workers.contract.errors import ERRORS, NetworkError, is_link
 from workers.contract.events import REPORT_LIMIT
 from workers.contract.keys import answers_to
 from workers.contract.problems import problems_of
@@ -94,10 +96,18 @@ class OutputsReport(BaseModel):
     outputs: list[str] = Field(max_length=reports.MOST_DATASETS)
 
 
-MODELS: dict[str, type[PreflightReport | DatasetsReport | OutputsReport]] = {
+class RefusalReport(BaseModel):
+    """A job that the party's worker refused to begin."""
+
+    job: str = Field(max_length=200)
+    reason: str = Field(max_length=500)
+
+
+MODELS: dict[str, type[PreflightReport | DatasetsReport | OutputsReport | RefusalReport]] = {
     reports.PREFLIGHT: PreflightReport,
     reports.DATASETS: DatasetsReport,
     reports.OUTPUTS: OutputsReport,
+    reports.REFUSAL: RefusalReport,
 }
 KINDS = tuple(MODELS)
 
@@ -112,6 +122,12 @@ def apply(party: str, kind: str, raw: bytes) -> None:
         report = model.model_validate(content)
     if isinstance(report, PreflightReport):
         _apply_preflight(party, report)
+        return
+    if isinstance(report, RefusalReport):
+        # No more than that it did not begin: it is tried again, as after any other fault of the way there
+        run = PartyRun.objects.filter(job_id=report.job, party__name=party, status=RunStatus.DISPATCHED).first()
+        if run:
+            give_up(run, f"the worker of {party} refused its job: {report.reason}", NetworkError)
         return
     if isinstance(report, OutputsReport):
         named = named_outputs(party, report.outputs)

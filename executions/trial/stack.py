@@ -24,6 +24,7 @@ from typing import Any
 from controlplane.environment import ROOT
 from executions.trial.certificates import TrialCA
 from executions.trial.service import Service, ServiceError
+from workers.contract.signing import Signer
 
 PORTS_PER_PARTY = 30
 #: Below the kernel's ephemeral range, from which any outgoing connection may take a port at any time.
@@ -50,6 +51,10 @@ class Trial:
         self._web = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._web.getsockname()[1]}"
         self._authority = TrialCA(directory / "ca")
+        #: What the coordinator signs with; it finds the key there.
+        self._signing_key = Signer.create(directory / "signing_key")
+        #: The parties' public signing keys.
+        self.signing_keys: dict[str, str] = {}
         self._claims: list[socket.socket] = []
         self.ports = {party: self._claim_ports() for party in parties}
         self.env = os.environ | {
@@ -118,7 +123,11 @@ class Trial:
 
     def _prepare_site(self) -> tuple[str, str]:
         """Make the database with the demo's parties and tasks. Returns the administrator's password and API token."""
-        command = [sys.executable, "manage.py", "prepare_trial", json.dumps(self.ports)]
+        parties = {
+            party: {"port_first": first, "port_last": last, "signing_keys": self.signing_keys[party]}
+            for party, (first, last) in self.ports.items()
+        }
+        command = [sys.executable, "manage.py", "prepare_trial", json.dumps(parties)]
         done = subprocess.run(command, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=120, check=False)
         if done.returncode:
             raise TrialError(f"the database could not be prepared:\n{done.stderr[-2000:]}")
@@ -189,7 +198,12 @@ class Trial:
             "[policy]",
             'task_types = ["*"]',
             f"peers = {json.dumps([p for p in self.parties if p != party])}",
+            "",
+            "[control_plane]",
+            f"keys = {json.dumps([self._signing_key.public_key])}",
         ]
+        key = self.party_dir(party) / "party.signing.key"
+        self.signing_keys[party] = (Signer.load(key) if key.exists() else Signer.create(key)).public_key
         files = self._authority.certify(party)
         lines += ["", "[tls]", *(f"{name} = {json.dumps(str(path))}" for name, path in asdict(files).items())]
         for name, path in datasets.items():

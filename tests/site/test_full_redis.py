@@ -26,6 +26,7 @@ from executions.trial.service import Service
 from executions.trial.stack import Trial
 from fixtures.documents import psi_documents
 from fixtures.tables import write_tables
+from tests.keys import stream
 from tests.simulated import add_worker, begin, dispatch, publish_success, publisher, settle_down, status, submit
 from tests.stack import DIRECTORY
 from workers.contract.connection import refusal, trouble, when_it_takes_writes
@@ -126,9 +127,9 @@ def test_events_wait_on_the_disk(execution: Execution, connection: Redis, full: 
     full(True)
     publish_success(execution, "alice", connection, tmp_path)
     with pytest.raises(OutOfMemoryError):
-        Journal(tmp_path).deliver(connection, "alice")
+        Journal(tmp_path).deliver(stream(connection, "alice"))
     full(False)
-    assert Journal(tmp_path).deliver(connection, "alice") == 5
+    assert Journal(tmp_path).deliver(stream(connection, "alice")) == 5
 
 
 def test_a_result_larger_than_the_room_goes_through_as_it_is_read(

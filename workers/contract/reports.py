@@ -18,6 +18,9 @@ MOST_DATASETS = 1000
 #: Verdicts of a coordinator on a table.
 REGISTERED, AS_REGISTERED, DIFFERS, REFUSED = "registered", "as registered", "differs", "refused"
 
+#: Kind of these reports in a party's stream: jobs that its worker refused to begin.
+REFUSAL = "refusal"
+
 #: Kind of these reports in a party's stream: names of outputs, of which a host asks which are still named.
 OUTPUTS = "outputs"
 #: A coordinator's verdicts on an output.

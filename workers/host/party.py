@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Collection, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from workers.contract.documents import DATASET_NAME, SFInitConfig
 from workers.contract.endpoints import listening_on
 from workers.contract.errors import AlgorithmError, ConfigError
 from workers.contract.problems import problems_of
+from workers.contract.signing import Signer, Verifier
 from workers.contract.validation import Run
 from workers.contract.wording import Text
 from workers.host.outputs import digest_of, is_as_made, note_of, read_note, write_note
@@ -52,6 +54,9 @@ class PartyHost:
         self.uses = Uses(self.output_dir / ".uses")
         #: The private key that secrets in documents are sealed for; made by `manage.py party_key`.
         self.key_path = directory / file.key
+        self._signing_key_path = directory / file.signing_key
+        #: The keys whose orders this host follows; None if party.toml names none.
+        self.control_plane = Verifier(file.control_plane.keys) if file.control_plane else None
         self.tls: KeyMaterial | None = None
         if files := file.tls:
             self.tls = KeyMaterial(directory / files.certificate, directory / files.private_key, directory / files.ca)
@@ -118,6 +123,36 @@ class PartyHost:
     def journal_dir(self) -> Path:
         """Return the directory in which events are kept until the control plane has applied them."""
         return self.output_dir / ".journal"
+
+    @property
+    def taken_dir(self) -> Path:
+        """Return the directory of the notes of which orders this host has taken."""
+        return self.output_dir / ".taken"
+
+    @cached_property
+    def signer(self) -> Signer:
+        """Return this party's key for what it reports. Raises ConfigError, which names no path."""
+        try:
+            return Signer.load(self._signing_key_path)
+        except FileNotFoundError:
+            raise ConfigError(
+                "{} has no key to sign its reports with; run `manage.py party keys` on its host, and put the signing "
+                "key that it prints on the party's page",
+                self.name,
+            ) from None
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise ConfigError("the signing_key of party.toml cannot be used: {}", Text(str(reason))) from None
+
+    @property
+    def orders(self) -> Verifier:
+        """Return the keys whose orders this host follows. Raises ConfigError if party.toml names none."""
+        if self.control_plane is None:
+            raise ConfigError(
+                "party.toml does not say whose orders this host follows; add a table [control_plane] with "
+                'keys = ["ed25519:..."], which `manage.py signing_key` prints on the control plane'
+            )
+        return self.control_plane
 
     def localized(self, documents: Mapping[str, Any], run: Run) -> dict[str, Any]:
         """Return the valid documents of a run with this host's own listening address, if it differs from the registered
@@ -254,7 +289,13 @@ class PartyHost:
     def places(self) -> list[Path]:
         """Return the directories in which this host's files are: its gate keeps them."""
         tls = self.tls.files if self.tls else ()
-        files = [self._path, self.key_path, *tls, *(table.path for table in self._tables.values())]
+        files = [
+            self._path,
+            self.key_path,
+            self._signing_key_path,
+            *tls,
+            *(table.path for table in self._tables.values()),
+        ]
         return [self.output_dir, *dict.fromkeys(path.parent for path in files)]
 
     def outputs(self) -> list[str]:
@@ -265,7 +306,7 @@ class PartyHost:
     def prepare_directories(self) -> None:
         """Create the private directories. Raises ConfigError if that is not possible."""
         try:
-            for path in (self.output_dir, self.workdirs.root, self.journal_dir):
+            for path in (self.output_dir, self.workdirs.root, self.journal_dir, self.taken_dir):
                 path.mkdir(parents=True, exist_ok=True, mode=0o700)
         except (OSError, ValueError) as error:  # ValueError: the path has a NUL
             reason = error.strerror if isinstance(error, OSError) else "it is no path"

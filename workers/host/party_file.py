@@ -6,10 +6,11 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator
 
 from workers.contract.catalogue import Security
 from workers.contract.documents import ColumnName, DatasetName, Document, PartyName
+from workers.contract.signing import check_signing_key
 
 PeerName = Annotated[str, StringConstraints(pattern=r"^(\*|[a-z][a-z0-9_-]{0,31})$")]
 #: Paths in TOML are text.
@@ -114,6 +115,25 @@ class Limits(Document):
     )
 
 
+def _signing_key(text: str) -> str:
+    try:
+        check_signing_key(text)
+    except ValueError:
+        raise ValueError(
+            "is no public signing key; enter what `manage.py signing_key` prints on the control plane, ed25519:..."
+        ) from None
+    return text
+
+
+class ControlPlane(Document):
+    keys: list[Annotated[str, AfterValidator(_signing_key)]] = Field(
+        min_length=1,
+        max_length=10,
+        description="Public keys of the control plane whose orders this host follows, as `manage.py signing_key` "
+        "prints them there; two while one replaces the other.",
+    )
+
+
 class TLSFiles(Document):
     """PEM files for TLS between the parties. Relative to party.toml."""
 
@@ -138,6 +158,11 @@ class PartyFile(Document):
     key: FilePath = Field(
         default=Path("party.key"), description="Private key that reads this party's secrets. Relative to party.toml."
     )
+    signing_key: FilePath = Field(
+        default=Path("party.signing.key"),
+        description="Private key that signs what this party reports. Relative to party.toml.",
+    )
+    control_plane: ControlPlane | None = Field(default=None, description="Whose orders this host follows.")
     policy: Policy
     limits: Limits = Field(default_factory=Limits)
     tls: TLSFiles | None = Field(default=None, description="Files for executions whose documents ask for TLS.")

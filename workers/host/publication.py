@@ -25,7 +25,7 @@ from workers.contract.wording import Quoted
 from workers.host.gate import Gate
 from workers.host.party import PartyHost
 from workers.host.sources import readable
-from workers.host.stream import report
+from workers.host.stream import Stream
 
 #: Bytes of a report without its tables.
 _AROUND = 1000
@@ -68,7 +68,7 @@ def _check(name: str, table: Mapping[str, Any]) -> None:
         )
 
 
-def publish(connection: Redis, party: str, found: Mapping[str, Mapping[str, Any]], say: Callable[[str], object]) -> str:
+def publish(stream: Stream, found: Mapping[str, Mapping[str, Any]], say: Callable[[str], object]) -> str:
     """Send what :func:`describe` found. Returns the publication, for :func:`verdicts`.
 
     ``say`` is called with what it waits for. Raises RedisError or OSError.
@@ -76,9 +76,9 @@ def publish(connection: Redis, party: str, found: Mapping[str, Mapping[str, Any]
     publication = str(uuid4())
     for tables in _in_reports(found):
         content = {"publication": publication, "datasets": tables}
-        when_it_takes_writes(partial(report, connection, party, DATASETS, content), patience=PATIENCE, say=say)
+        when_it_takes_writes(partial(stream.report, DATASETS, content), patience=PATIENCE, say=say)
     content = {"publication": publication, "names": list(found)}
-    when_it_takes_writes(partial(report, connection, party, DATASETS, content), patience=PATIENCE, say=say)
+    when_it_takes_writes(partial(stream.report, DATASETS, content), patience=PATIENCE, say=say)
     return publication
 
 

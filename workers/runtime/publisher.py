@@ -16,14 +16,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from redis import Redis
 from redis.exceptions import RedisError
 
 from workers.contract.connection import trouble
 from workers.contract.errors import AlgorithmError
 from workers.contract.events import FIELD_LIMIT, MOST_PROBLEMS, RESULT_LIMIT, RUNNING, SUCCESS, WORKER_LENGTH, shortened
 from workers.contract.run_name import RunName
-from workers.host.stream import append_to_stream
+from workers.host.stream import Stream
 from workers.runtime.journal import Journal
 
 log = logging.getLogger(__name__)
@@ -40,10 +39,9 @@ class Publisher:
 
     def __init__(
         self,
-        connection: Redis,
+        stream: Stream,
         *,
         run: RunName,
-        party: str,
         worker: str,
         task_type: str,
         journal_dir: Path,
@@ -51,15 +49,14 @@ class Publisher:
         tell: Callable[[Any], Any] = lambda data: data,
     ) -> None:
         """``tell`` returns what of an event's data may leave this host."""
-        self._connection = connection
+        self._stream, self._tell = stream, tell
         self._journal = Journal(journal_dir)
         self._file = f"{run}.jsonl"
-        self._party, self._tell = party, tell
         self._envelope: dict[str, Any] = {
             "task_request_id": run.execution,
             "worker_container": worker[:WORKER_LENGTH],
             "task_name": f"secretflow.execute_{task_type}_task",
-            "party": party,
+            "party": stream.party,
             "attempt": run.attempt,
         }
         self._sequence = first_sequence - 1
@@ -118,7 +115,7 @@ class Publisher:
         # Once something of this run is late, all that follows is too: it stays in order
         if not self._late:
             try:
-                append_to_stream(self._connection, self._party, lines)
+                self._stream.append(lines)
                 return
             except (RedisError, OSError) as error:
                 log.warning("an event waits on disk: %s", trouble(error))

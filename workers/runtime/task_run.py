@@ -16,8 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from redis import Redis
-
 from workers.components.shares import replaced
 from workers.computing.context import Context, LeastRows
 from workers.computing.minimum import check_tables
@@ -34,6 +32,7 @@ from workers.host.gate import Gate
 from workers.host.key import with_secrets_opened
 from workers.host.party import PartyHost
 from workers.host.sources import Source, readable, types_of_output
+from workers.host.stream import Stream
 from workers.host.tables import column_types
 from workers.host.workdirs import remove_traces
 from workers.network.links import GRPC_OPTIONS, prepare_links
@@ -53,7 +52,7 @@ class Runtime:
     """What a process brings to every run: who it is, and where events go."""
 
     host: PartyHost
-    connection: Redis
+    stream: Stream
     worker: str
     #: The process's own private directory, if its sessions may outlive a run.
     directory: Path | None = None
@@ -65,11 +64,9 @@ class Runtime:
     @classmethod
     def from_environment(cls) -> Runtime:
         """Return the runtime of a process that was started by hand."""
-        return cls(
-            PartyHost.load(os.environ.get("PARTY_TOML", "party.toml")),
-            connect(os.environ.get("REDIS_URL", DEFAULT_URL)),
-            f"{os.uname().nodename}-{os.getpid()}",
-        )
+        host = PartyHost.load(os.environ.get("PARTY_TOML", "party.toml"))
+        connection = connect(os.environ.get("REDIS_URL", DEFAULT_URL))
+        return cls(host, Stream(connection, host.name, host.signer), f"{os.uname().nodename}-{os.getpid()}")
 
 
 #: Set by the compute process before its job comes.
@@ -153,9 +150,8 @@ class TaskRun:
         self.workdir = self.host.workdirs.of_run(self.name)
         self.workdir_lock: IO[str] | None = None
         self.publisher = Publisher(
-            runtime.connection,
+            runtime.stream,
             run=self.name,
-            party=self.host.name,
             worker=runtime.worker,
             task_type=_task_type(documents),
             journal_dir=self.host.journal_dir,

@@ -17,6 +17,7 @@ from controlplane.management.commands.rqworker import connect_to_redis
 from workers.contract.connection import trouble
 from workers.contract.errors import ConfigError
 from workers.host.party import PartyHost
+from workers.host.stream import Stream
 from workers.runtime.leftovers import Leftover, Leftovers, ask
 
 DAY = 86_400.0
@@ -76,7 +77,7 @@ class Command(BaseCommand):
         if not outputs or not wait:
             return [], ""
         try:
-            named = ask(connect_to_redis(), host.name, outputs, wait)
+            named = ask(Stream(connect_to_redis(), host.name, host.signer), outputs, wait)
         except ConfigError as error:
             return [], str(error)
         except (RedisError, OSError) as error:

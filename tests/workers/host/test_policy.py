@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from controlplane.environment import ROOT
 from fixtures.documents import psi_documents
 from workers.contract.errors import AlgorithmError, ConfigError
 from workers.contract.validation import Run, validate
@@ -128,7 +129,7 @@ def test_uses_are_counted_right_by_many_processes_at_once(tmp_path: Path) -> Non
     )
     command = [sys.executable, "-c", code, str(tmp_path / "uses")]
     with ThreadPoolExecutor(4) as pool:
-        taken = [*pool.map(lambda n: int(subprocess.check_output([*command, str(n)], cwd=os.getcwd())), range(4))]
+        taken = [*pool.map(lambda n: int(subprocess.check_output([*command, str(n)], cwd=ROOT)), range(4))]
     assert sum(taken) == 25
     assert Uses(tmp_path / "uses").taken("x") == 25
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from fixtures.documents import psi_documents
+from tests.keys import stream
 from workers.contract.errors import ConfigError
 from workers.host.party import PartyHost
 from workers.host.publication import describe
@@ -76,7 +77,7 @@ class Host:
             connection.delete("events:alice")
             here = os.getcwd()
             try:
-                answer = TaskRun(Runtime(host, connection, "alice-1"), EXECUTION, documents).execute()
+                answer = TaskRun(Runtime(host, stream(connection, "alice"), "alice-1"), EXECUTION, documents).execute()
             finally:
                 os.chdir(here)
         assert answer["status"] == "failure"
@@ -288,7 +289,9 @@ def test_no_documents_at_all_bring_out_a_name(host: Host, data: st.DataObject) -
 
 
 def test_a_result_names_no_columns_of_an_output_that_nobody_named(host: Host, connection: Redis) -> None:
-    run = TaskRun(Runtime(PartyHost.load(host.toml), connection, "alice-1"), EXECUTION, host.documents())
+    run = TaskRun(
+        Runtime(PartyHost.load(host.toml), stream(connection, "alice"), "alice-1"), EXECUTION, host.documents()
+    )
     run.host.prepare_directories()
     made = run.host.output_dir / ".made.csv"
     made.write_text(TABLE)

@@ -24,15 +24,17 @@ from hypothesis import strategies as st
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from rq import Queue
-from rq.exceptions import DeserializationError
 from rq.job import Job
 from rq.serializers import DefaultSerializer, JSONSerializer
 from rq.worker import Worker
 
 from controlplane.environment import ROOT, environment
+from executions.coordinator.key import own_key
+from tests.keys import introduce
 from workers.contract.errors import ERRORS, ConfigError
-from workers.contract.jobs import TASK_FUNCTION, JobRefused, PartyJob
+from workers.contract.jobs import TASK_FUNCTION, PartyJob
 from workers.contract.keys import stream_of
+from workers.contract.orders import OrderRefused
 from workers.contract.run_name import RunName
 from workers.host.party import PartyHost
 from workers.network.links import LINK_LOST
@@ -52,6 +54,7 @@ RUN = RunName("0b5e0b5e-0b5e-4b5e-8b5e-0b5e0b5e0b5e", 3)
 def party_toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "party.toml"
     path.write_text(TOML)
+    introduce(path)
     monkeypatch.setenv("PARTY_TOML", str(path))
     monkeypatch.setattr(environment, "party_toml", path)
     # PartyWorker closes it anew; what it was comes back afterwards
@@ -138,9 +141,9 @@ def test_it_speaks_json_whatever_it_is_told(connection: Redis, party_toml: Path,
     pickling = Queue("alice", connection=connection, serializer=DefaultSerializer, job_class=Job)
     for queues in (["alice"], [pickling]):
         made = worker(connection, queues, serializer=serializer, job_class=Job, job_monitoring_interval=99)
-        assert (made.serializer, made.job_class) == (JSONSerializer, PartyJob)
+        assert (made.serializer, made.job_class) == (JSONSerializer, made._intake.job_class)
         [queue] = made.queues
-        assert (queue.name, queue.serializer, queue.job_class) == ("alice", JSONSerializer, PartyJob)
+        assert (queue.name, queue.serializer, queue.job_class) == ("alice", JSONSerializer, made._intake.job_class)
         assert made.job_monitoring_interval == 2
 
 
@@ -148,22 +151,20 @@ def test_it_reads_no_pickled_job(connection: Redis, party_toml: Path) -> None:
     made = worker(connection, ["alice"])
     pickling = Queue("alice", connection=connection, serializer=DefaultSerializer)
     pickled = pickling.enqueue_call("os.getpid", job_id="alice-1")
-    job = made.queues[0].fetch_job(pickled.id)
-    assert isinstance(job, PartyJob)
-    with pytest.raises(DeserializationError):
-        job.func  # noqa: B018
+    with pytest.raises(OrderRefused):
+        made.queues[0].fetch_job(pickled.id)
 
 
 def test_it_closes_the_gate(connection: Redis, party_toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rq.job, "import_attribute", rq.utils.import_attribute)
     worker(connection, ["alice"])
-    with pytest.raises(JobRefused):
+    with pytest.raises(OrderRefused):
         rq.job.import_attribute("os.system")
 
 
 def test_it_prepares_its_directories(connection: Redis, party_toml: Path) -> None:
     worker(connection, ["alice"])
-    assert sorted(p.name for p in (party_toml.parent / "outputs").iterdir()) == [".journal", ".work"]
+    assert sorted(p.name for p in (party_toml.parent / "outputs").iterdir()) == [".journal", ".taken", ".work"]
 
 
 def test_it_notices_a_redis_that_came_back_empty_though_another_wrote_to_it_first(
@@ -196,9 +197,16 @@ def test_it_notices_a_redis_that_came_back_empty_though_another_wrote_to_it_firs
 
 
 def job_of(connection: Redis, **kwargs: Any) -> PartyJob:
-    return PartyJob.create(
-        TASK_FUNCTION, kwargs=kwargs, id=f"alice-{RUN}", connection=connection, serializer=JSONSerializer
+    job = PartyJob.create(
+        TASK_FUNCTION,
+        kwargs=kwargs,
+        id=f"alice-{RUN}",
+        origin="alice",
+        connection=connection,
+        serializer=JSONSerializer,
     )
+    job.sign(own_key())
+    return job
 
 
 ORDER = {
