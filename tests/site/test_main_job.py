@@ -516,7 +516,7 @@ def test_it_says_that_a_partys_own_file_is_wrong(site: Site) -> None:
         path.write_text(right)
     assert (failed["status"], failed["attempt"]) == ("FAILURE", 0)
     assert (failed["error"]["party"], failed["error"]["type"]) == ("bob", "ConfigError")
-    assert failed["error"]["message"].startswith("party.toml of bob cannot be read: ")
+    assert failed["error"]["message"] == "party.toml of bob cannot be used; see its worker's log"
     assert str(site.trial.directory) not in json.dumps(failed), "a path left the party"
 
 

@@ -95,6 +95,11 @@ class BaseTaskExecutor(ABC):
         return cls.aligned
 
     @classmethod
+    def matches_rows(cls, params: Any) -> bool:
+        """Return whether it finds out which rows the parties have in common: its own tables may be of any size."""
+        return False
+
+    @classmethod
     def variants(cls) -> Mapping[str, str]:
         """Return the variants of a task type whose parameters have several shapes: names, each with a line for
         people."""

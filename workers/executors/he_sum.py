@@ -91,8 +91,11 @@ class HESumExecutor(BaseTaskExecutor):
         values = read_columns(context.input_path, dataset, [column])[:, 0]
         if greatest(values) >= WHOLE_LIMIT / len(context.parties):
             raise ConfigError(
-                f"column {column!r} of dataset {dataset} has values so large that sums would lose digits; "
-                f"scale it to values below 2^53 / {len(context.parties)}"
+                "column {!r} of dataset {} has values so large that sums would lose digits; scale it to values below "
+                "2^53 / {}",
+                column,
+                dataset,
+                len(context.parties),
             )
         return Prepared(params, values)
 

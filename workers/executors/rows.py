@@ -44,7 +44,7 @@ class RowsExecutor(VerticalExecutor):
         source = self.context.source
         types_of(source.path, source.name, self.columns(params))
         if not (rows := count_rows(source.path, source.name)):
-            raise ConfigError(f"dataset {source.name} has no rows")
+            raise ConfigError("dataset {} has no rows", source.name)
         return Prepared(params, rows)
 
     def keep(self, params: Any, role: str = "", chosen: Any = None) -> None:
@@ -109,7 +109,7 @@ class SplitExecutor(RowsExecutor):
 
         params, rows = algorithm_params.params, algorithm_params.rows
         if rows < 2:
-            raise ConfigError(f"dataset {self.context.source.name} has {rows} rows; a split takes two or more")
+            raise ConfigError("dataset {} has {} rows; a split takes two or more", self.context.source.name, rows)
         check_alignment(self.context, rows, self.context.source.alignment)
         self.context.progress(0.2)
         count = min(max(round(rows * params.test_fraction), 1), rows - 1)

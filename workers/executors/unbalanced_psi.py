@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from workers.computing.matching import KEY, KeyTable
+from workers.computing.minimum import agreed, check_intersection
 from workers.contract.catalogue import Catalogue
 from workers.contract.checks import not_a_party
 from workers.contract.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
@@ -64,6 +65,10 @@ class UnbalancedPSIExecutor(BaseTaskExecutor):
             yield Problem(f"outputs.{params.client}", "is required", "name what the rows in common are kept as")
         yield from check_outputs(task, params.client, cluster, "the rows in common")
 
+    @classmethod
+    def matches_rows(cls, params: UnbalancedPSIParams) -> bool:
+        return True
+
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> UnbalancedPSIParams:
         params: UnbalancedPSIParams = self.parse_params(algorithm_params)
         source = self.context.source
@@ -104,10 +109,12 @@ class UnbalancedPSIExecutor(BaseTaskExecutor):
             **common,
         )
         result: dict[str, Any] = {}
+        least = agreed(context)
         if context.party == params.client:
             target = context.workdir / "output.csv"
             # In the order of its table: nobody else has these rows
             rows = np.sort(table.rows(answer, crossed=False))
+            check_intersection(least, len(rows))
             table.write(rows, target)
             result["output_rows"] = {context.party: len(rows)}
             context.keep_output(target, alignment=context.new_alignment())

@@ -14,6 +14,7 @@ from workers.contract.errors import ConfigError
 from workers.contract.events import EVENT, PIECE, PIECE_SIZE, REPORT_LIMIT, SIGNATURE, TEXT, signed_part
 from workers.contract.keys import stream_of
 from workers.contract.signing import Signer
+from workers.contract.wording import Text
 
 #: Bytes that go to Redis in one round trip: a slow line must manage them within the connection's time-out.
 ROUND_TRIP = 2**20
@@ -43,7 +44,10 @@ class Stream:
         text = json.dumps(content, separators=(",", ":"))
         if len(text) > REPORT_LIMIT:
             raise ConfigError(
-                f"the {kind} report has {len(text):,} bytes, and the control plane takes at most {REPORT_LIMIT:,}"
+                "the {} report has {:,} bytes, and the control plane takes at most {:,}",
+                Text(kind),
+                len(text),
+                REPORT_LIMIT,
             )
         self._append([self._signed(kind, text)])
 

@@ -131,6 +131,12 @@ class JobWorker(Worker):
         short = {name: value for name, value in return_value.items() if name != "result_metadata"}
         when_it_takes_writes(lambda: finalize(job, queue, execution, short))
 
+    def handle_job_failure(self, *args: Any, exc_string: str = "", **options: Any) -> None:
+        # A traceback has paths of this host, and its last line may have anything; RQ has put it into the log
+        kind = (exc_string.strip().splitlines() or [""])[-1].partition(":")[0]
+        told = f"{kind if kind.isidentifier() else 'an error'}; the worker's log has the details"
+        super().handle_job_failure(*args, exc_string=told, **options)
+
     def _finalize_failure(self, job: Any, *args: Any) -> None:
         # RQ logs that it could not note the failure, and leaves it at that: so the waiting comes before
         when_it_takes_writes(lambda: self.connection.hset(job.key, "worker_name", self.name))

@@ -12,7 +12,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from workers.contract.reports import MOST_DATASETS, OUTPUTS, UNNAMED
-from workers.host.outputs import NOTE, remove_output
+from workers.host.outputs import NOTE, read_note, remove_output
 from workers.host.party import SUFFIXES, PartyHost
 from workers.host.publication import verdicts
 from workers.host.stream import Stream
@@ -61,11 +61,13 @@ class Leftovers:
     def outputs(self) -> dict[str, Leftover]:
         """Return the outputs that were not touched for a while, by name: whether they are named, the control plane
         knows. Those that party.toml names are none of its business."""
-        registered = self.host.registered()
+        registered, is_told = self.host.registered(), self.host.publishes("columns")
         paths = {source.path.resolve() for source in registered.values()}
         found = {}
         for path in sorted(self.host.output_dir.glob("*")):
             if path.suffix not in SUFFIXES or path.stem in registered or path.resolve() in paths:
+                continue
+            if not is_told and not read_note(path):  # nobody but this host knows the name of what no run has made
                 continue
             if path.is_file() and not path.is_symlink() and self._is_old(path):
                 remove = partial(self._remove_output, path, path.stat())

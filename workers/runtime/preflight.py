@@ -27,11 +27,13 @@ from workers.contract.errors import ConfigError, ResourceError, classify, contra
 from workers.contract.events import shortened
 from workers.contract.keys import wanted
 from workers.contract.validation import Run
+from workers.contract.wording import Text
+from workers.host.gate import Gate
 from workers.host.party import PartyHost
 from workers.host.tables import seen_types
 from workers.runtime import task_run
 from workers.runtime.facts import Facts, question_of
-from workers.runtime.task_run import MEETING_SECONDS
+from workers.runtime.meeting import MEETING_SECONDS, check_ports, meet_peers
 
 log = logging.getLogger(__name__)
 
@@ -51,12 +53,14 @@ def check(host: PartyHost, request: Mapping[str, Any], connection: Redis | None 
     Returns ``checks``, a list of ``check`` with ``error`` and ``error_type`` where it failed, and ``facts``, JSON; and
     ``known``, what the worker is to remember, which is told to nobody else.
     """
-    return _Checks(request, connection).of(host)
+    return _Checks(host, request, connection).of(host)
 
 
 class _Checks:
-    def __init__(self, request: Mapping[str, Any], connection: Redis | None) -> None:
+    def __init__(self, host: PartyHost, request: Mapping[str, Any], connection: Redis | None) -> None:
         self.request, self.connection = request, connection
+        self.named = [request.get("documents"), request.get("columns")]
+        self.gate = Gate(host, self.named)
         self.known = Facts(request.get("known", {}))
         self.checks: list[dict[str, Any]] = []
         self.facts: dict[str, Any] = {"versions": versions(), "cpus": os.cpu_count()}
@@ -65,20 +69,21 @@ class _Checks:
         # Tables that have to be converted are, into here
         with tempfile.TemporaryDirectory(dir=os.environ["TMPDIR"]) as directory, suppress(_Failed):
             self._run(host, Path(directory))
-        return {"checks": self.checks, "facts": self.facts, "known": self.known.used}
+        return {"checks": self.checks, "facts": self.gate.scrubbed(self.facts), "known": self.known.used}
 
     def _run(self, host: PartyHost, directory: Path) -> None:
         documents = self.request["documents"]
         with self._check("documents"):
             host = host.reload()
+            self.gate = Gate(host, self.named)
             host.prepare_directories()
             run = task_run.accept(host, documents)
         with self._check("ports", vital=False):
-            task_run.check_ports(host, run)
+            check_ports(host, run)
         if not self.checks[-1].get("error"):
             with self._check("peers", vital=False):
                 name = f"preflight {self.request['preflight']}"
-                task_run.meet_peers(host, run, documents, name, timeout=MEETING_SECONDS, given_up=self.given_up)
+                meet_peers(host, run, documents, name, timeout=MEETING_SECONDS, given_up=self.given_up)
             if self.checks[-1].get("error") and self.given_up():
                 self.checks.pop()  # another party failed, and is why this one missed it
         with self._check("dataset"):
@@ -88,7 +93,8 @@ class _Checks:
             tables = {role: source for role, source in sources.items() if source.kind == TABLE}
             # Made where something is not known yet, as it may copy tables
             context = cache(lambda: task_run.context_of(host, run, directory))
-            question = ["tables", {role: source.name for role, source in tables.items()}, run.task.column_types]
+            least = host.policy.min_group_rows
+            question = ["tables", least, {role: source.name for role, source in tables.items()}, run.task.column_types]
             found = self.known.about(question, tables.values(), lambda: _described(host, tables, context()))
             if "" in tables:
                 # What is registered is no news to the control plane
@@ -117,9 +123,10 @@ class _Checks:
             yield
         except Exception as error:
             failure = classify(error)
-            if not isinstance(error, type(failure)):
+            told = self.gate.error(failure)
+            if told != str(error):
                 log.warning("pre-flight check %s failed", name, exc_info=error)
-            entry |= {"error": shortened(str(failure)), "error_type": contract_name(failure)}
+            entry |= {"error": shortened(told), "error_type": contract_name(failure)}
             if vital:
                 raise _Failed from None
 
@@ -136,17 +143,21 @@ class _Checks:
             return
         if wrong := [line for line, harmful in drift(registered, found) if harmful]:
             raise ConfigError(
-                f"dataset {dataset} is not as registered: {', '.join(wrong)}; "
-                "correct the table, or publish it again (manage.py publish_datasets), take the report over on the "
-                "dataset's page, and adapt the task"
+                "dataset {} is not as registered: {}; correct the table, or publish it again (manage.py "
+                "publish_datasets), take the report over on the dataset's page, and adapt the task",
+                dataset,
+                Text(", ".join(wrong)),
             )
 
     def _afford(self, what: str, free: int, needed: int) -> None:
         self.facts[f"free_{what}"] = free
         if free < needed:
             raise ResourceError(
-                f"{what} is short on this host: {free // MIB:,} MiB free, the run needs about {needed // MIB:,}; "
-                f"free some, or wait until other runs have ended"
+                "{} is short on this host: {:,} MiB free, the run needs about {:,}; free some, or wait until other "
+                "runs have ended",
+                Text(what),
+                free // MIB,
+                needed // MIB,
             )
 
 

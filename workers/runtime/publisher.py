@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,10 @@ class Publisher:
         task_type: str,
         journal_dir: Path,
         first_sequence: int = 1,
+        tell: Callable[[Any], Any] = lambda data: data,
     ) -> None:
-        self._stream = stream
+        """``tell`` returns what of an event's data may leave this host."""
+        self._stream, self._tell = stream, tell
         self._journal = Journal(journal_dir)
         self._file = f"{run}.jsonl"
         self._envelope: dict[str, Any] = {
@@ -89,7 +91,11 @@ class Publisher:
     def _event(self, status: str, stage: str, data: dict[str, Any]) -> dict[str, Any]:
         self._sequence += 1
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        said = {"stage": stage} | _bounded(data) | {"execution_time": round(time.monotonic() - self._started, 3)}
+        said = (
+            {"stage": stage}
+            | _bounded(self._tell(data))
+            | {"execution_time": round(time.monotonic() - self._started, 3)}
+        )
         return self._envelope | {
             "status": status,
             "timestamp": now,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import hashlib
-import json
 import logging
 import os
 import shutil
@@ -19,33 +17,32 @@ from pathlib import Path
 from typing import IO, Any
 
 from workers.components.shares import replaced
-from workers.computing.context import Context
+from workers.computing.context import Context, LeastRows
+from workers.computing.minimum import check_tables
 from workers.contract.catalogue import TABLE
 from workers.contract.connection import DEFAULT_URL, connect
-from workers.contract.endpoints import endpoints
 from workers.contract.errors import ConfigError, NetworkError, SecretFlowTaskError, classify, contract_name
 from workers.contract.events import FAILURE, RUNNING, SUCCESS
-from workers.contract.problems import DocumentsInvalid
 from workers.contract.registry import DEVICE_REGISTRY
 from workers.contract.run_name import RunName
-from workers.contract.secrets import masked
 from workers.contract.validation import Run, validate
+from workers.contract.wording import Text
 from workers.devices.base import Device
+from workers.host.gate import Gate
 from workers.host.key import with_secrets_opened
 from workers.host.party import PartyHost
 from workers.host.sources import Source, readable, types_of_output
 from workers.host.stream import Stream
 from workers.host.tables import column_types
 from workers.host.workdirs import remove_traces
-from workers.network import rendezvous
 from workers.network.links import GRPC_OPTIONS, prepare_links
+from workers.runtime.limits import limited
+from workers.runtime.meeting import check_ports, meet_peers
 from workers.runtime.publisher import Publisher
 from workers.runtime.session import MOST_RUNS, LiveSession, key_of, settings_of, settle_down
 
 log = logging.getLogger(__name__)
 
-#: How long parties wait for each other where all are asked at the same moment, in seconds.
-MEETING_SECONDS = 10.0
 #: More events than a process sends before its links are up.
 EVENTS_OF_A_TRY = 1000
 
@@ -106,7 +103,9 @@ def accept(host: PartyHost, documents: dict[str, Any]) -> Run:
     sent = validate(documents, host)
     cluster = sent.cluster
     if cluster.self_party != host.name:
-        raise ConfigError(f"the documents are for {cluster.self_party or 'no party'}, this host is {host.name}")
+        raise ConfigError(
+            "the documents are for {}, this host is {}", cluster.self_party or Text("no party"), host.name
+        )
     if not cluster.cluster:
         raise ConfigError("sf_init_config.cluster is empty; it is filled in at dispatch")
     opened = with_secrets_opened(host.localized(documents, sent), host.key_path, cluster.job_name or "")
@@ -128,29 +127,10 @@ def context_of(host: PartyHost, run: Run, workdir: Path) -> Context:
     ``workdir``: a private directory that exists; tables are converted into it where they have to be.
     """
     sources = readable(sources_of(host, run), workdir, run.task.column_types)
-    return Context(party=host.name, parties=run.cluster.parties, task=run.task, sources=sources, workdir=workdir)
-
-
-def check_ports(host: PartyHost, run: Run) -> None:
-    """Raise ResourceError if something already listens where this party is to listen."""
-    for _, party, address, listen in endpoints(run.cluster, run.devices):
-        if party == host.name:
-            rendezvous.check_free(listen or address)
-
-
-def meet_peers(host: PartyHost, run: Run, documents: dict[str, Any], name: str, **options: Any) -> rendezvous.Met:
-    """Return when every party of the run is here. ``name`` keeps meetings apart; the rest is ``rendezvous.meet``'s."""
-    places = run.cluster.cluster
-    mine = places[host.name]
-    return rendezvous.meet(
-        host.name,
-        mine.listen_addr or mine.address,
-        {p: a.address for p, a in places.items() if p != host.name},
-        job_name=name,
-        digest=_digest(documents),
-        tls=host.tls_for(run.cluster),
-        **options,
-    )
+    least = LeastRows(host.policy.min_intersection_rows, host.policy.min_group_rows)
+    if not run.executor.matches_rows(run.executor.parse_params(run.task.algorithm_params)):
+        check_tables(least, sources.values())
+    return Context(host.name, run.cluster.parties, run.task, sources, workdir, least_rows=least)
 
 
 class TaskRun:
@@ -166,6 +146,7 @@ class TaskRun:
         self.name = RunName.of(execution, documents)
         self.job_name = str(self.name)
         self.documents = documents
+        self.gate = Gate(self.host, documents)
         self.workdir = self.host.workdirs.of_run(self.name)
         self.workdir_lock: IO[str] | None = None
         self.publisher = Publisher(
@@ -176,6 +157,7 @@ class TaskRun:
             journal_dir=self.host.journal_dir,
             # After all that an earlier process said, which came no further than to its links
             first_sequence=1 + runtime.tries * EVENTS_OF_A_TRY,
+            tell=lambda data: self.gate.scrubbed(data),
         )
         self.devices: dict[str, Device] = {}
         self.started_at = time.time()
@@ -191,8 +173,10 @@ class TaskRun:
         try:
             self._stage("task_started")
             self.host = self.host.reload()  # what the operator changed since this process began holds at once
+            self.gate = Gate(self.host, self.documents)
             self.host.prepare_directories()
-            metadata = self._run()
+            with limited(self.host.limits, self.workdir):
+                metadata = self._run()
             # First, as it refuses a result that is too large to report
             self.publisher.publish(SUCCESS, "task_execution", result=metadata, computation_progress=1.0)
             status = SUCCESS
@@ -202,12 +186,12 @@ class TaskRun:
             self.publisher.publish(
                 FAILURE,
                 self.publisher.stage or "task_started",
-                error=str(failure),
+                error=self.gate.error(failure),
                 error_type=contract_name(failure),
                 caused_by_peer=failure.caused_by_peer or None,
-                problems=[p.as_dict() for p in failure.problems] if isinstance(failure, DocumentsInvalid) else None,
+                problems=self.gate.problems(failure),
             )
-            metadata = {"error": str(failure), "error_type": contract_name(failure)}
+            metadata = {"error": self.gate.error(failure), "error_type": contract_name(failure)}
         finally:
             self._clean_up(failure)
             self.publisher.publish(status, "cleanup")
@@ -265,6 +249,7 @@ class TaskRun:
 
     def _context(self, run: Run) -> Context:
         self.workdir_lock = self.host.workdirs.claim(self.workdir)
+        self.host.count_uses(run, self.name.execution)
         context = context_of(self.host, run, self.workdir)
         context.run_name = self.job_name
         temporary = self.workdir / "tmp"
@@ -302,8 +287,10 @@ class TaskRun:
             types = types_of_output(file, name, context.sources.values(), types or {})
             guessed = column_types(file, name)
             special = {column: found for column, found in types.items() if found != guessed[column]}
-        noted = self.host.keep_output(name, file, self.name.execution, kind, alignment, special)
-        self.kept[name] = {"columns": types, "alignment": noted} if kind == TABLE else {"kind": kind}
+        made_of = {origin for source in context.sources.values() for origin in self.host.origins(source.name)}
+        noted = self.host.keep_output(name, file, self.name.execution, kind, alignment, special, made_of)
+        told = {column: kind for column, kind in (types or {}).items() if self.gate.may_tell(column)}
+        self.kept[name] = {"columns": told, "alignment": noted} if kind == TABLE else {"kind": kind}
 
     def _start_cluster(self, run: Run) -> None:
         cluster = run.cluster
@@ -377,12 +364,3 @@ class TaskRun:
 def _task_type(documents: dict[str, Any]) -> str:
     task = documents["task_config"]
     return str(task.get("task_type", "unknown"))[:64] if isinstance(task, dict) else "unknown"
-
-
-def _digest(documents: dict[str, Any]) -> str:
-    """Equal at all parties that were sent the same documents, but for what each is sent of its own."""
-    cluster = {k: v for k, v in documents["sf_init_config"].items() if k != "self_party"}
-    common = masked(documents)
-    task = {k: v for k, v in common["task_config"].items() if k != "column_types"}
-    text = json.dumps(common | {"sf_init_config": cluster, "task_config": task}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -35,8 +35,8 @@ from workers.host.stream import Stream
 from workers.runtime import desk as desks
 from workers.runtime.compute_process import ComputeProcess
 from workers.runtime.keeper import Keeper
+from workers.runtime.meeting import MEETING_SECONDS
 from workers.runtime.starter import Starter
-from workers.runtime.task_run import MEETING_SECONDS
 from workers.runtime.worker import PartyWorker
 
 pytestmark = pytest.mark.pipeline
