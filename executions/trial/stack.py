@@ -137,7 +137,7 @@ class Trial:
     def _prepare_site(self) -> tuple[str, str]:
         """Make the database with the demo's parties and tasks. Returns the administrator's password and API token."""
         parties = {
-            party: {"port_first": first, "port_last": last, "signing_keys": self.signing_keys[party]}
+            party: {"port_first": first, "port_last": last, "signing_keys": self.signing_keys.get(party, "")}
             for party, (first, last) in self.ports.items()
         }
         command = [sys.executable, "manage.py", "prepare_trial", json.dumps(parties)]

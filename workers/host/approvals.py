@@ -92,9 +92,13 @@ class Approvals:
                 return
             approval = self._approval(digest)
             if approval is None or approval.until < time.time():
-                raise NotApproved("nobody on this host has approved it")
+                raise NotApproved(
+                    "nobody on this host has approved it; `manage.py party approvals` there lists what waits"
+                )
             if len(list(used.iterdir()) if used.is_dir() else ()) >= approval.uses:
-                raise NotApproved("its approval on this host has been used up")
+                raise NotApproved(
+                    "its approval on this host has been used up; `manage.py party approve` there gives another"
+                )
             used.mkdir(parents=True, exist_ok=True, mode=0o700)
             below(used, execution).touch(mode=0o600)
 

@@ -21,6 +21,7 @@ from workers.contract.problems import problems_of
 from workers.contract.signing import Signer, Verifier
 from workers.contract.validation import Run
 from workers.contract.wording import Text
+from workers.host.approvals import Approvals
 from workers.host.outputs import digest_of, is_as_made, note_of, read_note, write_note
 from workers.host.party_file import PartyFile
 from workers.host.places import below
@@ -143,6 +144,16 @@ class PartyHost:
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise ConfigError("the signing_key of party.toml cannot be used: {}", Text(str(reason))) from None
+
+    @cached_property
+    def approvals(self) -> Approvals | None:
+        """Return the approvals of people on this host; None if the policy asks for none. Raises ConfigError."""
+        return Approvals(self.approvals_dir, self.signer) if self.policy.approve == "ask" else None
+
+    @property
+    def approvals_dir(self) -> Path:
+        """Return the directory of what people on this host are asked, and decided."""
+        return self.output_dir / ".approvals"
 
     @property
     def orders(self) -> Verifier:

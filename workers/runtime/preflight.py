@@ -16,6 +16,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -28,6 +29,7 @@ from workers.contract.events import shortened
 from workers.contract.keys import wanted
 from workers.contract.validation import Run
 from workers.contract.wording import Text
+from workers.host.approvals import Approvals, NotApproved, digest_of
 from workers.host.gate import Gate
 from workers.host.party import PartyHost
 from workers.host.tables import seen_types
@@ -58,7 +60,7 @@ def check(host: PartyHost, request: Mapping[str, Any], connection: Redis | None 
 
 class _Checks:
     def __init__(self, host: PartyHost, request: Mapping[str, Any], connection: Redis | None) -> None:
-        self.request, self.connection = request, connection
+        self.party, self.request, self.connection = host.name, request, connection
         self.named = [request.get("documents"), request.get("columns")]
         self.gate = Gate(host, self.named)
         self.known = Facts(request.get("known", {}))
@@ -114,6 +116,25 @@ class _Checks:
         with self._check("disk", vital=False):
             needed = DISK_BASE + DISK_PER_BYTE * size
             self._afford("disk", shutil.disk_usage(host.output_dir).free, needed)
+        # Last: people are asked for what can run
+        if host.approvals and not any(check.get("error") for check in self.checks):
+            with self._check("approval"):
+                self.facts["approval"] = self._approval(host.approvals, digest_of(host.name, run))
+
+    def _approval(self, approvals: Approvals, digest: str) -> dict[str, str]:
+        """Return whether people on this host have approved it; ask them if they have not. Raises ConfigError if they
+        refused it."""
+        if refusal := approvals.refusal_of(digest):
+            raise ConfigError("{} refused to approve it: {}", self.party, Text(refusal))
+        execution = self.request.get("execution")
+        if execution is None:  # somebody only looks whether it could run
+            return {"digest": digest, "state": "needed"}
+        try:
+            approvals.take(digest, str(UUID(execution)))
+        except NotApproved:
+            approvals.ask(digest, execution, self.request["documents"])
+            return {"digest": digest, "state": "asked"}
+        return {"digest": digest, "state": "approved"}
 
     @contextmanager
     def _check(self, name: str, *, vital: bool = True) -> Iterator[None]:

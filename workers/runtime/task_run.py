@@ -28,6 +28,7 @@ from workers.contract.run_name import RunName
 from workers.contract.validation import Run, validate
 from workers.contract.wording import Text
 from workers.devices.base import Device
+from workers.host.approvals import digest_of
 from workers.host.gate import Gate
 from workers.host.key import with_secrets_opened
 from workers.host.party import PartyHost
@@ -204,6 +205,8 @@ class TaskRun:
 
     def _run(self) -> dict[str, Any]:
         run = accept(self.host, self.documents)
+        if approvals := self.host.approvals:  # before anything is read, and whatever the control plane says of it
+            approvals.take(digest_of(self.host.name, run), self.name.execution)
         context = self._context(run)
         executor = run.executor(context)
         params = executor.validate_params(run.task.algorithm_params)

@@ -13,6 +13,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from controlplane.environment import environment
+from controlplane.management import approvals
 from controlplane.management.commands.rqworker import connect_to_redis
 from workers.contract.connection import trouble
 from workers.contract.errors import ConfigError
@@ -46,13 +47,25 @@ class Command(BaseCommand):
             help="How long to wait for the control plane's answer; 0 to leave all outputs. Default: 10.",
         )
 
-    def handle(self, *args: Any, days: float, dry_run: bool, yes: bool, wait: float, **options: Any) -> None:
-        if days <= 0:
-            raise CommandError("--days should be more than 0.")
+        approvals.add_commands(commands)
+
+    def handle(self, *args: Any, command: str, **options: Any) -> None:
+        if command in approvals.COMMANDS:
+            approvals.run(self._host(), command, options, self.stdout)
+            return
+        self._prune(options["days"], options["dry_run"], options["yes"], options["wait"])
+
+    @staticmethod
+    def _host() -> PartyHost:
         try:
-            host = PartyHost.load(environment.party_toml)
+            return PartyHost.load(environment.party_toml)
         except ConfigError as error:
             raise CommandError(str(error)) from None
+
+    def _prune(self, days: float, dry_run: bool, yes: bool, wait: float) -> None:
+        if days <= 0:
+            raise CommandError("--days should be more than 0.")
+        host = self._host()
         if host.output_dir.is_dir() and host.output_dir.stat().st_uid != os.geteuid():
             # Locks that another user made could not be taken by the worker any more
             raise CommandError("Run this as the user who runs the worker: output_dir of party.toml is another user's.")
@@ -88,7 +101,7 @@ class Command(BaseCommand):
 
     def _remove(self, found: list[Leftover], yes: bool) -> None:
         size = decimal(sum(one.size for one in found))
-        if not yes and not self._agreed(f"Remove these {len(found):,} ({size})? [y/N] "):
+        if not yes and not approvals.agreed(f"Remove these {len(found):,} ({size})? [y/N] "):
             raise CommandError("Nothing was removed.")
         removed, wrong = 0, []
         for one in found:
@@ -99,13 +112,6 @@ class Command(BaseCommand):
         self.stdout.write(f"removed {removed:,} of {len(found):,}")
         if wrong:
             raise CommandError("\n".join(wrong))
-
-    @staticmethod
-    def _agreed(question: str) -> bool:
-        try:
-            return input(question).strip().lower() in ("y", "yes")
-        except EOFError:  # nobody is there to answer
-            return False
 
 
 def _table(party: str, found: list[Leftover]) -> str:

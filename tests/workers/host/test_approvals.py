@@ -10,11 +10,15 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from redis import Redis
 
-from tests.keys import voice
+from tests.keys import introduce, stream, voice
+from tests.rules.base import dispatched
 from workers.contract.errors import ConfigError
 from workers.host import approvals as module
-from workers.host.approvals import MOST_REQUESTS, Approvals, NotApproved
+from workers.host.approvals import MOST_REQUESTS, Approvals, NotApproved, digest_of
+from workers.host.party import PartyHost
+from workers.runtime import task_run
 
 DIGEST, OTHER = "a1" * 32, "a2" * 32
 
@@ -161,3 +165,55 @@ def test_a_request_shows_no_secret(approvals: Approvals) -> None:
     approvals.ask(DIGEST, some_execution(), {"task_config": {"task_type": "psi"}, "spu_config": {"a": 1}})
     [request] = approvals.waiting()
     assert request.documents == {"task_config": {"task_type": "psi"}, "spu_config": {"a": 1}}
+
+
+# --- a hostile control plane
+
+
+@pytest.fixture
+def asking(tmp_path: Path, connection: Redis, monkeypatch: pytest.MonkeyPatch) -> PartyHost:
+    """alice's host, whose policy asks for approvals."""
+    (tmp_path / "people.csv").write_text("uid\na\n")
+    path = tmp_path / "party.toml"
+    path.write_text(
+        'party = "alice"\n[policy]\ntask_types = ["*"]\npeers = ["*"]\napprove = "ask"\nsecurity = "trial"\n'
+        '[datasets.people]\npath = "people.csv"\n'
+    )
+    host = PartyHost.load(introduce(path))
+    host.prepare_directories()
+    monkeypatch.setattr(task_run, "runtime", task_run.Runtime(host, stream(connection, "alice"), "alice-1"))
+    return host
+
+
+def job() -> tuple[str, dict[str, Any]]:
+    """What a control plane that skips the checks, and has its own key, may send."""
+    execution = some_execution()
+    documents = dispatched()
+    documents["sf_init_config"]["job_name"] = f"{execution}-1"
+    return execution, {"task_request_id": execution, **documents}
+
+
+def test_a_control_plane_that_skips_the_question_gets_nothing(asking: PartyHost) -> None:
+    _, sent = job()
+    answer = task_run.execute_secretflow_task(**sent)
+    assert answer["status"] == "failure"
+    assert answer["result_metadata"]["error"].startswith("nobody on this host has approved it")
+    assert not list(asking.output_dir.glob("*.csv"))
+
+
+def test_an_approval_of_one_task_is_none_of_a_wider_one(asking: PartyHost) -> None:
+    execution, sent = job()
+    approved = digest_of("alice", task_run.accept(asking, {k: v for k, v in sent.items() if k != "task_request_id"}))
+    assert asking.approvals
+    asking.approvals.ask(approved, execution, {})
+    asking.approvals.approve(asking.approvals.find(approved), by="ann", uses=5, days=1)
+    asking.approvals.take(approved, execution)
+    task = sent["task_config"]
+    psi = task["algorithm_params"]["psi_params"]
+    for wider in (
+        task | {"outputs": {**task["outputs"], "alice": "another"}},
+        task | {"algorithm_params": {"psi_params": psi | {"receivers": ["bob"]}}},
+        task | {"algorithm_params": {"psi_params": psi | {"join_type": "left_join", "left_side": "alice"}}},
+    ):
+        answer = task_run.execute_secretflow_task(**(sent | {"task_config": wider}))
+        assert answer["result_metadata"]["error"].startswith("nobody on this host has approved it"), wider
