@@ -212,7 +212,7 @@ def test_an_approval_of_one_task_is_none_of_a_wider_one(asking: PartyHost) -> No
     psi = task["algorithm_params"]["psi_params"]
     for wider in (
         task | {"outputs": {**task["outputs"], "alice": "another"}},
-        task | {"algorithm_params": {"psi_params": psi | {"receivers": ["bob"]}}},
+        task | {"outputs": {"bob": "common"}, "algorithm_params": {"psi_params": psi | {"receivers": ["bob"]}}},
         task | {"algorithm_params": {"psi_params": psi | {"join_type": "left_join", "left_side": "alice"}}},
     ):
         answer = task_run.execute_secretflow_task(**(sent | {"task_config": wider}))
