@@ -300,10 +300,11 @@ class TaskRun:
         check_ports(self.host, run)
         # A name of its own: a peer that has not noticed yet that the links hang is still of the meeting before
         meeting = f"{self.job_name} try {self.runtime.tries}" if self.runtime.tries else self.job_name
-        certificates = meet_peers(self.host, run, self.documents, meeting).certificates
+        met = meet_peers(self.host, run, self.documents, meeting)
         import secretflow as sf
 
-        prepare_links(self.host.tls_for(cluster), certificates)
+        # The current directory is private, and stays for as long as the links
+        prepare_links(met.links_tls(Path.cwd()), met.certificates)
         options = cluster.cross_silo_comm_options.model_dump(exclude_none=True)
         if cluster.cross_silo_comm_backend == "brpc_link":
             # A slow peer is not a dead one: the control plane finds and stops the dead (docs/secretflow.md)
