@@ -18,7 +18,7 @@ def check_public_key(value: str) -> None:
         read_public_key(value)
     except ValueError:
         raise ValidationError(
-            "This is no public key; enter what `manage.py party_key` printed on the party's host, x25519:..."
+            "This is no public key; enter what `manage.py party keys` printed on the party's host, x25519:..."
         ) from None
 
 
@@ -72,7 +72,7 @@ class Party(Versioned):
         max_length=100,
         blank=True,
         validators=[check_public_key],
-        help_text="Seals secrets that are meant for this party: what `manage.py party_key` printed on its host. "
+        help_text="Seals secrets that are meant for this party: what `manage.py party keys` printed on its host. "
         "Needed for tasks whose documents have secrets.",
     )
 

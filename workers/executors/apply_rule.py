@@ -28,6 +28,7 @@ from workers.executors.preprocessing import (
     new_columns,
     prepared_of,
 )
+from workers.executors.results import ColumnsResult
 from workers.executors.vertical import VerticalExecutor, listed, own_names, private_table
 
 
@@ -54,6 +55,7 @@ class ApplyRuleExecutor(VerticalExecutor):
     title = "Apply a rule"
     params_key = "apply_rule_params"
     Params = ApplyParams
+    Result = ColumnsResult
     devices = ()
     preload = PreprocessingExecutor.preload
     example = {

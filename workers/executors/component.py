@@ -33,6 +33,7 @@ from workers.contract.documents import Document, PartyName, SFInitConfig, TaskCo
 from workers.contract.problems import DocumentsInvalid, Problem, closest
 from workers.contract.roles import Place, Roles
 from workers.executors.base import BaseTaskExecutor
+from workers.executors.results import ComponentResult
 from workers.host.tables import types_of
 
 
@@ -71,6 +72,7 @@ class ComponentExecutor(BaseTaskExecutor):
     title = "SecretFlow component"
     params_key = "component_params"
     Params = _any()
+    Result = ComponentResult
     devices = ()
     example = example_of(components()["stats/table_statistics"])
     preload = ("secretflow.component.core",)

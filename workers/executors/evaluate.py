@@ -16,6 +16,7 @@ from workers.contract.roles import Roles
 from workers.contract.wording import Text
 from workers.executors.base import BaseTaskExecutor
 from workers.executors.metrics import measured, unfit
+from workers.executors.results import ModelResult
 from workers.executors.vertical import check_no_outputs
 from workers.host.tables import read_columns
 
@@ -41,6 +42,7 @@ class EvaluateExecutor(BaseTaskExecutor):
     title = "Evaluation"
     params_key = "evaluate_params"
     Params = EvaluateParams
+    Result = ModelResult
     devices = ()
     preload = ("sklearn.metrics", "pyarrow.csv")
     example = {

@@ -22,6 +22,7 @@ from workers.contract.errors import ConfigError
 from workers.contract.problems import Problem
 from workers.executors import grouping
 from workers.executors.precision import told_precision
+from workers.executors.results import ReportsResult
 from workers.executors.vertical import PartyColumns, VerticalExecutor, check_no_outputs, check_party_columns
 from workers.host.codes import PADDED
 from workers.host.tables import WHOLE_LIMIT
@@ -74,6 +75,7 @@ class GroupByExecutor(VerticalExecutor):
     title = "Statistics by group"
     params_key = "group_by_params"
     Params = GroupByParams
+    Result = ReportsResult
     preload = ("secretflow", "pyarrow.csv", "pandas")
     example = {
         "task_type": "group_by",

@@ -17,6 +17,7 @@ from workers.contract.errors import ConfigError
 from workers.contract.problems import Problem
 from workers.executors.base import BaseTaskExecutor
 from workers.executors.precision import told_precision
+from workers.executors.results import RowsResult
 from workers.executors.vertical import greatest
 from workers.host.tables import WHOLE_LIMIT, read_columns
 
@@ -51,6 +52,7 @@ class HESumExecutor(BaseTaskExecutor):
     title = "Encrypted sum (HE)"
     params_key = "he_sum_params"
     Params = HESumParams
+    Result = RowsResult
     devices = ("heu",)
     aligned = True
     preload = ("secretflow.device.device.heu",)

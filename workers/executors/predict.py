@@ -21,6 +21,7 @@ from workers.contract.roles import Roles
 from workers.contract.wording import Text
 from workers.executors.doubts import warn_of_model
 from workers.executors.metrics import measured
+from workers.executors.results import ModelResult
 from workers.executors.training import (
     LABEL_SCALING,
     MODEL,
@@ -71,6 +72,7 @@ class PredictExecutor(VerticalExecutor):
     title = "Prediction"
     params_key = "predict_params"
     Params = PredictParams
+    Result = ModelResult
     preload = ("secretflow.component.core", "sklearn.metrics", "pyarrow.csv")
     example = {
         "task_type": "predict",

@@ -18,6 +18,7 @@ from workers.contract.documents import Document, SFInitConfig, TaskConfig
 from workers.contract.errors import ConfigError
 from workers.contract.problems import Problem
 from workers.contract.roles import Roles
+from workers.executors.results import ColumnsResult
 from workers.executors.standard import check_standard
 from workers.executors.training import LABEL
 from workers.executors.vertical import (
@@ -54,6 +55,7 @@ class PreprocessingExecutor(VerticalExecutor):
     devices: ClassVar[tuple[str, ...]] = ()
     preload = ("secretflow.component.core", "pyarrow.csv", "pyarrow.orc")
     component: ClassVar[str]
+    Result = ColumnsResult
     kind: ClassVar[str] = KINDS["preprocessing"]
     #: Whether a column with a single value is an error.
     wants_variety: ClassVar[bool] = False

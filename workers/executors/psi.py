@@ -18,6 +18,7 @@ from workers.contract.errors import ConfigError
 from workers.contract.problems import Problem
 from workers.contract.wording import hint
 from workers.executors.base import BaseTaskExecutor
+from workers.executors.results import PSIResult
 from workers.host.tables import check_keys, column_types
 
 #: Protocols that can do more than an inner join of unique keys.
@@ -95,6 +96,7 @@ class PSITaskExecutor(BaseTaskExecutor):
     title = "Private set intersection (PSI)"
     params_key = "psi_params"
     Params = PSIParams
+    Result = PSIResult
     devices = ("spu",)
     example = {
         "task_type": "psi",

@@ -18,6 +18,7 @@ from workers.contract.documents import Document, SFInitConfig, TaskConfig
 from workers.contract.errors import AlgorithmError, ConfigError
 from workers.contract.problems import Problem
 from workers.contract.roles import Roles
+from workers.executors.results import RowsResult
 from workers.executors.vertical import PartyColumns, VerticalExecutor, check_party_columns, is_kept, keep_blocks
 from workers.host.tables import column_types, count_rows, text_blocks, types_of
 
@@ -34,6 +35,7 @@ class RowsExecutor(VerticalExecutor):
     """Base of these task types: they process this party's table in blocks, as it is written."""
 
     devices = ()
+    Result = RowsResult
     preload = ("pyarrow.csv",)
 
     def columns(self, params: Any) -> list[str]:

@@ -22,6 +22,7 @@ from workers.contract.roles import Roles
 from workers.contract.wording import Text
 from workers.executors.base import BaseTaskExecutor
 from workers.executors.bins import counts, cut_points
+from workers.executors.results import ReportsResult
 from workers.executors.statistics import StatisticsParams
 from workers.executors.vertical import check_no_outputs, check_party_columns
 
@@ -59,6 +60,7 @@ class StabilityExecutor(BaseTaskExecutor):
     title = "Population stability"
     params_key = "stability_params"
     Params = StabilityParams
+    Result = ReportsResult
     devices = ()
     preload = ("secretflow", "pyarrow.csv")
     example = {

@@ -16,6 +16,7 @@ from workers.contract.catalogue import Catalogue
 from workers.contract.documents import Document, SFInitConfig, TaskConfig
 from workers.contract.errors import AlgorithmError, ConfigError
 from workers.contract.problems import Problem
+from workers.executors.results import ReportsResult
 from workers.executors.standard import standardized
 from workers.executors.vertical import (
     PartyColumns,
@@ -76,6 +77,7 @@ class _MomentsExecutor(VerticalExecutor):
 
     params_key = "statistics_params"
     Params: ClassVar[type[Document]] = StatisticsParams
+    Result = ReportsResult
     preload = ("secretflow.component.core", "pyarrow.csv")
     component: ClassVar[str]
 

@@ -25,6 +25,7 @@ from workers.contract.wording import Text
 from workers.executors.doubts import warn_of_model
 from workers.executors.metrics import measured
 from workers.executors.precision import told_precision
+from workers.executors.results import ModelResult
 from workers.executors.standard import check_standard
 from workers.executors.vertical import (
     PartyColumns,
@@ -97,6 +98,7 @@ class TrainingExecutor(VerticalExecutor):
     preload = ("secretflow.component.core", "sklearn.metrics", "pyarrow.csv")
     #: SecretFlow's component that trains.
     component: ClassVar[str]
+    Result = ModelResult
     #: The component's name for the model.
     kind: ClassVar[str]
 

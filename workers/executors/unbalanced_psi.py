@@ -15,6 +15,7 @@ from workers.contract.checks import not_a_party
 from workers.contract.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
 from workers.contract.problems import Problem
 from workers.executors.base import BaseTaskExecutor
+from workers.executors.results import PSIResult
 from workers.executors.vertical import check_outputs, check_party_columns
 from workers.host.tables import check_keys
 
@@ -38,6 +39,7 @@ class UnbalancedPSIExecutor(BaseTaskExecutor):
     title = "Unbalanced PSI"
     params_key = "unbalanced_psi_params"
     Params = UnbalancedPSIParams
+    Result = PSIResult
     example = {
         "task_type": "unbalanced_psi",
         "data_sources": {"alice": "breast_cancer", "bob": "breast_cancer"},

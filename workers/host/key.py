@@ -28,11 +28,11 @@ class PartyKey:
             return cls(X25519PrivateKey.from_private_bytes(read_key(path)))
         except FileNotFoundError:
             raise ConfigError(
-                "this host has no key to read secrets with; run `manage.py party_key` on it, and put the public key "
+                "this host has no key to read secrets with; run `manage.py party keys` on it, and put the public key "
                 "that it prints on the party's page"
             ) from None
         except (OSError, ValueError):
-            raise ConfigError("the key of party.toml cannot be read, or is no key of `manage.py party_key`") from None
+            raise ConfigError("the key of party.toml cannot be read, or is no key of `manage.py party keys`") from None
 
     @classmethod
     def create(cls, path: Path) -> PartyKey:
@@ -53,7 +53,7 @@ class PartyKey:
             return bytes(SUITE.decrypt(raw, self._private, info=purpose.encode())).decode()
         except (InvalidTag, ValueError):
             raise ConfigError(
-                "a secret was not sealed for this host's key; put the public key that `manage.py party_key` prints "
+                "a secret was not sealed for this host's key; put the public key that `manage.py party keys` prints "
                 "on the party's page"
             ) from None
 

@@ -23,7 +23,7 @@ from workers.contract.validation import Run
 from workers.contract.wording import Text
 from workers.host.approvals import Approvals
 from workers.host.outputs import digest_of, is_as_made, note_of, read_note, write_note
-from workers.host.party_file import PartyFile
+from workers.host.party_file import DatasetEntry, PartyFile
 from workers.host.places import below
 from workers.host.policy import Uses, check_tables
 from workers.host.sources import Source
@@ -53,7 +53,7 @@ class PartyHost:
         self.output_dir = directory / file.output_dir
         self.workdirs = WorkDirectories(self.output_dir / ".work")
         self.uses = Uses(self.output_dir / ".uses")
-        #: The private key that secrets in documents are sealed for; made by `manage.py party_key`.
+        #: The private key that secrets in documents are sealed for; made by `manage.py party keys`.
         self.key_path = directory / file.key
         self._signing_key_path = directory / file.signing_key
         #: The keys whose orders this host follows; None if party.toml names none.
@@ -256,6 +256,16 @@ class PartyHost:
     def publishes(self, what: str) -> bool:
         """Return whether the policy lets the control plane know a table's ``columns`` or ``rows``."""
         return self.policy.publish == "counts" or (self.policy.publish == "columns" and what == "columns")
+
+    @property
+    def entries(self) -> Mapping[str, DatasetEntry]:
+        """Return what party.toml says of its tables, by name."""
+        return self._file.datasets
+
+    @property
+    def signing_key_path(self) -> Path:
+        """Return the path of the private key that signs what this party reports."""
+        return self._signing_key_path
 
     def registered(self) -> dict[str, Source]:
         """Return the tables that party.toml registers, by name."""

@@ -77,6 +77,7 @@ def serve() -> None:
     os.dup2(2, 1)
     write_log()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.umask(0o077)  # native code writes rows, and does not say for whom
     if "secretflow" not in sys.modules:
         zygote.load()
         zygote.unlike_its_siblings()

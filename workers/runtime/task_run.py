@@ -28,6 +28,7 @@ from workers.contract.run_name import RunName
 from workers.contract.validation import Run, validate
 from workers.contract.wording import Text
 from workers.devices.base import Device
+from workers.executors.results import check_result
 from workers.host.approvals import digest_of
 from workers.host.gate import Gate
 from workers.host.key import with_secrets_opened
@@ -223,9 +224,10 @@ class TaskRun:
 
         self._stage("task_execution", computation_progress=0.0, devices_initialized=list(self.devices))
         try:
-            metadata = executor.execute_algorithm(params)
+            found = executor.execute_algorithm(params)
         finally:
             context.devices.clear()
+        metadata = check_result(run.task.task_type, run.executor.Result, found, run.cluster.parties)
         told = {"warnings": [*dict.fromkeys(context.warnings)]} if context.warnings else {}
         return metadata | told | ({"outputs": self.kept} if self.kept else {})
 

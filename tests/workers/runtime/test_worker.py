@@ -41,6 +41,7 @@ from workers.network.links import LINK_LOST
 from workers.runtime.compute_process import ABANDONED, ComputeProcess
 from workers.runtime.exit_status import describe_exit
 from workers.runtime.journal import Journal
+from workers.runtime.limits import EXCEEDED
 from workers.runtime.starter import Starter
 from workers.runtime.worker import WORKER_SEQUENCE, PartyWorker
 
@@ -103,7 +104,7 @@ def test_it_says_how_a_process_ended(code: str, words: str, error_type: str) -> 
     assert found == error_type
 
 
-EXITS = st.integers(1, 255).filter(lambda code: code not in (ABANDONED, LINK_LOST))
+EXITS = st.integers(1, 255).filter(lambda code: code not in (ABANDONED, LINK_LOST, *EXCEEDED))
 
 
 @given(status=st.integers(-64, -1) | EXITS)
