@@ -11,6 +11,8 @@ from django.middleware.common import CommonMiddleware
 from django.template.loader import render_to_string
 from django.views.defaults import page_not_found
 
+from controlplane.sign_in import refusal, seconds_to_wait
+
 log = logging.getLogger(__name__)
 
 
@@ -39,6 +41,18 @@ class BusyMiddleware:
             # without context processors, which would use the database
             return HttpResponse(render_to_string("503.html"), status=503, headers={"Retry-After": "5"})
         return None
+
+
+class SignInMiddleware:
+    """Answers with a page where somebody has tried to sign in too often. The API has its own answer."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        wait = seconds_to_wait(request)
+        return refusal(wait) if wait else response
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:

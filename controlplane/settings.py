@@ -50,6 +50,7 @@ MIDDLEWARE = [
     "controlplane.middleware.SlashMiddleware",
     "controlplane.middleware.BusyMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
+    "controlplane.middleware.SignInMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -94,6 +95,7 @@ else:
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
+AUTHENTICATION_BACKENDS = ["controlplane.sign_in.Backend"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
@@ -120,6 +122,9 @@ class _QueuePerParty(dict[str, object]):
 
 
 RQ_QUEUES = _QueuePerParty(default={"URL": environment.redis_url, "SERIALIZER": "rq.serializers.JSONSerializer"})
+
+# knox's own default, which migrations ask for
+KNOX_TOKEN_MODEL = "knox.AuthToken"  # noqa: S105
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [

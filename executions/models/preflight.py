@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -77,6 +77,15 @@ class Preflight(models.Model):
 
     def __str__(self) -> str:
         return f"pre-flight checks of {self.name or self.execution or str(self.pk)[:8]}"
+
+    @classmethod
+    def involving(
+        cls, rows: models.QuerySet[Any], parties: Collection[str], wholly: bool = False
+    ) -> models.QuerySet[Any]:
+        """Return those of the rows that involve at least one of the parties."""
+        return rows.filter(
+            models.Exists(PartyCheck.objects.filter(preflight=models.OuterRef("pk"), party__name__in=parties))
+        )
 
     @cached_property
     def parties(self) -> list[PartyCheck]:
