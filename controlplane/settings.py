@@ -123,6 +123,8 @@ class _QueuePerParty(dict[str, object]):
 
 RQ_QUEUES = _QueuePerParty(default={"URL": environment.redis_url, "SERIALIZER": "rq.serializers.JSONSerializer"})
 
+# controlplane.admin.queues registers its pages
+RQ_SHOW_ADMIN_LINK = False
 # knox's own default, which migrations ask for
 KNOX_TOKEN_MODEL = "knox.AuthToken"  # noqa: S105
 
@@ -234,7 +236,8 @@ UNFOLD = {
                     _page("Environment", "tune", "controlplane.site"),
                     _page("Users", "person", "auth.user"),
                     _page("Groups", "group", "auth.group"),
-                    _page("API tokens", "key", "knox.authtoken"),
+                    # Everybody has tokens of their own
+                    {"title": "API tokens", "icon": "key", "link": reverse_lazy("admin:knox_authtoken_changelist")},
                 ],
             },
         ],
