@@ -123,7 +123,7 @@ class _QueuePerParty(dict[str, object]):
 
 RQ_QUEUES = _QueuePerParty(default={"URL": environment.redis_url, "SERIALIZER": "rq.serializers.JSONSerializer"})
 
-# controlplane.admin.queues registers its pages
+# Its pages are open to all staff, show and change the jobs of all parties, and what is in Redis is not the truth here
 RQ_SHOW_ADMIN_LINK = False
 # knox's own default, which migrations ask for
 KNOX_TOKEN_MODEL = "knox.AuthToken"  # noqa: S105

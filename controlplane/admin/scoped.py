@@ -72,6 +72,10 @@ class Scoped:
         self._check_is_visible(request, object_id)
         return super().history_form_view(request, object_id, version_id, extra_context)  # type: ignore[misc]
 
+    def _get_obj_does_not_exist_redirect(self, request: HttpRequest, opts: Any, object_id: str) -> HttpResponse:
+        # Django leads to the front page, with a message
+        raise Http404(f"There is no {opts.verbose_name} of this id, or none that you may see.")
+
     def _check_is_visible(self, request: HttpRequest, object_id: str) -> None:
         """Raise Http404 where simple_history would take what it shows from the versions: also of what was deleted, of
         which nobody knows any more whom it involved."""
