@@ -44,7 +44,8 @@ class Circle:
 
     @classmethod
     def make(cls, first: str, second: str, port: int) -> Circle:
-        circle, rows = cls((first, second)), {}
+        circle = cls((first, second))
+        rows: dict[str, Any] = {}
         for index, name in enumerate(circle.names):
             start = port + 100 * index
             party = Party.objects.create(name=name, address="127.0.0.1", port_first=start, port_last=start + 99)
@@ -56,9 +57,9 @@ class Circle:
         rows["clusterconfig"] = ClusterConfig.objects.create(
             name=f"{label} cluster", document={"parties": [first, second]}
         )
-        rows["spuconfig"] = SPUConfig.objects.create(name=f"{label} spu")
+        rows["spuconfig"] = SPUConfig.objects.create(name=f"spu at {port}")
         rows["heuconfig"] = HEUConfig.objects.create(name=f"{label} heu", document={"sk_keeper": first})
-        rows["deviceconfig"] = DeviceConfig.objects.create(name=f"{label} hsm", layer="hsm_config", document={})
+        rows["deviceconfig"] = DeviceConfig.objects.create(name=f"hsm at {port}", layer="hsm_config", document={})
         both = {first: f"table_of_{first}", second: f"table_of_{second}"}
         document = PSI | {
             "data_sources": both,
@@ -112,6 +113,7 @@ def addresses() -> Iterator[Address]:
         pattern = re.sub(r"\(\?P<(\w+)>(?:\[[^]]*\][+*]?|[^()]*)\)\??", r"<\1>", pattern)
         in_admin = re.match(r"admin/(\w+)/(\w+)/", pattern)
         model = in_admin[2] if in_admin else re.sub(r"-[a-z-]+$", "", name or "") if pattern.startswith("api") else ""
+        name = f"api:{name}" if name and pattern.startswith("api") else name
         yield Address(name or pattern, pattern, model if "<" in pattern or "([^" in pattern else "")
 
 
@@ -164,7 +166,6 @@ CALLERS: dict[str, Callable[[tuple[str, str]], Caller]] = {
     "operator of one": lambda both: Caller(in_role("operator-of-one", OPERATOR, both[:1])),
     "steward": lambda both: Caller(in_role("steward", STEWARD, both[:1])),
     "administrator": lambda both: Caller(in_role("administrator", ADMINISTRATOR)),
-    "superuser": lambda both: Caller(User.objects.create_superuser("root")),
     "token to read": lambda both: Caller(in_role("reader", OPERATOR, both), {"scopes": ["read"]}),
     "token to submit": lambda both: Caller(in_role("submitter", OPERATOR, both), {"scopes": ["submit"]}),
     "token to manage": lambda both: Caller(in_role("manager", OPERATOR, both), {"scopes": ["manage"]}),

@@ -95,6 +95,7 @@ class ConfigAdmin(Guarded, Scoped, SimpleHistoryAdmin, ModelAdmin):
     ) -> HttpResponse:
         if not (object_id.isdecimal() and version_id.isdecimal()):
             raise Http404("There is no such version.")
+        self.check_is_visible(request, object_id)
         # simple_history only hides the button from those who may just look, and would make again what was deleted
         if request.method == "POST":
             obj = self.get_object(request, object_id)

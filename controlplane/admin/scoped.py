@@ -28,7 +28,14 @@ class _ScopedForm(forms.ModelForm):
             self.add_error(None, NOT_COVERED)
 
 
-class Scoped:
+class NotFound:
+    """Part of a ModelAdmin: what is not there, or not to be seen, is not found. Django leads to the front page."""
+
+    def _get_obj_does_not_exist_redirect(self, request: HttpRequest, opts: Any, object_id: str) -> HttpResponse:
+        raise Http404(f"There is no {opts.verbose_name} of this id, or none that you may see.")
+
+
+class Scoped(NotFound):
     """Part of a ModelAdmin: what its user may not see does not exist, and what involves further parties, too, is only
     shown."""
 
@@ -63,20 +70,16 @@ class Scoped:
         return super().formfield_for_foreignkey(db_field, request, **kwargs)  # type: ignore[misc]
 
     def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
-        self._check_is_visible(request, object_id)
+        self.check_is_visible(request, object_id)
         return super().history_view(request, object_id, extra_context)  # type: ignore[misc]
 
     def history_form_view(
         self, request: HttpRequest, object_id: str, version_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        self._check_is_visible(request, object_id)
+        self.check_is_visible(request, object_id)
         return super().history_form_view(request, object_id, version_id, extra_context)  # type: ignore[misc]
 
-    def _get_obj_does_not_exist_redirect(self, request: HttpRequest, opts: Any, object_id: str) -> HttpResponse:
-        # Django leads to the front page, with a message
-        raise Http404(f"There is no {opts.verbose_name} of this id, or none that you may see.")
-
-    def _check_is_visible(self, request: HttpRequest, object_id: str) -> None:
+    def check_is_visible(self, request: HttpRequest, object_id: str) -> None:
         """Raise Http404 where simple_history would take what it shows from the versions: also of what was deleted, of
         which nobody knows any more whom it involved."""
         rows = self.get_queryset(request)

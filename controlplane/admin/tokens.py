@@ -23,6 +23,7 @@ from unfold.widgets import (
 
 from controlplane.access import Access
 from controlplane.admin.permissions import may
+from controlplane.admin.scoped import NotFound
 from controlplane.models import Party, TokenTerms
 from controlplane.models.token import MOST_DAYS, USUAL_DAYS, Scope
 
@@ -78,7 +79,7 @@ class TokenForm(forms.Form):
 
 
 @admin.register(AuthToken)
-class AuthTokenAdmin(ModelAdmin):
+class AuthTokenAdmin(NotFound, ModelAdmin):
     """Shows and revokes a user's own tokens, or everybody's with the permission to. Each user makes their own, which
     gives nobody more power than they have; those of services are made by ``manage.py token``."""
 
