@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.contrib.auth.models import Group, Permission
-from django.db import transaction
+from django.db import connection, transaction
 
 from controlplane.models import PartyGrant
 
@@ -39,6 +39,8 @@ ROLES: dict[str, tuple[str, ...]] = {
 def make_roles(**_: Any) -> None:
     """Make the groups that are missing; groups of these names that are there stay as they are. A receiver of
     ``post_migrate``: Django makes permissions there, after all migrations."""
+    if PartyGrant._meta.db_table not in connection.introspection.table_names():  # migrated to an older version
+        return
     with transaction.atomic():
         for role, permissions in ROLES.items():
             group, is_new = Group.objects.get_or_create(name=role)

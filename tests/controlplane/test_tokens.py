@@ -124,7 +124,7 @@ def test_its_last_use_is_noted_once_a_minute(
     assert TokenTerms.objects.get().last_used_at == first
     TokenTerms.objects.update(last_used_at=first - timedelta(seconds=61))
     client.get(f"{API}/site/")
-    assert TokenTerms.objects.get().last_used_at >= first
+    assert TokenTerms.objects.filter(last_used_at__gte=first).exists()
     with django_assert_num_queries(1):  # one query finds the token, its user and its terms
         client.get(f"{API}/task-types/")
 
