@@ -1,4 +1,6 @@
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
+from django.utils.module_loading import import_string
 
 from workers.contract.jobs import install_gate
 
@@ -11,3 +13,5 @@ class ControlplaneConfig(AppConfig):
         # RQ imports by dotted path what a job's hash in Redis names, in whatever process looks at it
         # (the web process too). The gate lets only our own function through.
         install_gate()
+        # by its name: models cannot be imported before this module
+        post_migrate.connect(import_string("controlplane.roles.make_roles"), sender=self, dispatch_uid="roles")

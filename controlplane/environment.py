@@ -41,6 +41,11 @@ class Environment(BaseSettings):
         default=[], description='Origins allowed to post forms when behind a proxy, as JSON: ["https://a.example"].'
     )
     https: bool = Field(default=False, description="The site is served over HTTPS only: secure cookies, HSTS.")
+    proxies: int | None = Field(
+        default=None,
+        ge=0,
+        description="Number of proxies in front that add to X-Forwarded-For; 1 with HTTPS and 0 without if unset.",
+    )
     database_url: str = Field(
         default="",
         validation_alias="DATABASE_URL",
@@ -78,6 +83,11 @@ class Environment(BaseSettings):
     def signing_key_path(self) -> Path:
         """Return the file of the key that signs orders to the parties."""
         return self.signing_key or self.state_dir / "signing_key"
+
+    @property
+    def proxy_count(self) -> int:
+        """Return the number of proxies in front whose X-Forwarded-For is believed."""
+        return int(self.https) if self.proxies is None else self.proxies
 
     def secret(self) -> str:
         """Return the secret key; a generated one if none is set."""

@@ -9,7 +9,10 @@ from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect, JsonResponse
 from django.middleware.common import CommonMiddleware
 from django.template.loader import render_to_string
+from django.urls import reverse
 from django.views.defaults import page_not_found
+
+from controlplane.sign_in import refusal, seconds_to_wait
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +42,44 @@ class BusyMiddleware:
             # without context processors, which would use the database
             return HttpResponse(render_to_string("503.html"), status=503, headers={"Retry-After": "5"})
         return None
+
+
+class ContentPolicyMiddleware:
+    """Says what a page may load and run: what this site serves, and no script that stands in the page itself.
+
+    The same policy for each kind of page: no template needs a nonce. Alpine, which unfold is made with, compiles the
+    attributes of the admin's pages, and so needs unsafe-eval; they come from templates, which escape what is shown.
+    """
+
+    _PAGE = (
+        "default-src 'self'; script-src 'self'{eval}; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+        "font-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    )
+    ADMIN, OTHER = _PAGE.format(eval=" 'unsafe-eval'"), _PAGE.format(eval="")
+    #: Of what is no page.
+    DATA = "default-src 'none'; frame-ancestors 'none'"
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        is_page = response.get("Content-Type", "").startswith("text/html")
+        page = self.ADMIN if request.path.startswith(reverse("admin:index")) else self.OTHER
+        response.headers.setdefault("Content-Security-Policy", page if is_page else self.DATA)
+        return response
+
+
+class SignInMiddleware:
+    """Answers with a page where somebody has tried to sign in too often. The API has its own answer."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        wait = seconds_to_wait(request)
+        return refusal(wait) if wait else response
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -8,7 +8,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from controlplane.models import Party
+from controlplane.models import Parties, Party
 from controlplane.models.catalogue import DatabaseCatalogue
 from executions.coordinator.capacity import find_capacity, free_ports, reason_to_wait
 from executions.coordinator.completion import complete, ports_needed, registered_types
@@ -64,11 +64,12 @@ class DryRun:
         }
 
 
-def dry_run(documents: Mapping[str, Any]) -> DryRun:
+def dry_run(documents: Mapping[str, Any], within: Parties = None) -> DryRun:
     """Return what would happen if ``documents`` were submitted now: their problems, or the parties as the dispatcher
-    would find them. Needs the database; if Redis is away, the result says so."""
+    would find them. ``within``: the parties that may be named. Needs the database; if Redis is away, the result says
+    so."""
     try:
-        names = validate(documents, DatabaseCatalogue()).cluster.parties
+        names = validate(documents, DatabaseCatalogue(within)).cluster.parties
     except DocumentsInvalid as error:
         return DryRun(problems=error.problems)
     parties = {p.name: p for p in Party.objects.filter(name__in=names)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from controlplane.access import Access
 from controlplane.models import DeviceConfig, Schedule, Task
 from executions.permissions import RUN
 
@@ -19,8 +20,11 @@ def objection(schedule: Schedule) -> str:
     owner = schedule.owner
     if owner is None:
         return ""
-    if not (owner.is_active and owner.has_perm(RUN)):
+    access = Access(owner)
+    if not (owner.is_active and access.may(RUN)):
         return f"{owner}, its owner, may not run anything any more; have somebody confirm it who may"
+    if not access.covers(schedule):
+        return f"{owner}, its owner, has no grant for all parties that it involves; have somebody confirm it who has"
     for thing in _all_that_it_runs(schedule):
         by_others = thing.history.filter(history_date__gt=schedule.confirmed_at).exclude(history_user=None)
         change = by_others.exclude(history_user=owner).select_related("history_user").first()

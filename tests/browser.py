@@ -30,6 +30,8 @@ def watched_page(browser: Browser, url: str) -> Iterator[Page]:
     page = context.new_page()
     page.set_default_timeout(10_000)
     page.on("pageerror", lambda error: problems.append(str(error)))
+    # what the policy of the page forbids is told nowhere else
+    page.on("console", lambda m: problems.append(m.text) if "Content Security Policy" in m.text else None)
     page.on("request", lambda r: None if r.url.startswith((url, "data:")) else problems.append(r.url))
     page.on("response", lambda r: problems.append(f"{r.status} {r.url}") if r.status >= 400 else None)
     yield page

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from django.contrib.auth.models import Permission, User
 from django.test import Client
-from knox.models import AuthToken
 from rest_framework.test import APIClient
 
 from controlplane.environment import ROOT
-from controlplane.models import ClusterConfig, Dataset, Party, Pipeline, SPUConfig, Task
+from controlplane.models import ClusterConfig, Dataset, Party, PartyGrant, Pipeline, SPUConfig, Task, TokenTerms
 from executions.models import Execution
 from tests.keys import voice
 
@@ -108,11 +108,20 @@ def make_execution(task: Task | None = None, **fields: Any) -> Execution:
     return execution
 
 
-def make_user(name: str, *permissions: str) -> User:
-    """A staff user who has these permissions and no others."""
+def make_user(name: str, *permissions: str, parties: Collection[str] | None = None) -> User:
+    """A staff user who has these permissions and no others, for all parties or for those that are named."""
     user = User.objects.create_user(name, is_staff=True)  # no password: hashing one is made to take long
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    grant(user, parties)
     return user
+
+
+def grant(user: User, parties: Collection[str] | None = None) -> None:
+    """Let a user work for these parties, or for all."""
+    if parties is None:
+        PartyGrant.objects.create(user=user, all_parties=True)
+    for party in parties or ():
+        PartyGrant.objects.create(user=user, party=Party.objects.get(name=party))
 
 
 def superuser() -> User:
@@ -144,10 +153,10 @@ def api_as(name: str, *permissions: str) -> APIClient:
     return api_client(make_user(name, *permissions))
 
 
-def token_client(user: User) -> APIClient:
-    """The REST API as a service has it that sends a token of this user."""
+def token_client(user: User, **terms: Any) -> APIClient:
+    """The REST API as a service has it that sends a token of this user, with terms as ``TokenTerms`` takes them."""
     client = APIClient(raise_request_exception=False)
-    client.credentials(HTTP_AUTHORIZATION=f"Token {AuthToken.objects.create(user)[1]}")
+    client.credentials(HTTP_AUTHORIZATION=f"Token {TokenTerms.make_token(user, 'a service', **terms)[1]}")
     return client
 
 

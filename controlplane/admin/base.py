@@ -17,8 +17,10 @@ from simple_history.admin import SimpleHistoryAdmin
 from simple_history.template_utils import HistoricalRecordContextHelper
 from unfold.admin import ModelAdmin
 
+from controlplane.access import Access
 from controlplane.admin.guarded import Guarded
 from controlplane.admin.permissions import may
+from controlplane.admin.scoped import Scoped
 from controlplane.documents.differences import differences
 from controlplane.forms.document import REBUILD
 from controlplane.models import Pipeline, Task
@@ -62,7 +64,7 @@ def _masked(layer: str, document: Any, before: Any = None) -> Any:
     return change_secrets(layer, document, mask)
 
 
-class ConfigAdmin(Guarded, SimpleHistoryAdmin, ModelAdmin):
+class ConfigAdmin(Guarded, Scoped, SimpleHistoryAdmin, ModelAdmin):
     """Base of the admin of everything that is registered."""
 
     compressed_fields = False
@@ -93,6 +95,7 @@ class ConfigAdmin(Guarded, SimpleHistoryAdmin, ModelAdmin):
     ) -> HttpResponse:
         if not (object_id.isdecimal() and version_id.isdecimal()):
             raise Http404("There is no such version.")
+        self.check_is_visible(request, object_id)
         # simple_history only hides the button from those who may just look, and would make again what was deleted
         if request.method == "POST":
             obj = self.get_object(request, object_id)
@@ -110,7 +113,8 @@ class ConfigAdmin(Guarded, SimpleHistoryAdmin, ModelAdmin):
         if REBUILD in request.POST:
             context["errors"] = None
         if obj is not None and obj.pk and not context.get("is_popup"):
-            tasks = (tasks_using(obj) if self.shows_users else Task.objects.none()).order_by("name")
+            using = tasks_using(obj) if self.shows_users else Task.objects.none()
+            tasks = Access.of(request).visible(using).order_by("name")
             shown = list(tasks.only("name")[: SHOWN_IN_USE + 1])
             number = tasks.count() if len(shown) > SHOWN_IN_USE else len(shown)
             context["usage"] = {

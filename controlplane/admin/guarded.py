@@ -38,7 +38,7 @@ class Guarded:
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         if self._is_guarded(request, obj):
             field = forms.IntegerField(widget=forms.HiddenInput, required=False, initial=obj.version)
-            base: Any = self.form  # type: ignore[attr-defined]
+            base: Any = kwargs.get("form", self.form)  # type: ignore[attr-defined]
             kwargs["form"] = type(base.__name__, (_GuardedForm, base), {SEEN: field})
         return super().get_form(request, obj, change=change, **kwargs)  # type: ignore[misc]
 

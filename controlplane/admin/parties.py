@@ -11,11 +11,11 @@ from django.db.models.functions import Coalesce
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
-from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.decorators import action, display
 
 from controlplane.admin.base import ConfigAdmin
 from controlplane.admin.confirm import confirm_page
+from controlplane.admin.scoped import ScopedSelectFilter
 from controlplane.forms.dataset import DatasetForm
 from controlplane.models import (
     Dataset,
@@ -53,7 +53,7 @@ class PartyAdmin(ConfigAdmin):
 class DatasetAdmin(ConfigAdmin):
     form = DatasetForm
     list_display = ("name", "party", "column_names", "keys", "shown_drift", "description")
-    list_filter = (("party", AutocompleteSelectFilter),)
+    list_filter = (("party", ScopedSelectFilter),)
     list_filter_submit = True
     list_select_related = ("party",)
     autocomplete_fields = ("party",)
@@ -113,14 +113,16 @@ class DatasetAdmin(ConfigAdmin):
 
     def has_take_over_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         dataset = self.get_object(request, str(object_id)) if object_id else None
-        return bool(dataset and dataset.reported_columns and dataset.drift and self.has_change_permission(request))
+        return bool(
+            dataset and dataset.reported_columns and dataset.drift and self.has_change_permission(request, dataset)
+        )
 
     # a link, as unfold's actions are: only posting the form that it leads to changes anything
     @action(description="Accept reported schema", icon="sync", permissions=("take_over",), url_path="take-over")
     def take_over(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Register the columns as the party's host reported them."""
         dataset = self.get_object(request, object_id)
-        if dataset is None or not dataset.reported_columns:
+        if dataset is None or not dataset.reported_columns or not self.has_change_permission(request, dataset):
             raise Http404("There is no reported schema that differs.")
         page = reverse("admin:controlplane_dataset_change", args=[dataset.pk])
         if request.method != "POST":

@@ -8,6 +8,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from unfold.decorators import display
 
+from controlplane.access import Access
 from controlplane.admin.base import ConfigAdmin
 from controlplane.forms.pipelines import PipelineForm, ScheduleForm, drawing_of
 from controlplane.models import Pipeline, Schedule
@@ -30,7 +31,7 @@ class PipelineAdmin(ConfigAdmin):
         self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Any = None, **kwargs: Any
     ) -> HttpResponse:
         form = context["adminform"].form
-        drawn = form.drawing() if isinstance(form, PipelineForm) else drawing_of(obj.nodes)
+        drawn = form.drawing() if isinstance(form, PipelineForm) else drawing_of(obj.nodes, Access.of(request).parties)
         context["drawing"] = drawn if drawn.boxes else None
         return super().render_change_form(request, context, *args, obj=obj, **kwargs)
 

@@ -10,10 +10,10 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import path
-from unfold.contrib.filters.admin import AutocompleteSelectFilter
 from unfold.decorators import display
 
 from controlplane.admin.base import ConfigAdmin
+from controlplane.admin.scoped import ScopedSelectFilter
 from controlplane.forms.task import TaskForm
 from controlplane.models import (
     Task,
@@ -26,7 +26,7 @@ from workers.contract.registry import TASK_EXECUTOR_REGISTRY, further_layers
 class TaskAdmin(ConfigAdmin):
     form = TaskForm
     list_display = ("name", "task_type", "cluster", "datasets", "description", "updated_at")
-    list_filter = (("cluster", AutocompleteSelectFilter),)
+    list_filter = (("cluster", ScopedSelectFilter),)
     list_filter_submit = True
     list_select_related = ("cluster",)
     fieldsets = (

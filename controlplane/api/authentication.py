@@ -1,25 +1,35 @@
-"""Who is calling the API: a knox token, or a user name and password to get one."""
+"""Who is calling the API: a token, or a user name and password to get one."""
 
 from __future__ import annotations
 
+import binascii
 from typing import Any
 
 import knox.auth
+from django.utils import timezone
+from knox.crypto import hash_token
+from knox.models import AuthToken
 from rest_framework.authentication import BasicAuthentication
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import AuthenticationFailed, Throttled
+
+from controlplane.sign_in import seconds_to_wait
 
 
 class TokenAuthentication(knox.auth.TokenAuthentication):
-    """knox's token authentication, without its server error for a header that is not UTF-8."""
+    """knox's token authentication, which finds a token by one query and notes its use."""
 
     def authenticate_credentials(self, token: bytes) -> Any:
         try:
-            text = token.decode("ascii")
-        except UnicodeDecodeError:
+            digest = hash_token(token.decode("ascii"))
+        except (UnicodeDecodeError, binascii.Error, ValueError):
             raise AuthenticationFailed("Invalid token.") from None
-        if "\x00" in text:
+        found = AuthToken.objects.filter(digest=digest).select_related("user", "terms").first()
+        if found is None or (found.expiry is not None and found.expiry <= timezone.now()):
             raise AuthenticationFailed("Invalid token.")
-        return super().authenticate_credentials(token)
+        who = self.validate_user(found)
+        if terms := getattr(found, "terms", None):
+            terms.note_use()
+        return who
 
 
 class PasswordAuthentication(BasicAuthentication):
@@ -28,4 +38,9 @@ class PasswordAuthentication(BasicAuthentication):
     def authenticate_credentials(self, userid: str, password: str, request: Any = None) -> Any:
         if "\x00" in userid or "\x00" in password:
             raise AuthenticationFailed("Invalid username/password.")
-        return super().authenticate_credentials(userid, password, request)
+        try:
+            return super().authenticate_credentials(userid, password, request)
+        except AuthenticationFailed:
+            if wait := seconds_to_wait(request):
+                raise Throttled(wait, "There were too many tries with a wrong name or password.") from None
+            raise

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Model, ProtectedError
+from django.db.models import Model, ProtectedError, QuerySet
 from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_view
 from rest_framework import serializers, viewsets
 
+from controlplane.access import Access
 from controlplane.api.errors import Conflict, ErrorBody
 from controlplane.models.usage import named_by
 
@@ -21,11 +22,25 @@ class WithUsers(serializers.Serializer[Any]):
 
     @extend_schema_field(serializers.ListField(child=serializers.CharField()))
     def get_used_by(self, configuration: Any) -> list[str]:
-        return list(configuration.tasks.values_list("name", flat=True))
+        tasks = Access.of(self.context["request"]).visible(configuration.tasks.all())
+        return list(tasks.values_list("name", flat=True))
+
+
+class Scoped:
+    """Part of a view set: what its caller may not see does not exist."""
+
+    def get_queryset(self) -> QuerySet[Any]:
+        rows: QuerySet[Any] = super().get_queryset()  # type: ignore[misc]
+        # the schema is made without a caller
+        return rows if getattr(self, "swagger_fake_view", False) else self.access.visible(rows)
+
+    @property
+    def access(self) -> Access:
+        return Access.of(self.request)  # type: ignore[attr-defined]
 
 
 @extend_schema_view(destroy=extend_schema(responses={204: None, 409: ErrorBody}))
-class ConfigurationViewSet(viewsets.ModelViewSet[Any]):
+class ConfigurationViewSet(Scoped, viewsets.ModelViewSet[Any]):
     filterset_fields = ["name"]
     #: Serializer of a single row; that of the list if left out.
     detail_serializer_class: type[Any] | None = None

@@ -12,9 +12,10 @@ from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from drf_spectacular.plumbing import ResolvedComponent
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
-from rest_framework.exceptions import ErrorDetail, ValidationError
+from rest_framework.exceptions import ErrorDetail, PermissionDenied, ValidationError
 from rest_framework.settings import api_settings
 
+from controlplane.access import NOT_COVERED, Access
 from controlplane.documents.errors import named_errors
 from workers.contract.layers import model_of
 from workers.contract.problems import closest
@@ -59,10 +60,17 @@ class ModelCleaned(KnownKeysOnly, serializers.ModelSerializer[Any]):
         instance: Model = copy(self.instance) if self.instance else meta.model()
         for name, value in attrs.items():
             setattr(instance, name, value)
+        access = Access.of(self.context["request"])
+        instance.within = access.parties  # type: ignore[attr-defined]
+        # Before the checks where it can be told: they would say that the other parties do not exist
+        if not meta.model.names_parties and not access.covers(instance):
+            raise PermissionDenied(NOT_COVERED)
         try:
             instance.full_clean()
         except DjangoValidationError as error:
             raise ValidationError(_details(error)) from None
+        if not access.covers(instance):
+            raise PermissionDenied(NOT_COVERED)
         return {name: getattr(instance, name) for name in attrs}  # full_clean has encrypted the document's secrets
 
 
@@ -79,13 +87,27 @@ def _details(error: DjangoValidationError) -> dict[str, list[ErrorDetail]]:
 
 @extend_schema_field({"oneOf": [{"type": "string"}, {"type": "integer"}], "description": "Name; the id is taken too."})
 class NameOrId(serializers.RelatedField[Any, Any, Any]):
-    """Shows a related row by its name and takes its name or its id."""
+    """Shows a related row by its name and takes its name or its id. What its user may not see does not exist."""
 
     default_error_messages = {
         "missing": "there is none of this name or id; {remedy}",
+        "unseen": "names something that you may not see; ask for the permission to view {rows}",
         "incorrect_type": "has a wrong type; give a name or an id",
         "empty": "is empty; give a name or an id",
     }
+
+    def __init__(self, *, needs_view: bool = True, **kwargs: Any) -> None:
+        """``needs_view``: whether naming one takes the permission to view or to change such rows."""
+        self.needs_view = needs_view
+        super().__init__(**kwargs)
+
+    def get_queryset(self) -> Any:
+        rows: Any = super().get_queryset()
+        return Access.of(self.context["request"]).visible(rows)
+
+    def _may_see(self, model: type[Model]) -> bool:
+        access, named = Access.of(self.context["request"]), model._meta.label_lower.replace(".", ".{}_")
+        return not self.needs_view or any(access.may(named.format(verb)) for verb in ("view", "change"))
 
     def run_validation(self, data: Any = serializers.empty) -> Any:
         if data == "":  # DRF would read it as null
@@ -96,6 +118,8 @@ class NameOrId(serializers.RelatedField[Any, Any, Any]):
         if isinstance(data, bool) or not isinstance(data, int | str):
             self.fail("incorrect_type")
         rows: Any = self.get_queryset()
+        if not self._may_see(rows.model):  # whether there is one of this name or not
+            self.fail("unseen", rows=rows.model._meta.verbose_name_plural)
         found = rows.filter(**({"name": data} if isinstance(data, str) else {"pk": data})).first()
         if found is None:
             names = list(rows.order_by("name").values_list("name", flat=True)[:500])

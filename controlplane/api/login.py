@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from drf_spectacular.authentication import BasicScheme
@@ -11,6 +12,13 @@ from knox import views as knox_views
 from rest_framework import serializers
 
 from controlplane.api.authentication import PasswordAuthentication, TokenAuthentication
+from controlplane.api.errors import ErrorBody
+from controlplane.api.fields import KnownKeysOnly, NameOrId
+from controlplane.models import Party, TokenTerms
+from controlplane.models.token import MOST_DAYS, Scope
+
+#: For how long a token is valid if the request does not say, as for somebody who signs in for the day.
+USUAL_LIFETIME = timedelta(hours=10)
 
 
 class TokenScheme(KnoxTokenScheme):
@@ -21,17 +29,47 @@ class PasswordScheme(BasicScheme):
     target_class = "controlplane.api.authentication.PasswordAuthentication"
 
 
+class WantedTokenSerializer(KnownKeysOnly):
+    """What the new token may do: everything that its user may, if nothing is said."""
+
+    name = serializers.CharField(max_length=100, default="login", help_text="What uses the token.")
+    scopes = serializers.MultipleChoiceField(
+        choices=Scope.choices, default=set(Scope.values), allow_empty=False, help_text="What it may do."
+    )
+    parties = serializers.ListField(
+        child=NameOrId(queryset=Party.objects.all(), needs_view=False),
+        required=False,
+        allow_empty=False,
+        help_text="Parties that it is limited to, by name or id; all of the user's if left out.",
+    )
+    days = serializers.IntegerField(
+        required=False, min_value=1, max_value=MOST_DAYS, help_text="Days until it expires; 10 hours if left out."
+    )
+
+
 class LoginView(knox_views.LoginView):
     """Returns a token for a user name and a password (HTTP basic)."""
 
     authentication_classes = [PasswordAuthentication]
 
     @extend_schema(
-        request=None,
-        responses=inline_serializer("Token", {"token": serializers.CharField(), "expiry": serializers.DateTimeField()}),
+        request=WantedTokenSerializer,
+        responses={
+            200: inline_serializer("Token", {"token": serializers.CharField(), "expiry": serializers.DateTimeField()}),
+            429: ErrorBody,
+        },
     )
     def post(self, request: Any, format: Any = None) -> Any:
         return super().post(request, format)
+
+    def create_token(self) -> Any:
+        request: Any = self.request
+        wanted = WantedTokenSerializer(data=request.data, context={"request": request})
+        wanted.is_valid(raise_exception=True)
+        given = wanted.validated_data
+        parties = frozenset(party.name for party in given["parties"]) if "parties" in given else None
+        lifetime = timedelta(days=given["days"]) if "days" in given else USUAL_LIFETIME
+        return TokenTerms.make_token(request.user, given["name"], given["scopes"], parties, lifetime)
 
 
 class LogoutView(knox_views.LogoutView):

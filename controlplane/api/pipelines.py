@@ -8,6 +8,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from controlplane.access import Access
 from controlplane.api.base import ConfigurationViewSet, save_or_conflict
 from controlplane.api.fields import ModelCleaned, NameOrId
 from controlplane.models import Pipeline, Schedule, Task
@@ -61,6 +62,7 @@ class PipelineDetailSerializer(PipelineSerializer):
 
     @extend_schema_field(StepSerializer(many=True))
     def get_steps(self, pipeline: Pipeline) -> Iterable[Any]:
+        pipeline.within = Access.of(self.context["request"]).parties
         return StepSerializer(pipeline.flow().steps, many=True).data
 
 

@@ -26,7 +26,9 @@ class SiteView(generics.RetrieveUpdateAPIView[Site]):
     serializer_class = SiteSerializer
 
     def get_object(self) -> Site:
-        return Site.current()
+        site = Site.current()
+        self.check_object_permissions(self.request, site)
+        return site
 
     def perform_update(self, serializer: serializers.BaseSerializer[Any]) -> None:
         save_or_conflict(serializer)

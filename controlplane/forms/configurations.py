@@ -11,14 +11,17 @@ from controlplane.forms.document import DocumentForm
 from controlplane.forms.schema import Offer, Schema, form_schema, label
 from controlplane.models import (
     Configuration,
+    Parties,
     Party,
 )
 from workers.contract.layers import model_of
 from workers.contract.registry import further_layers
 
 
-def all_parties() -> list[str]:
-    return list(Party.objects.values_list("name", flat=True))
+def all_parties(within: Parties = None) -> list[str]:
+    """Return the names of all parties, or of those of ``within`` that are registered."""
+    rows = Party.objects.all() if within is None else Party.objects.filter(name__in=within)
+    return list(rows.values_list("name", flat=True))
 
 
 class ConfigurationForm(DocumentForm):
@@ -28,7 +31,7 @@ class ConfigurationForm(DocumentForm):
         return str(model.layer)
 
     def make_schema(self) -> Schema:
-        return form_schema(model_of(self.layer), Offer(all_parties()))
+        return form_schema(model_of(self.layer), Offer(all_parties(self.within)))
 
 
 class DeviceConfigForm(ConfigurationForm):

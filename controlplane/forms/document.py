@@ -17,6 +17,7 @@ from django_jsonform.widgets import JSONFormWidget
 
 from controlplane.documents.storable import unstorable
 from controlplane.forms.schema import fitted, pruned
+from controlplane.models.party_set import Parties
 from workers.contract.secrets import masked_document
 
 Schema = dict[str, Any]
@@ -113,6 +114,9 @@ class DocumentForm(forms.ModelForm):
     """A model form with a ``document``. Subclasses say what the form offers by ``make_schema``."""
 
     document = DocumentFormField(label="", widget=DocumentWidget(schema={"type": "object"}, as_text=True))
+
+    #: Parties whose things it offers; None for all.
+    within: Parties = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

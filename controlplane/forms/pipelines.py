@@ -12,8 +12,9 @@ from unfold.widgets import UnfoldAdminSelectWidget
 
 from controlplane.forms.document import DocumentFormField
 from controlplane.forms.schema import Schema
-from controlplane.models import Pipeline, Schedule, Task
+from controlplane.models import Parties, Pipeline, Schedule, Task
 from controlplane.pipelines.layout import Drawing, draw
+from controlplane.pipelines.plan import Flow
 
 
 class PipelineForm(forms.ModelForm):
@@ -29,6 +30,9 @@ class PipelineForm(forms.ModelForm):
         model = Pipeline
         fields = ["name", "description", "nodes"]
 
+    #: Parties whose tasks it offers; None for all.
+    within: Parties = None
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._rows: list[str] = []
@@ -37,17 +41,17 @@ class PipelineForm(forms.ModelForm):
             field.widget.schema = self._schema()
             nodes = self.instance.nodes
             # in the order in which they run: PostgreSQL keeps no order of keys
-            order = (
-                dict.fromkeys([*(step.name for step in Pipeline(nodes=nodes).flow().steps), *nodes]) if nodes else {}
-            )
+            order = dict.fromkeys([*(step.name for step in _flow(nodes, self.within).steps), *nodes]) if nodes else {}
             self.initial["nodes"] = [
                 {"name": name, "task": nodes[name]["task"], "after": ", ".join(nodes[name].get("after", ()))}
                 for name in order
             ]
 
-    @staticmethod
-    def _schema() -> Schema:
-        tasks = list(Task.objects.order_by("name").values_list("name", flat=True))
+    def _schema(self) -> Schema:
+        rows = Task.objects.all()
+        if self.within is not None:
+            rows = Task.involving(rows, self.within, wholly=True)
+        tasks = list(rows.order_by("name").values_list("name", flat=True))
         return {
             "type": "array",
             "minItems": 1,
@@ -100,7 +104,7 @@ class PipelineForm(forms.ModelForm):
     def drawing(self) -> Drawing:
         """Return the drawing of the nodes as posted, even if they are wrong, otherwise as stored."""
         nodes = getattr(self, "cleaned_data", {}).get("nodes") or self.instance.nodes
-        return drawing_of(nodes)
+        return drawing_of(nodes, self.within)
 
 
 class ScheduleForm(forms.ModelForm):
@@ -116,9 +120,15 @@ class ScheduleForm(forms.ModelForm):
         fields = ["name", "description", "cron", "time_zone", "task", "pipeline", "enabled"]
 
 
-def drawing_of(nodes: Any) -> Drawing:
-    """Return the drawing of a stored pipeline; nodes that are wrong are left out."""
-    steps = Pipeline(nodes=nodes).flow().steps
+def _flow(nodes: Any, within: Parties) -> Flow:
+    pipeline = Pipeline(nodes=nodes)
+    pipeline.within = within
+    return pipeline.flow()
+
+
+def drawing_of(nodes: Any, within: Parties = None) -> Drawing:
+    """Return the drawing of a stored pipeline; nodes that are wrong, or not to be seen, are left out."""
+    steps = _flow(nodes, within).steps
     drawing = draw({step.name: step.waits_for for step in steps})
     for step in steps:
         box = drawing.boxes[step.name]

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from django import forms
+from django.db.models import QuerySet
 from django.urls import reverse
 from django.utils.html import format_html
 from unfold.widgets import UnfoldAdminSelectWidget
@@ -87,7 +88,7 @@ class TaskForm(DocumentForm):
             widget: Any = self.fields["cluster"].widget
             getattr(widget, "widget", widget).attrs["data-rebuild"] = ""  # the admin wraps the widget to add a button
             if not self.is_bound and not self.instance.pk and "cluster" not in self.initial:
-                only = list(ClusterConfig.objects.values_list("pk", flat=True)[:2])
+                only = list(self._clusters().values_list("pk", flat=True)[:2])
                 self.initial["cluster"] = only[0] if len(only) == 1 else None
 
     @property
@@ -119,7 +120,7 @@ class TaskForm(DocumentForm):
 
     def _offer(self) -> Offer:
         parties = self._parties()
-        catalogue = ComposingCatalogue(Task.objects.exclude(pk=self.instance.pk))
+        catalogue = ComposingCatalogue(Task.objects.exclude(pk=self.instance.pk), self.within)
         datasets = {party: catalogue.datasets(party) or {} for party in parties}
         columns = {
             party: list(dict.fromkeys(column for kinds in found.values() for column in kinds or ()))
@@ -131,11 +132,15 @@ class TaskForm(DocumentForm):
         """Return the cluster's parties in its order; a few registered parties as long as no cluster is chosen."""
         chosen: Any = self["cluster"].value() if "cluster" in self.fields else None
         if str(chosen or "").isdecimal():
-            cluster = ClusterConfig.objects.filter(pk=chosen).first()
+            cluster = self._clusters().filter(pk=chosen).first()
             parties = cluster.document.get("parties") if cluster else None
             if isinstance(parties, list):
                 return parties
-        return all_parties()[:MOST_OFFERED]
+        return all_parties(self.within)[:MOST_OFFERED]
+
+    def _clusters(self) -> QuerySet[ClusterConfig]:
+        rows = ClusterConfig.objects.all()
+        return rows if self.within is None else ClusterConfig.involving(rows, self.within)
 
     def clean(self) -> Any:
         cleaned = super().clean() or self.cleaned_data

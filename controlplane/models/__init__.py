@@ -3,15 +3,19 @@
 from controlplane.models import usage  # noqa: F401  its receivers keep what is in use from being deleted or renamed
 from controlplane.models.configuration import ClusterConfig, Configuration, DeviceConfig, HEUConfig, SPUConfig
 from controlplane.models.dataset import ALIGNMENT_LENGTH, COLUMN_TYPES, Dataset
+from controlplane.models.grant import PartyGrant
 from controlplane.models.party import Party, check_public_key, check_signing_keys
+from controlplane.models.party_set import Parties, PartySet, PartySetMember
 from controlplane.models.pipeline import Pipeline
 from controlplane.models.schedule import Schedule, check_time_zone
+from controlplane.models.sign_in import SignInTries
 from controlplane.models.site import PRODUCTION, Site
 from controlplane.models.task import RunOptions, Task
+from controlplane.models.token import TokenTerms
 
 __all__ = [
     "ALIGNMENT_LENGTH", "COLUMN_TYPES", "PRODUCTION", "ClusterConfig", "Configuration", "Dataset", "DeviceConfig",
-    "HEUConfig", "Party", "Pipeline", "RunOptions", "SPUConfig", "Schedule", "Site", "Task", "check_public_key",
-    "check_signing_keys",
+    "HEUConfig", "Parties", "Party", "PartyGrant", "PartySet", "PartySetMember", "Pipeline", "RunOptions", "SPUConfig",
+    "Schedule", "SignInTries", "Site", "Task", "TokenTerms", "check_public_key", "check_signing_keys",
     "check_time_zone",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from django.db.models.functions import Coalesce
 
 from controlplane.models.dataset import Dataset
 from controlplane.models.party import Party
+from controlplane.models.party_set import Parties
 from controlplane.models.site import PRODUCTION, Site
 from workers.contract.catalogue import Columns, Security
 
@@ -20,10 +21,12 @@ from workers.contract.catalogue import Columns, Security
 class DatabaseCatalogue:
     """The registered parties and datasets, for validation. Reads each party's datasets once."""
 
-    def __init__(self) -> None:
+    def __init__(self, within: Parties = None) -> None:
+        """Know these parties only; None for all."""
         # the tier comes with the same query; where no party is registered nothing can be less strict
         tier = Coalesce(models.Subquery(Site.objects.values("security")[:1]), models.Value(PRODUCTION))
-        rows = list(Party.objects.values_list("name", "pk", "address", "public_key", tier))
+        parties = Party.objects.all() if within is None else Party.objects.filter(name__in=within)
+        rows = list(parties.values_list("name", "pk", "address", "public_key", tier))
         self.security: Security = rows[0][4] if rows else PRODUCTION
         self.parties: dict[str, int] = {name: pk for name, pk, *_ in rows}
         #: Party to the key that its secrets are sealed with; empty where none is registered.
@@ -62,9 +65,9 @@ class DatabaseCatalogue:
 class ComposingCatalogue(DatabaseCatalogue):
     """The catalogue for a task or pipeline that is being written: it may also name what other tasks will keep."""
 
-    def __init__(self, others: QuerySet[Any]) -> None:
-        """Take the outputs of the tasks ``others`` as existing."""
-        super().__init__()
+    def __init__(self, others: QuerySet[Any], within: Parties = None) -> None:
+        """Take the outputs of the tasks ``others`` as existing. ``within``: know these parties only."""
+        super().__init__(within)
         self._others = others
         self._left_out: int | None = None
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.db.models import QuerySet
 
 from controlplane.documents.encryption import protect
 from controlplane.documents.errors import document_errors
 from controlplane.models.party import Party
+from controlplane.models.party_set import PartySet
 from controlplane.models.versioned import Versioned, about_to_be_renamed
 from workers.contract.endpoints import filled_at_dispatch
 from workers.contract.problems import Problem, closest
@@ -34,6 +37,19 @@ class Configuration(Versioned):
     def __str__(self) -> str:
         return self.name
 
+    @classmethod
+    def involving(cls, rows: QuerySet[Any], parties: Collection[str], wholly: bool = False) -> QuerySet[Any]:
+        return rows  # a device's settings, for whoever takes part
+
+    def involved(self) -> set[str]:
+        # found at run time: a task knows its configurations, and not the other way round
+        return {party for task in self.used_by() for party in task.involved()} if self.pk else set()
+
+    def used_by(self) -> Iterable[Any]:
+        """Return the tasks that use it, each with its cluster."""
+        tasks: Any = self.tasks  # type: ignore[attr-defined]
+        return tasks.select_related("cluster").only("cluster__document")
+
     def clean(self) -> None:
         _, problems = parse_document(self.layer, self.document)
         self._settle(problems)
@@ -50,15 +66,31 @@ class ClusterConfig(Configuration):
     """Layer 1, ``sf_init_config``: who takes part and how they talk. Addresses come from the parties at dispatch."""
 
     layer = "sf_init_config"
+    names_parties = True
+
+    party_set = models.ForeignKey(PartySet, on_delete=models.PROTECT, null=True, editable=False, related_name="+")
 
     class Meta(Configuration.Meta):
         verbose_name = "cluster configuration"
+
+    @classmethod
+    def involving(cls, rows: QuerySet[Any], parties: Collection[str], wholly: bool = False) -> QuerySet[Any]:
+        return rows.filter(party_set__in=PartySet.keys(parties, wholly=wholly))
+
+    def involved(self) -> set[str]:
+        named = self.document.get("parties") if isinstance(self.document, dict) else None
+        return {name for name in named if isinstance(name, str)} if isinstance(named, list) else set()
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.party_set = PartySet.of(self.involved())
+        super().save(*args, **kwargs)
 
     def clean(self) -> None:
         cluster, problems = parse_document(self.layer, self.document)
         if cluster is not None:
             problems += filled_at_dispatch(cluster)
-            known = set(Party.objects.filter(name__in=cluster.parties).values_list("name", flat=True))
+            named = set(cluster.parties) if self.within is None else self.within.intersection(cluster.parties)
+            known = set(Party.objects.filter(name__in=named).values_list("name", flat=True))
             problems += [
                 Problem(f"parties.{i}", f"no party {party!r} is registered", "register it under Parties first")
                 for i, party in enumerate(cluster.parties)
@@ -80,9 +112,28 @@ class HEUConfig(Configuration):
     """Layer 3, ``heu_config``: the homomorphic encryption device."""
 
     layer = "heu_config"
+    names_parties = True
 
     class Meta(Configuration.Meta):
         verbose_name = "HEU configuration"
+
+    @classmethod
+    def involving(cls, rows: QuerySet[Any], parties: Collection[str], wholly: bool = False) -> QuerySet[Any]:
+        # in Python: there are few, and databases differ in how they look into JSON
+        found = [heu.pk for heu in rows.order_by() if not heu.named() or not heu.named().isdisjoint(parties)]
+        if wholly:
+            found = [heu.pk for heu in rows.order_by() if heu.named().issubset(parties)]
+        return rows.filter(pk__in=found)
+
+    def involved(self) -> set[str]:
+        return super().involved() | self.named()
+
+    def named(self) -> set[str]:
+        """Return the parties that the document names."""
+        document = self.document if isinstance(self.document, dict) else {}
+        evaluators = document.get("evaluators")
+        named = [document.get("sk_keeper"), *(evaluators if isinstance(evaluators, list) else ())]
+        return {name for name in named if isinstance(name, str)}
 
 
 class DeviceConfig(Configuration):
@@ -100,6 +151,11 @@ class DeviceConfig(Configuration):
         if before and (before.name, before.layer) != (self.name, self.layer):
             about_to_be_renamed.send(sender=DeviceConfig, before=before)
         super().clean()
+
+    def used_by(self) -> Iterable[Any]:
+        tasks = self._meta.apps.get_model("controlplane", "Task")._default_manager.select_related("cluster")
+        rows: Any = tasks.only("devices", "cluster__document")
+        return [task for task in rows if isinstance(task.devices, dict) and task.devices.get(self.layer) == self.name]
 
 
 def stored_document(row: models.Model) -> Any:

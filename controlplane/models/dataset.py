@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
+from django.db.models import QuerySet
 
 from controlplane.models.party import Party
 from controlplane.models.protection import protect
@@ -69,6 +71,13 @@ class Dataset(Versioned):
 
     def __str__(self) -> str:
         return f"{self.party.name}/{self.name}"
+
+    @classmethod
+    def involving(cls, rows: QuerySet[Any], parties: Collection[str], wholly: bool = False) -> QuerySet[Any]:
+        return rows.filter(party__name__in=parties)
+
+    def involved(self) -> set[str]:
+        return {self.party.name}
 
     def clean(self) -> None:
         columns: Any = self.columns

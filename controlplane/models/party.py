@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Any
+
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
+from django.db.models import QuerySet
 
 from controlplane.models.versioned import Versioned
 from workers.contract.documents import PARTY_NAME
@@ -91,6 +95,13 @@ class Party(Versioned):
 
     def __str__(self) -> str:
         return self.name
+
+    @classmethod
+    def involving(cls, rows: QuerySet[Any], parties: Collection[str], wholly: bool = False) -> QuerySet[Any]:
+        return rows.filter(name__in=parties)
+
+    def involved(self) -> set[str]:
+        return {self.name}
 
     def clean(self) -> None:
         if self.pk and Party.objects.filter(pk=self.pk).exclude(name=self.name).exists():

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Any
+
 from django.db import models
+from django.db.models import QuerySet
 
 from controlplane.documents.errors import document_errors
 from controlplane.models.catalogue import ComposingCatalogue, DatabaseCatalogue
 from controlplane.models.dataset import Dataset
+from controlplane.models.party_set import Parties
 from controlplane.models.task import Task
 from controlplane.models.versioned import Versioned
 from controlplane.pipelines.plan import Flow, Step
@@ -25,27 +30,41 @@ class Pipeline(Versioned):
     )
     updated_at = models.DateTimeField(auto_now=True)
 
+    names_parties = True
+
     class Meta:
         ordering = ["name"]
 
     def __str__(self) -> str:
         return self.name
 
+    @classmethod
+    def involving(cls, rows: QuerySet[Any], parties: Collection[str], wholly: bool = False) -> QuerySet[Any]:
+        # in Python, as in ``naming``: which parties it involves changes with its tasks and their clusters
+        tasks = set(Task.involving(Task.objects.order_by(), parties, wholly).values_list("name", flat=True))
+        named = [(pipeline.pk, pipeline.task_names()) for pipeline in cls.objects.order_by().only("nodes")]
+        found = [pk for pk, names in named if (names <= tasks if wholly else not names.isdisjoint(tasks))]
+        return rows.filter(pk__in=found)
+
+    def involved(self) -> set[str]:
+        tasks = Task.objects.filter(name__in=self.task_names()).select_related("cluster")
+        return {party for task in tasks for party in task.involved()}
+
     def flow(self) -> Flow:
         """Return the nodes that are right, with the problems of the others."""
-        return Flow(self.nodes, Task.objects.all(), Dataset.objects.all())
+        return Flow(self.nodes, _all_within(Task, self.within), _all_within(Dataset, self.within))
 
     def steps(self) -> list[Step]:
         """Return the nodes in their order, with the documents that would run now. Raises DocumentsInvalid with
         every problem of the whole."""
         try:
-            return self.flow().examined(DatabaseCatalogue())
+            return self.flow().examined(DatabaseCatalogue(self.within))
         except DocumentsInvalid as error:
             raise DocumentsInvalid([problem.under("nodes") for problem in error.problems]) from None
 
     def clean(self) -> None:
         try:
-            self.flow().examined(ComposingCatalogue(Task.objects.all()))
+            self.flow().examined(ComposingCatalogue(Task.objects.all(), self.within))
         except DocumentsInvalid as error:
             raise document_errors({"nodes": error.problems}) from None
 
@@ -57,3 +76,8 @@ class Pipeline(Versioned):
 
     def task_names(self) -> set[str]:
         return {str(node.get("task")) for node in self.nodes.values()}
+
+
+def _all_within(model: Any, parties: Parties) -> QuerySet[Any]:
+    rows: QuerySet[Any] = model.objects.all()
+    return rows if parties is None else model.involving(rows, parties)

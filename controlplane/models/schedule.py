@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import available_timezones
@@ -9,6 +10,7 @@ from zoneinfo import available_timezones
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from controlplane.models.pipeline import Pipeline
@@ -94,6 +96,16 @@ class Schedule(Versioned):
 
     def __str__(self) -> str:
         return self.name
+
+    @classmethod
+    def involving(cls, rows: QuerySet[Any], parties: Collection[str], wholly: bool = False) -> QuerySet[Any]:
+        tasks = Task.involving(Task.objects.order_by(), parties, wholly).values("pk")
+        pipelines = Pipeline.involving(Pipeline.objects.order_by(), parties, wholly).values("pk")
+        return rows.filter(Q(task__in=tasks) | Q(pipeline__in=pipelines))
+
+    def involved(self) -> set[str]:
+        found = self.task or self.pipeline
+        return found.involved() if found else set()
 
     @property
     def target(self) -> Task | Pipeline:

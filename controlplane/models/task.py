@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from controlplane.documents.encryption import protect
 from controlplane.documents.errors import document_errors
 from controlplane.models.catalogue import ComposingCatalogue
 from controlplane.models.configuration import ClusterConfig, DeviceConfig, HEUConfig, SPUConfig, stored_document
+from controlplane.models.party_set import PartySet
 from controlplane.models.protection import protect as protect_row
 from controlplane.models.versioned import Versioned, about_to_be_renamed
 from workers.contract.problems import DocumentsInvalid, Problem, closest
@@ -99,6 +102,13 @@ class Task(Versioned, RunOptions):
     def __str__(self) -> str:
         return self.name
 
+    @classmethod
+    def involving(cls, rows: QuerySet[Any], parties: Collection[str], wholly: bool = False) -> QuerySet[Any]:
+        return rows.filter(cluster__party_set__in=PartySet.keys(parties, wholly=wholly))
+
+    def involved(self) -> set[str]:
+        return self.cluster.involved()
+
     def documents(self) -> dict[str, Any]:
         """Return the documents as they would be submitted now, those of further devices included. Raises
         DocumentsInvalid if the task names a device configuration that does not exist."""
@@ -129,7 +139,9 @@ class Task(Versioned, RunOptions):
     def validate(self, catalogue: ComposingCatalogue | None = None) -> Run:
         """Return the typed run, as if the outputs of other tasks existed. Raises DocumentsInvalid with all problems of
         the four documents. ``catalogue``: that of all other tasks, if it was read already."""
-        return validate(self.documents(), catalogue or ComposingCatalogue(Task.objects.exclude(pk=self.pk)))
+        return validate(
+            self.documents(), catalogue or ComposingCatalogue(Task.objects.exclude(pk=self.pk), self.within)
+        )
 
     def clean(self) -> None:
         before = Task.objects.filter(pk=self.pk).only("name").first() if self.pk else None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from django.db import models, transaction
+from django.db.models import QuerySet
 from django.dispatch import Signal
 from simple_history.models import HistoricalRecords
 
 from controlplane.documents.differences import differences
+from controlplane.models.party_set import Parties
 
 #: Sent with ``before``, the stored row, before a row is renamed that documents name. A receiver raises ValidationError
 #: if the new name would break them.
@@ -22,6 +25,12 @@ class Versioned(models.Model):
     version = models.PositiveIntegerField(default=1, editable=False, help_text="Rises by one with each change.")
 
     history = HistoricalRecords(inherit=True)
+
+    #: Parties that whoever writes it may name; None for all. The admin and the API set it before they validate, so that
+    #: what is not to be seen is, for the checks and their messages, as if it did not exist.
+    within: Parties = None
+    #: Whether its own document names the parties that it involves.
+    names_parties = False
 
     class Meta:
         abstract = True
@@ -45,6 +54,16 @@ class Versioned(models.Model):
                 super().save(*args, **kwargs)
             else:  # no operator wrote it: the execution that made a dataset, say
                 self._save_quietly(*args, **kwargs)
+
+    @classmethod
+    def involving(cls, rows: QuerySet[Any], parties: Collection[str], wholly: bool = False) -> QuerySet[Any]:
+        """Return those of the rows that involve at least one of the parties, or none at all; ``wholly``: and no other
+        parties."""
+        raise NotImplementedError
+
+    def involved(self) -> set[str] | None:
+        """Return the names of the parties that a change of it affects; None for all that there may be."""
+        raise NotImplementedError
 
     def _save_quietly(self, *args: Any, **kwargs: Any) -> None:
         self.skip_history_when_saving = True

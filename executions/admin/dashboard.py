@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 
+from controlplane.access import Access
 from controlplane.admin.permissions import may
 from controlplane.models import ClusterConfig, Dataset, Party, SPUConfig, Task
 from executions.admin.execution_page import duration
@@ -22,10 +23,10 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Return the context of the front page: what happened in the last day, and the steps to a first run."""
     context["may_see_executions"] = may(request, VIEW)
     if may(request, "controlplane.add_task"):
-        context["steps"] = first_steps()
+        context["steps"] = first_steps(Access.of(request))
     if not context["may_see_executions"]:
         return context
-    rows = Execution.objects.defer("documents", "result")
+    rows = Access.of(request).visible(Execution.objects.defer("documents", "result"))
     recent = rows.filter(created_at__gte=timezone.now() - timedelta(hours=24))
     numbers = dict(recent.order_by().values_list("status").annotate(Count("pk")))
     always = (Status.QUEUED, Status.RUNNING, Status.SUCCESS, Status.FAILURE)
@@ -46,9 +47,9 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     return context
 
 
-def first_steps() -> list[dict[str, Any]]:
+def first_steps(access: Access) -> list[dict[str, Any]]:
     """Return the steps that are left before something can run; empty once something has run."""
-    if Execution.objects.exists():
+    if access.visible(Execution.objects.all()).exists():
         return []
     chain = (
         (Party, 2, "Register two parties", "each with the address and ports of its host"),
@@ -59,7 +60,7 @@ def first_steps() -> list[dict[str, Any]]:
     )
     found = []
     for model, enough, title, why in chain:
-        page = "changelist" if (done := model.objects.count() >= enough) else "add"
+        page = "changelist" if (done := access.visible(model.objects.all()).count() >= enough) else "add"
         url = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}")
         found.append({"title": title, "why": why, "done": done, "url": url})
     return found

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
@@ -12,10 +14,23 @@ from executions.admin.read_only import ReadOnlyAdmin
 from executions.models import DeadLetter
 
 
+class PartyFilter(admin.SimpleListFilter):
+    """Offers the parties that have sent some, as far as they may be seen."""
+
+    title = parameter_name = "party"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        rows = model_admin.get_queryset(request).order_by("party").values_list("party", flat=True)
+        return [(name, name) for name in rows.distinct()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(party=self.value()) if self.value() else queryset
+
+
 @admin.register(DeadLetter)
 class DeadLetterAdmin(ReadOnlyAdmin):
     list_display = ("at", "party", "kind", "shown_size", "reason")
-    list_filter = ("party", "kind")
+    list_filter = (PartyFilter, "kind")
     search_fields = ("reason",)
     search_help_text = "Part of the reason"
     get_search_results = ModelAdmin.get_search_results  # of each party there are few

@@ -14,6 +14,7 @@ from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from unfold.decorators import display
 
+from controlplane.access import Access
 from controlplane.admin.confirm import confirm_page
 from controlplane.admin.permissions import may
 from executions.admin import execution_page as pages
@@ -95,7 +96,7 @@ class ExecutionAdmin(ReadOnlyAdmin):
             rows = Execution.objects.select_related("task", "submitted_by", "node__run").defer(
                 "documents", "node__documents", "node__options"
             )
-            return rows.get(pk=UUID(unquote(object_id)))
+            return Access.of(request).visible(rows).get(pk=UUID(unquote(object_id)))
         except (ValueError, Execution.DoesNotExist):
             raise Http404("There is no such execution.") from None
 
@@ -106,7 +107,7 @@ class ExecutionAdmin(ReadOnlyAdmin):
         execution = self._get(request, object_id)
         context = pages.live(execution) | {
             "may_cancel": may(request, CANCEL) and not execution.has_ended,
-            "may_run_again": may(request, RUN) and execution.has_ended,
+            "may_run_again": _may_run(request, execution) and execution.has_ended,
             "again_url": reverse("admin:executions_execution_again", args=[execution.pk]),
             "rerun_url": reverse("admin:executions_execution_rerun", args=[execution.pk]),
             "may_see_task": may(request, "controlplane.view_task"),
@@ -140,13 +141,13 @@ class ExecutionAdmin(ReadOnlyAdmin):
 
     def again_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         execution = self._get(request, object_id)
-        if not may(request, RUN):
+        if not _may_run(request, execution):
             raise PermissionDenied
         page = reverse("admin:executions_execution_change", args=[execution.pk])
         if request.method != "POST":
             return confirm_page(self, request, f"Run the documents of {execution} once more?", "Run again", page)
         try:
-            new = execution.submit_again(by=request.user)
+            new = execution.submit_again(by=request.user, within=Access.of(request).parties)
         except DocumentsInvalid as error:
             for problem in error.problems:
                 messages.error(request, str(problem))
@@ -156,9 +157,9 @@ class ExecutionAdmin(ReadOnlyAdmin):
     def rerun_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Show the form of **Change and run**, and submit the new execution."""
         execution = self._get(request, object_id)
-        if not may(request, RUN):
+        if not _may_run(request, execution):
             raise PermissionDenied
-        form = RerunForm(execution, request.POST if request.method == "POST" else None)
+        form = RerunForm(execution, request.POST if request.method == "POST" else None, Access.of(request).parties)
         if request.method == "POST" and (new := form.submit(by=request.user)):
             return HttpResponseRedirect(reverse("admin:executions_execution_change", args=[new.pk]))
         documents = [form[layer] for layer in layers()]
@@ -171,3 +172,7 @@ class ExecutionAdmin(ReadOnlyAdmin):
             "back": reverse("admin:executions_execution_change", args=[execution.pk]),
         }
         return TemplateResponse(request, "executions/rerun.html", context)
+
+
+def _may_run(request: HttpRequest, execution: Execution) -> bool:
+    return may(request, RUN) and Access.of(request).covers(execution)

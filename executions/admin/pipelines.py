@@ -15,6 +15,7 @@ from django.urls import path, reverse
 from django.utils.html import format_html, format_html_join
 from unfold.decorators import action, display
 
+from controlplane.access import Access
 from controlplane.admin.confirm import confirm_page
 from controlplane.admin.permissions import may
 from controlplane.admin.pipelines import PipelineAdmin, ScheduleAdmin
@@ -55,6 +56,7 @@ class RunnablePipelineAdmin(Runnable, PipelineAdmin):
         if pipeline is None or not self.has_view_or_change_permission(request, pipeline):
             raise Http404("There is no such pipeline.")
         page = reverse("admin:controlplane_pipeline_change", args=[pipeline.pk])
+        pipeline.within = Access.of(request).parties
         try:
             if request.method == "POST":
                 return self._submit(request, pipeline, page)
@@ -121,7 +123,8 @@ class PipelineRunAdmin(ReadOnlyAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         try:
-            return PipelineRun.objects.select_related("pipeline", "submitted_by").get(pk=UUID(unquote(object_id)))
+            rows = PipelineRun.objects.select_related("pipeline", "submitted_by", "party_set")
+            return Access.of(request).visible(rows).get(pk=UUID(unquote(object_id)))
         except (ValueError, PipelineRun.DoesNotExist):
             raise Http404("There is no such pipeline run.") from None
 
@@ -130,10 +133,11 @@ class PipelineRunAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         """Return the page of a run; with ``?fragment=1`` the part of it that changes."""
         run = self._get(request, object_id)
+        may_run = may(request, RUN) and Access.of(request).covers(run)
         context = pipeline_pages.live(run) | {
             "may_cancel": may(request, CANCEL) and not run.has_ended,
-            "may_retry": may(request, RUN) and run.has_ended and run.status != PipelineStatus.SUCCESS,
-            "may_retry_nodes": may(request, RUN) and run.status != PipelineStatus.CANCELLING,
+            "may_retry": may_run and run.has_ended and run.status != PipelineStatus.SUCCESS,
+            "may_retry_nodes": may_run and run.status != PipelineStatus.CANCELLING,
             "may_see_pipeline": may(request, "controlplane.view_pipeline"),
             "cancel_url": reverse("admin:executions_pipelinerun_cancel", args=[run.pk]),
             "retry_url": reverse("admin:executions_pipelinerun_retry", args=[run.pk]),
@@ -162,7 +166,7 @@ class PipelineRunAdmin(ReadOnlyAdmin):
     def retry_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Retry the posted node, or all nodes that failed."""
         run = self._get(request, object_id)
-        if not may(request, RUN):
+        if not (may(request, RUN) and Access.of(request).covers(run)):
             raise PermissionDenied
         page = reverse("admin:executions_pipelinerun_change", args=[run.pk])
         if request.method != "POST":

@@ -15,6 +15,7 @@ from unfold.paginator import InfinitePaginator
 from unfold.utils import parse_datetime_str
 
 from controlplane.admin.permissions import may
+from controlplane.admin.scoped import Scoped
 from executions.permissions import VIEW
 
 #: How many rows the pages of a list lead to. The database goes through all rows before a page: what is older is found
@@ -36,7 +37,7 @@ class CreationFilter(RangeDateTimeFilter):
         return queryset
 
 
-class ReadOnlyAdmin(ModelAdmin):
+class ReadOnlyAdmin(Scoped, ModelAdmin):
     """An admin without adding, changing and deleting. There may be millions of rows; each has a name and a time of
     creation."""
 

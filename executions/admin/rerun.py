@@ -10,6 +10,7 @@ from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextareaWid
 
 from controlplane.forms.document import DocumentFormField
 from controlplane.forms.schema import label
+from controlplane.models import Parties
 from controlplane.models.catalogue import DatabaseCatalogue
 from executions.models import Execution
 from workers.contract.layers import layers
@@ -30,9 +31,10 @@ class RerunForm(forms.ModelForm):
         model = Execution
         fields = ["name", *Execution.option_names()]
 
-    def __init__(self, execution: Execution, data: Any = None) -> None:
+    def __init__(self, execution: Execution, data: Any = None, within: Parties = None) -> None:
+        """``within``: the parties that its user may name; None for all."""
         super().__init__(data, instance=Execution(name=execution.name, **execution.options()))
-        self.source = execution
+        self.source, self.within = execution, within
         documents = masked(execution.documents)
         for name, field in self.fields.items():
             widget = UnfoldAdminTextInputWidget if name == "name" else UnfoldAdminIntegerFieldWidget
@@ -50,7 +52,7 @@ class RerunForm(forms.ModelForm):
         given: dict[str, Any] = super().clean() or self.cleaned_data
         if all(layer in given for layer in layers()):
             try:
-                validate(self._documents(), DatabaseCatalogue())
+                validate(self._documents(), DatabaseCatalogue(self.within))
             except DocumentsInvalid as error:
                 self._show(error)
         return given
@@ -63,7 +65,9 @@ class RerunForm(forms.ModelForm):
         given = self.cleaned_data
         options = {name: given[name] for name in Execution.option_names()}
         try:
-            return self.source.submit_again(by=by, documents=self._documents(), name=given["name"], options=options)
+            return self.source.submit_again(
+                by=by, documents=self._documents(), name=given["name"], options=options, within=self.within
+            )
         except DocumentsInvalid as error:  # what the documents name was changed since the check
             self._show(error)
             return None

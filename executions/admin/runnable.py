@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib.admin.utils import unquote
 from django.http import HttpRequest
 
+from controlplane.access import Access
 from controlplane.admin.permissions import may
 from executions.permissions import RUN
 
@@ -14,4 +16,7 @@ class Runnable:
     """Answers unfold's question who may use an action with ``permissions=("run",)``."""
 
     def has_run_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return may(request, RUN)
+        if not may(request, RUN):
+            return False
+        row = self.get_object(request, unquote(str(object_id))) if object_id else None  # type: ignore[attr-defined]
+        return row is None or Access.of(request).covers(row)  # one that is not there is not found

@@ -13,6 +13,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from unfold.decorators import action
 
+from controlplane.access import Access
 from controlplane.admin.confirm import confirm_page
 from controlplane.admin.permissions import may
 from controlplane.admin.tasks import TaskAdmin
@@ -67,7 +68,7 @@ class RunnableTaskAdmin(Runnable, TaskAdmin):
             headers = {"X-Fragment": "1", "Cache-Control": "no-store"}
             return TemplateResponse(request, "executions/checks_live.html", pages.checked(preflight), headers=headers)
         try:
-            found = dry_run(task.documents())
+            found = dry_run(task.documents(), Access.of(request).parties)
         except DocumentsInvalid as error:
             found = DryRun(problems=error.problems)
         context = self.admin_site.each_context(request) | {
@@ -83,6 +84,7 @@ class RunnableTaskAdmin(Runnable, TaskAdmin):
     def _check_at_the_parties(self, request: HttpRequest, task: Task) -> HttpResponse:
         try:
             documents = task.documents()
+            task.within = Access.of(request).parties
             task.validate()
             preflight = Preflight.objects.ask(documents, name=task.name, by=request.user)
         except DocumentsInvalid as error:
@@ -94,7 +96,8 @@ class RunnableTaskAdmin(Runnable, TaskAdmin):
 
     def _checks_asked_for(self, request: HttpRequest, task: Task) -> Preflight | None:
         try:
-            return Preflight.objects.filter(pk=UUID(request.GET.get("checks", "")), name=task.name).first()
+            asked = UUID(request.GET.get("checks", ""))
+            return Access.of(request).visible(Preflight.objects.all()).filter(pk=asked, name=task.name).first()
         except ValueError:
             return None
 
@@ -120,7 +123,13 @@ class RunnableTaskAdmin(Runnable, TaskAdmin):
         """Submit the task and return a redirect to the execution's page. Returns None, and shows the problems as
         messages, if the task is not valid now."""
         try:
-            execution = Execution.objects.submit(task.documents(), task=task, by=request.user, options=task.options())
+            execution = Execution.objects.submit(
+                task.documents(),
+                task=task,
+                by=request.user,
+                options=task.options(),
+                within=Access.of(request).parties,
+            )
         except DocumentsInvalid as error:
             for problem in error.problems:
                 messages.error(request, str(problem))

@@ -9,19 +9,22 @@ from django.db.models import Prefetch, QuerySet
 from drf_spectacular.utils import extend_schema, extend_schema_field, inline_serializer
 from rest_framework import mixins, serializers, status, viewsets
 from rest_framework.decorators import action
+from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
+from controlplane.api.base import Scoped
 from controlplane.api.errors import Conflict, ErrorBody
 from controlplane.api.pagination import ArrivalOrder, NewestFirst
-from controlplane.api.permissions import ChangePermission
+from controlplane.api.permissions import StopPermission
 from controlplane.models import Task
 from executions.api.filters import NameFilter
 from executions.api.preflights import PreflightSerializer
 from executions.api.submissions import ChangesSerializer, SubmissionSerializer, invalid
 from executions.dry_run import dry_run
 from executions.models import Execution, ExecutionEvent, NotCancellable, PartyRun, StateChange
+from executions.permissions import VIEW
 from executions.states import Status
 from workers.contract.problems import DocumentsInvalid
 from workers.contract.secrets import masked
@@ -175,6 +178,16 @@ class ExecutionSerializer(ExecutionRowSerializer):
         return reverse("admin:executions_execution_change", args=[execution.pk], request=self.context.get("request"))
 
 
+class BriefExecutionSerializer(serializers.ModelSerializer[Execution]):
+    """All that is told to who may submit or cancel executions, and may not view them."""
+
+    url = serializers.HyperlinkedIdentityField(view_name="execution-detail")
+
+    class Meta:
+        model = Execution
+        fields = ["id", "url", "status"]
+
+
 class ProblemSerializer(serializers.Serializer[Any]):
     path = serializers.CharField(help_text="Path of the field, such as spu_config.runtime_config.protocol.")
     wrong = serializers.CharField()
@@ -196,7 +209,9 @@ class DryRunSerializer(serializers.Serializer[Any]):
     problems = ProblemSerializer(many=True)
     waits_for = serializers.CharField(help_text="Reason why it would wait; empty if it would start at once.")
     parties = PartyDryRunSerializer(many=True)
-    documents = serializers.DictField(help_text="Maps each party to the documents that it would receive.")
+    documents = serializers.DictField(
+        help_text="Maps each party to the documents that it would receive; empty for who may not view executions."
+    )
 
 
 class ExecutionFilter(django_filters.FilterSet):
@@ -216,7 +231,7 @@ class EventQuery(serializers.Serializer[Any]):
     party = serializers.CharField(required=False)
 
 
-class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Execution]):
+class ExecutionViewSet(Scoped, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Execution]):
     queryset = Execution.objects.all()
     serializer_class = ExecutionSerializer
     filterset_class = ExecutionFilter
@@ -240,6 +255,8 @@ class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewset
         )
 
     def _detail(self, execution: Execution) -> dict[str, Any]:
+        if not self.access.may(VIEW):
+            return dict(BriefExecutionSerializer(execution, context=self.get_serializer_context()).data)
         fresh = _with_details(Execution.objects.filter(pk=execution.pk)).get()
         return dict(ExecutionSerializer(fresh, context=self.get_serializer_context()).data)
 
@@ -255,9 +272,10 @@ class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewset
     def dry_run(self, request: Request) -> Response:
         """Return what would happen if this were submitted now: every problem, or what each party would receive, and
         whether it would start at once. Nothing is submitted."""
-        submission = SubmissionSerializer(data=request.data)
+        submission = SubmissionSerializer(data=request.data, context=self.get_serializer_context())
         submission.is_valid(raise_exception=True)
-        return Response(dry_run(submission.documents()).as_dict())
+        found = dry_run(submission.documents(), self.access.parties).as_dict()
+        return Response(found if self.access.may(VIEW) else found | {"documents": {}})
 
     @extend_schema(request=ChangesSerializer, responses={201: ExecutionSerializer, 409: ErrorBody})
     @action(methods=["post"], detail=True)
@@ -266,22 +284,27 @@ class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewset
         execution = self.get_object()
         if not execution.has_ended:
             raise Conflict(f"The execution is {execution.status}; cancel it, or wait for its end, to run it again.")
-        changes = ChangesSerializer(data=request.data)
+        changes = ChangesSerializer(data=request.data, context=self.get_serializer_context())
         changes.is_valid(raise_exception=True)
+        if changes.documents() and not self.access.may(VIEW):
+            raise PermissionDenied("To run it with other documents takes the permission to view executions.")
         try:
             new = execution.submit_again(
                 by=request.user,
                 documents=changes.documents(),
                 name=changes.validated_data.get("name"),
                 options=changes.options(),
+                within=self.access.parties,
             )
         except DocumentsInvalid as error:
+            if not self.access.may(VIEW):  # the problems quote the documents
+                raise Conflict("Its documents are not valid any more.") from None
             raise invalid(error) from None
         detail = self._detail(new)
         return Response(detail, status.HTTP_201_CREATED, headers={"Location": detail["url"]})
 
     @extend_schema(request=None, responses={202: ExecutionSerializer, 409: ErrorBody})
-    @action(methods=["post"], detail=True, permission_classes=[ChangePermission])
+    @action(methods=["post"], detail=True, permission_classes=[StopPermission])
     def cancel(self, request: Request, pk: str) -> Response:
         """Cancel the execution. You may repeat the call. 202: it stops within moments, or was cancelled before. 409: it
         had already ended."""

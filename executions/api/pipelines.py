@@ -9,14 +9,17 @@ from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import mixins, serializers, status, viewsets
 from rest_framework.decorators import action
+from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
+from controlplane.access import NOT_COVERED
+from controlplane.api.base import Scoped
 from controlplane.api.errors import Conflict, ErrorBody
 from controlplane.api.fields import KnownKeysOnly, NameOrId
 from controlplane.api.pagination import NewestFirst, Pagination
-from controlplane.api.permissions import ChangePermission, ModelPermissions
+from controlplane.api.permissions import ChangePermission, StopPermission
 from controlplane.api.pipelines import ScheduleSerializer, ScheduleViewSet, StepSerializer
 from controlplane.models import Pipeline
 from executions.api.executions import ProblemSerializer
@@ -25,12 +28,12 @@ from executions.api.preflights import RunPermission
 from executions.api.submissions import invalid
 from executions.models import PipelineChange, PipelineRun, Tick
 from executions.models.pipeline_run import NotPossible
-from executions.permissions import CANCEL, RUN
+from executions.permissions import CANCEL, RUN, VIEW
 from executions.states import BLOCKED, WAITING, PipelineStatus, Status
 from workers.contract.problems import DocumentsInvalid, closest
 
 
-class CancelPermission(ModelPermissions):
+class CancelPermission(StopPermission):
     """Who may cancel executions may cancel pipeline runs."""
 
     perms_map = RunPermission.perms_map | {"POST": [CANCEL]}
@@ -100,6 +103,16 @@ class PipelineRunSerializer(PipelineRunRowSerializer):
         return reverse("admin:executions_pipelinerun_change", args=[run.pk], request=self.context.get("request"))
 
 
+class BriefPipelineRunSerializer(serializers.ModelSerializer[PipelineRun]):
+    """All that is told to who may run or cancel pipelines, and may not view executions."""
+
+    url = serializers.HyperlinkedIdentityField(view_name="pipelinerun-detail")
+
+    class Meta:
+        model = PipelineRun
+        fields = ["id", "url", "status"]
+
+
 class PipelineSubmissionSerializer(KnownKeysOnly):
     pipeline = NameOrId(queryset=Pipeline.objects.all())
 
@@ -120,8 +133,9 @@ class RetrySerializer(KnownKeysOnly):
 
     def validate_nodes(self, names: list[str]) -> list[str]:
         known = list(self.context["run"].nodes.values_list("name", flat=True))
+        told = known if self.context["may_view"] else []
         if wrong := {
-            index: [f"there is no node of this name; {closest(name, known)}"]
+            index: [f"there is no node of this name; {closest(name, told)}"]
             for index, name in enumerate(names)
             if name not in known
         }:
@@ -140,8 +154,10 @@ class PipelineRunFilter(django_filters.FilterSet):
         fields: list[str] = []
 
 
-class PipelineRunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[PipelineRun]):
-    queryset = PipelineRun.objects.select_related("pipeline", "submitted_by")
+class PipelineRunViewSet(
+    Scoped, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[PipelineRun]
+):
+    queryset = PipelineRun.objects.select_related("pipeline", "submitted_by", "party_set")
     serializer_class = PipelineRunSerializer
     filterset_class = PipelineRunFilter
     pagination_class = NewestFirst
@@ -155,13 +171,18 @@ class PipelineRunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, views
         return PipelineRunRowSerializer if self.action == "list" else PipelineRunSerializer
 
     def _detail(self, run: PipelineRun) -> dict[str, Any]:
+        if not self.access.may(VIEW):
+            return dict(BriefPipelineRunSerializer(run, context=self.get_serializer_context()).data)
         fresh = self.queryset.prefetch_related("changes__by").get(pk=run.pk)
         return dict(PipelineRunSerializer(fresh, context=self.get_serializer_context()).data)
 
     def _pipeline(self, request: Request) -> Pipeline:
-        submission = PipelineSubmissionSerializer(data=request.data)
+        submission = PipelineSubmissionSerializer(data=request.data, context=self.get_serializer_context())
         submission.is_valid(raise_exception=True)
         pipeline: Pipeline = submission.validated_data["pipeline"]
+        if not self.access.covers(pipeline):
+            raise PermissionDenied(NOT_COVERED)
+        pipeline.within = self.access.parties
         return pipeline
 
     @extend_schema(request=PipelineSubmissionSerializer, responses={201: PipelineRunSerializer})
@@ -190,7 +211,7 @@ class PipelineRunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, views
         """Run again the nodes that failed or were cancelled, and continue from there. Nodes that succeeded do not run
         again. 409: there is nothing to retry."""
         run = self.get_object()
-        asked = RetrySerializer(data=request.data, context={"run": run})
+        asked = RetrySerializer(data=request.data, context={"run": run, "may_view": self.access.may(VIEW)})
         asked.is_valid(raise_exception=True)
         try:
             run.retry(asked.validated_data.get("nodes", ()), by=request.user)
@@ -227,8 +248,7 @@ class RunningScheduleViewSet(ScheduleViewSet):
 
     def check_permissions(self, request: Request) -> None:
         super().check_permissions(request)
-        user: Any = request.user
-        if request.method in ("POST", "PUT", "PATCH") and not user.has_perm(RUN):
+        if request.method in ("POST", "PUT", "PATCH") and not self.access.may(RUN):
             self.permission_denied(request, message="A schedule runs in your name, and you may not run anything.")
 
     @extend_schema(request=None, responses=ScheduleSerializer)

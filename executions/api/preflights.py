@@ -9,6 +9,7 @@ from rest_framework import mixins, serializers, status, viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from controlplane.api.base import Scoped
 from controlplane.api.permissions import ModelPermissions
 from controlplane.models.catalogue import DatabaseCatalogue
 from executions.api.submissions import SubmissionSerializer, invalid
@@ -50,13 +51,23 @@ class PreflightSerializer(serializers.ModelSerializer[Preflight]):
         fields = ["id", "url", "state", "execution", "name", "requested_at", "problems", "parties"]
 
 
+class BriefPreflightSerializer(serializers.ModelSerializer[Preflight]):
+    """All that is told to who may ask for checks, and may not view executions."""
+
+    url = serializers.HyperlinkedIdentityField(view_name="preflight-detail")
+
+    class Meta:
+        model = Preflight
+        fields = ["id", "url", "requested_at"]
+
+
 class RunPermission(ModelPermissions):
     """Lets users request checks who may run executions, and read them who may view executions."""
 
     perms_map = {method: [RUN if method == "POST" else VIEW] for method in ModelPermissions.perms_map}
 
 
-class PreflightViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Preflight]):
+class PreflightViewSet(Scoped, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Preflight]):
     queryset = Preflight.objects.all()
     serializer_class = PreflightSerializer
     permission_classes = [RunPermission]
@@ -65,15 +76,16 @@ class PreflightViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Prefli
     def create(self, request: Request) -> Response:
         """Have every party's host check a task, or documents, without running them. Poll the url in the answer for the
         results. Only facts come back, no rows."""
-        submission = SubmissionSerializer(data=request.data)
+        submission = SubmissionSerializer(data=request.data, context=self.get_serializer_context())
         submission.is_valid(raise_exception=True)
         task = submission.validated_data.get("task")
         documents = submission.documents()
         try:
-            validate(documents, DatabaseCatalogue())
+            validate(documents, DatabaseCatalogue(self.access.parties))
             name = submission.validated_data.get("name") or (task.name if task else "")
             asked = Preflight.objects.ask(documents, name=name, by=request.user)
         except DocumentsInvalid as error:
             raise invalid(error) from None
-        detail = PreflightSerializer(asked, context=self.get_serializer_context()).data
+        serializer = PreflightSerializer if self.access.may(VIEW) else BriefPreflightSerializer
+        detail = serializer(asked, context=self.get_serializer_context()).data
         return Response(detail, status.HTTP_201_CREATED, headers={"Location": detail["url"]})

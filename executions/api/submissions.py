@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from rest_framework import serializers
-from rest_framework.exceptions import ErrorDetail, ValidationError
+from rest_framework.exceptions import ErrorDetail, PermissionDenied, ValidationError
 
+from controlplane.access import NOT_COVERED, Access
 from controlplane.api.fields import DocumentField, KnownKeysOnly, NameOrId
 from controlplane.models import Task
 from executions.models import Execution
@@ -63,6 +64,11 @@ class SubmissionSerializer(ChangesSerializer):
             )
         return attrs
 
+    def validate_task(self, task: Task) -> Task:
+        if not Access.of(self.context["request"]).covers(task):
+            raise PermissionDenied(NOT_COVERED)
+        return task
+
     def documents(self) -> dict[str, Any]:
         task: Task | None = self.validated_data.get("task")
         try:
@@ -76,7 +82,12 @@ class SubmissionSerializer(ChangesSerializer):
         options = (task.options() if task else {}) | self.options()
         try:
             return Execution.objects.submit(
-                self.documents(), task=task, name=given.get("name", ""), options=options, **kwargs
+                self.documents(),
+                task=task,
+                name=given.get("name", ""),
+                options=options,
+                within=Access.of(self.context["request"]).parties,
+                **kwargs,
             )
         except DocumentsInvalid as error:
             raise invalid(error) from None

@@ -80,9 +80,7 @@ def _send_one(connection: Redis, preflight: Preflight) -> bool:
         try:
             _send(connection, preflight, documents, places)
         except (RedisError, OSError):
-            with transaction.atomic():
-                preflight.checks.all().delete()
-                preflight.save()  # as it was
+            preflight.save()  # as it was
             raise
     except (CannotCheck, ConfigError) as error:
         _refuse(preflight, str(error))
@@ -90,9 +88,7 @@ def _send_one(connection: Redis, preflight: Preflight) -> bool:
 
 
 def _refuse(preflight: Preflight, reason: str) -> None:
-    with transaction.atomic():
-        preflight.checks.all().delete()
-        Preflight.objects.filter(pk=preflight.pk).update(documents=None, unasked_because=reason[:500])
+    Preflight.objects.filter(pk=preflight.pk).update(documents=None, unasked_because=reason[:500])
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +131,15 @@ class _Places:
         return cls(parties, ports)
 
     def note(self, preflight: Preflight) -> None:
-        """Store them as the parties' parts of these checks."""
+        """Store them in the parties' parts of these checks, which are there if somebody has asked for them."""
         PartyCheck.objects.bulk_create(
-            PartyCheck(preflight=preflight, party=self.parties[party], ports=found)
-            for party, found in self.ports.items()
+            [
+                PartyCheck(preflight=preflight, party=self.parties[party], ports=found)
+                for party, found in self.ports.items()
+            ],
+            update_conflicts=True,
+            unique_fields=["preflight", "party"],
+            update_fields=["ports", "heard_at"],
         )
 
     def endpoints(self) -> dict[str, list[str]]:

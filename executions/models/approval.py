@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Any
+
 from django.db import models
 from django.utils import timezone
 
-from controlplane.models import Party
+from controlplane.models import Party, PartySet
 from controlplane.models.protection import protect
 from executions.models.execution import Execution
 
@@ -41,6 +44,13 @@ class Approval(models.Model):
 
     def __str__(self) -> str:
         return f"{self.party.name}: {self.get_state_display()}"
+
+    @classmethod
+    def involving(
+        cls, rows: models.QuerySet[Any], parties: Collection[str], wholly: bool = False
+    ) -> models.QuerySet[Any]:
+        """Return those of the rows whose execution involves at least one of the parties."""
+        return rows.filter(execution__party_set__in=PartySet.keys(parties, wholly=wholly))
 
     @property
     def short(self) -> str:

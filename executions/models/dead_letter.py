@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Any
+
 from django.db import models
 from django.utils import timezone
 
@@ -26,3 +29,10 @@ class DeadLetter(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} from {self.party}: {self.reason}"
+
+    @classmethod
+    def involving(
+        cls, rows: models.QuerySet[Any], parties: Collection[str], wholly: bool = False
+    ) -> models.QuerySet[Any]:
+        """Return those of the rows that one of the parties has sent."""
+        return rows.filter(party__in=parties)

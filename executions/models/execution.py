@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from django.db import models, transaction
 from django.utils import timezone
 
 from controlplane.documents.encryption import protect_all
-from controlplane.models import RunOptions, Task
+from controlplane.models import Parties, PartySet, RunOptions, Task
 from controlplane.models.catalogue import DatabaseCatalogue
 from executions.models.submission import Change, Submission
 from executions.redis import call_off, wake_coordinator
@@ -41,14 +41,16 @@ class ExecutionQuerySet(models.QuerySet["Execution"]):
         options: Mapping[str, int] | None = None,
         before: Mapping[str, Any] | None = None,
         node: NodeRun | None = None,
+        within: Parties = None,
     ) -> Execution:
         """Validate the documents, freeze them, and queue an execution of them; ``options``: by the names of RunOptions.
 
         A masked secret is taken from the documents ``before``. ``node``: the pipeline's node that it runs for.
+        ``within``: the parties that may be named; None for all.
         Raises workers.contract.problems.DocumentsInvalid with every problem. Needs the database only: the coordinator
         dispatches when Redis and the parties' workers are there.
         """
-        run = validate(documents, DatabaseCatalogue())
+        run = validate(documents, DatabaseCatalogue(within))
         kept = protect_all(documents, before or {})
         now = timezone.now()
         with transaction.atomic():
@@ -57,6 +59,7 @@ class ExecutionQuerySet(models.QuerySet["Execution"]):
                 task=task,
                 task_type=run.task.task_type,
                 parties=run.cluster.parties,
+                party_set=PartySet.of(run.cluster.parties),
                 documents=kept,
                 submitted_by=by,
                 node=node,
@@ -100,6 +103,14 @@ class Execution(Submission, RunOptions):
     )
     task_type = models.CharField(max_length=64)
     parties = models.JSONField(default=list, help_text="Names of the parties, in the cluster's order.")
+    party_set = models.ForeignKey(
+        PartySet,
+        on_delete=models.PROTECT,
+        null=True,
+        editable=False,
+        related_name="+",
+        db_index=False,  # an index of several fields begins with it
+    )
     documents = models.JSONField(default=dict, help_text="The documents as submitted, by layer.")
     status = models.CharField(max_length=20, choices=Status.choices, default=Status.QUEUED)
     attempt = models.PositiveIntegerField(default=0, help_text="Rises by one with each dispatch.")
@@ -132,10 +143,22 @@ class Execution(Submission, RunOptions):
             models.Index(fields=["task", "-created_at", "-id"], name="execution_by_task"),
             models.Index(fields=["task_type", "-created_at", "-id"], name="execution_by_task_type"),
             models.Index(fields=["name", "-created_at", "-id"], name="execution_by_name"),
+            models.Index(fields=["party_set", "-created_at", "-id"], name="execution_by_parties"),
         ]
 
     def __str__(self) -> str:
         return f"{self.name or self.task_type} {str(self.pk)[:8]}"
+
+    @classmethod
+    def involving(
+        cls, rows: models.QuerySet[Any], parties: Collection[str], wholly: bool = False
+    ) -> models.QuerySet[Any]:
+        """Return those of the rows that involve at least one of the parties."""
+        return rows.filter(party_set__in=PartySet.keys(parties, wholly=wholly))
+
+    def involved(self) -> set[str]:
+        """Return the names of the parties."""
+        return set(self.parties)
 
     def read_as(self) -> dict[str, Any]:
         return {"attempt": self.attempt}
@@ -155,9 +178,10 @@ class Execution(Submission, RunOptions):
         documents: Mapping[str, Any] | None = None,
         name: str | None = None,
         options: Mapping[str, int] | None = None,
+        within: Parties = None,
     ) -> Execution:
         """Submit and return a new execution of the same documents, with some of them, the name or options changed.
-        Raises DocumentsInvalid if the documents are not valid (any more).
+        ``within``: the parties that may be named. Raises DocumentsInvalid if the documents are not valid (any more).
         """
         changed = dict(self.documents) | dict(documents or {})
         return Execution.objects.submit(
@@ -167,6 +191,7 @@ class Execution(Submission, RunOptions):
             name=self.name if name is None else name,
             options=self.options() | dict(options or {}),
             before=self.documents,
+            within=within,
         )
 
     def cancel(self, by: Any = None) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from django.db import models, transaction
 from django.utils import timezone
 
-from controlplane.models import Pipeline, Schedule, Task
+from controlplane.models import PartySet, Pipeline, Schedule, Task
 from executions.models.execution import Execution
 from executions.models.submission import Change, Submission
 from executions.redis import wake_coordinator
@@ -33,7 +33,14 @@ class PipelineRunQuerySet(models.QuerySet["PipelineRun"]):
         steps = pipeline.steps()
         now = timezone.now()
         with transaction.atomic():
-            run = self.create(name=pipeline.name, pipeline=pipeline, submitted_by=by, created_at=now)
+            parties = {party for step in steps for party in step.documents["sf_init_config"]["parties"]}
+            run = self.create(
+                name=pipeline.name,
+                pipeline=pipeline,
+                submitted_by=by,
+                created_at=now,
+                party_set=PartySet.of(parties),
+            )
             NodeRun.objects.bulk_create(
                 NodeRun(
                     run=run,
@@ -74,6 +81,14 @@ class PipelineRun(Submission):
         db_index=False,  # an index of several fields begins with it
     )
     status = models.CharField(max_length=20, choices=PipelineStatus.choices, default=PipelineStatus.RUNNING)
+    party_set = models.ForeignKey(
+        PartySet,
+        on_delete=models.PROTECT,
+        null=True,
+        editable=False,
+        related_name="+",
+        db_index=False,  # an index of several fields begins with it
+    )
     objects = PipelineRunQuerySet.as_manager()
 
     class Meta:
@@ -84,10 +99,22 @@ class PipelineRun(Submission):
             models.Index(fields=["status", "-created_at", "-id"], name="pipelinerun_by_status"),
             models.Index(fields=["pipeline", "-created_at", "-id"], name="pipelinerun_by_pipeline"),
             models.Index(fields=["name", "-created_at", "-id"], name="pipelinerun_by_name"),
+            models.Index(fields=["party_set", "-created_at", "-id"], name="pipelinerun_by_parties"),
         ]
 
     def __str__(self) -> str:
         return f"{self.name} {str(self.pk)[:8]}"
+
+    @classmethod
+    def involving(
+        cls, rows: models.QuerySet[Any], parties: Collection[str], wholly: bool = False
+    ) -> models.QuerySet[Any]:
+        """Return those of the rows that involve at least one of the parties in any node."""
+        return rows.filter(party_set__in=PartySet.keys(parties, wholly=wholly))
+
+    def involved(self) -> set[str] | None:
+        """Return the names of the parties of all nodes; None if they are not known."""
+        return set(self.party_set.names) if self.party_set else None
 
     def node_states(self) -> list[NodeState]:
         """Return the state of each node, in their order. Takes two queries."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import models
+from django.db import models, transaction
 from django.utils import timezone
 from django.utils.functional import cached_property
 
@@ -56,7 +56,16 @@ class PreflightManager(models.Manager["Preflight"]):
     def ask(self, documents: Mapping[str, Any], *, name: str = "", by: Any = None) -> Preflight:
         """Return new checks of valid documents, which a coordinator requests from the parties at its next step. Raises
         DocumentsInvalid for a secret that is only a mask."""
-        asked = self.create(name=name, requested_by=by, documents=protect_all(documents, {}))
+        with transaction.atomic():
+            asked = self.create(name=name, requested_by=by, documents=protect_all(documents, {}))
+            parties = {
+                party.name: party for party in Party.objects.filter(name__in=documents["sf_init_config"]["parties"])
+            }
+            PartyCheck.objects.bulk_create(
+                PartyCheck(preflight=asked, party=parties[name])
+                for name in documents["sf_init_config"]["parties"]
+                if name in parties
+            )
         wake_coordinator()
         return asked
 
@@ -104,6 +113,15 @@ class Preflight(models.Model):
     def __str__(self) -> str:
         return f"pre-flight checks of {self.name or self.execution or str(self.pk)[:8]}"
 
+    @classmethod
+    def involving(
+        cls, rows: models.QuerySet[Any], parties: Collection[str], wholly: bool = False
+    ) -> models.QuerySet[Any]:
+        """Return those of the rows that involve at least one of the parties."""
+        return rows.filter(
+            models.Exists(PartyCheck.objects.filter(preflight=models.OuterRef("pk"), party__name__in=parties))
+        )
+
     @cached_property
     def parties(self) -> list[PartyCheck]:
         """Return each party's part, in the cluster's order."""
@@ -147,9 +165,11 @@ class Preflight(models.Model):
             yield CheckProblem(next(iter(facts)), "rows", error, "ConfigError")
 
     def _silent(self) -> Iterator[CheckProblem]:
-        if self.documents is not None and self._ago(self.requested_at, self.SILENCE, self.pk) > self.SILENCE:
-            error = "no coordinator has asked the parties yet; is `manage.py coordinate` running, and Redis there?"
-            yield CheckProblem("", UNASKED, error, "ResourceError")
+        if self.documents is not None:
+            if self._ago(self.requested_at, self.SILENCE, self.pk) > self.SILENCE:
+                error = "no coordinator has asked the parties yet; is `manage.py coordinate` running, and Redis there?"
+                yield CheckProblem("", UNASKED, error, "ResourceError")
+            return
         for part in self.parties:
             if part.answered_at is None and self._ago(part.heard_at, self.SILENCE, part.pk) > self.SILENCE:
                 error = f"no worker of {part.party.name} answered the pre-flight checks; look at its output"

@@ -13,10 +13,9 @@ from django.contrib.auth.models import User
 from django.db import connection as database
 from django.db.migrations.executor import MigrationExecutor
 from django.test import AsyncClient, Client
-from knox.models import AuthToken
 
 from controlplane.documents.differences import ABSENT, Change, differences
-from controlplane.models import ClusterConfig, Dataset, Party, SPUConfig, Task
+from controlplane.models import ClusterConfig, Dataset, Party, SPUConfig, Task, TokenTerms
 from tests.composed import admin_as, make_parties, make_task, token_client
 
 pytestmark = pytest.mark.django_db
@@ -91,7 +90,9 @@ def test_a_change_by_the_api_is_that_of_the_token_s_user() -> None:
 @pytest.mark.django_db(transaction=True)
 def test_so_it_is_under_an_asynchronous_server() -> None:
     """Many requests in one process at once, as gunicorn's ASGI worker serves them: each change is its own user's."""
-    tokens = {name: AuthToken.objects.create(User.objects.create_superuser(name))[1] for name in ("ann", "ben", "cy")}
+    tokens = {
+        name: TokenTerms.make_token(User.objects.create_superuser(name), name)[1] for name in ("ann", "ben", "cy")
+    }
     spus = {name: SPUConfig.objects.create(name=name) for name in tokens}
 
     async def change(name: str) -> int:

@@ -18,7 +18,7 @@ URL = "/api/v1/executions/dry-run/"
 
 @pytest.fixture
 def client(parties: dict[str, Party], connection: Redis) -> APIClient:
-    return api_as("service", "add_execution", "view_execution")
+    return api_as("service", "add_execution", "view_execution", "view_task")
 
 
 def ask(client: APIClient, body: Any) -> dict[str, Any]:

@@ -161,7 +161,7 @@ def test_who_may_run_tasks_may_run_pipelines(connection: Any) -> None:
     run = PipelineRun.objects.submit(make_pipeline(psi="intersect"))
     urls = f"{API}/pipeline-runs/", f"{API}/pipeline-runs/{run.pk}/cancel/"
     body = {"pipeline": "patients"}
-    viewer, runner = api_as("viewer", "view_execution"), api_as("runner", "add_execution")
+    viewer, runner = api_as("viewer", "view_execution"), api_as("runner", "add_execution", "view_pipeline")
     stopper = api_as("stopper", "change_execution")
     assert [viewer.get(urls[0]).status_code, runner.get(urls[0]).status_code] == [200, 403]
     assert [c.post(urls[0], body, format="json").status_code for c in (viewer, runner)] == [403, 201]

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('executions', '0008_lists_of_millions'),
+        ('executions', '0009_parties_of_what_was_run'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -9,8 +9,8 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('controlplane', '0011_party_signing_keys'),
-        ('executions', '0009_preflights_to_ask'),
+        ('controlplane', '0012_party_signing_keys'),
+        ('executions', '0010_preflights_to_ask'),
     ]
 
     operations = [

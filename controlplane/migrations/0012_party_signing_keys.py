@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('controlplane', '0010_lists_of_millions'),
+        ('controlplane', '0011_access'),
     ]
 
     operations = [
