@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from rich.console import Console
 from rich.table import Table
 
-from controlplane.management.commands.rqworker import connect_to_redis
+from controlplane.management.redis import connect_to_redis
 from workers.contract.connection import trouble
 from workers.contract.errors import ConfigError
 from workers.contract.reports import APPROVAL, NAME_LENGTH, REASON_LENGTH

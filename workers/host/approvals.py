@@ -25,6 +25,7 @@ from workers.contract.reports import MOST_EXECUTIONS
 from workers.contract.secrets import masked
 from workers.contract.signing import SignatureRefused, Signer, Verifier
 from workers.contract.validation import Run
+from workers.contract.wording import Text
 from workers.host.places import below
 
 #: What the party's key signs an approval for.
@@ -130,7 +131,7 @@ class Approvals:
             found = [request for request in self._requests() if start and request.digest.startswith(start)]
         if len(found) != 1:
             how_many = "several requests begin" if found else "no request begins"
-            raise ConfigError(f"{how_many} with {start!r}; `manage.py party approvals` lists them")
+            raise ConfigError("{} with {!r}; `manage.py party approvals` lists them", Text(how_many), start)
         return found[0]
 
     def approve(self, request: Request, *, by: str, uses: int, days: float) -> Approval:

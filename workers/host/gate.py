@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,10 @@ class Gate:
         if isinstance(word, Quoted):
             return self._tells_columns and self.scrubbed(str(word)) == word
         return word in self._named or (self._tells_columns and word in _columns - _hidden)
+
+    def columns(self, names: Iterable[str], own: Container[str]) -> list[str]:
+        """Return those columns that may be told. What is not among this host's ``own``, a run has made."""
+        return [name for name in names if name not in own or self.may_tell(name)]
 
     def error(self, error: SecretFlowTaskError) -> str:
         """Return an error's text as it is told."""

@@ -9,7 +9,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -228,6 +228,8 @@ class TaskRun:
         finally:
             context.devices.clear()
         metadata = check_result(run.task.task_type, run.executor.Result, found, run.cluster.parties)
+        if mine := (metadata.get("columns") or {}).get(self.host.name):
+            metadata["columns"] = metadata["columns"] | {self.host.name: self._tellable(context, mine)}
         told = {"warnings": [*dict.fromkeys(context.warnings)]} if context.warnings else {}
         return metadata | told | ({"outputs": self.kept} if self.kept else {})
 
@@ -294,8 +296,13 @@ class TaskRun:
             special = {column: found for column, found in types.items() if found != guessed[column]}
         made_of = {origin for source in context.sources.values() for origin in self.host.origins(source.name)}
         noted = self.host.keep_output(name, file, self.name.execution, kind, alignment, special, made_of)
-        told = {column: kind for column, kind in (types or {}).items() if self.gate.may_tell(column)}
+        told = {column: (types or {})[column] for column in self._tellable(context, types or {})}
         self.kept[name] = {"columns": told, "alignment": noted} if kind == TABLE else {"kind": kind}
+
+    def _tellable(self, context: Context, columns: Iterable[str]) -> list[str]:
+        """Return those columns of this party that its policy lets others know."""
+        tables = [source for source in context.sources.values() if source.kind == TABLE]
+        return self.gate.columns(columns, {c for table in tables for c in column_types(table.path, table.name)})
 
     def _start_cluster(self, run: Run) -> None:
         cluster = run.cluster

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from controlplane.environment import environment
 from controlplane.management import approvals
-from controlplane.management.commands.rqworker import connect_to_redis
+from controlplane.management.redis import connect_to_redis
 from workers.contract.connection import trouble
 from workers.contract.errors import ConfigError
 from workers.contract.signing import Signer

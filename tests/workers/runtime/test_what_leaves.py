@@ -289,16 +289,17 @@ def test_no_documents_at_all_bring_out_a_name(host: Host, data: st.DataObject) -
 
 
 def test_a_result_names_no_columns_of_an_output_that_nobody_named(host: Host, connection: Redis) -> None:
-    run = TaskRun(
-        Runtime(PartyHost.load(host.toml), stream(connection, "alice"), "alice-1"), EXECUTION, host.documents()
-    )
+    runtime = Runtime(PartyHost.load(host.toml), stream(connection, "alice"), "alice-1")
+    run = TaskRun(runtime, EXECUTION, host.documents())
     run.host.prepare_directories()
     made = run.host.output_dir / ".made.csv"
-    made.write_text(TABLE)
-    context = type("Context", (), {"task": _Task(), "sources": {}})()
+    made.write_text("\n".join(f"{line},{i or 'prediction'}" for i, line in enumerate(TABLE.splitlines())))
+    source = run.host.dataset(PATIENTS)
+    context = type("Context", (), {"task": _Task(), "sources": {"": source}})()
     run._keep_output(context, made)
     columns = run.kept["common"]["columns"]
-    assert set(columns) == ({"uid"} if host.publish == "nothing" else {"uid", SSN, AGE})
+    # What the run made is no secret of the table's
+    assert set(columns) == {"uid", "prediction"} | ({SSN, AGE} if host.publish == "columns" else set())
     run.publisher.publish("SUCCESS", "task_execution", result={"warnings": [f"{SSN} and {PATIENTS} of {made}"]})
     told = b"".join(entry[b"event"] for _, entry in connection.xrange("events:alice")).decode()
     assert not [word for word in (CONTROLS, str(host.directory)) if word in told]
