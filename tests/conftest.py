@@ -27,7 +27,8 @@ pytest.register_assert_rewrite("tests.differential")
 
 #: Files that take longest, in this order: three run at a time, and one that began last would run on alone.
 LONGEST = (
-    "test_differential", "test_main_job", "test_accuracy", "test_training", "test_components", "test_full_redis",
+    "test_differential", "test_every_address", "test_main_job", "test_accuracy", "test_training", "test_components",
+    "test_full_redis",
     "test_chaos", "test_restore", "test_live_devices", "test_examples", "test_composing_in_browser",
     "test_chaos_cleanup", "test_scale", "test_life_of_executions", "test_isolation", "test_large_results",
     "test_worker", "test_tls_links", "test_devices", "test_large", "test_party_host",

@@ -119,7 +119,7 @@ class AuthTokenAdmin(NotFound, ModelAdmin):
     @display(description="Parties")
     def parties(self, token: Any) -> str:
         limited = token.terms.parties if hasattr(token, "terms") else []
-        return "all of its user" if limited is None else ", ".join(limited)
+        return "all of its user's" if limited is None else ", ".join(limited)
 
     @display(description="Last used")
     def last_used(self, token: Any) -> Any:

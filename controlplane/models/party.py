@@ -117,9 +117,10 @@ class Party(Versioned):
             address=self.address, port_first__lte=self.port_last, port_last__gte=self.port_first
         ).exclude(pk=self.pk)
         if other := neighbours.first():
+            whose = other.name if self.within is None or other.name in self.within else "another party"
             raise ValidationError(
                 {
-                    "port_first": f"The range overlaps that of {other.name} ({other.port_first}-{other.port_last}) "
+                    "port_first": f"The range overlaps that of {whose} ({other.port_first}-{other.port_last}) "
                     "on the same address: choose ports of its own."
                 }
             )

@@ -17,7 +17,7 @@ from redis import Redis
 
 from controlplane.access import Access
 from controlplane.models import Dataset, HEUConfig, Party, PartyGrant, PartySet, Schedule, Task
-from controlplane.roles import ADMINISTRATOR, OPERATOR, ROLES, make_roles
+from controlplane.roles import ADMINISTRATOR, OPERATOR, ROLES, STEWARD, make_roles
 from executions.coordinator import schedules
 from executions.models import Execution
 from tests.composed import admin_client, api_client, documents, grant, make_user, messages_of, superuser
@@ -253,3 +253,11 @@ def test_messages_of_a_change_name_no_task_of_others(circle: Circle) -> None:
     form = {"name": spu.name, "description": "new", "document__view": "text", "document__text": "{}"}
     answer = client.post(f"/admin/controlplane/spuconfig/{spu.pk}/change/", form, follow=True)
     assert any("1 task uses it" in message for message in messages_of(answer))
+
+
+def test_a_range_of_ports_names_no_other_party(circle: Circle) -> None:
+    steward = api_client(in_role("steward", STEWARD, ["alice"]))
+    body = {"port_first": 22050, "port_last": 22060}
+    answer = steward.patch(f"{API}/parties/{circle.rows['alice'].pk}/", body, format="json")
+    assert (answer.status_code, tells(answer)) == (400, [])
+    assert "another party (22000-22099)" in answer.content.decode()

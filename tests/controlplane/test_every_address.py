@@ -110,9 +110,10 @@ def walk(caller: str, mine: Circle, other: Circle, subject: Any) -> tuple[dict[A
             if not is_asked(address, caller):
                 continue
             key = address.name, method
-            # an empty name is followed by others of the same name, such as RQ's two for its figures
+            # a name may have several patterns
             own[key] = max(own.get(key, 0), ask(client, method, address.path(values_for(address, mine, subject))))
-            if caller not in UNLIMITED and address.model in other.rows and address.model not in SHARED:
+            is_asked_twice = caller not in UNLIMITED and (client is api or method in ("GET", "POST"))
+            if is_asked_twice and address.model in other.rows and address.model not in SHARED:
                 others[key] = ask(client, method, address.path(values_for(address, other, subject)))
     return own, others
 

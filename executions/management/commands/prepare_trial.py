@@ -10,10 +10,9 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
-from knox.models import get_token_model
 
 from controlplane.environment import ROOT
-from controlplane.models import Party
+from controlplane.models import Party, TokenTerms
 from controlplane.profiles.apply import apply
 
 
@@ -30,5 +29,5 @@ class Command(BaseCommand):
             Party.objects.update_or_create(name=name, defaults={"address": "127.0.0.1"} | fields)
         password = secrets.token_urlsafe(12)
         user = get_user_model().objects.create_superuser("admin", password=password)
-        _, token = get_token_model().objects.create(user)
+        _, token = TokenTerms.make_token(user, "the trial")
         self.stdout.write(json.dumps({"password": password, "token": token}))
