@@ -66,6 +66,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     # who made a change, for the history; the API's users too, whom REST framework sets on the request
     "simple_history.middleware.HistoryRequestMiddleware",
+    "controlplane.middleware.AuditMiddleware",
 ]
 
 ROOT_URLCONF = "controlplane.urls"

@@ -12,6 +12,7 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
+from controlplane.audit.record import record
 from executions.coordinator.settle import hold
 from executions.models import Approval, ApprovalState, Execution, Preflight
 from executions.states import Status, transition
@@ -68,6 +69,7 @@ def note_decision(party: str, digest: str, executions: Collection[UUID], approve
             now = timezone.now()
             if not asked.filter(execution=pk).update(state=state, decided_at=now, decided_by=by, reason=reason):
                 continue
+            record("approve" if approved else "refuse", f"execution {pk}", actor=f"{by} at {party}", details=reason)
             execution = Execution.objects.defer("documents").get(pk=pk)
             if execution.status != Status.AWAITING_APPROVAL:
                 continue

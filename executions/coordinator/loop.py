@@ -7,6 +7,7 @@ import time
 
 from redis.exceptions import RedisError
 
+from controlplane.audit.chain import seal
 from executions.coordinator import pipelines, preflight, schedules
 from executions.coordinator.dispatch import Dispatcher
 from executions.coordinator.isolation import alone
@@ -27,6 +28,7 @@ class Coordinator:
 
     IDLE_MS = 1000
     RECOVERY_INTERVAL = 0.5
+    SEAL_INTERVAL = 1.0
 
     def __init__(self) -> None:
         self.connection = connection = redis_connection()
@@ -34,7 +36,7 @@ class Coordinator:
         self.dispatcher = Dispatcher(connection)
         self.recovery = Recovery(connection)
         self.upkeep = Upkeep(connection)
-        self._recover_at = 0.0
+        self._recover_at = self._seal_at = 0.0
         #: True at the start, too: the previous coordinator may have ended while Redis was away.
         self._redis_was_away = True
 
@@ -57,6 +59,10 @@ class Coordinator:
             did |= preflight.send_asked(self.connection)
         with alone("dispatching"):
             did |= self.dispatcher.step()
+        if time.monotonic() >= self._seal_at:
+            with alone("sealing the audit trail"):
+                seal()
+            self._seal_at = time.monotonic() + self.SEAL_INTERVAL
         with alone("upkeep"):
             did |= self.upkeep.step()
         if self._redis_was_away:
