@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,7 +53,7 @@ class Gate:
         self._tells_columns = host.publishes("columns")
         self._named = {host.name, *_TYPES, *_words_of(named)}
         self._datasets: set[str] = set()
-        places = [*host.places(), *map(Path, (tempfile.gettempdir(), sys.prefix, os.path.expanduser("~")))]
+        places = [*host.places(), *map(Path, (os.environ.get("TMPDIR", os.sep), sys.prefix, os.path.expanduser("~")))]
         kept = sorted({str(place) for place in places if len(place.parts) > 1}, key=len, reverse=True)
         self._path = re.compile(rf"(?:{'|'.join(map(re.escape, kept))})(?:/[^\s'\":;,]*)?")
 

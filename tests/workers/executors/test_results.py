@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -89,6 +90,7 @@ def test_a_run_that_returns_rows_fails_and_tells_none(tmp_path: Path, connection
     with (
         pytest.MonkeyPatch.context() as place,
         patch.object(TaskRun, "_start_cluster"),
+        patch.object(tempfile, "tempdir", None),  # a run changes it
         patch.object(SplitExecutor, "execute_algorithm", return_value=rows),
     ):
         place.chdir(tmp_path)

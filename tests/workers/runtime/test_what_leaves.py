@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -69,6 +70,7 @@ class Host:
             patch.object(preflight, "meet_peers", lambda *_, **__: None),
             patch.object(TaskRun, "_start_cluster", _no_cluster),
             patch.dict(os.environ, TMPDIR=str(self.directory)),
+            patch.object(tempfile, "tempdir", None),  # a run changes it
         ):
             report = preflight.check(host, {"preflight": "1", "documents": documents})
             report.pop("known")
