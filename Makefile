@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 DATABASE_TESTS := tests/controlplane tests/executions
 export DJANGO_SETTINGS_MODULE := controlplane.settings
 
-.PHONY: help install demo test lint unit test-postgres chaos links fuzz bench scale docs lock clean
+.PHONY: help install demo test lint unit test-postgres chaos links fuzz bench scale audit docs lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -65,6 +65,11 @@ bench: $(INSTALLED) ## Benchmarks; each prints a ratio against its baseline, mea
 
 scale: $(INSTALLED) ## How long everything takes with a million executions; ARGS="100000 --why", TEST_DATABASE=sqlite
 	TEST_DATABASE=$${TEST_DATABASE:-postgresql} $(PY) -m tests.benchmarks.scale $(ARGS)
+
+audit: $(INSTALLED) | $(UV) ## Licences and known vulnerabilities of all packages; says of which the registry tells nothing
+	$(UV) tool run --quiet pip-licenses@5.5.5 --python $(PY) --order=license
+	$(UV) export --quiet --locked --extra party --no-emit-project --no-hashes --output-file .venv/.packages
+	$(UV) tool run --quiet pip-audit@2.10.1 --disable-pip --no-deps --progress-spinner off --requirement .venv/.packages
 
 docs: $(INSTALLED) ## Make docs/task-types.md anew from the parameter models
 	$(PY) manage.py task_types --markdown > docs/.task-types && mv docs/.task-types docs/task-types.md

@@ -13,5 +13,8 @@ class ControlplaneConfig(AppConfig):
         # RQ imports by dotted path what a job's hash in Redis names, in whatever process looks at it
         # (the web process too). The gate lets only our own function through.
         install_gate()
+        from controlplane.audit import signals  # models are there from now on
+
+        signals.connect()
         # by its name: models cannot be imported before this module
         post_migrate.connect(import_string("controlplane.roles.make_roles"), sender=self, dispatch_uid="roles")

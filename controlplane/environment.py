@@ -27,6 +27,11 @@ class Environment(BaseSettings):
         default=[],
         description="Fernet keys for secrets in documents, as JSON, the newest first; generated as above if unset.",
     )
+    signing_key: Path | None = Field(
+        default=None,
+        description="File of the key that signs orders to the parties, which the coordinators read; `signing_key` in "
+        "the state directory if unset.",
+    )
     debug: bool = Field(default=False, description="Django's debug pages: for development only.")
     allowed_hosts: list[str] = Field(
         default=["localhost", "127.0.0.1", "[::1]"],
@@ -73,6 +78,11 @@ class Environment(BaseSettings):
     )
     keep_sessions_days: int = Field(default=1, ge=0, description="The same for sessions that have expired.")
     keep_tokens_days: int = Field(default=30, ge=0, description="The same for API tokens that have expired.")
+
+    @property
+    def signing_key_path(self) -> Path:
+        """Return the file of the key that signs orders to the parties."""
+        return self.signing_key or self.state_dir / "signing_key"
 
     @property
     def proxy_count(self) -> int:

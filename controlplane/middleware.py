@@ -12,6 +12,7 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.views.defaults import page_not_found
 
+from controlplane.audit.record import record_refusal
 from controlplane.sign_in import refusal, seconds_to_wait
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,21 @@ class ContentPolicyMiddleware:
         is_page = response.get("Content-Type", "").startswith("text/html")
         page = self.ADMIN if request.path.startswith(reverse("admin:index")) else self.OTHER
         response.headers.setdefault("Content-Security-Policy", page if is_page else self.DATA)
+        return response
+
+
+class AuditMiddleware:
+    """Notes what was refused to somebody."""
+
+    REFUSED = (403, 429)
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        if response.status_code in self.REFUSED:
+            record_refusal(f"{request.method} {request.path}", details=str(response.status_code))
         return response
 
 

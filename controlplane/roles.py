@@ -8,7 +8,7 @@ from typing import Any
 from django.contrib.auth.models import Group, Permission
 from django.db import connection, transaction
 
-from controlplane.models import PartyGrant
+from controlplane.models import AuditEntry, PartyGrant
 
 _COMPOSED = ("task", "pipeline", "schedule", "clusterconfig", "spuconfig", "heuconfig", "deviceconfig")
 _VIEW = tuple(f"controlplane.view_{model}" for model in (*_COMPOSED, "party", "dataset", "site"))
@@ -39,7 +39,8 @@ ROLES: dict[str, tuple[str, ...]] = {
 def make_roles(**_: Any) -> None:
     """Make the groups that are missing; groups of these names that are there stay as they are. A receiver of
     ``post_migrate``: Django makes permissions there, after all migrations."""
-    if PartyGrant._meta.db_table not in connection.introspection.table_names():  # migrated to an older version
+    tables = connection.introspection.table_names()
+    if not {PartyGrant._meta.db_table, AuditEntry._meta.db_table} <= {*tables}:  # migrated to an older version
         return
     with transaction.atomic():
         for role, permissions in ROLES.items():

@@ -66,6 +66,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     # who made a change, for the history; the API's users too, whom REST framework sets on the request
     "simple_history.middleware.HistoryRequestMiddleware",
+    "controlplane.middleware.AuditMiddleware",
 ]
 
 ROOT_URLCONF = "controlplane.urls"
@@ -219,6 +220,7 @@ UNFOLD = {
                 "items": [
                     _page("Executions", "play_circle", "executions.execution"),
                     _page("Pipeline runs", "account_tree", "executions.pipelinerun", seen_as="execution"),
+                    _page("Approvals", "approval", "executions.approval", seen_as="execution"),
                     _page("Dead letters", "unsubscribe", "executions.deadletter", seen_as="execution"),
                 ],
             },

@@ -71,9 +71,12 @@ PIPELINE_ACTIVE = frozenset({PipelineStatus.RUNNING, PipelineStatus.CANCELLING})
 #: For each kind of status: the statuses that may follow each one.
 TRANSITIONS: Mapping[Any, Mapping[Any, frozenset[Any]]] = {
     Status: {
-        Status.AWAITING_APPROVAL: frozenset({Status.QUEUED, Status.CANCELLED}),
-        # Without having run: a party never had a worker in time, or its host's checks failed
-        Status.QUEUED: frozenset({Status.DISPATCHED, Status.CANCELLED, Status.FAILURE, Status.RETRY}),
+        # FAILURE: a party refused it
+        Status.AWAITING_APPROVAL: frozenset({Status.QUEUED, Status.CANCELLED, Status.FAILURE}),
+        # Without having run: a party never had a worker in time, its host's checks failed, or it asks for an approval
+        Status.QUEUED: frozenset(
+            {Status.DISPATCHED, Status.CANCELLED, Status.FAILURE, Status.RETRY, Status.AWAITING_APPROVAL}
+        ),
         # SUCCESS straight away: all events of a short run can arrive in one batch
         Status.DISPATCHED: frozenset({Status.RUNNING, Status.SUCCESS, Status.FAILURE, Status.RETRY, Status.CANCELLING}),
         Status.RUNNING: frozenset({Status.SUCCESS, Status.FAILURE, Status.RETRY, Status.CANCELLING}),

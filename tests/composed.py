@@ -12,6 +12,7 @@ from rest_framework.test import APIClient
 from controlplane.environment import ROOT
 from controlplane.models import ClusterConfig, Dataset, Party, PartyGrant, Pipeline, SPUConfig, Task, TokenTerms
 from executions.models import Execution
+from tests.keys import voice
 
 PSI: dict[str, Any] = {
     "task_type": "psi",
@@ -28,7 +29,13 @@ def make_parties() -> dict[str, Party]:
     parties = {}
     for index, (name, dataset, key) in enumerate((("alice", "customers", "uid"), ("bob", "clients", "user_id"))):
         first = 20000 + 100 * index
-        party = Party.objects.create(name=name, address="127.0.0.1", port_first=first, port_last=first + 99)
+        party = Party.objects.create(
+            name=name,
+            address="127.0.0.1",
+            port_first=first,
+            port_last=first + 99,
+            signing_keys=voice(name).public_key,
+        )
         columns = {key: "str", "age": "int", "income": "float"}
         Dataset.objects.create(party=party, name=dataset, columns=columns, key_columns=[key])
         parties[name] = party

@@ -20,6 +20,7 @@ from uuid import uuid4
 import pandas as pd
 
 from tests import party_process
+from tests.keys import introduce
 from tests.workers.network.test_rendezvous import Ports
 from workers.network.links import LINK_LOST
 from workers.runtime.worker import MOST_TRIES
@@ -156,6 +157,8 @@ class Parties:
         self._processes, self._layers, self._ports = processes, layers, Ports()
         self.alignments: dict[tuple[str, str], str | None] = {}
         self.options: dict[tuple[str, str], str] = {}
+        #: Further lines of a party's policy.
+        self.policies: dict[str, str] = {}
         #: By party and table, what the control plane would send each party.
         self.column_types: dict[str, dict[str, dict[str, str]]] = {}
         for name in names:
@@ -220,6 +223,7 @@ class Parties:
             tables += f'alignment = "{alignment}"\n' if alignment else ""
             tables += self.options.get((party, file.stem), "") + "\n"
         policy = '[policy]\ntask_types = ["*"]\npeers = ["*"]\nsecurity = "trial"\n'
+        policy += f"{self.policies.get(party, '')}\n"
         path = home / "party.toml"
         path.write_text(f'party = "{party}"\n{policy}{tables}')
-        return path
+        return introduce(path, party)

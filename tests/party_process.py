@@ -42,6 +42,7 @@ def main(orders: Connection, redis_url: str, directory: Path) -> None:
 def serve(orders: Connection, redis_url: str, directory: Path) -> None:
     from workers.contract.connection import connect
     from workers.host.party import PartyHost
+    from workers.host.stream import Stream
     from workers.runtime import task_run
     from workers.runtime.zygote import unlike_its_siblings
 
@@ -60,7 +61,9 @@ def serve(orders: Connection, redis_url: str, directory: Path) -> None:
             end_session(task_run.runtime)
         if at != order["party_toml"]:
             at = order["party_toml"]
-            task_run.runtime = task_run.Runtime(PartyHost.load(at), connection, "by-hand", directory)
+            host = PartyHost.load(at)
+            stream = Stream(connection, host.name, host.signer)
+            task_run.runtime = task_run.Runtime(host, stream, "by-hand", directory)
         result = task_run.execute_secretflow_task(**order["run"])
         engines = [name for name in ("hsm_engine",) if name in sys.modules]
         more = {"brought_up": list(brought_up), "engines": engines, "submitted": submitted()}

@@ -16,11 +16,13 @@ from rq.serializers import JSONSerializer
 from controlplane.models import Dataset, Party
 from executions.coordinator import pipelines, schedules
 from executions.coordinator.dispatch import Dispatcher
+from executions.coordinator.key import own_key
 from executions.coordinator.recovery import Recovery
 from executions.coordinator.settle import settle
 from executions.models import Execution, PartyCheck, PartyRun, PipelineRun, PortLease
 from executions.states import RunStatus, Status, transition
 from tests.composed import documents
+from tests.keys import stream, voice
 from workers.contract.events import RUNNING, SUCCESS
 from workers.contract.jobs import PartyJob
 from workers.contract.run_name import RunName
@@ -30,7 +32,8 @@ from workers.runtime.publisher import Publisher
 def add_worker(connection: Redis, party: str, name: str = "1", waiting: str = "ready") -> str:
     """What a live worker leaves in Redis."""
     key = f"rq:worker:{party}-{name}"
-    connection.hset(key, mapping={"queues": party, "state": "idle", "process": waiting})
+    known = {"follows": own_key().key_id, "signs_with": voice(party).key_id}
+    connection.hset(key, mapping={"queues": party, "state": "idle", "process": waiting} | known)
     connection.expire(key, 60)
     connection.sadd(f"rq:workers:{party}", key)
     return key
@@ -124,9 +127,8 @@ def end_node(
 
 def publisher(execution: Execution, party: str, connection: Redis, tmp_path: Path, **options: Any) -> Publisher:
     return Publisher(
-        connection,
+        stream(connection, party),
         run=RunName(str(execution.pk), 1),
-        party=party,
         worker=f"{party}-host-1",
         task_type="psi",
         journal_dir=tmp_path,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -21,12 +22,15 @@ from tests import watchdog
 sys.path.append(str(Path(__file__).parent / "plugin"))
 DIRECTORY = Path(tempfile.mkdtemp(prefix="cp-tests-", dir="/tmp"))
 
+#: Of the control plane in the private Valkey.
+PASSWORD = secrets.token_urlsafe(16)
+
 watchdog.start(DIRECTORY)
 
 os.environ |= {
     watchdog.MARK: str(DIRECTORY),
     "CONTROLPLANE_STATE_DIR": str(DIRECTORY),
-    "REDIS_URL": f"unix://{DIRECTORY / 'valkey.sock'}?db=0",
+    "REDIS_URL": f"unix://controlplane@{DIRECTORY / 'valkey.sock'}?db=0&password={PASSWORD}",
     # pytest-playwright's event loop runs in the thread in which browser tests use the ORM
     "DJANGO_ALLOW_ASYNC_UNSAFE": "true",
 }
@@ -75,9 +79,9 @@ def _pg_ctl(*arguments: str) -> None:
 
 def pytest_configure() -> None:
     global _valkey
-    from executions.trial.stack import Trial
+    from executions.trial.stack import CONTROL_PLANE, Trial
 
-    _valkey = Trial(DIRECTORY, parties=())
+    _valkey = Trial(DIRECTORY, parties=(), redis_passwords={CONTROL_PLANE: PASSWORD})
     _valkey.start_valkey()
 
 

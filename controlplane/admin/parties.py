@@ -31,7 +31,7 @@ class PartyAdmin(ConfigAdmin):
     fieldsets = (
         (None, {"fields": ("name", "description")}),
         ("Network", {"fields": ("address", "port_first", "port_last")}),
-        ("Secrets", {"fields": ("public_key",)}),
+        ("Keys", {"fields": ("signing_keys", "public_key")}),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Party]:

@@ -17,7 +17,17 @@ from controlplane.models import (
 class PartySerializer(ModelCleaned):
     class Meta:
         model = Party
-        fields = ["id", "name", "description", "address", "port_first", "port_last", "public_key", "version"]
+        fields = [
+            "id",
+            "name",
+            "description",
+            "address",
+            "port_first",
+            "port_last",
+            "signing_keys",
+            "public_key",
+            "version",
+        ]
 
 
 class DatasetSerializer(ModelCleaned):

@@ -75,7 +75,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='historicalparty',
             name='public_key',
-            field=models.CharField(blank=True, help_text='Seals secrets that are meant for this party: what `manage.py party_key` printed on its host. Needed for tasks whose documents have secrets.', max_length=100, validators=[controlplane.models.check_public_key]),
+            field=models.CharField(blank=True, help_text='Seals secrets that are meant for this party: what `manage.py party keys` printed on its host. Needed for tasks whose documents have secrets.', max_length=100, validators=[controlplane.models.check_public_key]),
         ),
         migrations.AddField(
             model_name='historicaltask',
@@ -85,7 +85,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='party',
             name='public_key',
-            field=models.CharField(blank=True, help_text='Seals secrets that are meant for this party: what `manage.py party_key` printed on its host. Needed for tasks whose documents have secrets.', max_length=100, validators=[controlplane.models.check_public_key]),
+            field=models.CharField(blank=True, help_text='Seals secrets that are meant for this party: what `manage.py party keys` printed on its host. Needed for tasks whose documents have secrets.', max_length=100, validators=[controlplane.models.check_public_key]),
         ),
         migrations.AddField(
             model_name='task',

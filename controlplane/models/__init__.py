@@ -1,10 +1,11 @@
 """What an operator registers: parties, their datasets, configurations, tasks, pipelines and schedules; and the site."""
 
 from controlplane.models import usage  # noqa: F401  its receivers keep what is in use from being deleted or renamed
+from controlplane.models.audit import AuditEntry
 from controlplane.models.configuration import ClusterConfig, Configuration, DeviceConfig, HEUConfig, SPUConfig
 from controlplane.models.dataset import ALIGNMENT_LENGTH, COLUMN_TYPES, Dataset
 from controlplane.models.grant import PartyGrant
-from controlplane.models.party import Party, check_public_key
+from controlplane.models.party import Party, check_public_key, check_signing_keys
 from controlplane.models.party_set import Parties, PartySet, PartySetMember
 from controlplane.models.pipeline import Pipeline
 from controlplane.models.schedule import Schedule, check_time_zone
@@ -14,7 +15,8 @@ from controlplane.models.task import RunOptions, Task
 from controlplane.models.token import TokenTerms
 
 __all__ = [
-    "ALIGNMENT_LENGTH", "COLUMN_TYPES", "PRODUCTION", "ClusterConfig", "Configuration", "Dataset", "DeviceConfig",
-    "HEUConfig", "Parties", "Party", "PartyGrant", "PartySet", "PartySetMember", "Pipeline", "RunOptions", "SPUConfig",
-    "Schedule", "SignInTries", "Site", "Task", "TokenTerms", "check_public_key", "check_time_zone",
+    "ALIGNMENT_LENGTH", "COLUMN_TYPES", "PRODUCTION", "AuditEntry", "ClusterConfig", "Configuration", "Dataset",
+    "DeviceConfig", "HEUConfig", "Parties", "Party", "PartyGrant", "PartySet", "PartySetMember", "Pipeline",
+    "RunOptions", "SPUConfig", "Schedule", "SignInTries", "Site", "Task", "TokenTerms", "check_public_key",
+    "check_signing_keys", "check_time_zone",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from django.db.models import QuerySet
 from controlplane.models.versioned import Versioned
 from workers.contract.documents import PARTY_NAME
 from workers.contract.secrets import read_public_key
+from workers.contract.signing import check_signing_key
 
 
 def check_public_key(value: str) -> None:
@@ -21,8 +22,20 @@ def check_public_key(value: str) -> None:
         read_public_key(value)
     except ValueError:
         raise ValidationError(
-            "This is no public key; enter what `manage.py party_key` printed on the party's host, x25519:..."
+            "This is no public key; enter what `manage.py party keys` printed on the party's host, x25519:..."
         ) from None
+
+
+def check_signing_keys(value: str) -> None:
+    """Raise ValidationError unless the text is public signing keys, separated by blanks."""
+    for key in value.split():
+        try:
+            check_signing_key(key)
+        except ValueError:
+            raise ValidationError(
+                f"{key[:60]} is no signing key; enter what `manage.py party keys` printed on the party's host, "
+                "ed25519:... Separate several by a blank."
+            ) from None
 
 
 class Party(Versioned):
@@ -63,8 +76,17 @@ class Party(Versioned):
         max_length=100,
         blank=True,
         validators=[check_public_key],
-        help_text="Seals secrets that are meant for this party: what `manage.py party_key` printed on its host. "
+        help_text="Seals secrets that are meant for this party: what `manage.py party keys` printed on its host. "
         "Needed for tasks whose documents have secrets.",
+    )
+
+    signing_keys = models.CharField(
+        max_length=600,
+        blank=True,
+        validators=[check_signing_keys],
+        help_text="The signing key that `manage.py party keys` printed on its host; two, separated by a blank, while "
+        "one replaces the other. Without it nothing of what this party's workers report counts, and nothing is sent to "
+        "them.",
     )
 
     class Meta:

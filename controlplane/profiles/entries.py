@@ -16,6 +16,7 @@ class PartyEntry(Document):
     address: str
     port_first: int
     port_last: int
+    signing_keys: str = ""
     public_key: str = ""
 
 

@@ -11,7 +11,6 @@ from django.contrib.admin.utils import unquote
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from redis.exceptions import RedisError
 from unfold.decorators import action
 
 from controlplane.access import Access
@@ -21,13 +20,9 @@ from controlplane.admin.tasks import TaskAdmin
 from controlplane.models import Task
 from executions.admin import execution_page as pages
 from executions.admin.runnable import Runnable
-from executions.coordinator import preflight as preflights
 from executions.dry_run import DryRun, dry_run
 from executions.models import Execution, Preflight
 from executions.permissions import VIEW
-from executions.redis import redis_connection
-from workers.contract.connection import trouble
-from workers.contract.errors import ConfigError
 from workers.contract.problems import DocumentsInvalid
 
 admin.site.unregister(Task)
@@ -91,11 +86,10 @@ class RunnableTaskAdmin(Runnable, TaskAdmin):
             documents = task.documents()
             task.within = Access.of(request).parties
             task.validate()
-            preflight = preflights.request(redis_connection(), documents, name=task.name, by=request.user)
-        except (ConfigError, preflights.CannotCheck) as error:
-            messages.error(request, str(error))
-        except (RedisError, OSError) as error:
-            messages.error(request, trouble(error))
+            preflight = Preflight.objects.ask(documents, name=task.name, by=request.user)
+        except DocumentsInvalid as error:
+            for problem in error.problems:
+                messages.error(request, str(problem))
         else:
             return HttpResponseRedirect(f"{request.path}?checks={preflight.pk}")
         return HttpResponseRedirect(request.path)

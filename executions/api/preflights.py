@@ -5,22 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from drf_spectacular.utils import extend_schema
-from redis.exceptions import RedisError
 from rest_framework import mixins, serializers, status, viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from controlplane.api.base import Scoped
-from controlplane.api.errors import Conflict, ErrorBody, Unavailable
 from controlplane.api.permissions import ModelPermissions
 from controlplane.models.catalogue import DatabaseCatalogue
 from executions.api.submissions import SubmissionSerializer, invalid
-from executions.coordinator import preflight
 from executions.models import PartyCheck, Preflight
 from executions.permissions import RUN, VIEW
-from executions.redis import redis_connection
-from workers.contract.connection import trouble
-from workers.contract.errors import ConfigError
 from workers.contract.problems import DocumentsInvalid
 from workers.contract.validation import validate
 
@@ -78,7 +72,7 @@ class PreflightViewSet(Scoped, mixins.RetrieveModelMixin, viewsets.GenericViewSe
     serializer_class = PreflightSerializer
     permission_classes = [RunPermission]
 
-    @extend_schema(request=SubmissionSerializer, responses={201: PreflightSerializer, 409: ErrorBody, 503: ErrorBody})
+    @extend_schema(request=SubmissionSerializer, responses={201: PreflightSerializer})
     def create(self, request: Request) -> Response:
         """Have every party's host check a task, or documents, without running them. Poll the url in the answer for the
         results. Only facts come back, no rows."""
@@ -89,13 +83,9 @@ class PreflightViewSet(Scoped, mixins.RetrieveModelMixin, viewsets.GenericViewSe
         try:
             validate(documents, DatabaseCatalogue(self.access.parties))
             name = submission.validated_data.get("name") or (task.name if task else "")
-            asked = preflight.request(redis_connection(), documents, name=name, by=request.user)
+            asked = Preflight.objects.ask(documents, name=name, by=request.user)
         except DocumentsInvalid as error:
             raise invalid(error) from None
-        except (preflight.CannotCheck, ConfigError) as error:
-            raise Conflict(str(error)) from None
-        except (RedisError, OSError) as error:
-            raise Unavailable(trouble(error)) from None
         serializer = PreflightSerializer if self.access.may(VIEW) else BriefPreflightSerializer
         detail = serializer(asked, context=self.get_serializer_context()).data
         return Response(detail, status.HTTP_201_CREATED, headers={"Location": detail["url"]})

@@ -11,8 +11,10 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from controlplane.models import Party
+from executions.coordinator.key import own_key
 from executions.models import PartyRun, PortLease
 from workers.contract.keys import stream_of
+from workers.contract.signing import Verifier
 
 #: Workers of a party that are looked at.
 MOST_WORKERS = 1000
@@ -29,12 +31,14 @@ class Capacity:
     #: Number of runs that still occupy a worker.
     busy: int = 0
     registered: bool = False
+    #: Why the control plane and the party's live workers do not know each other's keys; empty if one of them does.
+    stranger: str = ""
     #: Ports that its live sessions hold, or may hold when their runs have ended.
     held: set[int] = field(default_factory=set)
 
     @property
     def free(self) -> int:
-        return min(self.alive - self.busy, self.ready) if self.registered else 0
+        return min(self.alive - self.busy, self.ready) if self.registered and not self.stranger else 0
 
     def take(self) -> None:
         self.busy += 1
@@ -49,14 +53,15 @@ def find_capacity(
     ``known``: what it was a moment ago. A party all of whose workers have runs is not asked again.
     """
     capacity = {party: Capacity() for party in sorted(parties)}
-    for name in Party.objects.filter(name__in=capacity).order_by().values_list("name", flat=True):
-        capacity[name].registered = True
+    voices: dict[str, set[str]] = {}
+    for name, voice in Party.objects.filter(name__in=capacity).order_by().values_list("name", "signing_keys"):
+        capacity[name].registered, voices[name] = True, {*Verifier(voice.split()).key_ids}
     for name, busy in running_at(capacity).items():
         capacity[name].busy = busy
     asked = []
     for party, one in capacity.items():
         if known and (before := known.get(party)) and 0 < before.alive <= one.busy:
-            one.alive, one.ready = before.alive, before.ready
+            one.alive, one.ready, one.stranger = before.alive, before.ready, before.stranger
         else:
             asked.append(party)
     with connection.pipeline(transaction=False) as pipeline:
@@ -70,16 +75,38 @@ def find_capacity(
                 # Alive is what expires unless it is renewed: RQ can write to a key that has just expired, and
                 # what it then makes stays for ever
                 pipeline.pttl(key)
-                pipeline.hmget(key, "process", "ports")
+                pipeline.hmget(key, "process", "ports", "follows", "signs_with")
         answers = iter(forgiving(pipeline))
     for party, found in zip(asked, keys, strict=True):
-        one = capacity[party]
+        one, strangers = capacity[party], [""] * (not found)
         for _ in found:
-            lives, (waiting, ports) = next(answers) > 0, next(answers) or (None, None)
+            lives, (waiting, ports, follows, signs_with) = next(answers) > 0, next(answers) or [None] * 4
             one.alive += lives
+            strangers += [_stranger(party, voices.get(party, set()), follows, signs_with)] * lives
             one.ready += lives and waiting != b"starting"
             one.held |= _ports(ports or b"") if lives else set()
+        # As long as one of them can be told anything; another one would refuse the job, which is tried again
+        one.stranger = next(iter(strangers), "") if all(strangers) else ""
     return capacity
+
+
+def _stranger(party: str, voice: set[str], follows: bytes | None, signs_with: bytes | None) -> str:
+    """Return why a live worker and the control plane do not know each other's keys; empty if they do. The worker says
+    so by itself: it is a hint, and no proof of anything."""
+    where = f"on {party}'s host"
+    if not voice:
+        return f"{party} has no signing key here; enter what `manage.py party keys` prints {where} on the party's page"
+    if own_key().key_id.encode() not in (follows or b"").split():
+        return (
+            f"the worker of {party} does not follow this control plane; add {own_key().public_key} to the keys of "
+            f"[control_plane] in party.toml {where}, and start the worker again"
+        )
+    if (signs_with or b"").decode(errors="replace") not in voice:
+        return (
+            f"the worker of {party} signs with another key than those on the party's page; enter there what "
+            f"`manage.py party keys` prints {where}"
+        )
+    return ""
 
 
 def running_at(parties: Iterable[str]) -> dict[str, int]:
@@ -134,6 +161,8 @@ def reason_to_wait(lacking: list[str], capacity: Mapping[str, Capacity]) -> str:
         return f"{', '.join(unknown)} {_are(unknown)} no longer registered"
     if absent := [p for p in lacking if not capacity[p].alive]:
         return no_worker_message(absent)
+    if strangers := [capacity[p].stranger for p in lacking if capacity[p].stranger]:
+        return strangers[0]
     if busy := [p for p in lacking if capacity[p].busy >= capacity[p].alive]:
         return f"all workers of {', '.join(busy)} are busy"
     if loading := [p for p in lacking if not capacity[p].ready]:

@@ -15,6 +15,7 @@ from redis import Redis
 
 from controlplane.environment import environment
 from controlplane.models import Party
+from executions.coordinator.approvals import wait_for_approvals
 from executions.coordinator.capacity import (
     Capacity,
     find_capacity,
@@ -199,12 +200,14 @@ class Dispatcher:
             retry_or_fail(execution, error["error_type"], f"{error['error_party']}: {error['error']}", error)
             return error["error"]
         if preflight and preflight.is_fresh:
+            if wait_for_approvals(execution, preflight):
+                return NOT_QUEUED
             ports = {part.party.name: part.ports for part in preflight.parties}
             reason = self._claim(execution, ports, capacity)
             if reason != PORTS_TAKEN:
                 return reason
         try:
-            request(self.connection, execution.documents, execution=execution, capacity=capacity)
+            request(self.connection, execution, capacity=capacity)
         except CannotCheck as error:
             return str(error)
         except ConfigError as error:

@@ -15,6 +15,7 @@ from rq.serializers import JSONSerializer
 
 from executions.coordinator.completion import completed_for, registered_types
 from executions.coordinator.isolation import alone, reason_of
+from executions.coordinator.key import own_key
 from executions.coordinator.settle import hold, settle
 from executions.models import Execution, PartyRun
 from executions.patience import Patience
@@ -79,7 +80,7 @@ class Enqueuer:
         order = {p: i for i, p in enumerate(execution.parties)}
         endpoints = dict(sorted(endpoints.items(), key=lambda item: order[item[0]]))
         name, types = RunName(str(execution.pk), runs[0].attempt), registered_types(execution.documents)
-        return [
+        jobs = [
             PartyJob.create(
                 TASK_FUNCTION,
                 kwargs={
@@ -98,6 +99,9 @@ class Enqueuer:
             for run in runs
             if run.enqueued_at is None
         ]
+        for job in jobs:
+            job.sign(own_key())
+        return jobs
 
     def _add(self, jobs: list[PartyJob]) -> None:
         """Put those jobs into their queues that are still wanted and not in Redis yet."""

@@ -27,12 +27,13 @@ from executions.coordinator.isolation import EVERYTHING, alone, reason_of, warn
 from executions.coordinator.messages import EventMessage, Piece, Unusable, parse_event, parse_piece
 from executions.coordinator.pieces import put_together
 from executions.coordinator.settle import hold, settle
+from executions.coordinator.voices import Voices
 from executions.models import ExecutionEvent, PartyRun, PortLease
 from executions.redis import WAKE_STREAM, drop_foreign
 from executions.states import RUN_ENDED, RunStatus, set_run_status
 from workers.contract.connection import refusal
 from workers.contract.errors import ERRORS
-from workers.contract.events import FAILURE, RUNNING, SUCCESS
+from workers.contract.events import EVENT, FAILURE, PIECE, RUNNING, SUCCESS
 from workers.contract.keys import stream_of
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ GROUP = "coordinator"
 MOST_EVENTS = 10_000
 
 RunKey = tuple[UUID, int, str]
+#: What an entry of a stream may be, by the field that has it; others only wake the coordinator.
+KINDS = (EVENT, PIECE, *reports.KINDS)
 
 
 class Listener:
@@ -59,6 +62,7 @@ class Listener:
         self.connection = connection
         self.consumer = f"{socket.gethostname()}-{os.getpid()}-{time.monotonic_ns()}"
         self._grouped: set[str] = set()
+        self._voices = Voices()
         self._claim_at = 0.0
         #: Streams of which something was read and not applied: it is read again before anything new of theirs.
         self._behind: set[str] = set()
@@ -69,7 +73,8 @@ class Listener:
         """Apply the entries that have come, waiting up to ``block_ms`` for one. Returns whether anything came, wake-ups
         included. Raises RedisError or DatabaseError; the same entries are then read again.
         """
-        streams = [stream_of(p) for p in Party.objects.values_list("name", flat=True)] + [WAKE_STREAM]
+        self._voices.learn(dict(Party.objects.values_list("name", "signing_keys")))
+        streams = [stream_of(party) for party in self._voices.parties] + [WAKE_STREAM]
         try:
             return self._read([stream for stream in streams if self._has_group(stream)], block_ms)
         except ResponseError as error:
@@ -150,7 +155,7 @@ class Listener:
                     # One at least, or a report that takes long would never be applied
                     if len(events) + len(pieces) >= self.MOST_AT_ONCE or (done[stream] and time.monotonic() > until):
                         break
-                    _sort(stream, fields or {}, events, pieces)
+                    _sort(self._voices, stream, fields or {}, events, pieces)
                 done[stream].append(entry)
         apply(events, pieces)
         # After the commit: a crash before this delivers the entries again, and no event is applied twice
@@ -163,27 +168,32 @@ class Listener:
         return {stream for stream in batches if len(done[stream]) < len(batches[stream])}
 
 
-def _sort(stream: str, fields: Mapping[bytes, bytes], events: list[EventMessage], pieces: list[Piece]) -> None:
+def _sort(
+    voices: Voices,
+    stream: str,
+    fields: Mapping[bytes, bytes],
+    events: list[EventMessage],
+    pieces: list[Piece],
+) -> None:
     """Apply what an entry says if it is a report; add it to the events or pieces if it is one of these. What is none of
-    them, but should be, is set aside."""
+    them, but should be, or is not signed by the party, is set aside."""
     party = stream.removeprefix(stream_of(""))
-    # An entry with none of these fields only wakes the coordinator: a worker is ready
-    for kind in reports.KINDS:
-        if (raw := fields.get(kind.encode())) is not None:
-            try:
+    for kind in KINDS:
+        if (raw := fields.get(kind.encode())) is None:
+            continue
+        try:
+            voices.check(party, kind, fields)
+            if kind == EVENT:
+                events.append(parse_event(stream, raw))
+            elif kind == PIECE:
+                pieces.append(parse_piece(stream, fields))
+            else:
                 reports.apply(party, kind, raw)
-            except EVERYTHING:
-                raise
-            except Exception as error:
-                why = str(error) if isinstance(error, Unusable) else reason_of(error)
-                set_aside(party, f"{kind} report", raw, why)
-    try:
-        if (raw := fields.get(b"event")) is not None:
-            events.append(parse_event(stream, raw))
-        if (raw := fields.get(b"piece")) is not None:
-            pieces.append(parse_piece(stream, fields))
-    except Unusable as error:
-        set_aside(party, "piece" if b"piece" in fields else "event", raw or b"", str(error))
+        except EVERYTHING:
+            raise
+        except Exception as error:
+            why = str(error) if isinstance(error, Unusable) else reason_of(error)
+            set_aside(party, kind if kind in (EVENT, PIECE) else f"{kind} report", raw, why)
 
 
 def apply(events: Sequence[EventMessage], pieces: Sequence[Piece] = ()) -> None:

@@ -7,7 +7,8 @@ import time
 
 from redis.exceptions import RedisError
 
-from executions.coordinator import pipelines, schedules
+from controlplane.audit.chain import seal
+from executions.coordinator import pipelines, preflight, schedules
 from executions.coordinator.dispatch import Dispatcher
 from executions.coordinator.isolation import alone
 from executions.coordinator.listener import Listener
@@ -27,14 +28,15 @@ class Coordinator:
 
     IDLE_MS = 1000
     RECOVERY_INTERVAL = 0.5
+    SEAL_INTERVAL = 1.0
 
     def __init__(self) -> None:
-        connection = redis_connection()
+        self.connection = connection = redis_connection()
         self.listener = Listener(connection)
         self.dispatcher = Dispatcher(connection)
         self.recovery = Recovery(connection)
         self.upkeep = Upkeep(connection)
-        self._recover_at = 0.0
+        self._recover_at = self._seal_at = 0.0
         #: True at the start, too: the previous coordinator may have ended while Redis was away.
         self._redis_was_away = True
 
@@ -53,8 +55,14 @@ class Coordinator:
             did |= pipelines.step()
         with alone("schedules"):
             did |= schedules.step()
+        with alone("pre-flight checks"):
+            did |= preflight.send_asked(self.connection)
         with alone("dispatching"):
             did |= self.dispatcher.step()
+        if time.monotonic() >= self._seal_at:
+            with alone("sealing the audit trail"):
+                seal()
+            self._seal_at = time.monotonic() + self.SEAL_INTERVAL
         with alone("upkeep"):
             did |= self.upkeep.step()
         if self._redis_was_away:

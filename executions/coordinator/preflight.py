@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.db import transaction
 from django.db.models import Prefetch
@@ -18,12 +18,15 @@ from redis.exceptions import RedisError
 from controlplane.models import Party
 from executions.coordinator.capacity import Capacity, find_capacity, free_ports
 from executions.coordinator.completion import completed_for, ports_needed, registered_types
+from executions.coordinator.isolation import alone
+from executions.coordinator.key import own_key
 from executions.models import Execution, PartyCheck, Preflight
 from executions.patience import Patience
 from executions.redis import drop_foreign
 from executions.states import Status
 from workers.contract.errors import ConfigError
 from workers.contract.keys import ports_wanted, requests_of, wanted
+from workers.contract.orders import PORTS_WANTED, PREFLIGHT, signed_order
 from workers.contract.reports import WANTED_SECONDS
 
 #: How many requests one party's list keeps.
@@ -36,52 +39,113 @@ class CannotCheck(Exception):
     """The checks cannot be requested now; the message says why."""
 
 
-def request(
-    connection: Redis,
-    documents: Mapping[str, Any],
-    *,
-    execution: Execution | None = None,
-    name: str = "",
-    by: Any = None,
-    capacity: Mapping[str, Capacity] | None = None,
-) -> Preflight:
-    """Request checks from all parties of valid documents at once; ``capacity``: theirs, if it is known already. Raises
+def request(connection: Redis, execution: Execution, *, capacity: Mapping[str, Capacity] | None = None) -> Preflight:
+    """Request checks of an execution from all its parties at once; ``capacity``: theirs, if it is known already. Raises
     CannotCheck, RedisError, or ConfigError if a secret can no longer be decrypted."""
-    names: list[str] = documents["sf_init_config"]["parties"]
-    parties = {p.name: p for p in Party.objects.filter(name__in=names)}
-    if missing := [name for name in names if name not in parties]:
-        raise CannotCheck(f"{', '.join(missing)}: no longer registered")
-    needed = ports_needed(documents)
-    ports: dict[str, list[int]] = {}
-    looked_at = _ports_looked_at(parties.values())
-    capacity = capacity or find_capacity(connection, set(names))
-    unleased = free_ports(parties.values())
-    for party in names:
-        free = unleased[party]
-        if len(free) < needed:
-            first, last = parties[party].port_first, parties[party].port_last
-            raise CannotCheck(f"all ports of {party} ({first}-{last}) are leased")
-        free = [port for port in free if port not in capacity[party].held]
-        if len(free) < needed:
-            connection.set(ports_wanted(party), 1, ex=WANTED_PORTS_SECONDS)
-            raise CannotCheck(f"live sessions hold the ports of {party} that nobody has leased; they are being ended")
-        # Ports that another execution is about to claim are left to it, if there are others
-        untouched = [port for port in free if port not in looked_at.get(party, ())]
-        # Chosen at random: if something else occupies a port, the next checks most likely use others
-        ports[party] = random.sample(untouched if len(untouched) >= needed else free, needed)
+    places = _Places.choose(connection, execution.documents, capacity)
     with transaction.atomic():
-        requested_at = after_earlier_checks(execution) if execution else timezone.now()
-        preflight = Preflight.objects.create(execution=execution, name=name, requested_by=by, requested_at=requested_at)
-        PartyCheck.objects.bulk_create(
-            PartyCheck(preflight=preflight, party=parties[party], ports=ports[party]) for party in names
-        )
+        preflight = Preflight.objects.create(execution=execution, requested_at=after_earlier_checks(execution))
+        places.note(preflight)
     # After the commit, as a host may answer before this returns
     try:
-        _send(connection, preflight, documents, parties, ports)
+        _send(connection, preflight, execution.documents, places)
     except (RedisError, OSError, ConfigError):
         preflight.delete()
         raise
     return preflight
+
+
+def send_asked(connection: Redis) -> bool:
+    """Request the checks that people and services have asked for: only the coordinator can sign a request. Returns
+    whether there were any. Raises RedisError; they are then still to be requested."""
+    did = False
+    for preflight in Preflight.objects.filter(documents__isnull=False).order_by("requested_at"):
+        with alone(f"{preflight}") as fault:
+            did |= _send_one(connection, preflight)
+        if fault.error:
+            _refuse(preflight, f"the control plane could not request them: {fault.reason}")
+    return did
+
+
+def _send_one(connection: Redis, preflight: Preflight) -> bool:
+    documents = preflight.documents or {}
+    try:
+        places = _Places.choose(connection, documents)
+        with transaction.atomic():
+            if not Preflight.objects.filter(pk=preflight.pk, documents__isnull=False).update(
+                documents=None, requested_at=timezone.now()
+            ):
+                return False  # another coordinator does it
+            places.note(preflight)
+        try:
+            _send(connection, preflight, documents, places)
+        except (RedisError, OSError):
+            preflight.save()  # as it was
+            raise
+    except (CannotCheck, ConfigError) as error:
+        _refuse(preflight, str(error))
+    return True
+
+
+def _refuse(preflight: Preflight, reason: str) -> None:
+    Preflight.objects.filter(pk=preflight.pk).update(documents=None, unasked_because=reason[:500])
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where the parties of a round of checks would listen."""
+
+    parties: dict[str, Party]
+    ports: dict[str, list[int]]
+
+    @classmethod
+    def choose(
+        cls, connection: Redis, documents: Mapping[str, Any], capacity: Mapping[str, Capacity] | None = None
+    ) -> _Places:
+        """Raises CannotCheck or RedisError."""
+        names: list[str] = documents["sf_init_config"]["parties"]
+        parties = {p.name: p for p in Party.objects.filter(name__in=names)}
+        if missing := [name for name in names if name not in parties]:
+            raise CannotCheck(f"{', '.join(missing)}: no longer registered")
+        needed = ports_needed(documents)
+        ports: dict[str, list[int]] = {}
+        looked_at = _ports_looked_at(parties.values())
+        capacity = capacity or find_capacity(connection, set(names))
+        unleased = free_ports(parties.values())
+        for party in names:
+            free = unleased[party]
+            if len(free) < needed:
+                first, last = parties[party].port_first, parties[party].port_last
+                raise CannotCheck(f"all ports of {party} ({first}-{last}) are leased")
+            free = [port for port in free if port not in capacity[party].held]
+            if len(free) < needed:
+                wish = signed_order(own_key(), PORTS_WANTED, party, str(uuid4()), {})
+                connection.set(ports_wanted(party), wish, ex=WANTED_PORTS_SECONDS, nx=True)
+                raise CannotCheck(
+                    f"live sessions hold the ports of {party} that nobody has leased; they are being ended"
+                )
+            # Ports that another execution is about to claim are left to it, if there are others
+            untouched = [port for port in free if port not in looked_at.get(party, ())]
+            # Chosen at random: if something else occupies a port, the next checks most likely use others
+            ports[party] = random.sample(untouched if len(untouched) >= needed else free, needed)
+        return cls(parties, ports)
+
+    def note(self, preflight: Preflight) -> None:
+        """Store them in the parties' parts of these checks, which are there if somebody has asked for them."""
+        PartyCheck.objects.bulk_create(
+            [
+                PartyCheck(preflight=preflight, party=self.parties[party], ports=found)
+                for party, found in self.ports.items()
+            ],
+            update_conflicts=True,
+            unique_fields=["preflight", "party"],
+            update_fields=["ports", "heard_at"],
+        )
+
+    def endpoints(self) -> dict[str, list[str]]:
+        return {
+            party: [f"{self.parties[party].address}:{port}" for port in found] for party, found in self.ports.items()
+        }
 
 
 def _ports_looked_at(parties: Iterable[Party]) -> dict[str, set[int]]:
@@ -99,26 +163,20 @@ def _ports_looked_at(parties: Iterable[Party]) -> dict[str, set[int]]:
     return found
 
 
-def _send(
-    connection: Redis,
-    preflight: Preflight,
-    documents: Mapping[str, Any],
-    parties: Mapping[str, Party],
-    ports: Mapping[str, list[int]],
-) -> None:
-    endpoints = {party: [f"{parties[party].address}:{port}" for port in found] for party, found in ports.items()}
-    sources = documents["task_config"]["data_sources"]
-    registered = registered_types(documents)
-    drop_foreign(connection, [requests_of(party) for party in ports], "list")
+def _send(connection: Redis, preflight: Preflight, documents: Mapping[str, Any], places: _Places) -> None:
+    sources, name = documents["task_config"]["data_sources"], str(preflight.pk)
+    registered, endpoints = registered_types(documents), places.endpoints()
+    drop_foreign(connection, [requests_of(party) for party in places.ports], "list")
     with connection.pipeline(transaction=True) as pipeline:
-        pipeline.set(wanted(str(preflight.pk)), 1, ex=WANTED_SECONDS)
-        for party in ports:
-            message = {
-                "preflight": str(preflight.pk),
-                "documents": completed_for(parties[party], documents, f"{preflight.pk}-1", endpoints, registered),
+        pipeline.set(wanted(name), 1, ex=WANTED_SECONDS)
+        for party, registration in places.parties.items():
+            content = {
+                "documents": completed_for(registration, documents, f"{name}-1", endpoints, registered),
                 "columns": registered.get(party, {}).get(sources.get(party, "")),
+                # For an approval, which counts executions; None of checks that lead to none
+                "execution": str(preflight.execution_id) if preflight.execution_id else None,
             }
-            pipeline.rpush(requests_of(party), json.dumps(message))
+            pipeline.rpush(requests_of(party), signed_order(own_key(), PREFLIGHT, party, name, content))
             pipeline.ltrim(requests_of(party), -REQUESTS_KEPT, -1)
             # A request that nobody takes expires; it is made again if it still matters
             pipeline.expire(requests_of(party), WANTED_SECONDS)

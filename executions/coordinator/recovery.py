@@ -23,7 +23,7 @@ from executions.coordinator.capacity import find_capacity, forgiving, oldest_unr
 from executions.coordinator.isolation import alone
 from executions.coordinator.pieces import forget_unfinished
 from executions.coordinator.preflight import after_earlier_checks
-from executions.coordinator.settle import LONGEST_DELAY, hold, settle
+from executions.coordinator.settle import LONGEST_DELAY, give_up, hold, settle
 from executions.models import Execution, PartyRun, PortLease
 from executions.models.party_run import UNDECIDED
 from executions.patience import Patience
@@ -286,12 +286,12 @@ class Recovery:
         if not waits and not worker:
             # A worker takes only milliseconds from taking a job to writing its name on it
             if self._has_been(run, "in nobody's hands", self.GRACE_SECONDS):
-                return self._give_up(run, f"the worker of {party} went away as it took the job")
+                return give_up(run, f"the worker of {party} went away as it took the job")
         elif waits and not has_workers:
             if self._has_been(run, "no worker", self.GRACE_SECONDS):
-                return self._give_up(run, f"the worker of {party} went away before it took the job")
+                return give_up(run, f"the worker of {party} went away before it took the job")
         elif self._has_been_since(run, "dispatched_at", limit):
-            return self._give_up(run, f"no worker of {party} began the job within {limit.total_seconds():g} s")
+            return give_up(run, f"no worker of {party} began the job within {limit.total_seconds():g} s")
         else:
             self._suspects.pop(run.pk, None)
         return False
@@ -312,7 +312,7 @@ class Recovery:
                 self._end(run, RunStatus.LOST, f"the job at {run.party.name} ended without a report")
                 return True
         elif run.status == RunStatus.DISPATCHED and self._has_been_since(run, "dispatched_at", self.IMPORT_LIMIT):
-            return self._give_up(run, f"the job at {run.party.name} said nothing of having begun")
+            return give_up(run, f"the job at {run.party.name} said nothing of having begun")
         else:
             self._suspects.pop(run.pk, None)
         return False
@@ -321,16 +321,6 @@ class Recovery:
         """Return for how many seconds after its end a job's report may be among the entries that are not applied
         yet."""
         return min(self.UNREAD_SECONDS, oldest_unread(self.connection, run.party.name))
-
-    def _give_up(self, run: PartyRun, error: str) -> bool:
-        """Stop a run that does not begin."""
-        with transaction.atomic():
-            hold([run.execution_id])
-            PartyRun.objects.filter(pk=run.pk, error="").update(
-                error=error, error_type="ResourceError", stop_requested_at=timezone.now()
-            )
-            settle(run.execution_id)
-        return True
 
     def _has_been(self, run: PartyRun, state: str, seconds: float) -> bool:
         now = time.monotonic()

@@ -22,16 +22,19 @@ from simple_history.utils import bulk_create_with_history
 
 from controlplane.documents.storable import unstorable
 from controlplane.models import ALIGNMENT_LENGTH, COLUMN_TYPES, Dataset, Party
+from executions.coordinator.approvals import note_decision
 from executions.coordinator.isolation import warn
 from executions.coordinator.messages import Unusable, read_json, usable
 from executions.coordinator.named_outputs import named_outputs
-from executions.models import PartyCheck
+from executions.coordinator.settle import give_up
+from executions.models import PartyCheck, PartyRun
 from executions.redis import call_off, redis_connection
+from executions.states import RunStatus
 from workers.contract import reports
 from workers.contract.alignment import DECLARED
 from workers.contract.connection import trouble
 from workers.contract.documents import column_problems
-from workers.contract.errors import ERRORS, is_link
+from workers.contract.errors import ERRORS, NetworkError, is_link
 from workers.contract.events import REPORT_LIMIT
 from workers.contract.keys import answers_to
 from workers.contract.problems import problems_of
@@ -94,10 +97,32 @@ class OutputsReport(BaseModel):
     outputs: list[str] = Field(max_length=reports.MOST_DATASETS)
 
 
-MODELS: dict[str, type[PreflightReport | DatasetsReport | OutputsReport]] = {
+class RefusalReport(BaseModel):
+    """A job that the party's worker refused to begin."""
+
+    job: str = Field(max_length=200)
+    reason: str = Field(max_length=500)
+
+
+class ApprovalReport(BaseModel):
+    """What people at the party decided about what would run there."""
+
+    publication: UUID
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+    #: Those that had asked for it: said again later, it is of no other.
+    executions: list[UUID] = Field(max_length=reports.MOST_EXECUTIONS)
+    approved: bool
+    by: str = Field(max_length=reports.NAME_LENGTH)
+    reason: str = Field(default="", max_length=reports.REASON_LENGTH)
+
+
+Report = PreflightReport | DatasetsReport | OutputsReport | RefusalReport | ApprovalReport
+MODELS: dict[str, type[Report]] = {
     reports.PREFLIGHT: PreflightReport,
     reports.DATASETS: DatasetsReport,
     reports.OUTPUTS: OutputsReport,
+    reports.REFUSAL: RefusalReport,
+    reports.APPROVAL: ApprovalReport,
 }
 KINDS = tuple(MODELS)
 
@@ -112,6 +137,17 @@ def apply(party: str, kind: str, raw: bytes) -> None:
         report = model.model_validate(content)
     if isinstance(report, PreflightReport):
         _apply_preflight(party, report)
+        return
+    if isinstance(report, ApprovalReport):
+        waited = note_decision(party, report.digest, report.executions, report.approved, report.by, report.reason)
+        verdict = reports.WENT_ON if waited else reports.NONE_WAITED
+        _answer(answers_to(party, str(report.publication)), {report.digest: {"verdict": verdict}})
+        return
+    if isinstance(report, RefusalReport):
+        # No more than that it did not begin: it is tried again, as after any other fault of the way there
+        run = PartyRun.objects.filter(job_id=report.job, party__name=party, status=RunStatus.DISPATCHED).first()
+        if run:
+            give_up(run, f"the worker of {party} refused its job: {report.reason}", NetworkError)
         return
     if isinstance(report, OutputsReport):
         named = named_outputs(party, report.outputs)

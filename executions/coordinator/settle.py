@@ -18,7 +18,15 @@ from executions.models import Execution, PartyRun
 from executions.states import ACTIVE, RUN_ENDED, RunStatus, Status, transition
 from workers.contract.catalogue import TABLE
 from workers.contract.documents import TaskConfig, column_problem
-from workers.contract.errors import ERRORS, AlgorithmError, ClusterInitError, NetworkError, ResourceError, is_link
+from workers.contract.errors import (
+    ERRORS,
+    AlgorithmError,
+    ClusterInitError,
+    NetworkError,
+    ResourceError,
+    SecretFlowTaskError,
+    is_link,
+)  # fmt: skip
 from workers.contract.registry import stages
 
 log = logging.getLogger(__name__)
@@ -230,3 +238,14 @@ def _register_outputs(execution: Execution, run: PartyRun, outputs: Any) -> list
                 setattr(dataset, field, value)
             dataset.save(update_fields=list(found))
     return names
+
+
+def give_up(run: PartyRun, error: str, kind: type[SecretFlowTaskError] = ResourceError) -> bool:
+    """Stop a run that does not begin. Returns True: something was done."""
+    with transaction.atomic():
+        hold([run.execution_id])
+        PartyRun.objects.filter(pk=run.pk, error="").update(
+            error=error[:4000], error_type=kind.__name__, stop_requested_at=timezone.now()
+        )
+        settle(run.execution_id)
+    return True

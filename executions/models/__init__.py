@@ -1,5 +1,6 @@
 """What was run: executions, what each party did in each attempt, every event they sent; and runs of pipelines."""
 
+from executions.models.approval import Approval, ApprovalState
 from executions.models.dead_letter import DeadLetter
 from executions.models.event import EventPiece, ExecutionEvent
 from executions.models.execution import Execution, NotCancellable, StateChange
@@ -8,6 +9,7 @@ from executions.models.pipeline_run import NodeRun, PipelineChange, PipelineRun,
 from executions.models.preflight import PartyCheck, Preflight
 
 __all__ = [
-    "DeadLetter", "EventPiece", "Execution", "ExecutionEvent", "NodeRun", "NotCancellable", "PartyCheck", "PartyRun",
-    "PipelineChange", "PipelineRun", "PortLease", "Preflight", "StateChange", "Tick",
+    "Approval", "ApprovalState", "DeadLetter", "EventPiece", "Execution", "ExecutionEvent", "NodeRun",
+    "NotCancellable", "PartyCheck", "PartyRun", "PipelineChange", "PipelineRun", "PortLease", "Preflight",
+    "StateChange", "Tick",
 ]  # fmt: skip

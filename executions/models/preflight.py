@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import models
+from django.db import models, transaction
 from django.utils import timezone
 from django.utils.functional import cached_property
 
+from controlplane.documents.encryption import protect_all
 from controlplane.models import Party
 from controlplane.models.protection import protect
 from executions.models.execution import Execution
 from executions.patience import Patience
+from executions.redis import wake_coordinator
 from workers.contract.alignment import misaligned
 from workers.contract.errors import is_link
 
 #: Name of the check that fails if a party does not answer.
 SILENT = "answer"
+#: Name of the check that fails if the parties could not be asked.
+UNASKED = "request"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,24 @@ def _is_alignment(told: Any) -> bool:
     return told is None or (isinstance(told, str) and len(told) <= 200)
 
 
+class PreflightManager(models.Manager["Preflight"]):
+    def ask(self, documents: Mapping[str, Any], *, name: str = "", by: Any = None) -> Preflight:
+        """Return new checks of valid documents, which a coordinator requests from the parties at its next step. Raises
+        DocumentsInvalid for a secret that is only a mask."""
+        with transaction.atomic():
+            asked = self.create(name=name, requested_by=by, documents=protect_all(documents, {}))
+            parties = {
+                party.name: party for party in Party.objects.filter(name__in=documents["sf_init_config"]["parties"])
+            }
+            PartyCheck.objects.bulk_create(
+                PartyCheck(preflight=asked, party=parties[name])
+                for name in documents["sf_init_config"]["parties"]
+                if name in parties
+            )
+        wake_coordinator()
+        return asked
+
+
 class Preflight(models.Model):
     """A round of checks by the parties' own hosts (``workers.runtime.preflight``), for an execution that is about to be
     dispatched, or on request."""
@@ -66,6 +88,14 @@ class Preflight(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
     requested_at = models.DateTimeField(default=timezone.now)
+    documents = models.JSONField(
+        null=True, editable=False, help_text="What is to be checked, until the coordinator has asked the parties."
+    )
+    unasked_because = models.CharField(
+        max_length=500, blank=True, help_text="Why the parties could not be asked, if they could not."
+    )
+
+    objects = PreflightManager()
 
     #: Who looks at it again and again counts the time by itself; else the time of day tells how long ago something was.
     patience: Patience | None = None
@@ -73,7 +103,12 @@ class Preflight(models.Model):
     class Meta:
         ordering = ["-requested_at"]
         # For the rounds of the last minutes, among those of years
-        indexes = [models.Index(fields=["requested_at"], name="latest_preflights")]
+        indexes = [
+            models.Index(fields=["requested_at"], name="latest_preflights"),
+            models.Index(
+                fields=["requested_at"], name="preflights_to_ask", condition=models.Q(documents__isnull=False)
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"pre-flight checks of {self.name or self.execution or str(self.pk)[:8]}"
@@ -95,6 +130,8 @@ class Preflight(models.Model):
     @property
     def problems(self) -> list[CheckProblem]:
         """Return what failed, party by party, and where the parties do not suit each other."""
+        if self.unasked_because:
+            return [CheckProblem("", UNASKED, self.unasked_because, "ResourceError")]
         found = [
             CheckProblem(part.party.name, entry["check"], entry["error"], entry["error_type"])
             for part in self.parties
@@ -128,6 +165,11 @@ class Preflight(models.Model):
             yield CheckProblem(next(iter(facts)), "rows", error, "ConfigError")
 
     def _silent(self) -> Iterator[CheckProblem]:
+        if self.documents is not None:
+            if self._ago(self.requested_at, self.SILENCE, self.pk) > self.SILENCE:
+                error = "no coordinator has asked the parties yet; is `manage.py coordinate` running, and Redis there?"
+                yield CheckProblem("", UNASKED, error, "ResourceError")
+            return
         for part in self.parties:
             if part.answered_at is None and self._ago(part.heard_at, self.SILENCE, part.pk) > self.SILENCE:
                 error = f"no worker of {part.party.name} answered the pre-flight checks; look at its output"
@@ -141,7 +183,9 @@ class Preflight(models.Model):
     @property
     def is_complete(self) -> bool:
         """Return whether no answer is missing."""
-        return all(part.answered_at for part in self.parties) or any(self._silent())
+        if self.unasked_because or any(self._silent()):
+            return True
+        return self.documents is None and all(part.answered_at for part in self.parties)
 
     @property
     def is_fresh(self) -> bool:

@@ -8,9 +8,11 @@ or under a supervisor (see docs/operations.md).
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import json
 import os
 import random
+import secrets
 import signal
 import socket
 import subprocess
@@ -24,8 +26,12 @@ from typing import Any
 from controlplane.environment import ROOT
 from executions.trial.certificates import TrialCA
 from executions.trial.service import Service, ServiceError
+from workers.contract import acl
+from workers.contract.signing import Signer
 
 PORTS_PER_PARTY = 30
+#: The control plane's user in Redis.
+CONTROL_PLANE = "controlplane"
 #: Below the kernel's ephemeral range, from which any outgoing connection may take a port at any time.
 PORT_RANGE = range(20000, 32000)
 
@@ -39,17 +45,29 @@ class TrialError(Exception):
 class Trial:
     """Starts and stops the processes. Use as a context manager; create it in the main thread."""
 
-    def __init__(self, directory: Path, parties: tuple[str, ...] = ("alice", "bob")) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        parties: tuple[str, ...] = ("alice", "bob"),
+        redis_passwords: Mapping[str, str] | None = None,
+    ) -> None:
         self.directory = directory
         self.parties = parties
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.password = ""
         self.logs = directory / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
-        self.redis_url = f"unix://{directory / 'valkey.sock'}?db=0"
+        #: Passwords in Redis: the control plane's, and each party's.
+        made = {user: secrets.token_urlsafe(24) for user in (CONTROL_PLANE, *parties)}
+        self._redis_passwords = made | dict(redis_passwords or {})
+        self.redis_url = self.redis_url_of(CONTROL_PLANE)
         self._web = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._web.getsockname()[1]}"
         self._authority = TrialCA(directory / "ca")
+        #: What the coordinator signs with; it finds the key there.
+        self._signing_key = Signer.create(directory / "signing_key")
+        #: The parties' public signing keys.
+        self.signing_keys: dict[str, str] = {}
         self._claims: list[socket.socket] = []
         self.ports = {party: self._claim_ports() for party in parties}
         self.env = os.environ | {
@@ -118,7 +136,11 @@ class Trial:
 
     def _prepare_site(self) -> tuple[str, str]:
         """Make the database with the demo's parties and tasks. Returns the administrator's password and API token."""
-        command = [sys.executable, "manage.py", "prepare_trial", json.dumps(self.ports)]
+        parties = {
+            party: {"port_first": first, "port_last": last, "signing_keys": self.signing_keys.get(party, "")}
+            for party, (first, last) in self.ports.items()
+        }
+        command = [sys.executable, "manage.py", "prepare_trial", json.dumps(parties)]
         done = subprocess.run(command, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=120, check=False)
         if done.returncode:
             raise TrialError(f"the database could not be prepared:\n{done.stderr[-2000:]}")
@@ -134,11 +156,31 @@ class Trial:
         data.mkdir(exist_ok=True, mode=0o700)
         options = {
             "port": "0", "unixsocket": str(self.directory / "valkey.sock"), "unixsocketperm": "700",
-            "dir": str(data), "appendonly": "yes", "save": "", "daemonize": "no",
+            "aclfile": str(self._write_acl()), "dir": str(data), "appendonly": "yes", "save": "", "daemonize": "no",
         }  # fmt: skip
         arguments = [part for key, value in options.items() for part in (f"--{key}", value)]
         self._start("valkey", [str(get_binary_path()), *arguments], self.env)
         self._wait("valkey", lambda: self._redis_answers(), 10)
+
+    def redis_url_of(self, user: str) -> str:
+        """Return where a user finds Redis: the control plane, or a party's host."""
+        return f"unix://{user}@{self.directory / 'valkey.sock'}?db=0&password={self._redis_passwords[user]}"
+
+    def redis_denials(self) -> list[str]:
+        """Return what Redis denied to its users, as its log of the last 128 denials has it."""
+        from redis import Redis
+
+        log: Any = Redis.from_url(self.redis_url).acl_log()
+        return [f"{entry['username']}: {entry['reason']} {entry['object']}" for entry in log]
+
+    def _write_acl(self) -> Path:
+        """Let the control plane do everything in Redis, each party what is its own, and nobody else anything."""
+        path = self.directory / "users.acl"
+        digest = hashlib.sha256(self._redis_passwords[CONTROL_PLANE].encode()).hexdigest()
+        lines = ["user default off", f"user {CONTROL_PLANE} on #{digest} ~* &* +@all"]
+        lines += [f"user {party} {acl.rules(party, self._redis_passwords[party])}" for party in self.parties]
+        path.write_text("\n".join(lines) + "\n")
+        return path
 
     def start_web(self) -> None:
         self._web.set_inheritable(True)
@@ -156,6 +198,7 @@ class Trial:
         env = {k: v for k, v in self.env.items() if k != "DATABASE_URL"} | {
             "PARTY_TOML": str(self.party_dir(party) / "party.toml"),
             "CONTROLPLANE_STATE_DIR": str(self.party_dir(party)),
+            "REDIS_URL": self.redis_url_of(party),
         }
         self._start(
             name or f"worker-{party}", [sys.executable, "manage.py", "rqworker", party, "--slots", str(slots)], env
@@ -189,7 +232,12 @@ class Trial:
             "[policy]",
             'task_types = ["*"]',
             f"peers = {json.dumps([p for p in self.parties if p != party])}",
+            "",
+            "[control_plane]",
+            f"keys = {json.dumps([self._signing_key.public_key])}",
         ]
+        key = self.party_dir(party) / "party.signing.key"
+        self.signing_keys[party] = (Signer.load(key) if key.exists() else Signer.create(key)).public_key
         files = self._authority.certify(party)
         lines += ["", "[tls]", *(f"{name} = {json.dumps(str(path))}" for name, path in asdict(files).items())]
         for name, path in datasets.items():

@@ -25,6 +25,7 @@ def events_in_batches(console: Console) -> None:
     from executions.redis import redis_connection
     from executions.states import Status
     from tests.composed import documents, make_parties
+    from tests.keys import stream
     from workers.contract.events import RUNNING
     from workers.contract.run_name import RunName
     from workers.runtime.publisher import Publisher
@@ -38,7 +39,7 @@ def events_in_batches(console: Console) -> None:
         PartyRun.objects.create(execution=execution, party=party, attempt=1, job_id=str(execution.pk))
         with tempfile.TemporaryDirectory() as directory:
             publisher = Publisher(
-                connection, run=RunName(str(execution.pk), 1), party="alice", worker="w", task_type="psi",
+                stream(connection, "alice"), run=RunName(str(execution.pk), 1), worker="w", task_type="psi",
                 journal_dir=Path(directory),
             )  # fmt: skip
             for number in range(EVENTS):
@@ -67,12 +68,19 @@ def dispatch_of_long_queues(console: Console) -> None:
     from executions.models import Execution, PartyRun
     from executions.redis import redis_connection
     from tests.composed import documents
+    from tests.keys import voice
     from tests.simulated import add_worker, dispatch
 
     connection = redis_connection()
     names = [f"party-{number:03}" for number in range(PARTIES)]
     Party.objects.bulk_create(
-        Party(name=name, address="127.0.0.1", port_first=1024 + 100 * i, port_last=1123 + 100 * i)
+        Party(
+            name=name,
+            address="127.0.0.1",
+            port_first=1024 + 100 * i,
+            port_last=1123 + 100 * i,
+            signing_keys=voice(name).public_key,
+        )
         for i, name in enumerate(names)
     )
     draw = random.Random(1)

@@ -26,6 +26,7 @@ from executions.models import (
     Tick,
 )
 from tests.benchmarks.multiply import DIALECTS, multiply, without_foreign_keys
+from tests.keys import voice
 
 #: The past that the executions are spread over, the newest first.
 YEAR = 365 * 24 * 3600
@@ -115,7 +116,13 @@ class Filling:
     def registered(self) -> None:
         size, sql = self.size, self.sql
         self.with_history(
-            Party(name="template", address="127.0.0.1", port_first=1, port_last=2),
+            Party(
+                name="template",
+                address="127.0.0.1",
+                port_first=1,
+                port_last=2,
+                signing_keys=voice("template").public_key,
+            ),
             size.parties,
             name=self.name_of("i"),
             port_first="1024 + 100 * i",

@@ -23,13 +23,15 @@ from controlplane.admin.guarded import SEEN
 from controlplane.models import ClusterConfig, Dataset, Party, Pipeline, Schedule, Site, SPUConfig, Task
 from executions.coordinator import pipelines, schedules
 from executions.coordinator.dispatch import Dispatcher
+from executions.coordinator.key import own_key
 from executions.coordinator.listener import Listener
 from executions.coordinator.recovery import Recovery
 from executions.models import Execution, PartyRun, PipelineRun, Preflight
 from executions.states import PipelineStatus, RunStatus, Status
 from tests.composed import admin_client, api_client
+from tests.keys import voice
 from workers.contract.jobs import PartyJob
-from workers.contract.keys import stream_of
+from workers.host.stream import Stream
 
 #: A time in the middle of the past, as a cursor and a filter say it.
 MIDDLE = "2026-06-01 00:00:00+00:00"
@@ -238,10 +240,11 @@ def _refusals(browser: Client, service: APIClient) -> Iterator[Case]:
 
 def leave_traces_of_workers(connection: Redis) -> None:
     """Store in Redis what workers of all parties leave there, and the jobs of what runs."""
+    known = {"follows": own_key().key_id, "signs_with": voice("template").key_id}
     with connection.pipeline() as pipeline:
         for name in Party.objects.values_list("name", flat=True):
             key = f"rq:worker:{name}-1"
-            pipeline.hset(key, mapping={"queues": name, "state": "busy", "process": "starting"})
+            pipeline.hset(key, mapping={"queues": name, "state": "busy", "process": "starting"} | known)
             pipeline.expire(key, 24 * 3600)
             pipeline.sadd(f"rq:workers:{name}", key)
         for run in PartyRun.objects.filter(released_at=None).select_related("party"):
@@ -263,7 +266,7 @@ def _send_events(connection: Redis) -> None:
                 "worker_container": "host-1", "task_type": "psi",
                 "data": {"stage": "task_execution", "computation_progress": 0.5},
             }  # fmt: skip
-            pipeline.xadd(stream_of(run.party.name), {"event": json.dumps(event)})
+            Stream(pipeline, run.party.name, voice("template")).append([json.dumps(event)])
         pipeline.execute()
 
 

@@ -49,7 +49,7 @@ def test_a_party_reads_what_is_sealed_for_it_and_nothing_of_another(tmp_path_fac
     }
     with pytest.raises(ConfigError, match="not sealed for this host's key"):
         with_secrets_opened(sent, path, "x-2")
-    with pytest.raises(ConfigError, match=r"run `manage\.py party_key` on it"):
+    with pytest.raises(ConfigError, match=r"run `manage\.py party keys` on it"):
         with_secrets_opened(sent, path.with_name("missing"), "x-1")
     assert masked(sent) == masked(stored) == masked(SECRET)
 

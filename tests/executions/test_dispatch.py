@@ -20,6 +20,7 @@ from executions.coordinator.enqueue import Enqueuer
 from executions.models import Execution, PartyRun, PortLease
 from executions.states import Status
 from tests.composed import documents, make_parties
+from tests.keys import voice
 from tests.simulated import add_worker, dispatch, finish, job_of, status, submit
 
 
@@ -124,7 +125,9 @@ def test_it_holds_parties_for_the_first_alone_of_those_who_share_one(
     parties: dict[str, Party], connection: Redis
 ) -> None:
     for name in ("carol", "dave"):
-        Party.objects.create(name=name, address="127.0.0.1", port_first=30000, port_last=30099)
+        Party.objects.create(
+            name=name, address="127.0.0.1", port_first=30000, port_last=30099, signing_keys=voice(name).public_key
+        )
     for party in ("alice", "carol", "dave"):
         add_worker(connection, party)
     waiting = [submit() for _ in range(3)]
@@ -177,7 +180,9 @@ def test_it_says_when_all_ports_are_leased(parties: dict[str, Party], connection
 def test_it_lets_what_fits_go_past_what_does_not_but_not_for_ever(
     parties: dict[str, Party], connection: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Party.objects.create(name="carol", address="127.0.0.1", port_first=30000, port_last=30099)
+    Party.objects.create(
+        name="carol", address="127.0.0.1", port_first=30000, port_last=30099, signing_keys=voice("carol").public_key
+    )
     for party in ("alice", "bob", "carol"):
         add_worker(connection, party)
 

@@ -16,6 +16,7 @@ from executions.coordinator import listener as listening
 from executions.coordinator.listener import Listener
 from executions.models import Execution, ExecutionEvent, PartyRun, PortLease
 from executions.states import RunStatus, Status
+from tests.keys import send_event
 from tests.simulated import publish_success, publisher
 from workers.contract.events import FAILURE, RUNNING, SUCCESS
 from workers.contract.keys import stream_of
@@ -255,8 +256,8 @@ def test_it_drops_an_event_that_a_party_may_not_send(
     execution: Execution, connection: Redis, change: dict[str, Any]
 ) -> None:
     event = GOOD | {"task_request_id": str(execution.pk)} | change
-    connection.xadd(stream_of("alice"), {"event": json.dumps(event)})
-    connection.xadd(stream_of("alice"), {"event": json.dumps(GOOD | {"task_request_id": str(execution.pk)})})
+    send_event(connection, "alice", json.dumps(event))
+    send_event(connection, "alice", json.dumps(GOOD | {"task_request_id": str(execution.pk)}))
     Listener(connection).step()
     assert ExecutionEvent.objects.count() == 1
     assert connection.xlen(stream_of("alice")) == 0
@@ -267,7 +268,7 @@ def test_it_drops_an_event_that_a_party_may_not_send(
     [b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b"[" * 5000, b'{"event": 1}', b"x" * 100_000],
 )
 def test_it_drops_what_is_no_event(execution: Execution, connection: Redis, raw: bytes) -> None:
-    connection.xadd(stream_of("alice"), {"event": raw})
+    send_event(connection, "alice", raw)
     connection.xadd(stream_of("alice"), {"other": raw})
     Listener(connection).step()
     assert not ExecutionEvent.objects.exists()
@@ -285,7 +286,7 @@ def test_it_takes_hostile_values_without_harm(execution: Execution, connection: 
     }
     for sequence, status in enumerate(("RUNNING", "SUCCESS"), 1):
         event = GOOD | {"task_request_id": str(execution.pk), "status": status, "sequence": sequence, "data": hostile}
-        connection.xadd(stream_of("alice"), {"event": json.dumps(event)})
+        send_event(connection, "alice", json.dumps(event))
     Listener(connection).step()
     run = execution.runs.get(party__name="alice")
     assert run.status == RunStatus.SUCCESS

@@ -27,6 +27,7 @@ from executions.coordinator.loop import Coordinator
 from executions.coordinator.recovery import Recovery
 from executions.models import DeadLetter, Execution, ExecutionEvent, PartyCheck, PartyRun, PipelineRun, PortLease
 from executions.states import RunStatus, Status
+from tests import keys
 from tests.simulated import add_worker, dispatch, finish, publish_success, settle_down, status, submit
 from workers.contract.errors import ConfigError
 from workers.contract.events import PIECE_SIZE
@@ -52,7 +53,7 @@ def event(execution: Execution, **changes: Any) -> dict[str, Any]:
 
 def send(connection: Redis, kind: str, content: Any, party: str = "alice") -> None:
     raw = content if isinstance(content, bytes) else json.dumps(content)
-    connection.xadd(stream_of(party), {kind: raw})
+    keys.send(connection, party, **{kind: raw})
 
 
 # --- events

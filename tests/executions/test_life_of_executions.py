@@ -31,6 +31,7 @@ from executions.coordinator.recovery import Recovery
 from executions.models import Execution, NotCancellable, PartyRun, PortLease
 from executions.states import ENDED, RUN_ENDED, TRANSITIONS, Status
 from tests.composed import documents
+from tests.keys import stream, voice
 from tests.simulated import add_worker, dispatch
 from workers.contract.events import FAILURE, RUNNING, SUCCESS
 from workers.contract.run_name import RunName
@@ -66,7 +67,13 @@ class Life(RuleBasedStateMachine):
         self.spool = tempfile.TemporaryDirectory()
         for index, name in enumerate(PARTIES):
             first = 20000 + 10 * index
-            Party.objects.create(name=name, address="127.0.0.1", port_first=first, port_last=first + 5)
+            Party.objects.create(
+                name=name,
+                address="127.0.0.1",
+                port_first=first,
+                port_last=first + 5,
+                signing_keys=voice(name).public_key,
+            )
         #: Live workers by party, and what each of them is computing.
         self.workers: dict[str, dict[str, str | None]] = {name: {} for name in PARTIES}
         self.started: Counter[str] = Counter()
@@ -204,9 +211,8 @@ class Life(RuleBasedStateMachine):
         execution, _, attempt = job_id.removeprefix(f"{party}-").rpartition("-")
         sequence = first or {RUNNING: 1, SUCCESS: 50, FAILURE: 50}[status]
         Publisher(
-            self.connection,
+            stream(self.connection, party),
             run=RunName(execution, int(attempt)),
-            party=party,
             worker=party,
             task_type="psi",
             journal_dir=Path(self.spool.name),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -10,20 +9,24 @@ from typing import Any
 import pytest
 from django.utils import timezone
 from redis import Redis
-from redis.exceptions import ConnectionError
+from redis.exceptions import ConnectionError, RedisError
 from rest_framework.test import APIClient
 
 from controlplane.models import Dataset, Party
+from executions.coordinator import preflight as preflights
 from executions.coordinator.dispatch import CHECKING, Dispatcher
+from executions.coordinator.key import own_key
 from executions.coordinator.listener import Listener
 from executions.coordinator.loop import Coordinator
-from executions.coordinator.preflight import request
+from executions.coordinator.preflight import request, send_asked
 from executions.models import Execution, PartyCheck, PartyRun, PortLease, Preflight
 from executions.states import Status
 from tests.composed import admin_as, api_as, documents, make_task
+from tests.keys import send, stream
 from tests.simulated import add_worker, down, status, submit
-from workers.contract.keys import ports_wanted
-from workers.host.stream import report
+from workers.contract.keys import ports_wanted, requests_of
+from workers.contract.orders import PREFLIGHT, opened_order
+from workers.contract.signing import Verifier
 
 GOOD = {"checks": [{"check": "ports"}, {"check": "data"}], "facts": {"versions": {"secretflow": "1.14", "spu": "0.9"}}}
 
@@ -43,9 +46,12 @@ def answer(connection: Redis) -> Callable[..., None]:
     listener = Listener(connection)
 
     def give(**answers: dict[str, Any]) -> None:
+        send_asked(connection)
         preflight = Preflight.objects.latest("requested_at")
         for party, content in answers.items():
-            report(connection, party, "preflight", {"preflight": str(preflight.pk), "worker": f"{party}-1", **content})
+            stream(connection, party).report(
+                "preflight", {"preflight": str(preflight.pk), "worker": f"{party}-1", **content}
+            )
         listener.step()
 
     return give
@@ -59,8 +65,9 @@ def test_it_asks_every_party_with_the_documents_it_would_be_sent(dispatcher: Dis
     preflight = Preflight.objects.get()
     for party in ("alice", "bob"):
         [raw] = connection.lrange(f"preflight:{party}", 0, -1)
-        request = json.loads(raw)
-        assert request["preflight"] == str(preflight.pk)
+        order = opened_order(Verifier([own_key().public_key]), PREFLIGHT, party, raw)
+        request = order.content
+        assert order.id == str(preflight.pk)
         assert request["columns"] == Dataset.objects.get(party__name=party).columns
         config = request["documents"]["sf_init_config"]
         assert config["self_party"] == party
@@ -268,7 +275,7 @@ def test_the_ports_of_a_long_check_are_left_to_it(
     answer(bob={})  # a sign of life
     looked_at = PartyCheck.objects.get(party=alice).ports
     for _ in range(5):
-        other = request(connection, documents())
+        other = request(connection, submit())
         assert set(other.checks.get(party=alice).ports).isdisjoint(looked_at)
         other.delete()
 
@@ -324,8 +331,8 @@ def test_malformed_reports_change_nothing(dispatcher: Dispatcher, connection: Re
     submit()
     dispatcher.step()
     raw = raw.replace(b"ID", str(Preflight.objects.get().pk).encode())
-    connection.xadd("events:alice", {"preflight": raw})
-    connection.xadd("events:alice", {"datasets": raw})
+    send(connection, "alice", preflight=raw)
+    send(connection, "alice", datasets=raw)
     Listener(connection).step()
     assert not PartyCheck.objects.exclude(answered_at=None).exists()
     assert Dataset.objects.filter(reported_at=None).count() == 2
@@ -388,26 +395,57 @@ def test_a_service_has_documents_checked(service: APIClient, answer: Any, django
     assert found["problems"][0] == problem
     assert [p["party"] for p in found["parties"]] == ["alice", "bob"]
     assert not Execution.objects.exists()
+    assert Preflight.objects.get().documents is None, "they are kept no longer than they are needed"
 
 
-def test_a_service_is_told_what_is_wrong_before_anyone_is_asked(
-    service: APIClient, connection: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_service_is_told_what_is_wrong_before_anyone_is_asked(service: APIClient, connection: Redis) -> None:
     body = documents() | {"spu_config": {"runtime_config": {"protocol": "ABY3"}}}
     refused = service.post("/api/v1/preflights/", body, format="json")
     assert refused.status_code == 400
     assert refused.json()["errors"][0]["attr"] == "spu_config.runtime_config.protocol"
     Party.objects.filter(name="bob").update(port_last=20100)
-    refused = service.post("/api/v1/preflights/", documents(), format="json")
-    assert (refused.status_code, refused.json()["errors"][0]["detail"]) == (
-        409,
-        "all ports of bob (20100-20100) are leased",
-    )
-    Party.objects.filter(name="bob").update(port_last=20199)
-    monkeypatch.setattr("executions.api.preflights.redis_connection", down)
-    refused = service.post("/api/v1/preflights/", documents(), format="json")
-    assert (refused.status_code, "Redis is not reachable" in refused.json()["errors"][0]["detail"]) == (503, True)
-    assert not Preflight.objects.exists()
+    asked = service.post("/api/v1/preflights/", documents(), format="json").json()
+    assert send_asked(connection)
+    found = service.get(asked["url"]).json()
+    assert (found["state"], found["parties"]) == ("failed", [])
+    assert [problem["error"] for problem in found["problems"]] == ["all ports of bob (20100-20100) are leased"]
+    assert not connection.exists(requests_of("alice"))
+
+
+def test_checks_that_nobody_could_ask_for_yet_say_so_and_are_asked_for_later(
+    service: APIClient, connection: Redis
+) -> None:
+    url = service.post("/api/v1/preflights/", documents(), format="json").json()["url"]
+    with pytest.raises(RedisError):
+        send_asked(down())
+    assert service.get(url).json()["state"] == "checking"
+    Preflight.objects.update(requested_at=timezone.now() - Preflight.SILENCE - timedelta(seconds=1))
+    found = service.get(url).json()
+    assert (found["state"], found["parties"]) == ("failed", [])
+    assert "is `manage.py coordinate` running" in found["problems"][0]["error"]
+    assert send_asked(connection)
+    assert not send_asked(connection), "once"
+    found = service.get(url).json()
+    assert (found["state"], [part["party"] for part in found["parties"]]) == ("checking", ["alice", "bob"])
+
+
+def test_the_checks_of_one_that_cannot_be_asked_for_keep_no_other(
+    service: APIClient, connection: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = (service.post("/api/v1/preflights/", documents(), format="json").json()["url"] for _ in range(2))
+    choose = preflights._Places.choose
+    first: list[Any] = []
+
+    def fails_once(*args: Any) -> Any:
+        if not first:
+            first.append(args)
+            raise ValueError("nobody thought of this")
+        return choose(*args)
+
+    monkeypatch.setattr(preflights._Places, "choose", fails_once)
+    send_asked(connection)
+    assert "nobody thought of this" in service.get(bad).json()["problems"][0]["error"]
+    assert len(service.get(good).json()["parties"]) == 2
 
 
 def test_it_takes_the_permission_to_run(workers: None) -> None:

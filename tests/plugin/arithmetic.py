@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, RootModel
 
 from workers.contract.catalogue import Catalogue
 from workers.contract.documents import ColumnName, Document, SFInitConfig, TaskConfig
@@ -20,10 +20,15 @@ class ArithmeticParams(Document):
     divide: bool = Field(default=True, description="Off: no quotients.")
 
 
+class ArithmeticResult(RootModel[dict[str, list[float]]]):
+    """A number of each row, which only a test may tell."""
+
+
 class ArithmeticExecutor(BaseTaskExecutor):
     title = "Calculate"
     params_key = "arithmetic_params"
     Params = ArithmeticParams
+    Result = ArithmeticResult
     devices: ClassVar[tuple[str, ...]] = ("spu",)
 
     @classmethod

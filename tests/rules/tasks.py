@@ -28,7 +28,7 @@ RULES = [
     Rule(pseudonyms, "hsm_config", {"token": "t"}, ..., "hsm_config.enable_hsm", "pseudonymise needs this device"),
     # secrets
     Rule(pseudonyms, "hsm_config/token", "t", "t", "sf_init_config.parties.1",
-         "bob has no public key to seal them with; run `manage.py party_key` on bob's host",
+         "bob has no public key to seal them with; run `manage.py party keys` on bob's host",
          Known(public_keys={"alice": "a key", "bob": ""}), Known()),
     Rule(psi, "task_config/domain", "http://host/path", "redis://user:password@host", "task_config.domain",
          "has a password in a URL; documents are shown to people: leave it out"),

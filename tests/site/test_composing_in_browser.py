@@ -94,7 +94,10 @@ def fill_party(page: Page, name: str, first: int, last: int) -> None:
 
 def publish_datasets(trial: Trial, party: str) -> None:
     """As on the party's own host."""
-    env = os.environ | {"PARTY_TOML": str(trial.party_dir(party) / "party.toml"), "REDIS_URL": trial.redis_url}
+    env = os.environ | {
+        "PARTY_TOML": str(trial.party_dir(party) / "party.toml"),
+        "REDIS_URL": trial.redis_url_of(party),
+    }
     command = [sys.executable, "manage.py", "publish_datasets"]
     subprocess.run(command, cwd=ROOT, env=env, capture_output=True, check=True, timeout=60)
 

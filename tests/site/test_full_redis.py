@@ -26,6 +26,7 @@ from executions.trial.service import Service
 from executions.trial.stack import Trial
 from fixtures.documents import psi_documents
 from fixtures.tables import write_tables
+from tests.keys import stream
 from tests.simulated import add_worker, begin, dispatch, publish_success, publisher, settle_down, status, submit
 from tests.stack import DIRECTORY
 from workers.contract.connection import refusal, trouble, when_it_takes_writes
@@ -126,9 +127,9 @@ def test_events_wait_on_the_disk(execution: Execution, connection: Redis, full: 
     full(True)
     publish_success(execution, "alice", connection, tmp_path)
     with pytest.raises(OutOfMemoryError):
-        Journal(tmp_path).deliver(connection, "alice")
+        Journal(tmp_path).deliver(stream(connection, "alice"))
     full(False)
-    assert Journal(tmp_path).deliver(connection, "alice") == 5
+    assert Journal(tmp_path).deliver(stream(connection, "alice")) == 5
 
 
 def test_a_result_larger_than_the_room_goes_through_as_it_is_read(
@@ -273,7 +274,7 @@ def test_an_idle_site_waits_and_goes_on(site: Site) -> None:
     waiting = site.until(execution, lambda e: bool(e["waiting_for"]))
     assert waiting["waiting_for"].startswith(FULL)
     env = os.environ | {
-        "PARTY_TOML": str(site.trial.party_dir("alice") / "party.toml"), "REDIS_URL": site.trial.redis_url,
+        "PARTY_TOML": str(site.trial.party_dir("alice") / "party.toml"), "REDIS_URL": site.trial.redis_url_of("alice"),
     }  # fmt: skip
     command = [sys.executable, "manage.py", "publish_datasets"]
     publishing = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -12,6 +12,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from controlplane.environment import ROOT
 from executions.states import ENDED
 from executions.trial.service import Service
 from executions.trial.stack import Trial
@@ -120,6 +123,7 @@ def site() -> Iterator[Site]:
                 document = task["document"] | {"keep_devices_seconds": KEEP}
                 service.call("PATCH", f"/api/v1/tasks/{task['id']}/", {"document": document})
         yield Site(trial, service, tables)
+        assert trial.redis_denials() == [], "a party's user in Redis needs more, or a worker tried more"
 
 
 @pytest.fixture(scope="module")
@@ -515,7 +519,7 @@ def test_it_says_that_a_partys_own_file_is_wrong(site: Site) -> None:
         path.write_text(right)
     assert (failed["status"], failed["attempt"]) == ("FAILURE", 0)
     assert (failed["error"]["party"], failed["error"]["type"]) == ("bob", "ConfigError")
-    assert failed["error"]["message"].startswith("party.toml of bob cannot be read: ")
+    assert failed["error"]["message"] == "party.toml of bob cannot be used; see its worker's log"
     assert str(site.trial.directory) not in json.dumps(failed), "a path left the party"
 
 
@@ -540,3 +544,51 @@ def test_it_intersects_the_tables_of_three_parties(site: Site) -> None:
     for party in names:
         kept = rows(site.trial.party_dir(party) / "outputs/of-three.csv")
         assert {r["uid"] for r in kept} == expected
+
+
+def party_command(site: Site, party: str, *arguments: str, answer: str = "") -> subprocess.CompletedProcess[str]:
+    """As a person on the party's host."""
+    env = os.environ | {
+        "PARTY_TOML": str(site.trial.party_dir(party) / "party.toml"), "REDIS_URL": site.trial.redis_url_of(party),
+    }  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "manage.py", "party", *arguments], cwd=ROOT, env=env, input=answer, text=True, timeout=60,
+        capture_output=True, check=False,
+    )  # fmt: skip
+
+
+def test_what_a_party_wants_to_approve_waits_for_people_on_its_host(site: Site) -> None:
+    path = site.trial.party_dir("bob") / "party.toml"
+    right = path.read_text()
+    path.write_text(right.replace("[policy]", '[policy]\napprove = "ask"'))
+    try:
+        site.wait_until_idle()
+        body = psi_documents(outputs={"alice": "approved", "bob": "approved"})
+        first, second = (site.submit(body) for _ in range(2))
+        waiting = site.wait(first, lambda e: e["status"] == "AWAITING_APPROVAL")
+        name = waiting["waiting_for"].partition("party approve ")[2].partition("`")[0]
+        assert waiting["waiting_for"].startswith("bob has to approve it")
+        listed = party_command(site, "bob", "approvals").stdout
+        assert name in listed
+        assert "psi" in listed
+        assert "alice, bob" in listed
+        assert json.loads(party_command(site, "bob", "approvals", name).stdout)["task_config"]["outputs"] == {
+            "alice": "approved", "bob": "approved",
+        }  # fmt: skip
+        assert party_command(site, "alice", "approve", name, "--yes").returncode == 1, "it was not asked of alice"
+        assert "Nothing was approved" in party_command(site, "bob", "approve", name, answer="n\n").stderr
+        assert site.get(first)["status"] == "AWAITING_APPROVAL"
+        site.wait(second, lambda e: e["status"] == "AWAITING_APPROVAL")
+        done = party_command(site, "bob", "approve", name, "--by", "ann", answer="y\n")
+        assert "the control plane was told: noted" in done.stdout, done.stderr
+        ended = site.wait(first, lambda e: e["status"] in ENDED or site.get(second)["status"] in ENDED)
+        ended, other = (ended, second) if ended["status"] in ENDED else (site.get(second), first)
+        assert ended["status"] == "SUCCESS", ended["error"]
+        site.wait(other, lambda e: e["status"] == "AWAITING_APPROVAL")
+        refused = party_command(site, "bob", "refuse", name, "--reason", "once is enough")
+        assert "noted" in refused.stdout, refused.stderr
+        failed = site.end_of(other)
+        assert (failed["status"], failed["error"]["party"]) == ("FAILURE", "bob")
+        assert failed["error"]["message"] == "bob refused to approve it: once is enough"
+    finally:
+        path.write_text(right)

@@ -115,7 +115,7 @@ class Kept:
                 self.record: dict[str, Any] = json.loads(archive.read(RECORD))
                 self.own: dict[str, Any] = json.loads(archive.read(OWN))
         except (OSError, KeyError, ValueError, zipfile.BadZipFile):
-            raise ConfigError(f"{name} at {party} is no longer readable; make it again") from None
+            raise ConfigError("{} at {} is no longer readable; make it again", name, party) from None
 
     @property
     def digest(self) -> str:

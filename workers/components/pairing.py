@@ -10,6 +10,7 @@ from typing import Any
 from workers.components.patching import replace_once
 from workers.computing.context import Context
 from workers.computing.matching import KeyTable, check_pairing
+from workers.computing.minimum import agreed, check_intersection
 from workers.contract.errors import ConfigError
 from workers.host.sources import Source
 from workers.host.tables import check_keys, text_blocks
@@ -32,8 +33,10 @@ def check_keys_of(component: str, role: str, attributes: Any, keys: list[str], s
             for column, values in zip(block.schema.names, block.columns, strict=True):
                 if pc.any(pc.match_substring_regex(values, '[,"]')).as_py():
                     raise ConfigError(
-                        f"column {column!r} of dataset {source.name} has commas or quotes in its values, which this "
-                        "component would match wrongly; use the task type unbalanced_psi"
+                        "column {!r} of dataset {} has commas or quotes in its values, which this component would "
+                        "match wrongly; use the task type unbalanced_psi",
+                        column,
+                        source.name,
                     )
 
 
@@ -107,10 +110,15 @@ class PairingSPU:
             table_keys_duplicated=table_keys_duplicated,
             **options,
         )
+        least = agreed(context)
         if party in output_path:
             target = Path(output_path[party])
             rows = wanted.rows(answer, crossed=party != context.parties[0])
             wanted.write(rows, target, output_csv_na_rep.encode())
+            common = int((rows >= 0).sum())
             if broadcast_result:
-                check_pairing(context, target, self._dataset, mine, rows)
+                common = check_pairing(context, target, self._dataset, mine, rows)
+            # A join may keep rows without a match, or those alone
+            found = next((r["intersection_count"] for r in report if r["party"] == party), -1)
+            check_intersection(least, found if found >= 0 else common)
         return report

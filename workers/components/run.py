@@ -30,6 +30,7 @@ from workers.computing.context import Context
 from workers.computing.telling import told_by
 from workers.contract.catalogue import TABLE
 from workers.contract.errors import AlgorithmError, ConfigError, chain_of
+from workers.contract.wording import Quoted, Text
 from workers.host.sources import Source
 from workers.host.tables import column_types, count_rows
 
@@ -132,7 +133,7 @@ class Runner:
         mine = kept.digest if kept else ""
         if len(set(told_by(context.parties, mine).values())) > 1:
             raise ConfigError(
-                f"the parties' {role} are not parts of one model: name what one execution kept, at all parties"
+                "the parties' {} are not parts of one model: name what one execution kept, at all parties", Text(role)
             )
         if kept is None:
             return DistData(type="sf.null")
@@ -164,7 +165,7 @@ class Runner:
                 # all parties find this, before any of them keeps an output
                 if data.type in TABLES and (role, party) not in parts:
                     raise AlgorithmError(
-                        f"{party} gets no part of {role or 'the output'}; remove it from the task's outputs"
+                        "{} gets no part of {}; remove it from the task's outputs", party, Text(role or "the output")
                     )
         for role, data in outputs.items():
             if context.party not in named.get(role, {}):
@@ -233,13 +234,13 @@ class Runner:
                 running.evaluate(self._context(component, progress))
         except Exception as error:
             if words := own_words(error):
-                raise AlgorithmError(f"{component.id}: {words}") from error
+                raise AlgorithmError("{}: {}", Text(component.id), Quoted(words)) from error
             raise
         outputs = {}
         for entry in definition.get_output_defs(Definition.parse_minor(component.version)):
             outputs[entry.name] = getattr(running, entry.name).data
             if outputs[entry.name] is None:
-                raise AlgorithmError(f"{component.id} left no {entry.name}")
+                raise AlgorithmError("{} left no {}", Text(component.id), Text(entry.name))
         self.record = {
             "param": json_format.MessageToDict(param),
             "outputs": [json_format.MessageToDict(found) for found in outputs.values()],
@@ -293,7 +294,7 @@ def component_context(context: Context, root: Path, progress: Callable[[float], 
             runtime = context.documents["spu"].runtime_config
             for name, value in (config.update_config({}) if config else {}).items():
                 if name in SETTINGS and getattr(runtime, name) != EXP_MODES.get(value, value):
-                    raise AlgorithmError(f"the SPU was started with another {name} than this component needs")
+                    raise AlgorithmError("the SPU was started with another {} than this component needs", Text(name))
             return spu
 
         def make_spus(self, config: Any = None) -> list[Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from workers.components.definition import Component
 from workers.components.files import Kept
 from workers.contract.errors import ConfigError
+from workers.contract.wording import Text
 
 #: Settings that some components ask of their SPU, and SPU's names for approximations of the exponential.
 SETTINGS = ("field", "fxp_fraction_bits", "fxp_exp_mode", "fxp_exp_iters")
@@ -65,10 +66,10 @@ def check_shares(model: Kept, name: str, devices: Mapping[str, Any], parties: Se
         return
     made, found = model.record.get("spu"), shares_of(devices["spu_config"], parties)
     if not isinstance(made, dict) or made.keys() != found.keys():
-        raise ConfigError(f"{name} does not say with which settings its shares were made; make it again")
+        raise ConfigError("{} does not say with which settings its shares were made; make it again", name)
     if unlike := [setting for setting, value in found.items() if made[setting] != value]:
-        told = ", ".join(f"{what} {_shown(made[what])}, this task has {_shown(found[what])}" for what in unlike)
-        raise ConfigError(f"{name} was made with {told}: {_remedy(unlike)}")
+        told = [Text("{} {}, this task has {}", Text(what), *map(_shown, (made[what], found[what]))) for what in unlike]
+        raise ConfigError("{} was made with {}: {}", name, told, Text(_remedy(unlike)))
 
 
 def shares_of(document: Any, parties: Sequence[str]) -> dict[str, Any]:
@@ -82,8 +83,9 @@ def shares_of(document: Any, parties: Sequence[str]) -> dict[str, Any]:
     } | {package: version(package) for package in ("secretflow", "spu")}
 
 
-def _shown(value: Any) -> str:
-    return ", ".join(value) if isinstance(value, list) else str(value)
+def _shown(value: Any) -> Any:
+    # The parties may be others than those of this task
+    return [str(one) for one in value] if isinstance(value, list) else Text(str(value))
 
 
 def _remedy(unlike: Sequence[str]) -> str:

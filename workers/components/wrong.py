@@ -12,6 +12,7 @@ from typing import Any
 from workers.components.files import Kept
 from workers.computing.cells import read_cells, read_numbers
 from workers.contract.errors import ConfigError
+from workers.contract.wording import Text
 from workers.host.sources import Source
 from workers.host.tables import WHOLE_LIMIT, column_types, count_rows, text_blocks
 
@@ -43,8 +44,10 @@ def check_table(component: str, source: Source, columns: list[str], by: list[str
                 pc.any(pc.equal(cells, "")).as_py() for (cells,) in _cells(source, column)
             ):
                 raise ConfigError(
-                    f"column {column!r} of dataset {source.name} has empty values, which this component counts in "
-                    "another group; use the task type group_by"
+                    "column {!r} of dataset {} has empty values, which this component counts in another group; use "
+                    "the task type group_by",
+                    column,
+                    source.name,
                 )
     if component in ("data_filter/sample", "stats/groupby_statistics", "stats/table_statistics"):
         for column in (column for column in columns if types[column] == "int"):
@@ -53,8 +56,12 @@ def check_table(component: str, source: Source, columns: list[str], by: list[str
             most = {"data_filter/sample": WHOLE_LIMIT, "stats/groupby_statistics": 2.0**31}.get(component, 2.0**12)
             if any(_has_beyond(cells, int(most)) for (cells,) in _cells(source, column)):
                 raise ConfigError(
-                    f"column {column!r} of dataset {source.name} has whole numbers of {most:.0f} and more, with which "
-                    f"this component computes wrongly; {_INSTEAD[component]}"
+                    "column {!r} of dataset {} has whole numbers of {:.0f} and more, with which this component "
+                    "computes wrongly; {}",
+                    column,
+                    source.name,
+                    most,
+                    Text(_INSTEAD[component]),
                 )
 
 
@@ -70,8 +77,10 @@ def check_scaled(component: str, attributes: Any, source: Source, columns: list[
     for column, cells in read_numbers(source.path, source.name, numbers).items():
         if cells.empty.any() and len(np.unique(cells.numbers[~cells.empty])) == 1:
             raise ConfigError(
-                f"column {column!r} of dataset {source.name} has one value and empty cells, of which this component "
-                "makes nan; leave the column out"
+                "column {!r} of dataset {} has one value and empty cells, of which this component makes nan; leave the "
+                "column out",
+                column,
+                source.name,
             )
 
 
@@ -91,8 +100,11 @@ def check_encoded(component: str, source: Source, columns: list[str]) -> None:
         found = np.unique(cells.numbers[~cells.empty])
         if len(found) > 1 and np.diff(found).min() <= _APART:
             raise ConfigError(
-                f"column {column!r} of dataset {source.name} has numbers that differ by less than {_APART}, which this "
-                "component takes for one; use the task type one_hot, or declare the column str in party.toml"
+                "column {!r} of dataset {} has numbers that differ by less than {}, which this component takes for "
+                "one; use the task type one_hot, or declare the column str in party.toml",
+                column,
+                source.name,
+                _APART,
             )
 
 
@@ -105,8 +117,11 @@ def check_binned(component: str, source: Source, columns: list[str]) -> None:
     for column, cells in read_cells(source.path, source.name, columns).items():
         if cells.empty.all() or (cells.numbers is not None and len(np.unique(cells.numbers[~cells.empty])) == 1):
             raise ConfigError(
-                f"column {column!r} of dataset {source.name} has {'no' if cells.empty.all() else 'one'} value in all "
-                "rows, of which this component makes no bins; leave the column out"
+                "column {!r} of dataset {} has {} value in all rows, of which this component makes no bins; leave the "
+                "column out",
+                column,
+                source.name,
+                Text("no" if cells.empty.all() else "one"),
             )
 
 
@@ -130,9 +145,13 @@ def check_arithmetic(component: str, attributes: Any, source: Source, operands: 
     for first, second in _cells(source, *operands):
         if (row := _first_misfit(attributes.binary_op, first, second)) is not None:
             raise ConfigError(
-                f"row {done + row + 1} of dataset {source.name}: {operands[0]!r} {attributes.binary_op} "
-                f"{operands[1]!r} is no whole number of 64 bits, and this component would keep a wrong one; declare "
-                "one of the columns float in party.toml, or leave the row out"
+                "row {} of dataset {}: {!r} {} {!r} is no whole number of 64 bits, and this component would keep a "
+                "wrong one; declare one of the columns float in party.toml, or leave the row out",
+                done + row + 1,
+                source.name,
+                operands[0],
+                Text(attributes.binary_op),
+                operands[1],
             )
         done += len(first)
 
@@ -177,8 +196,13 @@ def check_alike(component: str, first: Source, second: Source, columns: list[str
         here, there = (found.get(column) for found in types)
         if here and there and here != there:
             raise ConfigError(
-                f"column {column!r} is {here} in dataset {first.name} and {there} in dataset {second.name}; declare "
-                "the same type for both in party.toml, such as str"
+                "column {!r} is {} in dataset {} and {} in dataset {}; declare the same type for both in party.toml, "
+                "such as str",
+                column,
+                here,
+                first.name,
+                there,
+                second.name,
             )
 
 
@@ -200,14 +224,19 @@ def split_apart(component: str, attributes: Mapping[str, Any], source: Source) -
         return {}
     if rows > _AT_ONCE:
         raise ConfigError(
-            f"attributes.test_size {test:g} with train_size {train:g} would put one of {rows} rows into both parts: "
-            "use a smaller test_size, such as one less by 0.001, or the task type split"
+            "attributes.test_size {:g} with train_size {:g} would put one of {} rows into both parts: use a smaller "
+            "test_size, such as one less by 0.001, or the task type split",
+            test,
+            train,
+            rows,
         )
     left = rows - math.ceil(rows * train)
     if not left:
         raise ConfigError(
-            f"attributes.train_size {train:g} takes all {rows} rows, and leaves none for the test: use a smaller "
-            "train_size, or the task type split"
+            "attributes.train_size {:g} takes all {} rows, and leaves none for the test: use a smaller train_size, or "
+            "the task type split",
+            train,
+            rows,
         )
     return {"test_size": (left - 0.5) / rows}  # which SecretFlow rounds up
 
@@ -259,8 +288,9 @@ def check_model(component: str, name: str, kept: Kept) -> None:
     """Raise ConfigError if a component would read a table's columns by names that the model does not have."""
     if isinstance(kept.record.get("task"), dict) and component.startswith(("ml.predict/", "ml.eval/")):
         raise ConfigError(
-            f"{name} was kept by a task type, where columns have names of their own; use the task type predict, or "
-            "train the model with a component such as ml.train/ss_sgd_train"
+            "{} was kept by a task type, where columns have names of their own; use the task type predict, or train "
+            "the model with a component such as ml.train/ss_sgd_train",
+            name,
         )
 
 

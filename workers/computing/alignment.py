@@ -8,6 +8,7 @@ from workers.computing.context import Context
 from workers.computing.telling import told_by
 from workers.contract.alignment import DECLARED, misaligned
 from workers.contract.errors import ConfigError
+from workers.contract.wording import Text
 
 
 def check_alignment(context: Context, rows: int, alignment: str | None, parties: Sequence[str] | None = None) -> None:
@@ -18,7 +19,7 @@ def check_alignment(context: Context, rows: int, alignment: str | None, parties:
     told = told_by(parties, (rows, alignment))
     alignments = {party: found for party, (_, found) in told.items()}
     if problem := misaligned(alignments, {party: count for party, (count, _) in told.items()}):
-        raise ConfigError(problem)
+        raise ConfigError(Text(problem))
     [common] = set(alignments.values())
     if str(common).startswith(DECLARED):
         context.warnings.append(

@@ -62,7 +62,7 @@ def own_rows(context: Context) -> int:
     """Return how many rows this party's table has. Raises ConfigError if it has none."""
     rows = count_rows(context.input_path, context.source.name)
     if not rows:
-        raise ConfigError(f"dataset {context.source.name} has no rows")
+        raise ConfigError("dataset {} has no rows", context.source.name)
     return rows
 
 
@@ -78,7 +78,7 @@ def _numbers(text: Any, column: str, dataset: str) -> Any:
     try:
         numbers = pc.cast(plain, pa.float64()).to_numpy(zero_copy_only=False).astype(float)
     except pa.ArrowInvalid:
-        raise ConfigError(f"column {column!r} of dataset {dataset} is not numeric") from None
+        raise ConfigError("column {!r} of dataset {} is not numeric", column, dataset) from None
     if infinite := int(np.isinf(numbers).sum()):
-        raise ConfigError(f"column {column!r} of dataset {dataset} has {infinite} infinite values; remove them")
+        raise ConfigError("column {!r} of dataset {} has {} infinite values; remove them", column, dataset, infinite)
     return numbers

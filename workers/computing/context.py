@@ -24,6 +24,15 @@ class KeepOutput(Protocol):
     ) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class LeastRows:
+    """The fewest rows of which results may tell anything: as this party's policy says, or the greatest of all parties'
+    (:mod:`workers.computing.minimum`). 0 for any number."""
+
+    intersection: int = 0
+    group: int = 0
+
+
 @dataclass(slots=True)
 class Context:
     """A run as its executor sees it."""
@@ -47,6 +56,8 @@ class Context:
     devices: dict[str, Any] = field(default_factory=dict)
     #: Documents of the devices.
     documents: dict[str, Any] = field(default_factory=dict)
+    #: As this party's policy says.
+    least_rows: LeastRows = LeastRows()
     #: Warnings for those who read the result.
     warnings: list[str] = field(default_factory=list)
 

@@ -98,8 +98,9 @@ class KeyTable:
             lines = _lines(text)
             if lines is None or len(lines) // 2 != self._count:
                 raise ConfigError(
-                    f"dataset {self.dataset} has line breaks inside quotes, or was changed meanwhile; "
-                    "PSI takes each line for a row, so remove them"
+                    "dataset {} has line breaks inside quotes, or was changed meanwhile; PSI takes each line for a "
+                    "row, so remove them",
+                    self.dataset,
                 )
             heading = lines[0].as_py()
             columns = len(_columns(heading))

@@ -41,7 +41,8 @@ def check_column(
     if known is None:
         return
     if column not in known:
-        yield Problem(path, f"{party}'s dataset {dataset} has no column {column!r}", closest(column, known))
+        wrong = f"{party}'s dataset {dataset} has no column {column!r}"
+        yield Problem(path, wrong, closest(column, known), "name one that it has")
     elif types and known[column] not in types:
         yield Problem(path, f"column {column!r} is of type {known[column]}", f"should be {' or '.join(sorted(types))}")
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 from redis.retry import Retry
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,11 @@ def refusal(error: BaseException) -> str:
 
 def trouble(error: BaseException) -> str:
     """Return what is wrong with Redis, in words, and what to do about it."""
+    if isinstance(error, NoPermissionError):
+        return (
+            "Redis does not permit this to the user in REDIS_URL; give the user the rules that `manage.py redis_acl` "
+            "prints"
+        )
     return refusal(error) or (
         f"Redis is not reachable ({type(error).__name__}); check REDIS_URL and that the server runs"
     )

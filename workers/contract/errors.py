@@ -8,13 +8,31 @@ from __future__ import annotations
 
 import errno
 import re
+from typing import Any
+
+from workers.contract.wording import MayTell, Text
 
 
 class SecretFlowTaskError(Exception):
-    """Base of all errors a task can end with; ``str()`` is fit to show to a user."""
+    """Base of all errors a task can end with.
+
+    ``str()`` is fit to show on the host where it was raised. What leaves the host is :meth:`told`.
+    """
 
     #: Whether the failure only echoes that of a peer, so that it must not be shown as the first cause.
     caused_by_peer = False
+
+    def __init__(self, text: str | Text = "", *gaps: Any) -> None:
+        """``text``: a constant, with a gap for each name of this host; see :class:`Text`."""
+        super().__init__(text, *gaps)
+        self.text = text if isinstance(text, Text) else Text(text, *gaps)
+
+    def __str__(self) -> str:
+        return str(self.text)
+
+    def told(self, may_tell: MayTell) -> str:
+        """Return the text without what may not be told."""
+        return self.text.told(may_tell).rstrip("; ")
 
 
 class ConfigError(SecretFlowTaskError):
@@ -132,9 +150,8 @@ def classify(error: BaseException) -> SecretFlowTaskError:
     for pattern, kind, message in _RULES:
         if pattern.search(text):
             return kind(message)
-    return AlgorithmError(
-        f"the computation failed with {type(chain[-1]).__name__}; the party's worker log has the details"
-    )
+    name = Text(type(chain[-1]).__name__)
+    return AlgorithmError("the computation failed with {}; the party's worker log has the details", name)
 
 
 #: Python's text where the system refuses a thread.

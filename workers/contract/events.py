@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+#: Fields of an entry of a party's stream: an event, or a piece of a large one with its text, and the party's signature.
+EVENT, PIECE, TEXT, SIGNATURE = "event", "piece", "text", "signature"
 RUNNING, SUCCESS, FAILURE = "RUNNING", "SUCCESS", "FAILURE"
 MIB = 2**20
 #: The largest event, in bytes of JSON. The control plane refuses a larger one, so a party does not send it.
@@ -20,6 +22,11 @@ ERROR_LENGTH, MOST_PROBLEMS = 4000, 100
 WORKER_LENGTH = 200
 #: The largest result, and the largest other field of an event, in bytes of JSON. They leave room for the rest of it.
 RESULT_LIMIT, FIELD_LIMIT = EVENT_LIMIT - 4 * MIB, MIB // 4
+
+
+def signed_part(party: str, kind: str, *parts: bytes) -> tuple[str, bytes]:
+    """Return purpose and message of the signature of an entry of a party's stream: of its event, piece or report."""
+    return f"{kind} of {party}", b"\0".join(parts)
 
 
 def shortened(text: str, length: int = ERROR_LENGTH) -> str:

@@ -5,14 +5,14 @@ Messages never repeat the value found: it may be a secret.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from workers.contract.errors import ConfigError
+from workers.contract.wording import MayTell, hint
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -22,6 +22,8 @@ class Problem:
     path: str
     wrong: str
     right: str
+    #: What is told instead of ``right`` to those who may not read the catalogue, where that names what is in it.
+    elsewhere: str = ""
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}"
@@ -31,10 +33,14 @@ class Problem:
         return f"{self.wrong}; {self.right}" if self.right else self.wrong
 
     def under(self, prefix: str) -> Problem:
-        return Problem(".".join(p for p in (prefix, self.path) if p), self.wrong, self.right)
+        return replace(self, path=".".join(p for p in (prefix, self.path) if p))
+
+    def told(self) -> Problem:
+        """Return the problem without what a catalogue has."""
+        return replace(self, right=self.elsewhere or self.right, elsewhere="")
 
     def as_dict(self) -> dict[str, str]:
-        return asdict(self)
+        return {"path": self.path, "wrong": self.wrong, "right": self.right}
 
 
 class DocumentsInvalid(ConfigError):
@@ -44,15 +50,14 @@ class DocumentsInvalid(ConfigError):
         self.problems = sorted(set(problems))
         super().__init__("\n".join(map(str, self.problems)))
 
+    def told(self, may_tell: MayTell) -> str:
+        """Return the problems' texts without what this host's catalogue has."""
+        return "\n".join(str(problem.told()) for problem in self.problems)
+
 
 def closest(name: str, known: Iterable[str]) -> str:
     """Return ``did you mean 'x'?`` if a known name is close, otherwise a list of the known names."""
-    known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1)
-    if near:
-        return f"did you mean {near[0]!r}?"
-    more = f" and {len(known) - 20} more" if len(known) > 20 else ""
-    return f"known: {', '.join(known[:20]) or 'none'}{more}"
+    return str(hint(name, known))
 
 
 def problems_of(error: ValidationError, model: type[BaseModel]) -> list[Problem]:

@@ -18,6 +18,18 @@ MOST_DATASETS = 1000
 #: Verdicts of a coordinator on a table.
 REGISTERED, AS_REGISTERED, DIFFERS, REFUSED = "registered", "as registered", "differs", "refused"
 
+#: Kind of these reports in a party's stream: what people at the party decided about what would run there.
+APPROVAL = "approval"
+#: How long a person's name and reason may be, in characters.
+NAME_LENGTH, REASON_LENGTH = 100, 500
+#: Executions that a decision is told of at once.
+MOST_EXECUTIONS = 1000
+#: A coordinator's verdicts on a decision.
+WENT_ON, NONE_WAITED = "noted", "nothing waits for it"
+
+#: Kind of these reports in a party's stream: jobs that its worker refused to begin.
+REFUSAL = "refusal"
+
 #: Kind of these reports in a party's stream: names of outputs, of which a host asks which are still named.
 OUTPUTS = "outputs"
 #: A coordinator's verdicts on an output.

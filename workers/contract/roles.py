@@ -49,7 +49,8 @@ def check_names(task: TaskConfig, cluster: SFInitConfig, catalogue: Catalogue) -
     for path, party, name in task.reads():
         known = catalogue.datasets(party)
         if known is not None and name not in known:
-            yield Problem(path, f"{party} has no dataset {name!r} registered", closest(name, known))
+            remedy = f"name one that {party} has, or register it there"
+            yield Problem(path, f"{party} has no dataset {name!r} registered", closest(name, known), remedy)
     taken: dict[tuple[str, str], str] = {}
     for path, party, name in task.keeps():
         if name in catalogue.kept_names(party):

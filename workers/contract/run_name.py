@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from workers.contract.jobs import JobRefused
+from workers.contract.orders import OrderRefused
 
 #: More attempts than any policy of retries allows.
 ATTEMPT = re.compile(r"[1-9][0-9]{0,5}")
@@ -30,19 +30,19 @@ class RunName:
 
     @classmethod
     def of(cls, task_request_id: Any, documents: Mapping[str, Any]) -> RunName:
-        """Return the name that a job's arguments say; its first attempt if they say none. Raises JobRefused for
+        """Return the name that a job's arguments say; its first attempt if they say none. Raises OrderRefused for
         anything else: whoever can write to the queue can write anything there."""
         try:
             is_usual = str(UUID(task_request_id)) == task_request_id
         except (ValueError, TypeError, AttributeError):
             is_usual = False
         if not is_usual:
-            raise JobRefused("task_request_id is no UUID in its usual form")
+            raise OrderRefused("task_request_id is no UUID in its usual form")
         cluster = documents.get("sf_init_config")
         said = cluster.get("job_name") if isinstance(cluster, Mapping) else None
         if said is None:
             return cls(task_request_id, 1)
         execution, _, attempt = said.rpartition("-") if isinstance(said, str) else ("", "", "")
         if execution != task_request_id or not ATTEMPT.fullmatch(attempt):
-            raise JobRefused("sf_init_config.job_name is not the task_request_id with an attempt's number")
+            raise OrderRefused("sf_init_config.job_name is not the task_request_id with an attempt's number")
         return cls(task_request_id, int(attempt))

@@ -234,5 +234,5 @@ def _check_keys(documents: Mapping[str, Any], cluster: SFInitConfig | None, cata
             yield Problem(
                 f"sf_init_config.parties.{index}",
                 f"the documents have secrets, and {party} has no public key to seal them with",
-                f"run `manage.py party_key` on {party}'s host and enter what it prints on the party's page",
+                f"run `manage.py party keys` on {party}'s host and enter what it prints on the party's page",
             )

@@ -28,6 +28,7 @@ from workers.executors.preprocessing import (
     new_columns,
     prepared_of,
 )
+from workers.executors.results import ColumnsResult
 from workers.executors.vertical import VerticalExecutor, listed, own_names, private_table
 
 
@@ -54,6 +55,7 @@ class ApplyRuleExecutor(VerticalExecutor):
     title = "Apply a rule"
     params_key = "apply_rule_params"
     Params = ApplyParams
+    Result = ColumnsResult
     devices = ()
     preload = PreprocessingExecutor.preload
     example = {
@@ -83,10 +85,10 @@ class ApplyRuleExecutor(VerticalExecutor):
         task = rule.record.get("task")
         if not isinstance(task, dict):
             raise ConfigError(
-                f"{source.name} at {context.party} was kept by a component; apply it with preprocessing/substitution"
+                "{} at {} was kept by a component; apply it with preprocessing/substitution", source.name, context.party
             )
         if missing := set(task["columns"]) - set(context.parties):
-            raise ConfigError(f"{source.name} is about columns of {', '.join(sorted(missing))}, who is not here")
+            raise ConfigError("{} is about columns of {}, who is not here", source.name, sorted(missing))
         self._one_hot, self._bins = task.get("kind") == ONE_HOT, source.kind == KINDS["binning"]
         columns = task["columns"]
         mine = columns.get(context.party, [])

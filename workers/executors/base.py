@@ -6,13 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from workers.computing.context import Context
 from workers.contract.catalogue import Catalogue
 from workers.contract.documents import Document, SFInitConfig, TaskConfig
 from workers.contract.problems import DocumentsInvalid, Problem, problems_of
 from workers.contract.roles import Place, Roles
+from workers.executors.results import Figures
 
 
 class BaseTaskExecutor(ABC):
@@ -24,6 +25,8 @@ class BaseTaskExecutor(ABC):
     params_key: ClassVar[str]
     #: Model of the parameters under that key.
     Params: ClassVar[type[Document]]
+    #: Model of its result, which has no room for rows; see :mod:`workers.executors.results`.
+    Result: ClassVar[type[BaseModel]] = Figures
     #: Devices the task cannot run without.
     devices: ClassVar[tuple[str, ...]] = ("spu",)
     #: Modules that a compute process imports before its first job.
@@ -93,6 +96,11 @@ class BaseTaskExecutor(ABC):
     def lines_up(cls, params: Any, party: str) -> bool:
         """Return whether this party's table has to line up with those of other parties."""
         return cls.aligned
+
+    @classmethod
+    def matches_rows(cls, params: Any) -> bool:
+        """Return whether it finds out which rows the parties have in common: its own tables may be of any size."""
+        return False
 
     @classmethod
     def variants(cls) -> Mapping[str, str]:
@@ -165,5 +173,5 @@ class BaseTaskExecutor(ABC):
     def execute_algorithm(self, algorithm_params: Any) -> dict[str, Any]:
         """Run on the live devices; ``algorithm_params`` is what ``validate_params`` returned.
 
-        Returns JSON for ``result_metadata``: counts and metrics, never rows.
+        Returns JSON for ``result_metadata``, as ``Result`` says: counts and metrics, never rows.
         """

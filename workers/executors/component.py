@@ -11,7 +11,8 @@ from pydantic import Field, create_model
 from workers.components.definition import EXPORT, TABLES, Component, check_choices, components, flattened
 from workers.components.examples import example_of
 from workers.components.files import Kept
-from workers.components.pairing import check_keys_of, keys_among, keys_as_text
+from workers.components.minimum import check_minimum
+from workers.components.pairing import PSI, UNBALANCED, check_keys_of, keys_among, keys_as_text
 from workers.components.run import Runner, how_it_was_made
 from workers.components.shares import BY_MODEL, check_shares, spu_settings, with_spu
 from workers.components.wrong import (
@@ -32,6 +33,7 @@ from workers.contract.documents import Document, PartyName, SFInitConfig, TaskCo
 from workers.contract.problems import DocumentsInvalid, Problem, closest
 from workers.contract.roles import Place, Roles
 from workers.executors.base import BaseTaskExecutor
+from workers.executors.results import ComponentResult
 from workers.host.tables import types_of
 
 
@@ -70,6 +72,7 @@ class ComponentExecutor(BaseTaskExecutor):
     title = "SecretFlow component"
     params_key = "component_params"
     Params = _any()
+    Result = ComponentResult
     devices = ()
     example = example_of(components()["stats/table_statistics"])
     preload = ("secretflow.component.core",)
@@ -151,6 +154,10 @@ class ComponentExecutor(BaseTaskExecutor):
             return (params.attributes.secure_device_type,)
         return tuple(component.devices)
 
+    @classmethod
+    def matches_rows(cls, params: Any) -> bool:
+        return params.component in PSI | UNBALANCED
+
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> Prepared:
         params = self.parse_params(algorithm_params)
         component = components()[params.component]
@@ -217,6 +224,7 @@ class ComponentExecutor(BaseTaskExecutor):
             attributes |= split_apart(component.id, attributes, source)
         if component.id == EXPORT:
             attributes |= how_it_was_made(algorithm_params.models["input_model"].record, inputs.pop())
+        check_minimum(context, component.id)
         context.progress(0.05)
         outputs = runner.run(component, attributes, inputs, lambda done: context.progress(0.05 + 0.85 * done))
         kept = {entry["name"]: outputs[entry["name"]] for entry in component.kept}

@@ -13,8 +13,10 @@ from workers.contract.documents import ColumnName, Document, PartyName, SFInitCo
 from workers.contract.errors import ConfigError
 from workers.contract.problems import Problem
 from workers.contract.roles import Roles
+from workers.contract.wording import Text
 from workers.executors.base import BaseTaskExecutor
 from workers.executors.metrics import measured, unfit
+from workers.executors.results import ModelResult
 from workers.executors.vertical import check_no_outputs
 from workers.host.tables import read_columns
 
@@ -40,6 +42,7 @@ class EvaluateExecutor(BaseTaskExecutor):
     title = "Evaluation"
     params_key = "evaluate_params"
     Params = EvaluateParams
+    Result = ModelResult
     devices = ()
     preload = ("sklearn.metrics", "pyarrow.csv")
     example = {
@@ -74,7 +77,9 @@ class EvaluateExecutor(BaseTaskExecutor):
         values = read_columns(source.path, source.name, [params.label, params.prediction])
         problem = unfit(values[:, 0], "for numbers say kind: regression") if params.kind == "classification" else ""
         if problem:
-            raise ConfigError(f"column {params.label!r} of dataset {source.name} at {params.party}: {problem}")
+            raise ConfigError(
+                "column {!r} of dataset {} at {}: {}", params.label, source.name, params.party, Text(problem)
+            )
         return params, values
 
     def execute_algorithm(self, algorithm_params: Any) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from pydantic import Field
 from workers.components.reports import MOST_ROWS
 from workers.computing.alignment import check_alignment
 from workers.computing.cells import Cells, own_rows, read_cells, read_numbers
+from workers.computing.context import LeastRows
+from workers.computing.minimum import agreed, check_groups, check_own_groups
 from workers.computing.telling import told_by
 from workers.contract.catalogue import NUMERIC, Catalogue
 from workers.contract.checks import check_column, not_a_party
@@ -20,6 +22,7 @@ from workers.contract.errors import ConfigError
 from workers.contract.problems import Problem
 from workers.executors import grouping
 from workers.executors.precision import told_precision
+from workers.executors.results import ReportsResult
 from workers.executors.vertical import PartyColumns, VerticalExecutor, check_no_outputs, check_party_columns
 from workers.host.codes import PADDED
 from workers.host.tables import WHOLE_LIMIT
@@ -72,6 +75,7 @@ class GroupByExecutor(VerticalExecutor):
     title = "Statistics by group"
     params_key = "group_by_params"
     Params = GroupByParams
+    Result = ReportsResult
     preload = ("secretflow", "pyarrow.csv", "pandas")
     example = {
         "task_type": "group_by",
@@ -125,17 +129,22 @@ class GroupByExecutor(VerticalExecutor):
         for column in dict.fromkeys(summed):
             if cells[column].whole and (np.abs(cells[column].numbers) >= WHOLE_LIMIT).any():
                 raise ConfigError(
-                    f"column {column!r} of dataset {name} has whole numbers of 2^53 and more, which float64 rounds: "
-                    "subtract a constant from all of them in the table itself, or divide them; or declare the column "
-                    "float in party.toml if the rounding does no harm"
+                    "column {!r} of dataset {} has whole numbers of 2^53 and more, which float64 rounds: subtract a "
+                    "constant from all of them in the table itself, or divide them; or declare the column float in "
+                    "party.toml if the rounding does no harm",
+                    column,
+                    name,
                 )
         keys, codes = _keys(list(read_cells(path, name, params.by.get(party, [])).values()))
         rows = own_rows(context)
         if len(keys) > params.most_groups:
-            columns = ", ".join(map(repr, params.by[party]))
             raise ConfigError(
-                f"{columns} of dataset {name} makes {len(keys)} groups, more than most_groups ({params.most_groups}): "
-                "group by columns of fewer values, or raise most_groups"
+                "{!r} of dataset {} makes {} groups, more than most_groups ({}): group by columns of fewer values, or "
+                "raise most_groups",
+                params.by[party],
+                name,
+                len(keys),
+                params.most_groups,
             )
         return Prepared(params, rows, keys, codes, cells)
 
@@ -144,10 +153,14 @@ class GroupByExecutor(VerticalExecutor):
         return party in params.by or any(entry.party == party for entry in params.aggregates)
 
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
+        import numpy as np
+
         prepared, params, context = algorithm_params, algorithm_params.params, self.context
         parties = [p for p in context.parties if self.lines_up(params, p)]
         if len(parties) > 1:
             check_alignment(context, prepared.rows, context.source.alignment, parties)
+        least = agreed(context)
+        check_own_groups(context, np.bincount(prepared.codes) if prepared.keys else [prepared.rows], least)
         keys = told_by(params.by, prepared.keys)
         # The groups do not depend on a party whose rows all have the same key
         varying = {party: len(known) for party, known in keys.items() if len(known) > 1}
@@ -159,7 +172,7 @@ class GroupByExecutor(VerticalExecutor):
                 found[index] = self._local(prepared, aggregate, varying)
             else:
                 shared.append(index)
-        found |= self._shared(prepared, shared, varying) if shared else {}
+        found |= self._shared(prepared, shared, varying, least) if shared else {}
         context.progress(1.0)
         reports = [self._report(params, index, found[index], keys, varying) for index in range(len(params.aggregates))]
         return {"reports": {"report": reports}}
@@ -179,7 +192,9 @@ class GroupByExecutor(VerticalExecutor):
             mine = (numbers, codes, prepared.cells[aggregate.column].whole)
         return dict(enumerate(sf.reveal(sf.PYU(aggregate.party)(told)(*mine))))
 
-    def _shared(self, prepared: Prepared, indices: list[int], varying: Mapping[str, int]) -> dict[int, dict[int, Any]]:
+    def _shared(
+        self, prepared: Prepared, indices: list[int], varying: Mapping[str, int], least: LeastRows
+    ) -> dict[int, dict[int, Any]]:
         """Return the figures by the index of the aggregate and the group's number, computed on the SPU."""
         import numpy as np
         import secretflow as sf
@@ -215,10 +230,14 @@ class GroupByExecutor(VerticalExecutor):
             groups = int(sf.reveal(spu(lambda made: made[3])(made)))
             if groups > params.most_groups:
                 raise ConfigError(
-                    f"the tables have {groups} groups, more than most_groups ({params.most_groups}): group by columns "
-                    "of fewer values, or raise most_groups"
+                    "the tables have {} groups, more than most_groups ({}): group by columns of fewer values, or raise "
+                    "most_groups",
+                    groups,
+                    params.most_groups,
                 )
             context.progress(0.7)
+            if least.group > 1:
+                check_groups(least, bool(sf.reveal(spu(grouping.are_large(groups, least.group))(made))))
             bits = runtime.fraction_bits
             place, told = sf.reveal(spu(grouping.figures(items, groups, prepared.rows, bits))(made))
         place, figures = grouping.in_place(place, told, items)

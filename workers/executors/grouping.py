@@ -117,6 +117,23 @@ def sorted_rows(items: Sequence[Item], sizes: Sequence[int]) -> Any:
     return rows
 
 
+def are_large(groups: int, least: int) -> Any:
+    """Return a function for the SPU that tells of the output of ``sorted_rows`` whether each group has so many rows."""
+
+    def found(made: Any) -> Any:
+        import jax
+        import jax.numpy as jnp
+
+        place = made[0]
+        # As in figures: the last row of each group comes first
+        _, last = jax.lax.sort([place, jnp.arange(place.shape[0])], num_keys=1)
+        last = last[:groups]
+        sizes = last - jnp.concatenate([jnp.full(1, -1), last[:-1]])
+        return jnp.min(sizes) >= least
+
+    return found
+
+
 def figures(items: Sequence[Item], groups: int, rows: int, bits: int) -> Any:
     """Return a function for the SPU that makes each group's figures from the output of ``sorted_rows``. ``bits``: its
     fraction bits.

@@ -17,6 +17,7 @@ from workers.contract.errors import ConfigError
 from workers.contract.problems import Problem
 from workers.executors.base import BaseTaskExecutor
 from workers.executors.precision import told_precision
+from workers.executors.results import RowsResult
 from workers.executors.vertical import greatest
 from workers.host.tables import WHOLE_LIMIT, read_columns
 
@@ -51,6 +52,7 @@ class HESumExecutor(BaseTaskExecutor):
     title = "Encrypted sum (HE)"
     params_key = "he_sum_params"
     Params = HESumParams
+    Result = RowsResult
     devices = ("heu",)
     aligned = True
     preload = ("secretflow.device.device.heu",)
@@ -91,8 +93,11 @@ class HESumExecutor(BaseTaskExecutor):
         values = read_columns(context.input_path, dataset, [column])[:, 0]
         if greatest(values) >= WHOLE_LIMIT / len(context.parties):
             raise ConfigError(
-                f"column {column!r} of dataset {dataset} has values so large that sums would lose digits; "
-                f"scale it to values below 2^53 / {len(context.parties)}"
+                "column {!r} of dataset {} has values so large that sums would lose digits; scale it to values below "
+                "2^53 / {}",
+                column,
+                dataset,
+                len(context.parties),
             )
         return Prepared(params, values)
 

@@ -14,6 +14,7 @@ from workers.contract.documents import Document, SFInitConfig, TaskConfig
 from workers.contract.errors import ConfigError
 from workers.contract.problems import Problem
 from workers.contract.roles import Roles
+from workers.contract.wording import Text
 from workers.executors.preprocessing import RULE, Prepared, PreprocessingExecutor, check_columns_there
 from workers.executors.vertical import PartyColumns, is_kept, keep_columns
 
@@ -123,16 +124,22 @@ class OneHotExecutor(PreprocessingExecutor):
         for column, cells in read_cells(context.input_path, dataset, columns).items():
             known[column] = cells.text.filter(~cells.empty).unique().to_pylist()
             if not known[column]:
-                raise ConfigError(f"column {column!r} of dataset {dataset} has no values; leave it out")
+                raise ConfigError("column {!r} of dataset {} has no values; leave it out", column, dataset)
             if len(known[column]) == 1 and params.drop != "no_drop":
                 raise ConfigError(
-                    f"column {column!r} of dataset {dataset} has one value, of which drop: {params.drop} leaves no "
-                    "column: leave it out, or set drop to no_drop"
+                    "column {!r} of dataset {} has one value, of which drop: {} leaves no column: leave it out, or "
+                    "set drop to no_drop",
+                    column,
+                    dataset,
+                    Text(params.drop),
                 )
             if (count := len(known[column])) >= MOST_VALUES:
                 raise ConfigError(
-                    f"column {column!r} of dataset {dataset} has {count} different values; "
-                    f"one-hot encoding takes fewer than {MOST_VALUES}"
+                    "column {!r} of dataset {} has {} different values; one-hot encoding takes fewer than {}",
+                    column,
+                    dataset,
+                    count,
+                    MOST_VALUES,
                 )
             values[coded_names(params.columns)[context.party][column]] = coded(cells, known[column])
         return Prepared(params, dict(params.columns), values, {VALUES: known})

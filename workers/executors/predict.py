@@ -18,8 +18,10 @@ from workers.contract.documents import ColumnName, Document, PartyName, SFInitCo
 from workers.contract.errors import ConfigError
 from workers.contract.problems import Problem
 from workers.contract.roles import Roles
+from workers.contract.wording import Text
 from workers.executors.doubts import warn_of_model
 from workers.executors.metrics import measured
+from workers.executors.results import ModelResult
 from workers.executors.training import (
     LABEL_SCALING,
     MODEL,
@@ -70,6 +72,7 @@ class PredictExecutor(VerticalExecutor):
     title = "Prediction"
     params_key = "predict_params"
     Params = PredictParams
+    Result = ModelResult
     preload = ("secretflow.component.core", "sklearn.metrics", "pyarrow.csv")
     example = {
         "task_type": "predict",
@@ -114,12 +117,14 @@ class PredictExecutor(VerticalExecutor):
         training = model.record.get("task")
         if not isinstance(training, dict):
             raise ConfigError(
-                f"{source.name} at {party} was kept by a component; predict with its own component, "
-                f"{PREDICTORS[source.kind]}"
+                "{} at {} was kept by a component; predict with its own component, {}",
+                source.name,
+                party,
+                Text(PREDICTORS[source.kind]),
             )
         names = feature_names(training["features"], training.get("label_party"))
         if missing := set(names) - set(context.parties):
-            raise ConfigError(f"{source.name} was trained with {', '.join(sorted(missing))}, who is not here")
+            raise ConfigError("{} was trained with {}, who is not here", source.name, sorted(missing))
         columns = training["features"].get(party, [])
         is_receiver = party == params.receiver
         labels = [params.label] if is_receiver and params.label else []

@@ -11,12 +11,14 @@ from pydantic import Field
 from workers.components.definition import Columns, components
 from workers.components.run import FILLER, Runner
 from workers.computing.context import Context
+from workers.computing.minimum import check_own_groups
 from workers.computing.telling import told_by
 from workers.contract.catalogue import NUMERIC, Catalogue
 from workers.contract.documents import Document, SFInitConfig, TaskConfig
 from workers.contract.errors import ConfigError
 from workers.contract.problems import Problem
 from workers.contract.roles import Roles
+from workers.executors.results import ColumnsResult
 from workers.executors.standard import check_standard
 from workers.executors.training import LABEL
 from workers.executors.vertical import (
@@ -53,6 +55,7 @@ class PreprocessingExecutor(VerticalExecutor):
     devices: ClassVar[tuple[str, ...]] = ()
     preload = ("secretflow.component.core", "pyarrow.csv", "pyarrow.orc")
     component: ClassVar[str]
+    Result = ColumnsResult
     kind: ClassVar[str] = KINDS["preprocessing"]
     #: Whether a column with a single value is an error.
     wants_variety: ClassVar[bool] = False
@@ -88,7 +91,7 @@ class PreprocessingExecutor(VerticalExecutor):
             name = self.context.source.name
             for column, values in zip(mine, read_columns(self.context.input_path, name, mine).T, strict=True):
                 if self.wants_variety and values.min() == values.max():
-                    raise ConfigError(f"column {column!r} of dataset {name} has one value in all rows; leave it out")
+                    raise ConfigError("column {!r} of dataset {} has one value in all rows; leave it out", column, name)
                 self.check_values(params, column, values)
         return prepared_of(self.context, params, params.columns)
 
@@ -102,6 +105,8 @@ class PreprocessingExecutor(VerticalExecutor):
 
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
         prepared, context = algorithm_params, self.context
+        if (sizes := self.groups(prepared)) is not None:
+            check_own_groups(context, sizes)
         runner, names = Runner(context), self.names(prepared.columns)
         features = listed(names)
         label = self.label(prepared)
@@ -123,6 +128,10 @@ class PreprocessingExecutor(VerticalExecutor):
         more = self.told(prepared, runner, outputs)
         context.progress(1.0)
         return {"columns": made} | more | runner.reports(outputs)
+
+    def groups(self, prepared: Prepared) -> list[int] | None:
+        """Return the sizes of this party's groups of rows of which a party learns figures; None if there are none."""
+        return None
 
     #: Further facts that ``apply_rule`` needs, besides the columns.
     task: ClassVar[Mapping[str, Any]] = {}
@@ -160,7 +169,7 @@ def check_columns_there(context: Context, columns: list[str]) -> None:
     """Raise ConfigError if this party's table lacks one of the columns."""
     known = column_types(context.input_path, context.source.name)
     if missing := [column for column in columns if column not in known]:
-        raise ConfigError(f"dataset {context.source.name} at {context.party} has no column {', '.join(missing)}")
+        raise ConfigError("dataset {} at {} has no column {}", context.source.name, context.party, missing)
 
 
 def new_columns(runner: Runner, made: Any, names: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
@@ -184,7 +193,7 @@ def keep_table(
     if is_kept(context):
         others = [column for column in column_types(context.input_path, context.source.name) if column not in mine]
         if twice := sorted(set(others) & set(found)):
-            raise ConfigError(f"the table of {context.party} has a column {', '.join(twice)} already; rename it")
+            raise ConfigError("the table of {} has a column {} already; rename it", context.party, twice)
         if others:
             keep_blocks(context, _side_by_side(context, others, found))
         else:

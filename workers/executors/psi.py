@@ -8,13 +8,17 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from workers.computing.context import LeastRows
 from workers.computing.matching import KeyTable, check_pairing
+from workers.computing.minimum import agreed, check_intersection
 from workers.contract.catalogue import Catalogue
 from workers.contract.checks import check_columns, check_each_party, check_parties, check_protocol, not_a_party
 from workers.contract.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
 from workers.contract.errors import ConfigError
-from workers.contract.problems import Problem, closest
+from workers.contract.problems import Problem
+from workers.contract.wording import hint
 from workers.executors.base import BaseTaskExecutor
+from workers.executors.results import PSIResult
 from workers.host.tables import check_keys, column_types
 
 #: Protocols that can do more than an inner join of unique keys.
@@ -92,6 +96,7 @@ class PSITaskExecutor(BaseTaskExecutor):
     title = "Private set intersection (PSI)"
     params_key = "psi_params"
     Params = PSIParams
+    Result = PSIResult
     devices = ("spu",)
     example = {
         "task_type": "psi",
@@ -154,6 +159,10 @@ class PSITaskExecutor(BaseTaskExecutor):
                     f"{base}.duplicate_keys", f"{params.protocol} takes unique keys alone", f"use one of {able}"
                 )
 
+    @classmethod
+    def matches_rows(cls, params: PSIParams) -> bool:
+        return True
+
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> PSIParams:
         params: PSIParams = self.parse_params(algorithm_params)
         context = self.context
@@ -161,7 +170,11 @@ class PSITaskExecutor(BaseTaskExecutor):
         for key in params.input_keys[context.party]:
             if key not in columns:
                 raise ConfigError(
-                    f"dataset {context.source.name} at {context.party} has no column {key!r}; " + closest(key, columns)
+                    "dataset {} at {} has no column {!r}; {}",
+                    context.source.name,
+                    context.party,
+                    key,
+                    hint(key, columns),
                 )
         check_keys(
             context.input_path,
@@ -195,15 +208,22 @@ class PSITaskExecutor(BaseTaskExecutor):
             left_side=params.left_side or context.parties[0],
             table_keys_duplicated={p: p in params.duplicate_keys for p in context.parties},
         )
+        least = agreed(context)
         result: dict[str, Any] = {"original_count": {r["party"]: r["original_count"] for r in reports}}
         if context.party in params.receivers:
             report = next(r for r in reports if r["party"] == context.party)
-            result |= self._kept(params, table, answer, report, everyone)
+            result |= self._kept(params, table, answer, report, everyone, least)
         context.progress(1.0)
         return result
 
     def _kept(
-        self, params: PSIParams, table: KeyTable, answer: Path, report: Mapping[str, Any], everyone: bool
+        self,
+        params: PSIParams,
+        table: KeyTable,
+        answer: Path,
+        report: Mapping[str, Any],
+        everyone: bool,
+        least: LeastRows,
     ) -> dict[str, Any]:
         """Keep this party's rows once it is sure that the other receivers have the same order."""
         context = self.context
@@ -218,6 +238,7 @@ class PSITaskExecutor(BaseTaskExecutor):
             kept = int((rows >= 0).sum())
             alone = report["original_count"] - report["intersection_count"]
             common = kept - alone if self._keeps_unmatched(params, party) else kept
+        check_intersection(least, common)
         if common == 0 and params.join_type != "difference":
             context.warnings.append(
                 "The parties have no key in common. Keys are compared as text, as they are written in each table: "

@@ -18,6 +18,7 @@ from workers.contract.documents import Document, SFInitConfig, TaskConfig
 from workers.contract.errors import AlgorithmError, ConfigError
 from workers.contract.problems import Problem
 from workers.contract.roles import Roles
+from workers.executors.results import RowsResult
 from workers.executors.vertical import PartyColumns, VerticalExecutor, check_party_columns, is_kept, keep_blocks
 from workers.host.tables import column_types, count_rows, text_blocks, types_of
 
@@ -34,6 +35,7 @@ class RowsExecutor(VerticalExecutor):
     """Base of these task types: they process this party's table in blocks, as it is written."""
 
     devices = ()
+    Result = RowsResult
     preload = ("pyarrow.csv",)
 
     def columns(self, params: Any) -> list[str]:
@@ -44,7 +46,7 @@ class RowsExecutor(VerticalExecutor):
         source = self.context.source
         types_of(source.path, source.name, self.columns(params))
         if not (rows := count_rows(source.path, source.name)):
-            raise ConfigError(f"dataset {source.name} has no rows")
+            raise ConfigError("dataset {} has no rows", source.name)
         return Prepared(params, rows)
 
     def keep(self, params: Any, role: str = "", chosen: Any = None) -> None:
@@ -109,7 +111,7 @@ class SplitExecutor(RowsExecutor):
 
         params, rows = algorithm_params.params, algorithm_params.rows
         if rows < 2:
-            raise ConfigError(f"dataset {self.context.source.name} has {rows} rows; a split takes two or more")
+            raise ConfigError("dataset {} has {} rows; a split takes two or more", self.context.source.name, rows)
         check_alignment(self.context, rows, self.context.source.alignment)
         self.context.progress(0.2)
         count = min(max(round(rows * params.test_fraction), 1), rows - 1)

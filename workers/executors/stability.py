@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from workers.computing.cells import Cells, read_numbers
+from workers.computing.minimum import check_own_groups
 from workers.computing.telling import told_by
 from workers.contract.catalogue import NUMERIC, TABLE, Catalogue
 from workers.contract.checks import check_column
@@ -18,8 +19,10 @@ from workers.contract.documents import SFInitConfig, TaskConfig
 from workers.contract.errors import ConfigError
 from workers.contract.problems import Problem
 from workers.contract.roles import Roles
+from workers.contract.wording import Text
 from workers.executors.base import BaseTaskExecutor
 from workers.executors.bins import counts, cut_points
+from workers.executors.results import ReportsResult
 from workers.executors.statistics import StatisticsParams
 from workers.executors.vertical import check_no_outputs, check_party_columns
 
@@ -57,6 +60,7 @@ class StabilityExecutor(BaseTaskExecutor):
     title = "Population stability"
     params_key = "stability_params"
     Params = StabilityParams
+    Result = ReportsResult
     devices = ()
     preload = ("secretflow", "pyarrow.csv")
     example = {
@@ -94,13 +98,19 @@ class StabilityExecutor(BaseTaskExecutor):
             for column, cells in read[-1].items():
                 if cells.empty.all():
                     lacks = "has no values; leave it out" if len(cells.text) else "has no rows"
-                    raise ConfigError(f"column {column!r} of dataset {source.name} {lacks}")
+                    raise ConfigError("column {!r} of dataset {} {}", column, source.name, Text(lacks))
         base, test = read or ({}, {})
         return Prepared(params, base, test)
 
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
         prepared, params = algorithm_params, algorithm_params.params
         self.context.progress(0.1)
+        sizes = [
+            size
+            for column, cells in prepared.base.items()
+            for size in _sizes(cells, prepared.test[column], params.bins, params.method)
+        ]
+        check_own_groups(self.context, sizes)
         mine = {
             column: change(cells, prepared.test[column], params.bins, params.method)
             for column, cells in prepared.base.items()
@@ -119,6 +129,14 @@ class StabilityExecutor(BaseTaskExecutor):
                 ]
             }
         }
+
+
+def _sizes(base: Cells, test: Cells, bins: int, method: str) -> list[int]:
+    """Return how many rows there are in each bin, in both tables."""
+    cuts = cut_points(base.numbers[~base.empty], bins, method)
+    return [
+        int(size) for cells in (base, test) for size in (*counts(cells.numbers[~cells.empty], cuts), cells.empty.sum())
+    ]
 
 
 def change(base: Cells, test: Cells, bins: int, method: str) -> list[list[Any]]:

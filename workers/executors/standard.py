@@ -35,7 +35,11 @@ def check_standard(values: Any, column: str, dataset: str) -> None:
         found = (values - values.mean()) / values.std()
     if not np.isfinite(found).all() or np.abs(found - standardized(values)).max() > _OFF:
         raise ConfigError(
-            f"column {column!r} of dataset {dataset} has numbers between {values.min():.3g} and {values.max():.3g}, of "
-            "which float64 has no exact mean or deviation; subtract a constant from them in the table itself where "
-            "they differ little, otherwise divide them by one"
+            "column {!r} of dataset {} has numbers between {:.3g} and {:.3g}, of which float64 has no exact mean or "
+            "deviation; subtract a constant from them in the table itself where they differ little, otherwise divide "
+            "them by one",
+            column,
+            dataset,
+            values.min(),
+            values.max(),
         )

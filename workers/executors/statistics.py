@@ -16,6 +16,7 @@ from workers.contract.catalogue import Catalogue
 from workers.contract.documents import Document, SFInitConfig, TaskConfig
 from workers.contract.errors import AlgorithmError, ConfigError
 from workers.contract.problems import Problem
+from workers.executors.results import ReportsResult
 from workers.executors.standard import standardized
 from workers.executors.vertical import (
     PartyColumns,
@@ -76,6 +77,7 @@ class _MomentsExecutor(VerticalExecutor):
 
     params_key = "statistics_params"
     Params: ClassVar[type[Document]] = StatisticsParams
+    Result = ReportsResult
     preload = ("secretflow.component.core", "pyarrow.csv")
     component: ClassVar[str]
 
@@ -98,13 +100,14 @@ class _MomentsExecutor(VerticalExecutor):
         table = read_columns(source.path, source.name, list(names))
         least = 1 + self.unknowns(params)
         if len(table) < least:
-            raise ConfigError(f"dataset {source.name} has {len(table)} rows; this takes {least} or more")
+            raise ConfigError("dataset {} has {} rows; this takes {} or more", source.name, len(table), least)
         numbers = {}
         for (column, own), values in zip(names.items(), table.T, strict=True):
             if values.min() == values.max():
                 raise ConfigError(
-                    f"column {column!r} of dataset {source.name} has the same value in each row; leave it "
-                    "out: it varies with no other"
+                    "column {!r} of dataset {} has the same value in each row; leave it out: it varies with no other",
+                    column,
+                    source.name,
                 )
             # This changes neither figure, and makes the column's unit irrelevant
             numbers[own] = standardized(values)

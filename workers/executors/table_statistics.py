@@ -13,6 +13,7 @@ from workers.contract.catalogue import Catalogue
 from workers.contract.documents import SFInitConfig, TaskConfig
 from workers.contract.problems import Problem
 from workers.executors.base import BaseTaskExecutor
+from workers.executors.results import ReportsResult
 from workers.executors.statistics import StatisticsParams, example_of
 from workers.executors.vertical import check_no_outputs, check_party_columns
 
@@ -43,6 +44,7 @@ class TableStatisticsExecutor(BaseTaskExecutor):
     title = "Table statistics"
     params_key = "statistics_params"
     Params = StatisticsParams
+    Result = ReportsResult
     devices = ()
     preload = ("secretflow", "pyarrow.csv", "pandas")
     example = example_of("table_statistics")

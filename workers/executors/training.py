@@ -21,9 +21,11 @@ from workers.contract.documents import ColumnName, Document, PartyName, SFInitCo
 from workers.contract.errors import ConfigError
 from workers.contract.problems import Problem
 from workers.contract.roles import Roles
+from workers.contract.wording import Text
 from workers.executors.doubts import warn_of_model
 from workers.executors.metrics import measured
 from workers.executors.precision import told_precision
+from workers.executors.results import ModelResult
 from workers.executors.standard import check_standard
 from workers.executors.vertical import (
     PartyColumns,
@@ -96,6 +98,7 @@ class TrainingExecutor(VerticalExecutor):
     preload = ("secretflow.component.core", "sklearn.metrics", "pyarrow.csv")
     #: SecretFlow's component that trains.
     component: ClassVar[str]
+    Result = ModelResult
     #: The component's name for the model.
     kind: ClassVar[str]
 
@@ -167,8 +170,10 @@ class TrainingExecutor(VerticalExecutor):
             else:
                 if prepared.label.min() == prepared.label.max():
                     raise ConfigError(
-                        f"label {params.label.column!r} at {party} has the same value in all rows; there is nothing to "
-                        "learn: choose another column"
+                        "label {!r} at {} has the same value in all rows; there is nothing to learn: choose another "
+                        "column",
+                        params.label.column,
+                        party,
                     )
                 if rule := self.label_rule(params):
                     _check_label(prepared.label, params.label, *rule)
@@ -184,8 +189,12 @@ class TrainingExecutor(VerticalExecutor):
         features = sum(map(len, feature_names(params.features, params.label.party).values()))
         if self.kind in LINEAR and len(table) <= features:
             raise ConfigError(
-                f"dataset {name} has {len(table)} rows for {features} features of all parties; a model of so many "
-                f"features takes {features + 1} rows or more, as fewer could reveal the label"
+                "dataset {} has {} rows for {} features of all parties; a model of so many features takes {} rows or "
+                "more, as fewer could reveal the label",
+                name,
+                len(table),
+                features,
+                features + 1,
             )
         for index, column in enumerate(columns):
             if table[:, index].min() == table[:, index].max():
@@ -344,15 +353,17 @@ def check_classes(found: Any, column: str, party: str, remedy: str = "classifica
     import numpy as np
 
     if not np.isin(found, (0, 1)).all():
-        raise ConfigError(f"label {column!r} at {party} has values other than 0 and 1; {remedy}")
+        raise ConfigError("label {!r} at {} has values other than 0 and 1; {}", column, party, Text(remedy))
     if len(found) < 2:
-        raise ConfigError(f"label {column!r} at {party} has one class only; needs 0 and 1")
+        raise ConfigError("label {!r} at {} has one class only; needs 0 and 1", column, party)
 
 
 def _check_label(values: Any, label: Label, least: float, or_equal: bool, reason: str) -> None:
     if (values < least).any() or (not or_equal and (values == least).any()):
         bound = f"{'' if or_equal else 'above '}{least:g}{' or more' if or_equal else ''}"
-        raise ConfigError(f"label {label.column!r} at {label.party} has values too small for {reason}: use {bound}")
+        raise ConfigError(
+            "label {!r} at {} has values too small for {}: use {}", label.column, label.party, Text(reason), Text(bound)
+        )
 
 
 def predicted(runner: Runner, model: Any, table: Any, receiver: str) -> Any:

@@ -9,11 +9,13 @@ from typing import Any
 from pydantic import Field
 
 from workers.computing.matching import KEY, KeyTable
+from workers.computing.minimum import agreed, check_intersection
 from workers.contract.catalogue import Catalogue
 from workers.contract.checks import not_a_party
 from workers.contract.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
 from workers.contract.problems import Problem
 from workers.executors.base import BaseTaskExecutor
+from workers.executors.results import PSIResult
 from workers.executors.vertical import check_outputs, check_party_columns
 from workers.host.tables import check_keys
 
@@ -37,6 +39,7 @@ class UnbalancedPSIExecutor(BaseTaskExecutor):
     title = "Unbalanced PSI"
     params_key = "unbalanced_psi_params"
     Params = UnbalancedPSIParams
+    Result = PSIResult
     example = {
         "task_type": "unbalanced_psi",
         "data_sources": {"alice": "breast_cancer", "bob": "breast_cancer"},
@@ -63,6 +66,10 @@ class UnbalancedPSIExecutor(BaseTaskExecutor):
         if params.client not in task.outputs:
             yield Problem(f"outputs.{params.client}", "is required", "name what the rows in common are kept as")
         yield from check_outputs(task, params.client, cluster, "the rows in common")
+
+    @classmethod
+    def matches_rows(cls, params: UnbalancedPSIParams) -> bool:
+        return True
 
     def validate_params(self, algorithm_params: Mapping[str, Any]) -> UnbalancedPSIParams:
         params: UnbalancedPSIParams = self.parse_params(algorithm_params)
@@ -104,10 +111,12 @@ class UnbalancedPSIExecutor(BaseTaskExecutor):
             **common,
         )
         result: dict[str, Any] = {}
+        least = agreed(context)
         if context.party == params.client:
             target = context.workdir / "output.csv"
             # In the order of its table: nobody else has these rows
             rows = np.sort(table.rows(answer, crossed=False))
+            check_intersection(least, len(rows))
             table.write(rows, target)
             result["output_rows"] = {context.party: len(rows)}
             context.keep_output(target, alignment=context.new_alignment())

@@ -103,9 +103,12 @@ def check_range(context: Context, values: Any, column: str, *, times: int = 1) -
     runtime = context.documents["spu"].runtime_config
     if greatest(values) * times >= runtime.limit:
         raise ConfigError(
-            f"column {column!r} of dataset {context.source.name} has values too large for this SPU, which computes "
-            f"with numbers below {runtime.limit / times:.2g} here: scale the column (standardize does so), or set a "
-            "larger spu_config.runtime_config.field or fewer fxp_fraction_bits"
+            "column {!r} of dataset {} has values too large for this SPU, which computes with numbers below {:.2g} "
+            "here: scale the column (standardize does so), or set a larger spu_config.runtime_config.field or fewer "
+            "fxp_fraction_bits",
+            column,
+            context.source.name,
+            runtime.limit / times,
         )
 
 

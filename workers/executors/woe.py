@@ -14,7 +14,7 @@ from workers.computing.telling import told_by
 from workers.contract.catalogue import Catalogue
 from workers.contract.documents import Document, SFInitConfig, TaskConfig
 from workers.contract.problems import Problem
-from workers.executors.bins import cut_points
+from workers.executors.bins import counts, cut_points
 from workers.executors.preprocessing import KINDS, Prepared, PreprocessingExecutor
 from workers.executors.training import LABEL, Label, check_classes, check_label_column
 from workers.executors.vertical import PartyColumns, own_names
@@ -107,6 +107,14 @@ class WOEBinningExecutor(PreprocessingExecutor):
             check_classes(np.unique(values), label.column, label.party, "bins are weighed by those two")
             prepared.values[LABEL] = values.astype("int64")
         return prepared
+
+    def groups(self, prepared: Prepared) -> list[int]:
+        params = prepared.params
+        if params.method == "chimerge":
+            return [1]  # the label decides which rows go together, and any number of them may
+        own = own_names(prepared.columns).get(self.context.party, {}).values()
+        columns = [prepared.values[name] for name in own]
+        return [size for values in columns for size in counts(values, cut_points(values, params.bins, "quantile"))]
 
     def run(self, runner: Runner, attributes: Mapping[str, Any], table: Any) -> dict[str, Any]:
         with _our_bins():

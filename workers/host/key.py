@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from workers.contract.errors import ConfigError
+from workers.contract.key_file import read_key, write_key
 from workers.contract.secrets import PUBLIC_KEY, SEALED, SUITE, with_secrets_changed
 
 
@@ -26,29 +25,26 @@ class PartyKey:
     def load(cls, path: Path) -> PartyKey:
         """Return the pair in the file. Raises ConfigError, which names no path."""
         try:
-            return cls(X25519PrivateKey.from_private_bytes(base64.b64decode(path.read_text(), validate=True)))
+            return cls(X25519PrivateKey.from_private_bytes(read_key(path)))
         except FileNotFoundError:
             raise ConfigError(
-                "this host has no key to read secrets with; run `manage.py party_key` on it, and put the public key "
+                "this host has no key to read secrets with; run `manage.py party keys` on it, and put the public key "
                 "that it prints on the party's page"
             ) from None
         except (OSError, ValueError):
-            raise ConfigError("the key of party.toml cannot be read, or is no key of `manage.py party_key`") from None
+            raise ConfigError("the key of party.toml cannot be read, or is no key of `manage.py party keys`") from None
 
     @classmethod
     def create(cls, path: Path) -> PartyKey:
         """Make a new pair in a file that only its owner can read. Raises OSError, also if the file exists."""
         private = X25519PrivateKey.generate()
-        raw = private.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
-        with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-            file.write(base64.b64encode(raw).decode())
+        write_key(path, private.private_bytes_raw())
         return cls(private)
 
     @property
     def public_key(self) -> str:
         """Return the public key in the form in which the control plane registers it."""
-        raw = self._private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-        return PUBLIC_KEY + base64.b64encode(raw).decode()
+        return PUBLIC_KEY + base64.b64encode(self._private.public_key().public_bytes_raw()).decode()
 
     def unseal(self, sealed: str, purpose: str) -> str:
         """Return a sealed secret in the clear. Raises ConfigError."""
@@ -57,7 +53,7 @@ class PartyKey:
             return bytes(SUITE.decrypt(raw, self._private, info=purpose.encode())).decode()
         except (InvalidTag, ValueError):
             raise ConfigError(
-                "a secret was not sealed for this host's key; put the public key that `manage.py party_key` prints "
+                "a secret was not sealed for this host's key; put the public key that `manage.py party keys` prints "
                 "on the party's page"
             ) from None
 

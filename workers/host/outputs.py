@@ -35,8 +35,8 @@ def read_note(path: Path) -> dict[str, Any]:
 def write_note(path: Path, digest: str, content: Mapping[str, Any]) -> None:
     """Write the note of an output whose file exists and has this digest. Raises OSError."""
     fresh = note_of(path).with_suffix(f".{os.getpid()}")
-    fresh.touch(mode=0o600)
-    fresh.write_text(json.dumps({**content, "state": list(_state(path)), "sha256": digest}))
+    with open(os.open(fresh, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as file:
+        file.write(json.dumps({**content, "state": list(_state(path)), "sha256": digest}))
     os.replace(fresh, note_of(path))
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator
 
 from workers.contract.catalogue import Security
 from workers.contract.documents import ColumnName, DatasetName, Document, PartyName
+from workers.contract.signing import check_signing_key
 
 PeerName = Annotated[str, StringConstraints(pattern=r"^(\*|[a-z][a-z0-9_-]{0,31})$")]
 #: Paths in TOML are text.
@@ -17,6 +19,27 @@ FilePath = Annotated[Path, Field(strict=False)]
 
 class DatasetEntry(Document):
     path: FilePath = Field(description="File of the table, CSV with a header line. Relative to party.toml.")
+    columns: list[ColumnName] | None = Field(
+        default=None, min_length=1, description="Columns that tasks may use; for them the table has no others."
+    )
+    task_types: list[str] | None = Field(
+        default=None,
+        min_length=1,
+        description="Task types that may read it, or what was made of it; those of [policy] if left out.",
+    )
+    peers: list[PeerName] | None = Field(
+        default=None,
+        min_length=1,
+        description="Parties with whom it, or what was made of it, may be used; those of [policy] if left out.",
+    )
+    uses: int | None = Field(
+        default=None,
+        ge=1,
+        description="How many executions may read it. Retries of one count once, and what was made of it does not.",
+    )
+    expires: date | None = Field(
+        default=None, description="The last day on which it, or what was made of it, may be used."
+    )
     alignment: DatasetName | None = Field(
         default=None,
         description="A name for the order of its rows, where you know that tables of other parties have the same rows "
@@ -56,10 +79,58 @@ class Policy(Document):
     publish: Literal["nothing", "columns", "counts"] = Field(
         default="columns",
         description="What publish_datasets and the pre-flight checks report of this party's tables: columns and types, "
-        "or row counts, too. Errors and results name the columns that they are about in any case.",
+        "or row counts, too. With nothing, no error, event or result names a dataset, a column or a file that the "
+        "documents of the run do not name themselves. Paths are never told.",
     )
     security: Security = Field(
         default="production", description="trial lowers the security checks: for test data only."
+    )
+    approve: Literal["never", "ask"] = Field(
+        default="never", description="ask: each execution waits until a person at this party approves it."
+    )
+    min_intersection_rows: int = Field(
+        default=0,
+        ge=0,
+        le=10**9,
+        description="Fewest rows that parties may find to have in common: a smaller intersection is kept by no party, "
+        "and its size is told to nobody.",
+    )
+    min_group_rows: int = Field(
+        default=0,
+        ge=0,
+        le=10**9,
+        description="Fewest rows of which figures may be told, of a whole table or of a group in it.",
+    )
+
+
+class Limits(Document):
+    """What one run may take of this host. It ends a run that takes more."""
+
+    max_memory_mb: int | None = Field(
+        default=None, ge=1, description="Memory of a run's process, in MiB; SecretFlow itself takes some 400 of them."
+    )
+    max_run_seconds: int | None = Field(default=None, ge=1, description="How long a run may take, in seconds.")
+    max_disk_mb: int | None = Field(
+        default=None, ge=1, description="Size of a run's temporary files and outputs, in MiB."
+    )
+
+
+def _signing_key(text: str) -> str:
+    try:
+        check_signing_key(text)
+    except ValueError:
+        raise ValueError(
+            "is no public signing key; enter what `manage.py signing_key` prints on the control plane, ed25519:..."
+        ) from None
+    return text
+
+
+class ControlPlane(Document):
+    keys: list[Annotated[str, AfterValidator(_signing_key)]] = Field(
+        min_length=1,
+        max_length=10,
+        description="Public keys of the control plane whose orders this host follows, as `manage.py signing_key` "
+        "prints them there; two while one replaces the other.",
     )
 
 
@@ -87,6 +158,12 @@ class PartyFile(Document):
     key: FilePath = Field(
         default=Path("party.key"), description="Private key that reads this party's secrets. Relative to party.toml."
     )
+    signing_key: FilePath = Field(
+        default=Path("party.signing.key"),
+        description="Private key that signs what this party reports. Relative to party.toml.",
+    )
+    control_plane: ControlPlane | None = Field(default=None, description="Whose orders this host follows.")
     policy: Policy
+    limits: Limits = Field(default_factory=Limits)
     tls: TLSFiles | None = Field(default=None, description="Files for executions whose documents ask for TLS.")
     datasets: dict[DatasetName, DatasetEntry] = Field(default_factory=dict)

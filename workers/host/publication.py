@@ -21,9 +21,11 @@ from workers.contract.errors import ConfigError
 from workers.contract.events import REPORT_LIMIT, shortened
 from workers.contract.keys import answers_to
 from workers.contract.reports import DATASETS, MOST_DATASETS, PROBLEM_LENGTH
+from workers.contract.wording import Quoted
+from workers.host.gate import Gate
 from workers.host.party import PartyHost
 from workers.host.sources import readable
-from workers.host.stream import report
+from workers.host.stream import Stream
 
 #: Bytes of a report without its tables.
 _AROUND = 1000
@@ -47,22 +49,26 @@ def describe(host: PartyHost) -> dict[str, dict[str, Any]]:
                 found[name] = host.published(host.describe(table)) | {"alignment": source.alignment}
             _check(name, found[name])
         except ConfigError as error:
-            found[name] = {"error": shortened(str(error), PROBLEM_LENGTH)}
+            found[name] = {"error": shortened(Gate(host, name).error(error), PROBLEM_LENGTH)}
     return found
 
 
 def _check(name: str, table: Mapping[str, Any]) -> None:
     """Raise ConfigError if the control plane would refuse the table."""
     if wrong := column_problems(table["columns"]):
-        raise ConfigError(f"dataset {name} cannot be registered: {'; '.join(wrong)}")
+        raise ConfigError("dataset {} cannot be registered: {}", name, Quoted("; ".join(wrong)))
     if (size := len(json.dumps(table))) > REPORT_LIMIT - _AROUND:
         raise ConfigError(
-            f"dataset {name} cannot be registered: the names of its {len(table['columns']):,} columns take {size:,} "
-            f"bytes, and the control plane takes {REPORT_LIMIT - _AROUND:,}; register a table with fewer columns"
+            "dataset {} cannot be registered: the names of its {:,} columns take {:,} bytes, and the control plane "
+            "takes {:,}; register a table with fewer columns",
+            name,
+            len(table["columns"]),
+            size,
+            REPORT_LIMIT - _AROUND,
         )
 
 
-def publish(connection: Redis, party: str, found: Mapping[str, Mapping[str, Any]], say: Callable[[str], object]) -> str:
+def publish(stream: Stream, found: Mapping[str, Mapping[str, Any]], say: Callable[[str], object]) -> str:
     """Send what :func:`describe` found. Returns the publication, for :func:`verdicts`.
 
     ``say`` is called with what it waits for. Raises RedisError or OSError.
@@ -70,9 +76,9 @@ def publish(connection: Redis, party: str, found: Mapping[str, Mapping[str, Any]
     publication = str(uuid4())
     for tables in _in_reports(found):
         content = {"publication": publication, "datasets": tables}
-        when_it_takes_writes(partial(report, connection, party, DATASETS, content), patience=PATIENCE, say=say)
+        when_it_takes_writes(partial(stream.report, DATASETS, content), patience=PATIENCE, say=say)
     content = {"publication": publication, "names": list(found)}
-    when_it_takes_writes(partial(report, connection, party, DATASETS, content), patience=PATIENCE, say=say)
+    when_it_takes_writes(partial(stream.report, DATASETS, content), patience=PATIENCE, say=say)
     return publication
 
 

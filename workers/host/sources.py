@@ -10,7 +10,9 @@ from typing import Any
 
 from workers.contract.catalogue import TABLE
 from workers.contract.errors import ConfigError
+from workers.contract.wording import Text, hint
 from workers.host.file_form import looks_like
+from workers.host.gate import note_columns
 from workers.host.tables import (
     CODE,
     NO_NUMBER,
@@ -55,6 +57,8 @@ class Source:
     #: Encoding and delimiter of the file if it is not CSV in UTF-8 with commas. Executors get a converted copy.
     encoding: str | None = None
     delimiter: str | None = None
+    #: Columns that tasks may use, if not all: the copy has no others.
+    columns: tuple[str, ...] | None = None
 
 
 def readable(
@@ -80,20 +84,22 @@ def readable(
 
 
 def needs_copy(source: Source) -> bool:
-    """Return whether a table has to be converted before executors read it."""
-    return source.kind == TABLE and (bool(source.encoding or source.delimiter) or _has_mark(source.path))
+    """Return whether a table has to be converted before executors read it. Raises ConfigError if it is not there."""
+    if source.kind != TABLE:
+        return False
+    check_there(source.path, source.name)  # opening what is no file may never end
+    return bool(source.encoding or source.delimiter or source.columns) or _has_mark(source.path)
 
 
 def _plain(source: Source, target: Path) -> Source:
     if not needs_copy(source):
         return source
-    check_there(source.path, source.name)
     target.touch(mode=0o600)
-    if source.encoding or source.delimiter:
+    if source.encoding or source.delimiter or source.columns:
         _convert(source, target)
     else:
         _without_mark(source.path, target)
-    return replace(source, path=target, encoding=None, delimiter=None)
+    return replace(source, path=target, encoding=None, delimiter=None, columns=None)
 
 
 def _has_mark(path: Path) -> bool:
@@ -121,12 +127,23 @@ def _convert(source: Source, target: Path) -> None:
     try:
         with csv.open_csv(source.path, read, parse) as reader:
             names = reader.schema.names
+        note_columns(names, source.columns)
         if len(names) == 1 and any(sign in names[0] for sign in ",;|\t"):
             raise ConfigError(
-                f"dataset {source.name} has one column alone, {names[0]!r}; put its delimiter right in party.toml"
+                "dataset {} has one column alone, {!r}; put its delimiter right in party.toml", source.name, names[0]
             )
+        if source.columns:
+            for column in source.columns:
+                if column not in names:
+                    raise ConfigError(
+                        "party.toml allows column {!r}, which dataset {} does not have; {}",
+                        column,
+                        source.name,
+                        hint(column, names),
+                    )
+            names = [name for name in names if name in source.columns]
         # As text, so that the values come out as they are written
-        convert = csv.ConvertOptions(column_types=dict.fromkeys(names, "string"))
+        convert = csv.ConvertOptions(include_columns=names, column_types=dict.fromkeys(names, "string"))
         with csv.open_csv(source.path, read, parse, convert) as reader, target.open("wb") as written:
             written.write(_as_csv(pa.table([[name] for name in names], [str(i) for i in range(len(names))])))
             for block in reader:
@@ -163,10 +180,8 @@ def _not_so(error: Exception, source: Source) -> Exception:
     else:
         wrong = f"cannot be read as CSV in {source.encoding or 'utf-8'}"
     hint = looks_like(source.path, delimiter=source.delimiter is None)
-    return ConfigError(
-        f"the file of dataset {source.name} {wrong}; "
-        + (hint or "put its encoding and delimiter right in party.toml, or the file")
-    )
+    remedy = hint or "put its encoding and delimiter right in party.toml, or the file"
+    return ConfigError("the file of dataset {} {}; {}", source.name, Text(wrong), Text(remedy))
 
 
 def _with_registered(table: Source, types: Mapping[str, str]) -> Source:
@@ -201,8 +216,15 @@ def _check_types(table: Source) -> None:
                 if column not in table.types:
                     said, place = ("registered as", "on the dataset's page of the control plane")
                 raise ConfigError(
-                    f"column {column!r} of dataset {table.name} is {said} {checked[column]}, and line {line} has "
-                    f"something else than {_WORDS[checked[column]]}; correct the value, or the type {place}"
+                    "column {!r} of dataset {} is {} {}, and line {} has something else than {}; correct the value, "
+                    "or the type {}",
+                    column,
+                    table.name,
+                    Text(said),
+                    checked[column],
+                    line,
+                    Text(_WORDS[checked[column]]),
+                    Text(place),
                 )
         done += block.num_rows
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from workers.contract.errors import ConfigError
-from workers.contract.problems import closest
+from workers.contract.wording import Text, hint
 from workers.host.codes import columns_of_codes
 from workers.host.file_form import looks_like
+from workers.host.gate import note_columns
 
 #: Texts that mean an empty cell in a column of numbers. In a column of text only a cell without a character is empty.
 NO_NUMBER = (
@@ -21,6 +22,7 @@ NO_NUMBER = (
 #: float64 can represent every whole number below this.
 WHOLE_LIMIT = 2.0**53
 _MISFIT = "dataset {} has a line that does not fit its columns or is not UTF-8"
+_NO_CSV = "the file of dataset {} cannot be read as CSV with a header line"
 
 #: Longest first line of a table, in bytes: pyarrow reads no further for it.
 _MOST_HEADING = 1 << 20
@@ -38,6 +40,8 @@ def declare(types: Mapping[tuple[Path, str], Mapping[str, str]]) -> None:
     """Replace the declared types of columns by these, by path and dataset."""
     _declared.clear()
     _declared.update(types)
+    for columns in types.values():
+        note_columns(columns)
 
 
 def column_types(path: Path, dataset: str) -> dict[str, str]:
@@ -51,8 +55,10 @@ def column_types(path: Path, dataset: str) -> dict[str, str]:
     for column in declared:
         if column not in guessed:
             raise ConfigError(
-                f"party.toml declares a type for column {column!r}, which dataset {dataset} does not have; "
-                f"{closest(column, guessed)}"
+                "party.toml declares a type for column {!r}, which dataset {} does not have; {}",
+                column,
+                dataset,
+                hint(column, guessed),
             )
     return {**guessed, **declared}
 
@@ -75,7 +81,7 @@ def check_there(path: Path, dataset: str) -> None:
     except OSError:  # a directory of the path cannot be entered, or a name is too long
         there = False
     if not there:
-        raise ConfigError(f"the file of dataset {dataset} is missing on this host; check party.toml")
+        raise ConfigError("the file of dataset {} is missing on this host; check party.toml", dataset)
 
 
 @lru_cache(maxsize=16)  # cached: executors ask again and again
@@ -87,19 +93,22 @@ def _guessed(path: Path, dataset: str, state: tuple[int, ...]) -> tuple[tuple[st
         with csv.open_csv(path) as reader:
             schema = reader.schema
             names = schema.names  # column names are decoded here, not before
+            note_columns(names)
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         if (size := _size_of_heading(path)) > _MOST_HEADING:
             raise ConfigError(
-                f"the heading of dataset {dataset} has {size:,} bytes, and {_MOST_HEADING:,} at most are read; keep "
-                "fewer columns or shorter names; if the table has few columns, check its line ends and quotes"
+                "the heading of dataset {} has {:,} bytes, and {:,} at most are read; keep fewer columns or shorter "
+                "names; if the table has few columns, check its line ends and quotes",
+                dataset,
+                size,
+                _MOST_HEADING,
             ) from None
-        text = f"the file of dataset {dataset} cannot be read as CSV with a header line"
-        raise _unreadable(error, text, path) from None
+        raise _unreadable(error, Text(_NO_CSV, dataset), path) from None
     if any("\0" in name for name in names):  # UTF-16 without a byte order mark
-        raise _unreadable(ValueError(), f"the file of dataset {dataset} cannot be read as CSV with a header line", path)
+        raise _unreadable(ValueError(), Text(_NO_CSV, dataset), path)
     _check_headings(names, dataset)
-    if len(names) == 1 and (hint := looks_like(path, delimiter=True)):
-        raise ConfigError(f"dataset {dataset} has one column alone, {names[0]!r}: {hint}")
+    if len(names) == 1 and (form := looks_like(path, delimiter=True)):
+        raise ConfigError("dataset {} has one column alone, {!r}: {}", dataset, names[0], Text(form))
     found = {field.name: type_name(field.type) for field in schema}
     numeric = [column for column, kind in found.items() if kind in ("int", "float")]
     codes = columns_of_codes(path, _quietly(text_in_blocks(path, dataset, numeric))) if numeric else set()
@@ -122,11 +131,14 @@ def _check_headings(names: list[str], dataset: str) -> None:
     for number, name in enumerate(names, 1):
         if not name.strip():
             raise ConfigError(
-                f"dataset {dataset} has no heading over column {number} of {len(names)}; name the column, or leave it "
-                "out (pandas writes its index so: use to_csv(index=False))"
+                "dataset {} has no heading over column {} of {}; name the column, or leave it out (pandas writes its "
+                "index so: use to_csv(index=False))",
+                dataset,
+                number,
+                len(names),
             )
         if name in seen:
-            raise ConfigError(f"dataset {dataset} has column {name!r} twice; give each column a name of its own")
+            raise ConfigError("dataset {} has column {!r} twice; give each column a name of its own", dataset, name)
         seen.add(name)
 
 
@@ -141,19 +153,20 @@ def _quietly(blocks: Iterator[Any]) -> Iterator[Any]:
 def refuse_text(path: Path, dataset: str, column: str) -> None:
     """Raise ConfigError if one of these columns is text, even if it looks like digits: party.toml says so, or it has
     codes."""
-    wrong = f"column {column!r} of dataset {dataset} is not numeric"
+    wrong = Text("column {!r} of dataset {} is not numeric", column, dataset)
     declared = _declared.get((path, dataset), {}).get(column)
     if declared == "str":
-        raise ConfigError(f"{wrong}: its declared type is str")
+        raise ConfigError("{}: its declared type is str", wrong)
     if declared is None and dict(_guessed(path, dataset, state_of(path))).get(column) == CODE:
         raise ConfigError(
-            f"{wrong}: it has codes, such as 007 or whole numbers beyond 64 bits; if they are quantities, declare the "
-            "column int or float under types of this dataset in party.toml"
+            "{}: it has codes, such as 007 or whole numbers beyond 64 bits; if they are quantities, declare the "
+            "column int or float under types of this dataset in party.toml",
+            wrong,
         )
 
     if declared is None and _has_decimal_commas(path, dataset, column):
         raise ConfigError(
-            f"{wrong}: its values look like numbers with decimal commas, such as 1,5; write them with decimal points"
+            "{}: its values look like numbers with decimal commas, such as 1,5; write them with decimal points", wrong
         )
 
 
@@ -186,30 +199,32 @@ def read_columns(path: Path, dataset: str, columns: list[str]) -> Any:
     known = types_of(path, dataset, columns)
     if not columns:
         if not (rows := count_rows(path, dataset)):
-            raise ConfigError(f"dataset {dataset} has no rows")
+            raise ConfigError("dataset {} has no rows", dataset)
         return np.empty((rows, 0))
     for column in columns:
         if known[column] == "str" and _has_rows(path, dataset):
             refuse_text(path, dataset, column)
-            raise ConfigError(f"column {column!r} of dataset {dataset} is not numeric")
+            raise ConfigError("column {!r} of dataset {} is not numeric", column, dataset)
     # Not inferred a second time: pyarrow would look at the whole file, whose last line may not be a number
     kinds = {column: "bool" if known[column] == "bool" else "float64" for column in columns}
     table = _read(path, dataset, list(dict.fromkeys(columns)), kinds)
     if table.num_rows == 0:
-        raise ConfigError(f"dataset {dataset} has no rows")
+        raise ConfigError("dataset {} has no rows", dataset)
     arrays = []
     for column in columns:
         values = table.column(column)
         if values.null_count:
-            raise ConfigError(f"column {column!r} of dataset {dataset} has {values.null_count} empty values")
+            raise ConfigError("column {!r} of dataset {} has {} empty values", column, dataset, values.null_count)
         array = values.cast(pa.float64()).to_numpy()
         if known[column] == "int" and len(array) and np.abs(array).max() >= WHOLE_LIMIT:
             raise ConfigError(
-                f"column {column!r} of dataset {dataset} has whole numbers of 2^53 and more, which would be rounded; "
-                "declare it str in party.toml where it is a code, otherwise subtract a constant from it or divide it"
+                "column {!r} of dataset {} has whole numbers of 2^53 and more, which would be rounded; declare it str "
+                "in party.toml where it is a code, otherwise subtract a constant from it or divide it",
+                column,
+                dataset,
             )
         if infinite := int(np.isinf(array).sum()):
-            raise ConfigError(f"column {column!r} of dataset {dataset} has {infinite} infinite values")
+            raise ConfigError("column {!r} of dataset {} has {} infinite values", column, dataset, infinite)
         arrays.append(array)
     return np.column_stack(arrays)
 
@@ -243,7 +258,7 @@ def check_keys(path: Path, dataset: str, keys: list[str], *, remedy: str | None 
     """
     for column in types_of(path, dataset, keys):
         if '"' in column:  # PSI would write the name into the output's heading without quotes
-            raise ConfigError(f"dataset {dataset} has a column {column!r}; PSI cannot write its name, so rename it")
+            raise ConfigError("dataset {} has a column {!r}; PSI cannot write its name, so rename it", dataset, column)
     _check_keys(path, dataset, tuple(keys), remedy, state_of(path))
 
 
@@ -254,17 +269,17 @@ def _check_keys(path: Path, dataset: str, keys: tuple[str, ...], remedy: str | N
     # As text, as PSI compares them: 1 and 1.0 are different keys
     table = _read(path, dataset, list(keys), dict.fromkeys(keys, "string"))
     if table.num_rows == 0:
-        raise ConfigError(f"dataset {dataset} has no rows")
+        raise ConfigError("dataset {} has no rows", dataset)
     if _last_line(path) != table.num_rows:
         raise ConfigError(
-            f"dataset {dataset} has blank lines or line breaks inside quotes; "
-            "PSI takes each line for a row, so remove them"
+            "dataset {} has blank lines or line breaks inside quotes; PSI takes each line for a row, so remove them",
+            dataset,
         )
     for key in keys:
         # An empty key would match every other party's empty keys
         if empty := pc.sum(pc.equal(table.column(key), "")).as_py():
             raise ConfigError(
-                f"column {key!r} of dataset {dataset} has {empty} empty values; PSI needs a key in each row"
+                "column {!r} of dataset {} has {} empty values; PSI needs a key in each row", key, dataset, empty
             )
     if remedy is None:
         return
@@ -276,8 +291,11 @@ def _check_keys(path: Path, dataset: str, keys: tuple[str, ...], remedy: str | N
         distinct = table.rename_columns(names).group_by(names).aggregate([]).num_rows
     if distinct < table.num_rows:
         raise ConfigError(
-            f"dataset {dataset} has {table.num_rows - distinct} rows that repeat the {', '.join(keys)} of another row; "
-            + remedy
+            "dataset {} has {} rows that repeat the {} of another row; {}",
+            dataset,
+            table.num_rows - distinct,
+            keys,
+            Text(remedy),
         )
 
 
@@ -300,7 +318,7 @@ def types_of(path: Path, dataset: str, columns: list[str]) -> dict[str, str]:
     known = column_types(path, dataset)
     for column in columns:
         if column not in known:
-            raise ConfigError(f"dataset {dataset} has no column {column!r}")
+            raise ConfigError("dataset {} has no column {!r}", dataset, column)
     return known
 
 
@@ -317,7 +335,7 @@ def _blocks(path: Path, dataset: str, types: dict[str, str]) -> Iterator[Any]:
         with csv.open_csv(path, convert_options=options) as reader:
             yield from reader
     except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
-        raise _unreadable(error, _MISFIT.format(dataset), path) from None
+        raise _unreadable(error, Text(_MISFIT, dataset), path) from None
 
 
 def _read(path: Path, dataset: str, columns: list[str], types: dict[str, str] | None = None) -> Any:
@@ -328,15 +346,15 @@ def _read(path: Path, dataset: str, columns: list[str], types: dict[str, str] | 
     try:
         return csv.read_csv(path, convert_options=options)
     except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
-        raise _unreadable(error, _MISFIT.format(dataset), path) from None
+        raise _unreadable(error, Text(_MISFIT, dataset), path) from None
 
 
-def _unreadable(error: Exception, text: str, path: Path) -> ConfigError:
+def _unreadable(error: Exception, text: Text, path: Path) -> ConfigError:
     """Return an error that names the row, if pyarrow does, and what the file looks like. pyarrow's own text would quote
     the row."""
     misfit = misfit_of(error)
-    hint = looks_like(path, delimiter=bool(misfit))
-    return ConfigError("".join((text, f": {misfit}" if misfit else "", f"; {hint}" if hint else "")))
+    form = looks_like(path, delimiter=bool(misfit))
+    return ConfigError("{}{}{}", text, Text(f": {misfit}" if misfit else ""), Text(f"; {form}" if form else ""))
 
 
 def misfit_of(error: Exception) -> str:

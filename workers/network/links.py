@@ -56,7 +56,7 @@ GRPC_OPTIONS: dict[str, Any] = {
 @dataclass(frozen=True, slots=True)
 class _Secured:
     tls: KeyMaterial
-    #: By peer: the certificate (DER) that it showed in the rendezvous.
+    #: By peer: the certificate (DER) that its links show.
     certificates: Mapping[str, bytes]
 
 
@@ -68,8 +68,8 @@ def prepare_links(tls: KeyMaterial | None, certificates: Mapping[str, bytes]) ->
     """Make all links of this process from now on connect quickly, take nothing but data from peers, and speak only
     mutual TLS if ``tls`` is given.
 
-    ``certificates``: what :func:`workers.network.rendezvous.meet` returned. Unix sockets of the links are made in the
-    current directory, which must be private.
+    ``tls`` and ``certificates``: those of the run, from :func:`workers.network.rendezvous.meet`. Unix sockets of the
+    links are made in the current directory, which must be private.
     """
     global _secured, _wrapped
     _secured = _Secured(tls, certificates) if tls else None

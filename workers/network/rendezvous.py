@@ -9,13 +9,15 @@ that times out.
 A call is a greeting, the answer to it, and thanks for the answer. Nobody leaves before it was thanked by
 every peer: a caller that gave up on a slow answer and calls again would find nobody there.
 
-With TLS each side also sees that the other one's certificate names the party that it says it is. SecretFlow's
-own links check the chain alone, so this is where peers' identity is established.
+With TLS each side also sees that the other one's certificate names the party that it says it is; nothing of a
+greeting counts before that. SecretFlow's own links check the chain alone, so this is where peers' identity is
+established, and where they tell each other the certificates that the links of this run take.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import errno
 import json
 import os
@@ -23,12 +25,14 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
 from cryptography import x509
 
 from workers.contract.endpoints import split
 from workers.contract.errors import ConfigError, NetworkError, ResourceError
+from workers.network.run_certificate import RunCertificate, check_run_certificate
 from workers.network.tls import KeyMaterial, names_of, words_of
 
 RETRY_SECONDS = 0.02
@@ -39,7 +43,7 @@ ANSWER_SECONDS = 2
 DISPUTE_SECONDS = 1
 #: How long a peer's address may answer with a bad certificate: another process may have used it before the peer.
 REFUSAL_SECONDS = 3
-GREETING_LIMIT = 2048
+GREETING_LIMIT = 4096
 THANKS = b"thanks\n"
 
 #: Errors that a stranger or a bad line may cause: the call is then made again.
@@ -49,10 +53,16 @@ _MISHAPS = (OSError, ValueError, RecursionError, asyncio.TimeoutError)
 class Met(NamedTuple):
     """What a rendezvous tells of the peers, by name."""
 
-    #: The certificate (DER) that each one showed; empty without TLS.
+    #: The certificate (DER) that each one made for this run; empty without TLS.
     certificates: dict[str, bytes]
     #: The offer of each one.
     offers: dict[str, str]
+    #: This party's own for this run; None without TLS.
+    own: RunCertificate | None
+
+    def links_tls(self, directory: Path) -> KeyMaterial | None:
+        """Return what the links of this run show and accept, in files of a private directory; None without TLS."""
+        return self.own.write(directory, self.certificates) if self.own else None
 
 
 def meet(
@@ -77,7 +87,7 @@ def meet(
     """
     meeting = _Meeting(me, listen, peers, {"job": job_name, "digest": digest, "offer": offer}, tls)
     asyncio.run(meeting.hold(timeout, given_up))
-    return Met(meeting.certificates, meeting.offers)
+    return Met(meeting.certificates, meeting.offers, meeting.own)
 
 
 def check_free(endpoint: str) -> None:
@@ -129,12 +139,17 @@ class _Meeting:
         self.me, self.listen, self.peers = me, listen, peers
         self.server_tls = tls and tls.context(server=True)
         self.client_tls = tls and tls.context(server=False)
+        self.own = RunCertificate(me) if tls else None
         self.certificates: dict[str, bytes] = {}
         self.offers: dict[str, str] = {}
         #: By peer: what is wrong with the certificates between it and this party.
         self.refused: dict[str, str] = {}
         #: Job, digest (a peer must send the same ones) and offer.
-        self.said = said
+        self.said = dict(said)
+        #: What this party says to its peers.
+        self.greeting = {"party": me, **said}
+        if self.own:
+            self.greeting["certificate"] = base64.b64encode(self.own.der).decode()
         self.called_by = {peer: asyncio.Event() for peer in peers}
         self.disagreeing: str | None = None
         self.met: set[str] = set()
@@ -187,7 +202,7 @@ class _Meeting:
                     # Before the greeting, which only the peer may see
                     self._check_certificate(writer, peer)
                     self._greet(writer)
-                    if self._is_peer(await asyncio.wait_for(reader.readline(), ANSWER_SECONDS)) == peer:
+                    if self._hear(await asyncio.wait_for(reader.readline(), ANSWER_SECONDS), writer, peer):
                         writer.write(THANKS)
                         return
                 finally:
@@ -208,7 +223,6 @@ class _Meeting:
         certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         if peer not in names_of(x509.load_der_x509_certificate(certificate)):
             raise ssl.SSLCertVerificationError(f"its certificate does not name {peer}")
-        self.certificates[peer] = certificate
 
     def _refuse(self, peer: str, error: ssl.SSLError) -> None:
         reason = _refusal(error)
@@ -221,9 +235,7 @@ class _Meeting:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             with suppress(*_MISHAPS):
-                peer = self._is_peer(await asyncio.wait_for(reader.readline(), ANSWER_SECONDS))
-                if peer is not None:
-                    self._check_certificate(writer, peer)
+                if peer := self._hear(await asyncio.wait_for(reader.readline(), ANSWER_SECONDS), writer):
                     self._greet(writer)
                     if await reader.readline() == THANKS:
                         self.called_by[peer].set()
@@ -231,16 +243,25 @@ class _Meeting:
             writer.close()
 
     def _greet(self, writer: asyncio.StreamWriter) -> None:
-        writer.write(json.dumps({"party": self.me, **self.said}).encode() + b"\n")
+        writer.write(json.dumps(self.greeting).encode() + b"\n")
 
-    def _is_peer(self, line: bytes) -> str | None:
-        """Return the peer that sent a greeting; None for a stranger or a party of another run."""
+    def _hear(self, line: bytes, writer: asyncio.StreamWriter, only: str = "") -> str | None:
+        """Take note of a greeting and return the peer that sent it, if it can be ``only`` that one; None for a stranger
+        or a party of another run. Raises SSLCertVerificationError or ValueError, and notes nothing, if whoever is at
+        the other end does not prove to be that peer."""
         greeting = json.loads(line)
         if not isinstance(greeting, dict):
             return None
         peer = greeting.get("party")
         if not isinstance(peer, str) or peer not in self.peers or greeting.get("job") != self.said["job"]:
             return None
+        if only and peer != only:
+            return None
+        self._check_certificate(writer, peer)
+        if self.own:
+            certificate = base64.b64decode(str(greeting.get("certificate", "")), validate=True)
+            check_run_certificate(certificate, peer)
+            self.certificates[peer] = certificate
         self.offers[peer] = str(greeting.get("offer", ""))
         if greeting.get("digest") != self.said["digest"]:
             self.disagreeing = peer

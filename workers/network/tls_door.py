@@ -13,18 +13,23 @@ import logging
 import socket
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
 
 log = logging.getLogger(__name__)
 
 #: First bytes of a TLS record of type handshake, and, after two bytes of version and two of length, of the client's
-#: hello. brpc looks at exactly these.
-HANDSHAKE, CLIENT_HELLO = 0x16, 0x01
-HEADER = 6
+#: hello. brpc looks at exactly these. A record of the other type says nothing, and is there for old boxes on the way.
+HANDSHAKE, CLIENT_HELLO, CHANGE_CIPHER = 0x16, 0x01, 0x14
+HEADER, RECORD_HEADER = 6, 5
 #: How long a caller may take to send its hello, and the server to listen.
 PATIENCE_SECONDS = 10.0
+#: How long a caller may then take for its part of the handshake. Who is no peer gets no further than that.
+HANDSHAKE_SECONDS = 10.0
 #: How many connections may be open; a peer has one for each link, or a few with brpc's pooled and short connections.
 MAX_CONNECTIONS = 256
+#: And how many from one address: who fills them keeps out only its neighbours.
+MAX_FROM_ONE = 64
 CHUNK = 256 * 1024
 
 
@@ -38,7 +43,8 @@ class TLSDoor:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.create_server((host, port), family=family, backlog=128)
         self._server = server
-        self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._open: Counter[str] = Counter()
+        self._lock = threading.Lock()
         threading.Thread(target=self._accept, name="TLS door", daemon=True).start()
 
     def close(self) -> None:
@@ -51,15 +57,22 @@ class TLSDoor:
     def _accept(self) -> None:
         while True:
             try:
-                caller, _ = self._listener.accept()
+                caller, (address, *_) = self._listener.accept()
             except OSError:
                 return
-            if not self._places.acquire(blocking=False):
+            if not self._takes(address):
                 caller.close()
                 continue
-            threading.Thread(target=self._serve, args=(caller,), name="TLS door", daemon=True).start()
+            threading.Thread(target=self._serve, args=(caller, address), name="TLS door", daemon=True).start()
 
-    def _serve(self, caller: socket.socket) -> None:
+    def _takes(self, address: str) -> bool:
+        with self._lock:
+            if self._open.total() >= MAX_CONNECTIONS or self._open[address] >= MAX_FROM_ONE:
+                return False
+            self._open[address] += 1
+            return True
+
+    def _serve(self, caller: socket.socket, address: str) -> None:
         try:
             with caller, suppress(OSError):
                 if not _begins_with_tls(caller):
@@ -69,10 +82,17 @@ class TLSDoor:
                     caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     back = threading.Thread(target=_pass_on, args=(server, caller), name="TLS door", daemon=True)
                     back.start()
-                    _pass_on(caller, server)
+                    if _pass_on_handshake(caller, server):
+                        _pass_on(caller, server)
+                    else:
+                        log.warning("hung up on a caller that did not finish its handshake")
+                        server.shutdown(socket.SHUT_RDWR)
                     back.join()
         finally:
-            self._places.release()
+            with self._lock:
+                self._open[address] -= 1
+                if not self._open[address]:
+                    del self._open[address]
 
 
 def _begins_with_tls(caller: socket.socket) -> bool:
@@ -102,6 +122,32 @@ def _connect(path: str) -> socket.socket:
             time.sleep(0.005)
         else:
             return server
+
+
+def _pass_on_handshake(caller: socket.socket, server: socket.socket) -> bool:
+    """Pass on a caller's hello and what it says next, until that is complete: the server then knows who it is, or has
+    hung up. Returns whether it came in time."""
+    end = time.monotonic() + HANDSHAKE_SECONDS
+    unfinished, records = b"", 0
+    try:
+        while records < len(("hello", "certificate")):
+            caller.settimeout(max(0.001, end - time.monotonic()))
+            if not (chunk := caller.recv(CHUNK)):
+                return True  # it hung up itself
+            server.sendall(chunk)
+            unfinished += chunk
+            while len(unfinished) >= RECORD_HEADER:
+                size = RECORD_HEADER + int.from_bytes(unfinished[3:RECORD_HEADER], "big")
+                if len(unfinished) < size:
+                    break
+                records += unfinished[0] != CHANGE_CIPHER
+                unfinished = unfinished[size:]
+            if time.monotonic() > end:
+                return False
+    except TimeoutError:
+        return False
+    caller.settimeout(None)
+    return True
 
 
 def _pass_on(source: socket.socket, target: socket.socket) -> None:

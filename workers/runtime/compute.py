@@ -26,8 +26,9 @@ from rq.serializers import JSONSerializer
 from rq.worker import Worker
 
 from workers.contract.connection import connect, when_it_takes_writes
-from workers.contract.jobs import STOP_MARK, PartyJob, install_gate
+from workers.contract.jobs import STOP_MARK, OrderedJob, install_gate, ordered_job
 from workers.host.party import PartyHost
+from workers.host.stream import Stream
 from workers.runtime import preflight, task_run, zygote
 from workers.runtime.compute_process import ABANDONED, READY
 from workers.runtime.diagnosis import begin_job, end_job, name_process, write_log
@@ -76,15 +77,15 @@ def serve() -> None:
     os.dup2(2, 1)
     write_log()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.umask(0o077)  # native code writes rows, and does not say for whom
     if "secretflow" not in sys.modules:
         zygote.load()
         zygote.unlike_its_siblings()
 
     install_gate()
-    connection = connect(hello["redis_url"])
-    runtime = task_run.runtime = task_run.Runtime(
-        PartyHost.from_message(hello["host"]), connection, hello["worker"], Path(os.environ["TMPDIR"])
-    )
+    connection, host = connect(hello["redis_url"]), PartyHost.from_message(hello["host"])
+    stream = Stream(connection, host.name, host.signer)
+    runtime = task_run.runtime = task_run.Runtime(host, stream, hello["worker"], Path(os.environ["TMPDIR"]))
     answers.write(READY + b"\n")
     #: What this process must not outlive, from its first job on.
     watched: list[str] = []
@@ -96,7 +97,7 @@ def serve() -> None:
             runtime.tries = order["tries"]
             begin_job(order["job_id"])
             name_process(hello["party"], "process of a job", order["job_id"])
-            perform(order, hello, watched)
+            perform(order, hello, ordered_job(host.name, host.orders), watched)
             if runtime.session is None:
                 break
             end_job()
@@ -131,26 +132,33 @@ class JobWorker(Worker):
         short = {name: value for name, value in return_value.items() if name != "result_metadata"}
         when_it_takes_writes(lambda: finalize(job, queue, execution, short))
 
+    def handle_job_failure(self, *args: Any, exc_string: str = "", **options: Any) -> None:
+        # A traceback has paths of this host, and its last line may have anything; RQ has put it into the log
+        kind = (exc_string.strip().splitlines() or [""])[-1].partition(":")[0]
+        told = f"{kind if kind.isidentifier() else 'an error'}; the worker's log has the details"
+        super().handle_job_failure(*args, exc_string=told, **options)
+
     def _finalize_failure(self, job: Any, *args: Any) -> None:
         # RQ logs that it could not note the failure, and leaves it at that: so the waiting comes before
         when_it_takes_writes(lambda: self.connection.hset(job.key, "worker_name", self.name))
         super()._finalize_failure(job, *args)
 
 
-def perform(order: dict[str, Any], hello: dict[str, Any], watched: list[str]) -> None:
-    """Run one job as RQ's work horse."""
+def perform(order: dict[str, Any], hello: dict[str, Any], job_class: type[OrderedJob], watched: list[str]) -> None:
+    """Run one job as RQ's work horse. Raises OrderRefused if what is in Redis is no job of the control plane: its
+    worker has looked at it, but anybody may have written there since."""
     connection = Redis.from_url(hello["redis_url"])
-    queue = Queue(order["queue"], connection=connection, job_class=PartyJob, serializer=JSONSerializer)
+    queue = Queue(order["queue"], connection=connection, job_class=job_class, serializer=JSONSerializer)
     worker = JobWorker(
         [queue],
         name=hello["worker"],
         connection=connection,
-        job_class=PartyJob,
+        job_class=job_class,
         serializer=JSONSerializer,
         prepare_for_work=False,
         log_job_description=False,
     )
-    job = PartyJob.fetch(order["job_id"], connection=connection, serializer=JSONSerializer)
+    job = job_class.fetch(order["job_id"], connection=connection, serializer=JSONSerializer)
     execution = Execution.fetch(order["execution_id"], job.id, connection=connection)
     execution._job = job
     worker.execution = execution

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import threading
@@ -10,20 +9,20 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
-from uuid import UUID
 
-from redis import Redis
 from redis.exceptions import RedisError
 
+from workers.contract import orders
 from workers.contract.connection import trouble, when_it_takes_writes
 from workers.contract.errors import ConfigError
 from workers.contract.events import WORKER_LENGTH
 from workers.contract.keys import requests_of, wanted
 from workers.contract.reports import PREFLIGHT, TAKE_WITHIN, WANTED_SECONDS
 from workers.host.party import PartyHost
-from workers.host.stream import report
+from workers.host.stream import Stream
 from workers.runtime.compute_process import ComputeProcess
 from workers.runtime.facts import KnownFacts
+from workers.runtime.intake import Intake
 from workers.runtime.starter import Starter
 
 log = logging.getLogger(__name__)
@@ -41,8 +40,9 @@ MOST_ANSWERS = 200
 class Desk:
     """Answers the requests for checks, in threads of the worker process, also while a job runs."""
 
-    def __init__(self, host: PartyHost, connection: Redis, worker: str, starter: Starter) -> None:
-        self.host, self.connection, self.worker, self._starter = host, connection, worker, starter
+    def __init__(self, host: PartyHost, stream: Stream, worker: str, starter: Starter, intake: Intake) -> None:
+        self.host, self.stream, self.worker, self._starter, self._intake = host, stream, worker, starter, intake
+        self.connection = stream.connection
         #: A process that has answered all that it was asked, for the next request.
         self._idle: ComputeProcess | None = None
         #: All that it has started and not ended yet.
@@ -106,12 +106,10 @@ class Desk:
             then()
 
     def _answer_request(self, raw: bytes) -> None:
-        try:
-            request = json.loads(raw)
-            preflight, _ = str(UUID(request["preflight"])), request["documents"]["sf_init_config"]
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            log.warning("a malformed request for pre-flight checks was dropped")
+        order = self._intake.take(orders.PREFLIGHT, raw)
+        if order is None:
             return
+        preflight, request = order.id, {**order.content, "preflight": order.id}
         if self.connection.pttl(wanted(preflight)) < 1000 * (WANTED_SECONDS - TAKE_WITHIN):
             return  # of an execution that was cancelled, or from when no worker was there
         self._check(preflight, request)
@@ -119,7 +117,7 @@ class Desk:
     def _check(self, preflight: str, request: Mapping[str, Any]) -> None:
         def say(content: Mapping[str, Any], patience: float = TAKE_WITHIN) -> None:
             message = {"preflight": preflight, "worker": self.worker[:WORKER_LENGTH], **content}
-            tell = partial(report, self.connection, self.host.name, PREFLIGHT, message)
+            tell = partial(self.stream.report, PREFLIGHT, message)
             when_it_takes_writes(tell, patience=patience)
 
         begun = time.monotonic()

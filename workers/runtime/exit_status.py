@@ -7,6 +7,7 @@ import signal
 from workers.contract.events import FAILURE
 from workers.network.links import LINK_LOST
 from workers.runtime.compute_process import ABANDONED
+from workers.runtime.limits import EXCEEDED
 from workers.runtime.publisher import Publisher
 
 
@@ -28,6 +29,8 @@ def describe_exit(status: int) -> tuple[str, str]:
         return f"the computing process crashed (signal {-status})", "AlgorithmError"
     if status == LINK_LOST:
         return "the links to the other parties hung as they connected, in each of several processes", "NetworkError"
+    if status in EXCEEDED:
+        return f"stopped: the run took more than {EXCEEDED[status]} in this host's party.toml allows", "AlgorithmError"
     if status == ABANDONED:
         return "stopped: its worker was silent for too long, or Redis lost its job", "NetworkError"
     return f"the computing process ended by itself with exit status {status}", "NetworkError"

@@ -17,6 +17,8 @@ from workers.contract.endpoints import filled_in
 from workers.contract.errors import ConfigError
 from workers.contract.registry import DEVICE_REGISTRY
 from workers.contract.validation import Run
+from workers.contract.wording import Text
+from workers.host.gate import columns_in, note_columns
 from workers.host.sources import Source
 from workers.host.tables import state_of
 
@@ -71,11 +73,12 @@ class Facts:
             except ConfigError as error:
                 if type(error) is not ConfigError:
                     raise
-                fact = {"wrong": str(error), "at": time.time()}
+                fact = {"wrong": error.text.as_json(), "columns": columns_in(error), "at": time.time()}
         if key is not None:
             self.used[key] = fact
         if "wrong" in fact:
-            raise ConfigError(fact["wrong"])
+            note_columns(fact["columns"])
+            raise ConfigError(Text.from_json(fact["wrong"]))
         return fact["found"]
 
 
@@ -83,7 +86,8 @@ def _key_of(what: Any, sources: Iterable[Source]) -> str | None:
     """Return what stands for a question about files as they are now; None where one of them is not there."""
     try:
         files = [
-            [s.name, s.kind, s.alignment, s.encoding, s.delimiter, dict(s.types), *state_of(s.path)] for s in sources
+            [s.name, s.kind, s.alignment, s.encoding, s.delimiter, s.columns, dict(s.types), *state_of(s.path)]
+            for s in sources
         ]
     except (OSError, ValueError):
         return None

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from redis import Redis
 from redis.exceptions import RedisError
 
 from workers.host.places import below
-from workers.host.stream import ROUND_TRIP, append_to_stream
+from workers.host.stream import ROUND_TRIP, Stream
 
 
 class Journal:
@@ -54,7 +53,7 @@ class Journal:
         """Return whether something of this file is still to be delivered."""
         return self._note(name).exists()
 
-    def deliver(self, connection: Redis, party: str, *, everything: bool = False) -> int:
+    def deliver(self, stream: Stream, *, everything: bool = False) -> int:
         """Send what is late, or every event there is; returns their number. Raises RedisError or OSError."""
         sent = 0
         for path in sorted(self.directory.glob("*.jsonl"), key=lambda p: (p.stat().st_mtime, p.name)):
@@ -66,7 +65,7 @@ class Journal:
                 content = path.read_bytes()
             try:
                 for end, lines in _batches(content, place):
-                    append_to_stream(connection, party, lines)
+                    stream.append(lines)
                     place, sent = end, sent + len(lines)
             except (RedisError, OSError):
                 with self._locked():

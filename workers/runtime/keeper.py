@@ -22,8 +22,8 @@ from workers.contract.run_name import RunName
 from workers.host.party import PartyHost
 from workers.runtime import task_run
 from workers.runtime.compute_process import ComputeProcess
+from workers.runtime.meeting import MEETING_SECONDS, meet_peers
 from workers.runtime.session import key_of
-from workers.runtime.task_run import MEETING_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Keeper:
             return False
         suits = kept is not None and kept.process.process.poll() is None and kept.key == key_of(host, run)
         offer = kept.last_run if kept and suits else ""
-        met = task_run.meet_peers(
+        met = meet_peers(
             host, run, documents, f"{name} session", offer=offer, timeout=MEETING_SECONDS, given_up=given_up
         )
         return offer != "" and {*met.offers.values()} == {offer}

@@ -11,13 +11,11 @@ from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
-from redis import Redis
-
 from workers.contract.reports import MOST_DATASETS, OUTPUTS, UNNAMED
-from workers.host.outputs import NOTE, remove_output
+from workers.host.outputs import NOTE, read_note, remove_output
 from workers.host.party import SUFFIXES, PartyHost
 from workers.host.publication import verdicts
-from workers.host.stream import report
+from workers.host.stream import Stream
 from workers.host.workdirs import is_in_use, traces
 from workers.runtime.journal import Journal
 
@@ -63,11 +61,13 @@ class Leftovers:
     def outputs(self) -> dict[str, Leftover]:
         """Return the outputs that were not touched for a while, by name: whether they are named, the control plane
         knows. Those that party.toml names are none of its business."""
-        registered = self.host.registered()
+        registered, is_told = self.host.registered(), self.host.publishes("columns")
         paths = {source.path.resolve() for source in registered.values()}
         found = {}
         for path in sorted(self.host.output_dir.glob("*")):
             if path.suffix not in SUFFIXES or path.stem in registered or path.resolve() in paths:
+                continue
+            if not is_told and not read_note(path):  # nobody but this host knows the name of what no run has made
                 continue
             if path.is_file() and not path.is_symlink() and self._is_old(path):
                 remove = partial(self._remove_output, path, path.stat())
@@ -100,7 +100,7 @@ def _unlink(path: Path) -> bool:
     return True
 
 
-def ask(connection: Redis, party: str, names: Collection[str], seconds: float) -> dict[str, bool]:
+def ask(stream: Stream, names: Collection[str], seconds: float) -> dict[str, bool]:
     """Return for each output whether something on the control plane names it, as far as a coordinator answers within so
     many seconds. Raises RedisError or OSError."""
     told: dict[str, bool] = {}
@@ -108,7 +108,7 @@ def ask(connection: Redis, party: str, names: Collection[str], seconds: float) -
     for first in range(0, len(every), MOST_DATASETS):
         some = every[first : first + MOST_DATASETS]
         question = str(uuid4())
-        report(connection, party, OUTPUTS, {"publication": question, "outputs": some})
-        answers = verdicts(connection, party, question, set(some), seconds)
+        stream.report(OUTPUTS, {"publication": question, "outputs": some})
+        answers = verdicts(stream.connection, stream.party, question, set(some), seconds)
         told |= {name: answer.get("verdict") != UNNAMED for name, answer in answers.items()}
     return told

@@ -16,6 +16,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -27,11 +28,14 @@ from workers.contract.errors import ConfigError, ResourceError, classify, contra
 from workers.contract.events import shortened
 from workers.contract.keys import wanted
 from workers.contract.validation import Run
+from workers.contract.wording import Text
+from workers.host.approvals import Approvals, NotApproved, digest_of
+from workers.host.gate import Gate
 from workers.host.party import PartyHost
 from workers.host.tables import seen_types
 from workers.runtime import task_run
 from workers.runtime.facts import Facts, question_of
-from workers.runtime.task_run import MEETING_SECONDS
+from workers.runtime.meeting import MEETING_SECONDS, check_ports, meet_peers
 
 log = logging.getLogger(__name__)
 
@@ -51,12 +55,14 @@ def check(host: PartyHost, request: Mapping[str, Any], connection: Redis | None 
     Returns ``checks``, a list of ``check`` with ``error`` and ``error_type`` where it failed, and ``facts``, JSON; and
     ``known``, what the worker is to remember, which is told to nobody else.
     """
-    return _Checks(request, connection).of(host)
+    return _Checks(host, request, connection).of(host)
 
 
 class _Checks:
-    def __init__(self, request: Mapping[str, Any], connection: Redis | None) -> None:
-        self.request, self.connection = request, connection
+    def __init__(self, host: PartyHost, request: Mapping[str, Any], connection: Redis | None) -> None:
+        self.party, self.request, self.connection = host.name, request, connection
+        self.named = [request.get("documents"), request.get("columns")]
+        self.gate = Gate(host, self.named)
         self.known = Facts(request.get("known", {}))
         self.checks: list[dict[str, Any]] = []
         self.facts: dict[str, Any] = {"versions": versions(), "cpus": os.cpu_count()}
@@ -65,20 +71,21 @@ class _Checks:
         # Tables that have to be converted are, into here
         with tempfile.TemporaryDirectory(dir=os.environ["TMPDIR"]) as directory, suppress(_Failed):
             self._run(host, Path(directory))
-        return {"checks": self.checks, "facts": self.facts, "known": self.known.used}
+        return {"checks": self.checks, "facts": self.gate.scrubbed(self.facts), "known": self.known.used}
 
     def _run(self, host: PartyHost, directory: Path) -> None:
         documents = self.request["documents"]
         with self._check("documents"):
             host = host.reload()
+            self.gate = Gate(host, self.named)
             host.prepare_directories()
             run = task_run.accept(host, documents)
         with self._check("ports", vital=False):
-            task_run.check_ports(host, run)
+            check_ports(host, run)
         if not self.checks[-1].get("error"):
             with self._check("peers", vital=False):
                 name = f"preflight {self.request['preflight']}"
-                task_run.meet_peers(host, run, documents, name, timeout=MEETING_SECONDS, given_up=self.given_up)
+                meet_peers(host, run, documents, name, timeout=MEETING_SECONDS, given_up=self.given_up)
             if self.checks[-1].get("error") and self.given_up():
                 self.checks.pop()  # another party failed, and is why this one missed it
         with self._check("dataset"):
@@ -88,7 +95,8 @@ class _Checks:
             tables = {role: source for role, source in sources.items() if source.kind == TABLE}
             # Made where something is not known yet, as it may copy tables
             context = cache(lambda: task_run.context_of(host, run, directory))
-            question = ["tables", {role: source.name for role, source in tables.items()}, run.task.column_types]
+            least = host.policy.min_group_rows
+            question = ["tables", least, {role: source.name for role, source in tables.items()}, run.task.column_types]
             found = self.known.about(question, tables.values(), lambda: _described(host, tables, context()))
             if "" in tables:
                 # What is registered is no news to the control plane
@@ -108,6 +116,25 @@ class _Checks:
         with self._check("disk", vital=False):
             needed = DISK_BASE + DISK_PER_BYTE * size
             self._afford("disk", shutil.disk_usage(host.output_dir).free, needed)
+        # Last: people are asked for what can run
+        if host.approvals and not any(check.get("error") for check in self.checks):
+            with self._check("approval"):
+                self.facts["approval"] = self._approval(host.approvals, digest_of(host.name, run))
+
+    def _approval(self, approvals: Approvals, digest: str) -> dict[str, str]:
+        """Return whether people on this host have approved it; ask them if they have not. Raises ConfigError if they
+        refused it."""
+        if refusal := approvals.refusal_of(digest):
+            raise ConfigError("{} refused to approve it: {}", self.party, Text(refusal))
+        execution = self.request.get("execution")
+        if execution is None:  # somebody only looks whether it could run
+            return {"digest": digest, "state": "needed"}
+        try:
+            approvals.take(digest, str(UUID(execution)))
+        except NotApproved:
+            approvals.ask(digest, execution, self.request["documents"])
+            return {"digest": digest, "state": "asked"}
+        return {"digest": digest, "state": "approved"}
 
     @contextmanager
     def _check(self, name: str, *, vital: bool = True) -> Iterator[None]:
@@ -117,9 +144,10 @@ class _Checks:
             yield
         except Exception as error:
             failure = classify(error)
-            if not isinstance(error, type(failure)):
+            told = self.gate.error(failure)
+            if told != str(error):
                 log.warning("pre-flight check %s failed", name, exc_info=error)
-            entry |= {"error": shortened(str(failure)), "error_type": contract_name(failure)}
+            entry |= {"error": shortened(told), "error_type": contract_name(failure)}
             if vital:
                 raise _Failed from None
 
@@ -136,17 +164,21 @@ class _Checks:
             return
         if wrong := [line for line, harmful in drift(registered, found) if harmful]:
             raise ConfigError(
-                f"dataset {dataset} is not as registered: {', '.join(wrong)}; "
-                "correct the table, or publish it again (manage.py publish_datasets), take the report over on the "
-                "dataset's page, and adapt the task"
+                "dataset {} is not as registered: {}; correct the table, or publish it again (manage.py "
+                "publish_datasets), take the report over on the dataset's page, and adapt the task",
+                dataset,
+                Text(", ".join(wrong)),
             )
 
     def _afford(self, what: str, free: int, needed: int) -> None:
         self.facts[f"free_{what}"] = free
         if free < needed:
             raise ResourceError(
-                f"{what} is short on this host: {free // MIB:,} MiB free, the run needs about {needed // MIB:,}; "
-                f"free some, or wait until other runs have ended"
+                "{} is short on this host: {:,} MiB free, the run needs about {:,}; free some, or wait until other "
+                "runs have ended",
+                Text(what),
+                free // MIB,
+                needed // MIB,
             )
 
 

@@ -11,19 +11,18 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from redis import Redis
 from redis.exceptions import RedisError
 
 from workers.contract.connection import trouble
 from workers.contract.errors import AlgorithmError
 from workers.contract.events import FIELD_LIMIT, MOST_PROBLEMS, RESULT_LIMIT, RUNNING, SUCCESS, WORKER_LENGTH, shortened
 from workers.contract.run_name import RunName
-from workers.host.stream import append_to_stream
+from workers.host.stream import Stream
 from workers.runtime.journal import Journal
 
 log = logging.getLogger(__name__)
@@ -40,24 +39,24 @@ class Publisher:
 
     def __init__(
         self,
-        connection: Redis,
+        stream: Stream,
         *,
         run: RunName,
-        party: str,
         worker: str,
         task_type: str,
         journal_dir: Path,
         first_sequence: int = 1,
+        tell: Callable[[Any], Any] = lambda data: data,
     ) -> None:
-        self._connection = connection
+        """``tell`` returns what of an event's data may leave this host."""
+        self._stream, self._tell = stream, tell
         self._journal = Journal(journal_dir)
         self._file = f"{run}.jsonl"
-        self._party = party
         self._envelope: dict[str, Any] = {
             "task_request_id": run.execution,
             "worker_container": worker[:WORKER_LENGTH],
             "task_name": f"secretflow.execute_{task_type}_task",
-            "party": party,
+            "party": stream.party,
             "attempt": run.attempt,
         }
         self._sequence = first_sequence - 1
@@ -92,7 +91,11 @@ class Publisher:
     def _event(self, status: str, stage: str, data: dict[str, Any]) -> dict[str, Any]:
         self._sequence += 1
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        said = {"stage": stage} | _bounded(data) | {"execution_time": round(time.monotonic() - self._started, 3)}
+        said = (
+            {"stage": stage}
+            | _bounded(self._tell(data))
+            | {"execution_time": round(time.monotonic() - self._started, 3)}
+        )
         return self._envelope | {
             "status": status,
             "timestamp": now,
@@ -112,7 +115,7 @@ class Publisher:
         # Once something of this run is late, all that follows is too: it stays in order
         if not self._late:
             try:
-                append_to_stream(self._connection, self._party, lines)
+                self._stream.append(lines)
                 return
             except (RedisError, OSError) as error:
                 log.warning("an event waits on disk: %s", trouble(error))

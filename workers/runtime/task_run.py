@@ -3,50 +3,48 @@
 from __future__ import annotations
 
 import gc
-import hashlib
-import json
 import logging
 import os
 import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from redis import Redis
-
 from workers.components.shares import replaced
-from workers.computing.context import Context
+from workers.computing.context import Context, LeastRows
+from workers.computing.minimum import check_tables
 from workers.contract.catalogue import TABLE
 from workers.contract.connection import DEFAULT_URL, connect
-from workers.contract.endpoints import endpoints
 from workers.contract.errors import ConfigError, NetworkError, SecretFlowTaskError, classify, contract_name
 from workers.contract.events import FAILURE, RUNNING, SUCCESS
-from workers.contract.problems import DocumentsInvalid
 from workers.contract.registry import DEVICE_REGISTRY
 from workers.contract.run_name import RunName
-from workers.contract.secrets import masked
 from workers.contract.validation import Run, validate
+from workers.contract.wording import Text
 from workers.devices.base import Device
+from workers.executors.results import check_result
+from workers.host.approvals import digest_of
+from workers.host.gate import Gate
 from workers.host.key import with_secrets_opened
 from workers.host.party import PartyHost
 from workers.host.sources import Source, readable, types_of_output
+from workers.host.stream import Stream
 from workers.host.tables import column_types
 from workers.host.workdirs import remove_traces
-from workers.network import rendezvous
 from workers.network.links import GRPC_OPTIONS, prepare_links
+from workers.runtime.limits import limited
+from workers.runtime.meeting import check_ports, meet_peers
 from workers.runtime.publisher import Publisher
 from workers.runtime.session import MOST_RUNS, LiveSession, key_of, settings_of, settle_down
 
 log = logging.getLogger(__name__)
 
-#: How long parties wait for each other where all are asked at the same moment, in seconds.
-MEETING_SECONDS = 10.0
 #: More events than a process sends before its links are up.
 EVENTS_OF_A_TRY = 1000
 
@@ -56,7 +54,7 @@ class Runtime:
     """What a process brings to every run: who it is, and where events go."""
 
     host: PartyHost
-    connection: Redis
+    stream: Stream
     worker: str
     #: The process's own private directory, if its sessions may outlive a run.
     directory: Path | None = None
@@ -68,11 +66,9 @@ class Runtime:
     @classmethod
     def from_environment(cls) -> Runtime:
         """Return the runtime of a process that was started by hand."""
-        return cls(
-            PartyHost.load(os.environ.get("PARTY_TOML", "party.toml")),
-            connect(os.environ.get("REDIS_URL", DEFAULT_URL)),
-            f"{os.uname().nodename}-{os.getpid()}",
-        )
+        host = PartyHost.load(os.environ.get("PARTY_TOML", "party.toml"))
+        connection = connect(os.environ.get("REDIS_URL", DEFAULT_URL))
+        return cls(host, Stream(connection, host.name, host.signer), f"{os.uname().nodename}-{os.getpid()}")
 
 
 #: Set by the compute process before its job comes.
@@ -109,7 +105,9 @@ def accept(host: PartyHost, documents: dict[str, Any]) -> Run:
     sent = validate(documents, host)
     cluster = sent.cluster
     if cluster.self_party != host.name:
-        raise ConfigError(f"the documents are for {cluster.self_party or 'no party'}, this host is {host.name}")
+        raise ConfigError(
+            "the documents are for {}, this host is {}", cluster.self_party or Text("no party"), host.name
+        )
     if not cluster.cluster:
         raise ConfigError("sf_init_config.cluster is empty; it is filled in at dispatch")
     opened = with_secrets_opened(host.localized(documents, sent), host.key_path, cluster.job_name or "")
@@ -131,29 +129,10 @@ def context_of(host: PartyHost, run: Run, workdir: Path) -> Context:
     ``workdir``: a private directory that exists; tables are converted into it where they have to be.
     """
     sources = readable(sources_of(host, run), workdir, run.task.column_types)
-    return Context(party=host.name, parties=run.cluster.parties, task=run.task, sources=sources, workdir=workdir)
-
-
-def check_ports(host: PartyHost, run: Run) -> None:
-    """Raise ResourceError if something already listens where this party is to listen."""
-    for _, party, address, listen in endpoints(run.cluster, run.devices):
-        if party == host.name:
-            rendezvous.check_free(listen or address)
-
-
-def meet_peers(host: PartyHost, run: Run, documents: dict[str, Any], name: str, **options: Any) -> rendezvous.Met:
-    """Return when every party of the run is here. ``name`` keeps meetings apart; the rest is ``rendezvous.meet``'s."""
-    places = run.cluster.cluster
-    mine = places[host.name]
-    return rendezvous.meet(
-        host.name,
-        mine.listen_addr or mine.address,
-        {p: a.address for p, a in places.items() if p != host.name},
-        job_name=name,
-        digest=_digest(documents),
-        tls=host.tls_for(run.cluster),
-        **options,
-    )
+    least = LeastRows(host.policy.min_intersection_rows, host.policy.min_group_rows)
+    if not run.executor.matches_rows(run.executor.parse_params(run.task.algorithm_params)):
+        check_tables(least, sources.values())
+    return Context(host.name, run.cluster.parties, run.task, sources, workdir, least_rows=least)
 
 
 class TaskRun:
@@ -169,17 +148,18 @@ class TaskRun:
         self.name = RunName.of(execution, documents)
         self.job_name = str(self.name)
         self.documents = documents
+        self.gate = Gate(self.host, documents)
         self.workdir = self.host.workdirs.of_run(self.name)
         self.workdir_lock: IO[str] | None = None
         self.publisher = Publisher(
-            runtime.connection,
+            runtime.stream,
             run=self.name,
-            party=self.host.name,
             worker=runtime.worker,
             task_type=_task_type(documents),
             journal_dir=self.host.journal_dir,
             # After all that an earlier process said, which came no further than to its links
             first_sequence=1 + runtime.tries * EVENTS_OF_A_TRY,
+            tell=lambda data: self.gate.scrubbed(data),
         )
         self.devices: dict[str, Device] = {}
         self.started_at = time.time()
@@ -195,8 +175,10 @@ class TaskRun:
         try:
             self._stage("task_started")
             self.host = self.host.reload()  # what the operator changed since this process began holds at once
+            self.gate = Gate(self.host, self.documents)
             self.host.prepare_directories()
-            metadata = self._run()
+            with limited(self.host.limits, self.workdir):
+                metadata = self._run()
             # First, as it refuses a result that is too large to report
             self.publisher.publish(SUCCESS, "task_execution", result=metadata, computation_progress=1.0)
             status = SUCCESS
@@ -206,12 +188,12 @@ class TaskRun:
             self.publisher.publish(
                 FAILURE,
                 self.publisher.stage or "task_started",
-                error=str(failure),
+                error=self.gate.error(failure),
                 error_type=contract_name(failure),
                 caused_by_peer=failure.caused_by_peer or None,
-                problems=[p.as_dict() for p in failure.problems] if isinstance(failure, DocumentsInvalid) else None,
+                problems=self.gate.problems(failure),
             )
-            metadata = {"error": str(failure), "error_type": contract_name(failure)}
+            metadata = {"error": self.gate.error(failure), "error_type": contract_name(failure)}
         finally:
             self._clean_up(failure)
             self.publisher.publish(status, "cleanup")
@@ -224,6 +206,8 @@ class TaskRun:
 
     def _run(self) -> dict[str, Any]:
         run = accept(self.host, self.documents)
+        if approvals := self.host.approvals:  # before anything is read, and whatever the control plane says of it
+            approvals.take(digest_of(self.host.name, run), self.name.execution)
         context = self._context(run)
         executor = run.executor(context)
         params = executor.validate_params(run.task.algorithm_params)
@@ -240,9 +224,12 @@ class TaskRun:
 
         self._stage("task_execution", computation_progress=0.0, devices_initialized=list(self.devices))
         try:
-            metadata = executor.execute_algorithm(params)
+            found = executor.execute_algorithm(params)
         finally:
             context.devices.clear()
+        metadata = check_result(run.task.task_type, run.executor.Result, found, run.cluster.parties)
+        if mine := (metadata.get("columns") or {}).get(self.host.name):
+            metadata["columns"] = metadata["columns"] | {self.host.name: self._tellable(context, mine)}
         told = {"warnings": [*dict.fromkeys(context.warnings)]} if context.warnings else {}
         return metadata | told | ({"outputs": self.kept} if self.kept else {})
 
@@ -269,6 +256,7 @@ class TaskRun:
 
     def _context(self, run: Run) -> Context:
         self.workdir_lock = self.host.workdirs.claim(self.workdir)
+        self.host.count_uses(run, self.name.execution)
         context = context_of(self.host, run, self.workdir)
         context.run_name = self.job_name
         temporary = self.workdir / "tmp"
@@ -306,18 +294,26 @@ class TaskRun:
             types = types_of_output(file, name, context.sources.values(), types or {})
             guessed = column_types(file, name)
             special = {column: found for column, found in types.items() if found != guessed[column]}
-        noted = self.host.keep_output(name, file, self.name.execution, kind, alignment, special)
-        self.kept[name] = {"columns": types, "alignment": noted} if kind == TABLE else {"kind": kind}
+        made_of = {origin for source in context.sources.values() for origin in self.host.origins(source.name)}
+        noted = self.host.keep_output(name, file, self.name.execution, kind, alignment, special, made_of)
+        told = {column: (types or {})[column] for column in self._tellable(context, types or {})}
+        self.kept[name] = {"columns": told, "alignment": noted} if kind == TABLE else {"kind": kind}
+
+    def _tellable(self, context: Context, columns: Iterable[str]) -> list[str]:
+        """Return those columns of this party that its policy lets others know."""
+        tables = [source for source in context.sources.values() if source.kind == TABLE]
+        return self.gate.columns(columns, {c for table in tables for c in column_types(table.path, table.name)})
 
     def _start_cluster(self, run: Run) -> None:
         cluster = run.cluster
         check_ports(self.host, run)
         # A name of its own: a peer that has not noticed yet that the links hang is still of the meeting before
         meeting = f"{self.job_name} try {self.runtime.tries}" if self.runtime.tries else self.job_name
-        certificates = meet_peers(self.host, run, self.documents, meeting).certificates
+        met = meet_peers(self.host, run, self.documents, meeting)
         import secretflow as sf
 
-        prepare_links(self.host.tls_for(cluster), certificates)
+        # The current directory is private, and stays for as long as the links
+        prepare_links(met.links_tls(Path.cwd()), met.certificates)
         options = cluster.cross_silo_comm_options.model_dump(exclude_none=True)
         if cluster.cross_silo_comm_backend == "brpc_link":
             # A slow peer is not a dead one: the control plane finds and stops the dead (docs/secretflow.md)
@@ -381,12 +377,3 @@ class TaskRun:
 def _task_type(documents: dict[str, Any]) -> str:
     task = documents["task_config"]
     return str(task.get("task_type", "unknown"))[:64] if isinstance(task, dict) else "unknown"
-
-
-def _digest(documents: dict[str, Any]) -> str:
-    """Equal at all parties that were sent the same documents, but for what each is sent of its own."""
-    cluster = {k: v for k, v in documents["sf_init_config"].items() if k != "self_party"}
-    common = masked(documents)
-    task = {k: v for k, v in common["task_config"].items() if k != "column_types"}
-    text = json.dumps(common | {"sf_init_config": cluster, "task_config": task}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()

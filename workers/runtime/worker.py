@@ -19,10 +19,12 @@ from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
 from rq.timeouts import HorseMonitorTimeoutException
 
+from workers.contract.acl import worker_name
 from workers.contract.connection import DEFAULT_URL, connect, refusal, trouble
 from workers.contract.errors import ConfigError
-from workers.contract.jobs import STOP_MARK, PartyJob, install_gate
+from workers.contract.jobs import STOP_MARK, install_gate
 from workers.contract.keys import ports_wanted, stream_of
+from workers.contract.orders import PORTS_WANTED
 from workers.contract.run_name import RunName
 from workers.host.party import PartyHost
 from workers.host.workdirs import remove_traces
@@ -31,9 +33,10 @@ from workers.runtime.compute_process import ComputeProcess
 from workers.runtime.desk import Desk
 from workers.runtime.diagnosis import describe_host, name_process, write_stacks_on_signal
 from workers.runtime.exit_status import publish_end
+from workers.runtime.intake import Intake
 from workers.runtime.journal import Journal
 from workers.runtime.keeper import Keeper
-from workers.runtime.patient_worker import PatientWorker
+from workers.runtime.ordered_worker import OrderedWorker
 from workers.runtime.publisher import Publisher
 from workers.runtime.starter import START_TIMEOUT, Starter
 
@@ -49,7 +52,7 @@ WORKER_SEQUENCE = 1_000_000
 MOST_TRIES = 3
 
 
-class PartyWorker(PatientWorker):
+class PartyWorker(OrderedWorker):
     """Takes one job at a time from its party's queue and has it done by a compute process.
 
     Differs from RQ's worker in this: JSON always; a heartbeat thread that does not depend on the job;
@@ -68,19 +71,20 @@ class PartyWorker(PatientWorker):
                 f"{party_toml} is of party {self.host.name}: start this worker as `rqworker {self.host.name}`"
             )
         self.host.prepare_directories()
+        self._intake, _ = Intake(self.host), self.host.signer  # what is missing is said before anything starts
         install_gate()
         options |= {
             "serializer": JSONSerializer,
-            "job_class": PartyJob,
+            "job_class": self._intake.job_class,
             "worker_ttl": 20,
             "job_monitoring_interval": 2,
             "maintenance_interval": 60,
         }
-        name = name or f"{self.host.name}-{socket.gethostname()}-{os.getpid()}"
+        name = worker_name(self.host.name, name or f"{socket.gethostname()}-{os.getpid()}")
         super().__init__(queues, name, **options)
         for queue in self.queues:
             queue.serializer = JSONSerializer
-            queue.job_class = PartyJob
+            queue.job_class = self._intake.job_class
         self.log_job_description = False  # it is the call with all its arguments
         self._starter = Starter(self.name, self.redis_url, self.host)
         self._waiting: ComputeProcess | None = None
@@ -119,7 +123,7 @@ class PartyWorker(PatientWorker):
         super().bootstrap(*args, **kwargs)
         self._alive.set()
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
-        self._desk = Desk(self.host, connect(self.redis_url), self.name, self._starter)
+        self._desk = Desk(self.host, self.stream(connect(self.redis_url)), self.name, self._starter, self._intake)
         threading.Thread(target=self._desk.serve, args=[self._alive], name="pre-flight", daemon=True).start()
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
@@ -168,8 +172,11 @@ class PartyWorker(PatientWorker):
 
     def _beat(self) -> None:
         connection = connect(self.redis_url)
+        stream = self.stream(connection)
         journal = Journal(self.host.journal_dir)
         told: str | None = None
+        #: These tell the control plane whether this worker follows its orders, and whether it knows this party's key.
+        keys = {"follows": " ".join(self._intake.verifier.key_ids), "signs_with": self.host.signer.key_id}
         #: Redis may have lost what it was given: true at first, because nobody watched it until now.
         lost = True
         while self._alive.is_set():
@@ -180,24 +187,25 @@ class PartyWorker(PatientWorker):
                     # back empty they may be the first. The birth is in what is written here alone.
                     pipeline.hget(self.key, "birth")
                     pipeline.xlen(stream_of(self.host.name))
-                    pipeline.exists(ports_wanted(self.host.name))
+                    pipeline.get(ports_wanted(self.host.name))
                     # All of it each time: Redis may have come back empty
-                    mine = {"state": self._state, "process": waiting} | self._ports()
+                    mine = {"state": self._state, "process": waiting} | self._ports() | keys
                     pipeline.hset(self.key, mapping=self.serialize() | mine)
                     pipeline.expire(self.key, HEARTBEAT_TTL)
                     worker_registration.register(self, pipeline)
                     if waiting == "ready" and told != waiting:
                         # No event, only a nudge: the coordinator need not find out at its next look
                         pipeline.xadd(stream_of(self.host.name), {"ready": self.name})
-                    was_there, unread, unwanted, *_ = pipeline.execute()
+                    was_there, unread, wish, *_ = pipeline.execute()
                 self._told_trouble = ""
                 told = waiting
                 lost = lost or not was_there
-                journal.deliver(connection, self.host.name, everything=lost)
+                journal.deliver(stream, everything=lost)
                 if not unread and not lost:
                     journal.forget_applied()
                 lost = False
-                if self._keeper.look_after(unwanted=bool(unwanted)):
+                unwanted = self._intake.is_new(PORTS_WANTED, wish)
+                if self._keeper.look_after(unwanted=unwanted):
                     if unwanted:  # else the session of the run that it made room for would end for the same wish
                         connection.delete(ports_wanted(self.host.name))
                     continue  # and tell that its ports are free
@@ -380,9 +388,8 @@ class PartyWorker(PatientWorker):
         except Exception:
             return  # refused before it began: not a job of ours
         publisher = Publisher(
-            self.connection,
+            self.stream(self.connection),
             run=run,
-            party=self.host.name,
             worker=self.name,
             task_type=task_type,
             journal_dir=self.host.journal_dir,

@@ -1,8 +1,9 @@
-"""Commands for a party host. ``prune`` removes what is left over on it."""
+"""Commands for a party host: its party.toml, its keys, and what is left over on it."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -13,21 +14,34 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from controlplane.environment import environment
-from controlplane.management.commands.rqworker import connect_to_redis
+from controlplane.management import approvals
+from controlplane.management.redis import connect_to_redis
 from workers.contract.connection import trouble
 from workers.contract.errors import ConfigError
+from workers.contract.signing import Signer
+from workers.host.inspection import inspect
+from workers.host.key import PartyKey
+from workers.host.new_party import Answers, write_party
 from workers.host.party import PartyHost
+from workers.host.permits import permits
+from workers.host.stream import Stream
 from workers.runtime.leftovers import Leftover, Leftovers, ask
 
 DAY = 86_400.0
 
 
 class Command(BaseCommand):
-    help = "Look after this party host: `party prune` removes what is left over on it."
+    help = "Look after this party host: write and check its party.toml, make its keys, remove what is left over."
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        commands = parser.add_subparsers(dest="command", metavar="prune", required=True)
+        commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+        _add_init(
+            commands.add_parser("init", help="Write a new party.toml (PARTY_TOML); asks for what no option says.")
+        )
+        commands.add_parser("check", help="Look at party.toml and all that it names; fails if anything is wrong.")
+        commands.add_parser("show", help="Say in words what party.toml permits, and who learns what.")
+        commands.add_parser("keys", help="Print this party's public keys; makes those that are missing.")
         prune = commands.add_parser(
             "prune",
             help="Remove journals, temporary files, and outputs that nothing on the control plane names any more.",
@@ -45,13 +59,63 @@ class Command(BaseCommand):
             help="How long to wait for the control plane's answer; 0 to leave all outputs. Default: 10.",
         )
 
-    def handle(self, *args: Any, days: float, dry_run: bool, yes: bool, wait: float, **options: Any) -> None:
-        if days <= 0:
-            raise CommandError("--days should be more than 0.")
+        approvals.add_commands(commands)
+
+    def handle(self, *args: Any, command: str, **options: Any) -> None:
+        commands: dict[str, Callable[..., None]] = {
+            "init": self._init,
+            "check": self._check,
+            "show": self._show,
+            "keys": self._keys,
+            "prune": self._prune,
+        }
         try:
-            host = PartyHost.load(environment.party_toml)
+            if command in approvals.COMMANDS:
+                approvals.run(PartyHost.load(environment.party_toml), command, options, self.stdout)
+            else:
+                commands[command](**options)
         except ConfigError as error:
             raise CommandError(str(error)) from None
+
+    def _init(self, yes: bool, **said: Any) -> None:
+        path = environment.party_toml
+        if path.exists():
+            raise ConfigError("{} exists already; edit it, or set PARTY_TOML to a path of a new file", path)
+        write_party(path, _answers(said, ask=not yes))
+        self.stdout.write(
+            f"wrote {path}; now run `manage.py party keys`, then `manage.py party check` and `manage.py party show`"
+        )
+
+    def _check(self, **_: Any) -> None:
+        host = PartyHost.load(environment.party_toml)
+        findings = list(inspect(host, environment.party_toml))
+        for found in findings:
+            self.stdout.write(f"{'ok   ' if found.is_right else 'wrong'}  {found.what}: {found.said}")
+        if wrong := sum(not found.is_right for found in findings):
+            raise CommandError(f"{wrong} of {len(findings)} are wrong.")
+
+    def _show(self, **_: Any) -> None:
+        for line in permits(PartyHost.load(environment.party_toml)):
+            self.stdout.write(line)
+
+    def _keys(self, **_: Any) -> None:
+        host = PartyHost.load(environment.party_toml)
+        path = host.key_path
+        try:
+            sealing = PartyKey.load(path) if path.exists() else PartyKey.create(path)
+            path = host.signing_key_path
+            signing = Signer.load(path) if path.exists() else Signer.create(path)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise CommandError(f"{path} cannot be used: {reason}.") from None
+        self.stdout.write(f"For the page of {host.name} on the control plane; the private keys stay here.")
+        self.stdout.write(f"public key:  {sealing.public_key}")
+        self.stdout.write(f"signing key: {signing.public_key}")
+
+    def _prune(self, days: float, dry_run: bool, yes: bool, wait: float, **_: Any) -> None:
+        if days <= 0:
+            raise CommandError("--days should be more than 0.")
+        host = PartyHost.load(environment.party_toml)
         if host.output_dir.is_dir() and host.output_dir.stat().st_uid != os.geteuid():
             # Locks that another user made could not be taken by the worker any more
             raise CommandError("Run this as the user who runs the worker: output_dir of party.toml is another user's.")
@@ -76,7 +140,7 @@ class Command(BaseCommand):
         if not outputs or not wait:
             return [], ""
         try:
-            named = ask(connect_to_redis(), host.name, outputs, wait)
+            named = ask(Stream(connect_to_redis(), host.name, host.signer), outputs, wait)
         except ConfigError as error:
             return [], str(error)
         except (RedisError, OSError) as error:
@@ -87,7 +151,7 @@ class Command(BaseCommand):
 
     def _remove(self, found: list[Leftover], yes: bool) -> None:
         size = decimal(sum(one.size for one in found))
-        if not yes and not self._agreed(f"Remove these {len(found):,} ({size})? [y/N] "):
+        if not yes and not approvals.agreed(f"Remove these {len(found):,} ({size})? [y/N] "):
             raise CommandError("Nothing was removed.")
         removed, wrong = 0, []
         for one in found:
@@ -99,12 +163,53 @@ class Command(BaseCommand):
         if wrong:
             raise CommandError("\n".join(wrong))
 
-    @staticmethod
-    def _agreed(question: str) -> bool:
+
+def _add_init(init: Any) -> None:
+    init.add_argument("--party", help="This party's name, as registered on the control plane.")
+    init.add_argument("--peers", nargs="+", help='Parties that it computes with; "*" for all.')
+    init.add_argument("--task-types", nargs="+", help='Task types that it takes part in; "*" for all.')
+    init.add_argument("--publish", choices=["nothing", "columns", "counts"], help="What is told of its tables.")
+    init.add_argument("--approve", choices=["never", "ask"], help="Whether a person approves each execution.")
+    init.add_argument(
+        "--dataset", nargs=2, action="append", metavar=("NAME", "PATH"), help="A table; may be given several times."
+    )
+    init.add_argument(
+        "--control-plane-key", nargs="+", help="What `manage.py signing_key` prints on the control plane, ed25519:..."
+    )
+    init.add_argument("--yes", action="store_true", help="Do not ask: what no option says is as strict as it can be.")
+
+
+def _answers(said: dict[str, Any], *, ask: bool) -> Answers:
+    """Return what the options say, and what whoever sits here says to questions about the rest."""
+
+    def answer(name: str, question: str, otherwise: str = "") -> str:
+        if said.get(name):
+            return str(said[name])
+        if not ask:
+            return otherwise
         try:
-            return input(question).strip().lower() in ("y", "yes")
-        except EOFError:  # nobody is there to answer
-            return False
+            return input(f"{question}{f' [{otherwise}]' if otherwise else ''}: ").strip() or otherwise
+        except EOFError:
+            raise CommandError("Nobody answers; give options, and --yes. Nothing was written.") from None
+
+    def several(name: str, question: str) -> list[str]:
+        return said.get(name) or answer(name, f"{question} (separated by blanks)").replace(",", " ").split()
+
+    party = answer("party", "Name of this party, as registered on the control plane")
+    peers = several("peers", "Parties that it computes with, * for all")
+    task_types = several("task_types", "Task types that it takes part in, such as psi and lr, * for all")
+    for option, value in (("--party", party), ("--peers", peers), ("--task-types", task_types)):
+        if not value:
+            raise CommandError(f"{option} is missing. Nothing was written.")
+    publish = answer("publish", "What may be told of its tables: nothing, columns or counts", "columns")
+    approve = answer("approve", "Does a person approve each execution: never or ask", "never")
+    datasets = dict(said.get("dataset") or ())
+    while ask and not said.get("dataset"):
+        if not (name := answer("", f"Name of {'a' if not datasets else 'another'} dataset, empty for no more")):
+            break
+        datasets[name] = answer("", f"Path of the file of {name}, CSV with a header line")
+    keys = several("control_plane_key", "Signing key of the control plane, ed25519:..., empty to add it later")
+    return Answers(party, peers, task_types, publish, approve, datasets, keys)
 
 
 def _table(party: str, found: list[Leftover]) -> str:

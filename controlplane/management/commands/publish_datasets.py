@@ -11,12 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from controlplane.environment import environment
-from controlplane.management.commands.rqworker import connect_to_redis
+from controlplane.management.redis import connect_to_redis
 from workers.contract.connection import trouble
 from workers.contract.errors import ConfigError
 from workers.contract.reports import REFUSED
 from workers.host import publication
 from workers.host.party import PartyHost
+from workers.host.stream import Stream
 
 
 class Command(BaseCommand):
@@ -40,7 +41,7 @@ class Command(BaseCommand):
             host = PartyHost.load(environment.party_toml)
             found = publication.describe(host)
             connection = connect_to_redis()
-            published = publication.publish(connection, host.name, found, self.stderr.write)
+            published = publication.publish(Stream(connection, host.name, host.signer), found, self.stderr.write)
             answers = publication.verdicts(connection, host.name, published, set(found), options["wait"])
         except ConfigError as error:
             raise CommandError(str(error)) from None

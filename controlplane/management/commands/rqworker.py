@@ -9,11 +9,11 @@ from typing import Any
 
 from django.core.management.base import CommandError
 from django_rq.management.commands.rqworker import Command as RQWorker
-from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from controlplane.environment import environment
-from workers.contract.connection import connect, trouble
+from controlplane.management.redis import connect_to_redis
+from workers.contract.connection import trouble
 from workers.contract.errors import ConfigError
 from workers.host.party import PartyHost
 from workers.runtime.slots import Slots
@@ -73,12 +73,3 @@ class Command(RQWorker):
 
         for_ever = not any(options.get(name) for name in ("burst", "max_jobs", "max_idle_time"))
         return Slots(party, count, work, [sys.executable, "manage.py", "rqworker", party], for_ever=for_ever)
-
-
-def connect_to_redis() -> Redis:
-    try:
-        return connect(environment.redis_url)
-    except ValueError:  # the error's text may hold a part of the password
-        raise ConfigError(
-            "REDIS_URL is no address of a Redis server; such as redis://user:password@host:6379/0"
-        ) from None

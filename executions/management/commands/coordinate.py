@@ -9,12 +9,13 @@ import time
 from functools import partial
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, InterfaceError, close_old_connections, connections
 from django.db.backends.signals import connection_created
 from redis.exceptions import RedisError
 
 from executions.coordinator.isolation import tell
+from executions.coordinator.key import NoKey, own_key
 from executions.coordinator.locks import bound_pauses
 from executions.coordinator.loop import Coordinator
 from executions.models import Execution
@@ -33,6 +34,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         faulthandler.register(signal.SIGUSR1, file=2)  # where it is, to the log, as with workers
+        try:
+            own_key()
+        except NoKey as error:
+            raise CommandError(f"{error}.") from None
         stopping: list[int] = []
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda n, frame: stopping.append(n))

@@ -20,15 +20,13 @@ class Command(BaseCommand):
     help = "Prepare an empty database for `make demo`; prints the administrator's password and API token as JSON."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("ports", help='Each party\'s first and last port as JSON: {"alice": [21001, 21030]}.')
+        parser.add_argument("parties", help="What differs from trial to trial of each party, by its name, as JSON.")
 
-    def handle(self, *args: Any, ports: str, **options: Any) -> None:
+    def handle(self, *args: Any, parties: str, **options: Any) -> None:
         call_command("migrate", verbosity=0)
         apply((ROOT / "config" / "dev.yaml").read_bytes(), "prepared for a trial")
-        for name, (first, last) in json.loads(ports).items():
-            Party.objects.update_or_create(
-                name=name, defaults={"address": "127.0.0.1", "port_first": first, "port_last": last}
-            )
+        for name, fields in json.loads(parties).items():
+            Party.objects.update_or_create(name=name, defaults={"address": "127.0.0.1"} | fields)
         password = secrets.token_urlsafe(12)
         user = get_user_model().objects.create_superuser("admin", password=password)
         _, token = TokenTerms.make_token(user, "the trial")

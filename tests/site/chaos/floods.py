@@ -12,8 +12,11 @@ from uuid import UUID
 
 from redis.exceptions import RedisError
 
+from executions.coordinator.listener import KINDS
 from tests.site.chaos.site import PARTIES, NotNow, Site
+from workers.contract.events import PIECE, SIGNATURE, TEXT, signed_part
 from workers.contract.keys import stream_of
+from workers.contract.signing import Signer
 
 Entry = dict[str, str | bytes]
 #: Entries that go in one round trip.
@@ -40,11 +43,22 @@ def send(site: Site, party: str, entries: Iterator[Entry]) -> None:
         while True:
             with site.redis.pipeline(transaction=False) as pipeline:
                 for _, entry in zip(range(AT_ONCE), entries, strict=False):
-                    pipeline.xadd(stream_of(party), entry)
+                    pipeline.xadd(stream_of(party), signed(site, party, entry))
                 if not len(pipeline):
                     return
                 pipeline.execute()
     raise NotNow  # Redis is away, or full
+
+
+def signed(site: Site, party: str, entry: Entry) -> Entry:
+    """Return the entry with the party's signature, as a party that means ill has its key, too; or, of some, without."""
+    kind = next((kind for kind in KINDS if kind in entry), "")
+    if not kind or site.draw.random() < 0.2:
+        return entry
+    signer = Signer.load(site.trial.party_dir(party) / "party.signing.key")
+    parts = [entry[kind]] + [entry.get(TEXT, b"")] * (kind == PIECE)
+    raw = [part if isinstance(part, bytes) else str(part).encode() for part in parts]
+    return entry | {SIGNATURE: signer.sign(*signed_part(party, kind, *raw))}
 
 
 def journal_of(site: Site, party: str) -> list[str]:

@@ -31,7 +31,8 @@ from rq.serializers import JSONSerializer
 from rq.utils import import_attribute
 from rq.worker import Worker
 
-from workers.contract.jobs import TASK_FUNCTION, JobRefused, PartyJob, install_gate
+from workers.contract.jobs import TASK_FUNCTION, PartyJob, install_gate
+from workers.contract.orders import OrderRefused
 
 JOB_ID = "alice-0b5e-1"
 CALLBACKS = ("success_callback", "failure_callback", "stopped_callback")
@@ -149,7 +150,7 @@ def test_it_imports_nothing_that_a_hash_names(
 
 def test_it_has_closed_the_gate_in_the_web_process() -> None:
     assert rq.job.import_attribute is not import_attribute
-    with pytest.raises(JobRefused):
+    with pytest.raises(OrderRefused):
         rq.job.import_attribute("os.system")
 
 
@@ -172,7 +173,7 @@ NEAR = [
 
 @given(name=st.sampled_from(NEAR) | st.text() | st.none() | st.lists(st.text(), max_size=2))
 def test_it_refuses_every_other_name(name: Any) -> None:
-    with pytest.raises(JobRefused):
+    with pytest.raises(OrderRefused):
         rq.job.import_attribute(name)
 
 
@@ -184,7 +185,7 @@ def test_it_refuses_every_callback(
     write(connection, **{f"{attribute}_name": hostile.function})
     install_gate()
     job = job_class.fetch(JOB_ID, connection=connection, serializer=JSONSerializer)
-    with pytest.raises(JobRefused, match="not on the allow-list"):
+    with pytest.raises(OrderRefused, match="not on the allow-list"):
         getattr(job, attribute)
     assert hostile.did() == []
 
@@ -199,7 +200,7 @@ def test_it_runs_the_task_function_and_nothing_else(function: Any, instance: Any
     if (function, instance) == (TASK_FUNCTION, None):
         assert job.func.__name__ == "execute_secretflow_task"
         return
-    with pytest.raises(JobRefused):
+    with pytest.raises(OrderRefused):
         job.func  # noqa: B018
 
 
@@ -207,11 +208,11 @@ def test_it_refuses_other_functions_without_the_gate_as_well(
     connection: Redis, hostile: Hostile, open_gate: None
 ) -> None:
     write(connection, call(hostile.function))
-    with pytest.raises(JobRefused):
+    with pytest.raises(OrderRefused):
         fetch(connection).func  # noqa: B018
     # a method of what came with the job
     write(connection, call("format", "{0}"))
-    with pytest.raises(JobRefused):
+    with pytest.raises(OrderRefused):
         fetch(connection).func  # noqa: B018
     assert hostile.did() == []
 
@@ -223,7 +224,7 @@ def test_it_reports_a_refused_job_as_failed(connection: Redis, hostile: Hostile,
     assert job.is_failed
     latest = job.latest_result()
     assert latest
-    assert "JobRefused" in str(latest.exc_string)
+    assert "OrderRefused" in str(latest.exc_string)
     assert hostile.did() == []
 
 
@@ -293,7 +294,7 @@ def test_it_would_unpickle_with_rqs_default(connection: Redis, tmp_path: Path, f
     """Else the tests below show nothing."""
     mark = tmp_path / "unpickled"
     write(connection, **{field: pickle.dumps(Bomb(mark))})
-    with suppress(DeserializationError, JobRefused, TypeError):
+    with suppress(DeserializationError, OrderRefused, TypeError):
         look_at_everything(Job.fetch(JOB_ID, connection=connection))
     assert mark.exists()
 
@@ -333,7 +334,7 @@ def test_it_never_unpickles(
 @pytest.mark.parametrize("pack", [lambda data: data, zlib.compress], ids=["raw", "compressed"])
 def test_it_refuses_what_is_no_call(connection: Redis, data: bytes, pack: Callable[[bytes], bytes]) -> None:
     write(connection, pack(data))
-    with pytest.raises((DeserializationError, JobRefused)):
+    with pytest.raises((DeserializationError, OrderRefused)):
         fetch(connection).func  # noqa: B018
     assert perform(connection).is_failed
 

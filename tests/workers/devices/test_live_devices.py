@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.cookiejar
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -144,7 +145,7 @@ def site() -> Iterator[Site]:
         found = Site(trial, trial.start({p: {"breast_cancer": tables[p]} for p in trial.parties}))
         for party in found.call("GET", "parties/")["results"]:
             env = os.environ | {"PARTY_TOML": str(trial.party_dir(party["name"]) / "party.toml")}
-            command = [sys.executable, "manage.py", "party_key"]
+            command = [sys.executable, "manage.py", "party", "keys"]
             said = [
                 subprocess.run(
                     command, cwd=ROOT, env=env, capture_output=True, text=True, check=True, timeout=60
@@ -152,8 +153,9 @@ def site() -> Iterator[Site]:
                 for _ in range(2 if party["name"] == "alice" else 1)
             ]
             assert len(set(said)) == 1, "the second time it prints the same"
-            found.call("PATCH", f"parties/{party['id']}/", {"public_key": said[0].strip()})
+            found.call("PATCH", f"parties/{party['id']}/", {"public_key": re.findall("x25519:.*", said[0])[0]})
         yield found
+        assert trial.redis_denials() == []
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +243,7 @@ def test_a_party_without_a_key_gets_no_secrets(site: Site, task: dict[str, Any])
         refused = site.refusal("POST", "executions/", {"task": "pseudonyms"})
     finally:
         site.call("PATCH", f"parties/{alice['id']}/", {"public_key": alice["public_key"]})
-    assert "run `manage.py party_key` on alice's host" in refused["sf_init_config.parties.0"]
+    assert "run `manage.py party keys` on alice's host" in refused["sf_init_config.parties.0"]
     assert "x25519:" in site.refusal("PATCH", f"parties/{alice['id']}/", {"public_key": "x25519:AAAA"})["public_key"]
 
 

@@ -20,10 +20,12 @@ from executions.coordinator.listener import Listener
 from executions.models import PartyRun, PipelineRun
 from executions.states import PipelineStatus, Status
 from tests.composed import PSI, copy_of_task, make_execution, make_pipeline, make_task
+from tests.keys import introduce
 from workers.contract.keys import stream_of
 from workers.contract.run_name import RunName
 from workers.host.outputs import note_of, remove_output
 from workers.host.party import PartyHost
+from workers.host.stream import Stream
 from workers.runtime import leftovers
 from workers.runtime.journal import Journal
 
@@ -34,6 +36,7 @@ DAYS_40 = 40 * 86_400
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PartyHost:
     (tmp_path / "party.toml").write_text(TOML)
+    introduce(tmp_path / "party.toml")
     monkeypatch.setattr(environment, "party_toml", tmp_path / "party.toml")
     found = PartyHost.load(tmp_path / "party.toml")
     found.prepare_directories()
@@ -43,14 +46,14 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PartyHost:
 @pytest.fixture
 def coordinated(connection: Redis, parties: dict[str, Party], monkeypatch: pytest.MonkeyPatch) -> None:
     """A coordinator reads what is asked at once; beside the tests another process would not see their database."""
-    sending, listener = leftovers.report, Listener(connection)
+    sending, listener = Stream.report, Listener(connection)
 
     def report(*args: Any) -> None:
         sending(*args)
         while connection.xlen(stream_of("alice")):
             listener.step()
 
-    monkeypatch.setattr(leftovers, "report", report)
+    monkeypatch.setattr(Stream, "report", report)
 
 
 def age(path: Path, seconds: float = DAYS_40) -> Path:

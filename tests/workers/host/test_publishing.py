@@ -16,6 +16,7 @@ from controlplane.environment import environment
 from controlplane.models import Dataset, Party
 from executions.coordinator.listener import Listener
 from executions.coordinator.reports import TableReport
+from tests.keys import introduce, send
 from workers.contract import reports
 from workers.contract.events import REPORT_LIMIT
 from workers.contract.keys import answers_to, stream_of
@@ -43,6 +44,7 @@ class Alice:
         registered = "".join(f'[datasets.{name}]\npath = "{name}.csv"\n' for name in names)
         policy = f'[policy]\ntask_types = ["*"]\npeers = ["*"]\n{self.policy}\n'
         self.toml.write_text(f'party = "alice"\n{policy}{registered}')
+        introduce(self.toml)
 
 
 @pytest.fixture
@@ -222,7 +224,7 @@ def test_what_a_host_no_longer_has_is_marked_whatever_the_number_of_reports(publ
 def tell(connection: Redis, **content: Any) -> dict[str, Any]:
     """What a coordinator answers to what a host may write."""
     publication = "00000000-0000-4000-8000-000000000001"
-    connection.xadd(stream_of("alice"), {"datasets": json.dumps({"publication": publication} | content)})
+    send(connection, "alice", datasets=json.dumps({"publication": publication} | content))
     Listener(connection).step()
     names = set(content["datasets"])
     return datasets.verdicts(connection, "alice", publication, names, 0.1)
@@ -269,14 +271,14 @@ def test_a_key_of_another_kind_in_the_answers_place_stops_nobody(parties: dict[s
         stream_of("alice"),
         {"datasets": json.dumps({"publication": "00000000-0000-4000-8000-000000000001", "datasets": {"x": {}}})},
     )
-    connection.xadd(stream_of("alice"), {"datasets": json.dumps({"datasets": {"y": {"columns": COLUMNS}}})})
+    send(connection, "alice", datasets=json.dumps({"datasets": {"y": {"columns": COLUMNS}}}))
     Listener(connection).step()
     assert Dataset.objects.filter(name="y").exists()
     assert connection.xlen(stream_of("alice")) == 0
 
 
 def test_a_host_of_before_there_were_answers_is_understood(parties: dict[str, Party], connection: Redis) -> None:
-    connection.xadd(stream_of("alice"), {"datasets": json.dumps({"datasets": {"people": {"columns": COLUMNS}}})})
+    send(connection, "alice", datasets=json.dumps({"datasets": {"people": {"columns": COLUMNS}}}))
     Listener(connection).step()
     assert Dataset.objects.get(name="people").columns == COLUMNS
     assert "no such dataset" in Dataset.objects.get(party__name="alice", name="customers").drift[0]

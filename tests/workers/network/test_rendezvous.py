@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from workers.contract.endpoints import split
 from workers.contract.errors import ConfigError, ResourceError
 from workers.network import rendezvous
-from workers.network.rendezvous import check_free, meet
+from workers.network.rendezvous import Met, check_free, meet
 from workers.network.tls import KeyMaterial
 
 #: No meeting of these tests takes longer than this, whatever its outcome.
@@ -67,6 +67,7 @@ class Party(threading.Thread):
         self.offer = offer
         self.certificates: dict[str, bytes] = {}
         self.offers: dict[str, str] = {}
+        self.met: Met | None = None
         self.error: Exception | None = None
         self.ended_at = 0.0
         self.start()
@@ -75,7 +76,7 @@ class Party(threading.Thread):
         time.sleep(self.late)
         peers = {p: a for p, a in self.where.items() if p != self.party}
         try:
-            self.certificates, self.offers = meet(
+            self.met = meet(
                 self.party,
                 self.where[self.party],
                 peers,
@@ -85,6 +86,7 @@ class Party(threading.Thread):
                 tls=self.tls,
                 timeout=self.timeout,
             )
+            self.certificates, self.offers = self.met.certificates, self.met.offers
         except Exception as error:
             self.error = error
         self.ended_at = time.monotonic()

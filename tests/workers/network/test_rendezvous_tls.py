@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import socket
 import ssl
 import threading
@@ -17,6 +19,7 @@ from tests.workers.network.test_rendezvous import LIMIT, Party, Ports, connect, 
 from tests.workers.network.test_rendezvous import ports as ports
 from workers.network import rendezvous
 from workers.network.rendezvous import check_free
+from workers.network.run_certificate import RunCertificate
 from workers.network.tls import KeyMaterial
 
 Files = dict[str, KeyMaterial]
@@ -42,9 +45,10 @@ def test_the_parties_meet_and_know_each_others_certificates(ports: Ports, files:
     where = {name: ports.take() for name in names}
     parties = [Party(name, where, tls=files[name]) for name in names]
     assert [p.outcome() for p in parties] == ["met"] * len(names)
+    made = {party.party: party.met.own.der for party in parties if party.met and party.met.own}
+    assert len({*made.values()}) == len(names), "each its own"
     for party in parties:
-        shown = {n: ssl.PEM_cert_to_DER_cert(files[n].certificate.read_text()) for n in names if n != party.party}
-        assert party.certificates == shown
+        assert party.certificates == {name: der for name, der in made.items() if name != party.party}
     for address in where.values():
         check_free(address)
 
@@ -127,6 +131,70 @@ def test_a_stranger_who_calls_is_told_nothing(ports: Ports, files: Files, caller
     assert alice.is_alive()
     bob = Party("bob", where, tls=files["bob"])
     assert (alice.outcome(), bob.outcome()) == ("met", "met")
+
+
+def forged(party: str) -> bytes:
+    """A greeting in a party's name, as it should be, but with another digest."""
+    certificate = base64.b64encode(RunCertificate(party).der).decode()
+    said = {"party": party, "job": "job-1", "digest": "another", "certificate": certificate}
+    return json.dumps(said).encode() + b"\n"
+
+
+@pytest.mark.parametrize("side", ["calls", "answers"])
+def test_what_another_party_says_in_a_peers_name_counts_for_nothing(ports: Ports, files: Files, side: str) -> None:
+    """carol has a certificate of the CA. Her greeting as bob, with another digest, would end the run."""
+    where = {"alice": ports.take(), "bob": ports.take()}
+
+    def answer(caller: socket.socket) -> None:
+        caller.settimeout(LIMIT)
+        with suppress(OSError), files["carol"].context(server=True).wrap_socket(caller, server_side=True) as over_tls:
+            over_tls.sendall(forged("bob"))
+            over_tls.recv(2048)
+
+    with impostor(where["bob"], answer if side == "answers" else lambda caller: None):
+        alice = Party("alice", where, tls=files["alice"])
+        for _ in range(3 if side == "calls" else 0):
+            with connect(where["alice"]) as raw, suppress(OSError):
+                handshake(files["carol"])(raw).sendall(forged("bob") + rendezvous.THANKS)
+        threading.Event().wait(0.3)
+    bob = Party("bob", where, tls=files["bob"])
+    assert (alice.outcome(), bob.outcome()) == ("met", "met"), (alice.error, bob.error)
+
+
+def test_a_peer_speaks_for_itself_alone(ports: Ports, files: Files) -> None:
+    """bob is a peer, and answers as carol, who is one too."""
+    where = {name: ports.take() for name in ("alice", "bob", "carol")}
+
+    def answer(caller: socket.socket) -> None:
+        caller.settimeout(LIMIT)
+        with suppress(OSError), files["bob"].context(server=True).wrap_socket(caller, server_side=True) as over_tls:
+            over_tls.sendall(forged("carol"))
+            over_tls.recv(2048)
+
+    with impostor(where["bob"], answer):
+        alice = Party("alice", where, tls=files["alice"])
+        threading.Event().wait(0.3)
+        assert alice.is_alive()
+    others = [Party(name, where, tls=files[name]) for name in ("bob", "carol")]
+    assert [party.outcome() for party in (alice, *others)] == ["met"] * 3, alice.error
+
+
+@pytest.mark.parametrize("certificate", ["none", "nonsense", "the CA's", "names another", "long"])
+def test_a_certificate_for_the_run_that_is_none_is_not_taken(
+    ports: Ports, files: Files, certificate: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = {
+        "none": b"", "nonsense": b"x" * 300, "long": b"x" * 3000,
+        "the CA's": ssl.PEM_cert_to_DER_cert(files["bob"].certificate.read_text()),
+        "names another": RunCertificate("alice").der,
+    }[certificate]  # fmt: skip
+    where = {"alice": ports.take(), "bob": ports.take()}
+    with monkeypatch.context() as patch:
+        patch.setattr(rendezvous.RunCertificate, "der", property(lambda own: made))
+        alice = Party("alice", where, tls=files["alice"], timeout=1)
+        bob = Party("bob", where, tls=files["bob"], timeout=1)
+        assert (alice.outcome(), bob.outcome()) == ("NetworkError", "NetworkError")
+    assert alice.certificates == {}
 
 
 @pytest.mark.parametrize("answerer", ["cleartext", "foreign", "carol"])

@@ -165,6 +165,57 @@ def test_it_has_a_limit_and_makes_room_again(ports: Ports, place: Path, monkeypa
     door.close()
 
 
+def test_who_fills_it_keeps_out_only_its_own_address(
+    address: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Callers that go on to say hello, and no more."""
+    monkeypatch.setattr(tls_door, "MAX_CONNECTIONS", 40)
+    monkeypatch.setattr(tls_door, "MAX_FROM_ONE", 20)
+    Echo(place)
+    strangers = [socket.create_connection(split(address), source_address=("127.0.0.2", 0)) for _ in range(60)]
+    for stranger in strangers:
+        with suppress(OSError):
+            stranger.sendall(HELLO)
+    with call(address) as caller:
+        caller.sendall(HELLO)
+        assert read(caller, len(HELLO)) == HELLO
+    for stranger in strangers:
+        stranger.close()
+
+
+RECORD = bytes([0x17, 3, 3, 0, 4]) + b"made"
+WHOLE_HELLO = HELLO[:3] + (len(HELLO) - 5).to_bytes(2, "big") + HELLO[5:]
+
+
+@pytest.mark.parametrize(
+    "after",
+    [b"", RECORD[:3], RECORD[:-1], bytes([0x14, 3, 3, 0, 1, 1]), bytes([0x17, 3, 3, 0x40, 0]) + b"x" * 300],
+    ids=["nothing", "half a header", "half a record", "a record that says nothing", "the beginning of a long one"],
+)
+def test_it_hangs_up_on_who_does_not_finish_its_handshake(
+    address: str, place: Path, monkeypatch: pytest.MonkeyPatch, after: bytes
+) -> None:
+    monkeypatch.setattr(tls_door, "HANDSHAKE_SECONDS", 0.3)
+    Echo(place)
+    with call(address) as caller:
+        caller.sendall(WHOLE_HELLO + after)
+        assert read(caller, len(WHOLE_HELLO + after) + 1) == WHOLE_HELLO + after, "it was passed on, and then hung up"
+
+
+def test_it_leaves_those_alone_who_finished_their_handshake(
+    address: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls_door, "HANDSHAKE_SECONDS", 0.3)
+    Echo(place)
+    with call(address) as caller:
+        for part in (WHOLE_HELLO, bytes([0x14, 3, 3, 0, 1, 1]), RECORD[:4], RECORD[4:]):
+            caller.sendall(part)
+            assert read(caller, len(part)) == part
+        time.sleep(0.6)
+        caller.sendall(b"later")
+        assert read(caller, 5) == b"later"
+
+
 def test_it_frees_its_port_when_it_is_closed(ports: Ports, place: Path) -> None:
     address = ports.take()
     for _ in range(3):

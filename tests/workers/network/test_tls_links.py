@@ -28,6 +28,7 @@ from tests.parties import FORKS
 from tests.workers.network.test_rendezvous import Ports, connect
 from tests.workers.network.test_rendezvous import ports as ports
 from workers.contract.endpoints import split
+from workers.network.run_certificate import RunCertificate
 from workers.network.tls import KeyMaterial
 
 pytestmark = pytest.mark.pipeline
@@ -147,8 +148,19 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Files]:
     """Each party's own; ``foreign``: bob's of another CA, who would take alice's; ``clear``: none."""
     authority = TrialCA(tmp_path_factory.mktemp("ca"))
     foreign = TrialCA(tmp_path_factory.mktemp("foreign"), "foreign CA").certify("bob")
-    made: dict[str, Files] = {name: authority.certify(name) for name in NAMES}
+    made: dict[str, Files] = {name: authority.certify(name) for name in (*NAMES, "carol")}
     return made | {"foreign": replace(foreign, ca=authority.path), "clear": None}
+
+
+@pytest.fixture
+def of_the_run(tmp_path: Path) -> dict[str, Files]:
+    """What alice and bob have told each other at a meeting."""
+    own = {name: RunCertificate(name) for name in NAMES}
+    made: dict[str, Files] = {}
+    for name, peer in (NAMES, NAMES[::-1]):
+        (tmp_path / "tls" / name).mkdir(parents=True)
+        made[name] = own[name].write(tmp_path / "tls" / name, {peer: own[peer].der})
+    return made
 
 
 @pytest.fixture(params=["brpc_link", "grpc"])
@@ -167,6 +179,31 @@ def test_nobody_between_the_parties_reads_along_over_tls(session: Session, files
     for name in NAMES:
         assert len(session.taps[name].seen) > len(PLANTED)
         assert (PLANTED.encode() in session.taps[name].seen) == (over == "cleartext")
+
+
+def test_links_work_with_certificates_of_the_run_alone(session: Session, of_the_run: dict[str, Files]) -> None:
+    for name in NAMES:
+        session.start(name, of_the_run[name])
+    session.go(*NAMES)
+    assert session.outcomes() == {name: ["cluster", "spu"] for name in NAMES}, session.log("alice")
+    assert all(PLANTED.encode() not in tap.seen for tap in session.taps.values())
+
+
+def test_links_of_a_run_refuse_every_other_certificate_of_the_ca(
+    session: Session, files: dict[str, Files], of_the_run: dict[str, Files]
+) -> None:
+    """Also the peer's own: at the links of this run that of the run counts alone."""
+    session.start("alice", of_the_run["alice"])
+    session.go("alice")
+    push = _push_to_brpc if session.backend == "brpc_link" else _push_to_grpc
+    connect(session.at["alice"]).close()
+    bob = of_the_run["bob"]
+    assert bob
+    # They know alice's certificate of the run, and believe it
+    others: dict[str, Files] = {name: replace(tls, ca=bob.ca) for name, tls in files.items() if tls}
+    for caller in ("carol", "bob", "alice", "foreign"):
+        assert not push(session.at["alice"], caller, others), caller
+    assert push(session.at["alice"], "bob", {"alice": bob, "bob": bob})
 
 
 @pytest.mark.parametrize("bobs", ["foreign", "clear"])

@@ -19,6 +19,7 @@ from redis import Redis
 from rq.job import Job
 
 from controlplane.environment import ROOT
+from tests.keys import introduce
 from workers.runtime import diagnosis
 from workers.runtime import worker as workers
 from workers.runtime.diagnosis import ended_how
@@ -29,6 +30,7 @@ from workers.runtime.worker import PartyWorker
 def party_toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "party.toml"
     path.write_text('party = "alice"\n[policy]\ntask_types = ["*"]\npeers = ["*"]\n')
+    introduce(path)
     monkeypatch.setenv("PARTY_TOML", str(path))
     # PartyWorker closes it anew; what it was comes back afterwards
     monkeypatch.setattr(rq.job, "import_attribute", rq.job.import_attribute)

@@ -11,9 +11,10 @@ import pytest
 from redis import Redis
 
 from controlplane.environment import ROOT
+from tests.keys import stream
 from tests.rules.base import dispatched
 from workers.contract.errors import ConfigError
-from workers.contract.jobs import JobRefused
+from workers.contract.orders import OrderRefused
 from workers.contract.run_name import RunName
 from workers.host.party import PartyHost
 from workers.host.places import below
@@ -34,7 +35,8 @@ def host(tmp_path: Path, connection: Redis, monkeypatch: pytest.MonkeyPatch) -> 
         precious = place / "precious-1"
         precious.mkdir()
         (precious / "rows.csv").write_text("uid\na\n")
-    monkeypatch.setattr(task_run, "runtime", task_run.Runtime(host, connection, "alice-1"))
+    monkeypatch.chdir(tmp_path)  # a run leaves its process somewhere else
+    monkeypatch.setattr(task_run, "runtime", task_run.Runtime(host, stream(connection, "alice"), "alice-1"))
     return host
 
 
@@ -73,7 +75,7 @@ def test_it_is_refused_before_anything_is_written_or_removed(
     host: PartyHost, connection: Redis, tmp_path: Path, task_request_id: Any, job_name: Any
 ) -> None:
     before = files_below(tmp_path)
-    with pytest.raises(JobRefused):
+    with pytest.raises(OrderRefused):
         task_run.execute_secretflow_task(**order(task_request_id, job_name))
     assert files_below(tmp_path) == before
     assert connection.keys("*") == []

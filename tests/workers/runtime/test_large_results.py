@@ -17,13 +17,13 @@ from executions.coordinator.recovery import Recovery
 from executions.models import EventPiece, Execution, ExecutionEvent, PartyRun
 from executions.states import RunStatus, Status
 from tests.composed import admin_client, api_client, documents, make_parties, superuser
+from tests.keys import send, stream
 from tests.parties import Parties, Processes
 from tests.simulated import down, publish_success, publisher, status
 from workers.contract.errors import AlgorithmError, ConfigError
 from workers.contract.events import EVENT_LIMIT, FAILURE, MOST_PIECES, PIECE_SIZE, RESULT_LIMIT, RUNNING, SUCCESS
 from workers.contract.keys import stream_of
 from workers.contract.run_name import RunName
-from workers.host.stream import report
 from workers.runtime.journal import Journal
 from workers.runtime.publisher import Publisher
 
@@ -111,7 +111,7 @@ def test_pieces_that_redis_lost_are_told_again_from_the_journal(
     Listener(connection).step()
     assert EventPiece.objects.exists()
     connection.flushdb()
-    assert Journal(tmp_path).deliver(connection, "bob", everything=True) > 3
+    assert Journal(tmp_path).deliver(stream(connection, "bob"), everything=True) > 3
     Listener(connection).step()
     assert status(awaiting_bob) == Status.SUCCESS
     assert awaiting_bob.runs.get(party__name="bob").result == LARGE
@@ -125,7 +125,7 @@ def test_it_delivers_a_large_result_when_redis_is_back(
     home.mkdir()
     large = result_of(3_000_000)  # more than one round trip
     succeed(awaiting_bob, "bob", down(), home, large)
-    assert Journal(home).deliver(connection, "bob") == 3
+    assert Journal(home).deliver(stream(connection, "bob")) == 3
     Listener(connection).step()
     assert awaiting_bob.runs.get(party__name="bob").result == large
     assert status(awaiting_bob) == Status.SUCCESS
@@ -151,7 +151,7 @@ def test_a_party_fills_no_more_of_the_database_than_one_event_may(awaiting_bob: 
     for sequence in range(1, 4):
         for number in range(1, MOST_PIECES):
             part = header | {"sequence": sequence, "number": number, "of": MOST_PIECES}
-            connection.xadd(stream_of("bob"), {"piece": json.dumps(part), "text": "{"})
+            send(connection, "bob", piece=json.dumps(part), text="{")
     listener = Listener(connection)
     while listener.step():
         pass
@@ -174,9 +174,9 @@ def test_it_drops_a_piece_that_a_party_may_not_send(
     awaiting_bob: Execution, connection: Redis, change: dict[str, Any], text: bytes
 ) -> None:
     part = PART | {"task_request_id": str(awaiting_bob.pk)} | change
-    connection.xadd(stream_of("bob"), {"piece": json.dumps(part), "text": text})
-    connection.xadd(stream_of("bob"), {"piece": "{", "text": b"x"})
-    connection.xadd(stream_of("bob"), {"piece": b"\xff"})
+    send(connection, "bob", piece=json.dumps(part), text=text)
+    send(connection, "bob", piece="{", text=b"x")
+    send(connection, "bob", piece=b"\xff")
     Listener(connection).step()
     assert not EventPiece.objects.exists()
     assert connection.xlen(stream_of("bob")) == 0
@@ -192,7 +192,7 @@ def test_pieces_cannot_make_up_an_event_of_another_run(
     text = json.dumps(event)
     for number, part in enumerate((text[:50], text[50:]), 1):
         header = PART | {"task_request_id": str(awaiting_bob.pk), "sequence": 8, "number": number}
-        connection.xadd(stream_of("bob"), {"piece": json.dumps(header), "text": part})
+        send(connection, "bob", piece=json.dumps(header), text=part)
     Listener(connection).step()
     assert not ExecutionEvent.objects.filter(party="bob").exists()
     assert not EventPiece.objects.exists()
@@ -237,7 +237,7 @@ def test_nothing_else_of_an_event_makes_it_too_large(
 
 def test_a_worker_may_have_a_long_name(execution: Execution, connection: Redis, tmp_path: Path) -> None:
     made = Publisher(
-        connection, run=RunName(str(execution.pk), 1), party="alice", worker="w" * 500, task_type="psi",
+        stream(connection, "alice"), run=RunName(str(execution.pk), 1), worker="w" * 500, task_type="psi",
         journal_dir=tmp_path,
     )  # fmt: skip
     made.publish(RUNNING, "task_started")
@@ -247,7 +247,7 @@ def test_a_worker_may_have_a_long_name(execution: Execution, connection: Redis, 
 
 def test_a_report_beyond_the_limit_is_refused(connection: Redis) -> None:
     with pytest.raises(ConfigError, match=r"the datasets report has 2,097,\d+ bytes"):
-        report(connection, "alice", "datasets", {"x": "y" * 2**21})
+        stream(connection, "alice").report("datasets", {"x": "y" * 2**21})
     assert not connection.exists(stream_of("alice"))
 
 

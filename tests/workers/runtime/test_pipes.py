@@ -18,22 +18,25 @@ import pytest
 import rq.job
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from rq import Queue
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
+from executions.coordinator.key import own_key
 from fixtures.documents import psi_documents
+from tests.keys import introduce
 from tests.workers.network.test_rendezvous import Ports
+from tests.workers.runtime.test_preflight_at_the_host import desk_of
 from workers.contract.jobs import TASK_FUNCTION, PartyJob
 from workers.contract.keys import requests_of, stream_of, wanted
+from workers.contract.orders import PREFLIGHT, signed_order
 from workers.contract.reports import WANTED_SECONDS
 from workers.host.party import PartyHost
+from workers.host.stream import Stream
 from workers.runtime import desk as desks
 from workers.runtime.compute_process import ComputeProcess
-from workers.runtime.desk import Desk
 from workers.runtime.keeper import Keeper
+from workers.runtime.meeting import MEETING_SECONDS
 from workers.runtime.starter import Starter
-from workers.runtime.task_run import MEETING_SECONDS
 from workers.runtime.worker import PartyWorker
 
 pytestmark = pytest.mark.pipeline
@@ -46,6 +49,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PartyHost:
     toml.write_text(
         'party = "alice"\n[policy]\ntask_types = ["*"]\npeers = ["*"]\n[datasets.people]\npath = "people.csv"\n'
     )
+    introduce(toml)
     monkeypatch.setenv("PARTY_TOML", str(toml))
     # PartyWorker closes it anew; what it was comes back afterwards
     monkeypatch.setattr(rq.job, "import_attribute", rq.job.import_attribute)
@@ -83,7 +87,7 @@ def documents(ports: Ports, dataset: str = "people") -> dict[str, Any]:
 def request(connection: Redis, found: dict[str, Any]) -> tuple[str, bytes]:
     name = str(uuid4())
     connection.set(wanted(name), 1, ex=WANTED_SECONDS)
-    return name, json.dumps({"preflight": name, "documents": found}).encode()
+    return name, signed_order(own_key(), PREFLIGHT, "alice", name, {"documents": found}).encode()
 
 
 def reports(connection: Redis, name: str) -> list[dict[str, Any]]:
@@ -109,7 +113,7 @@ def test_a_job_that_comes_during_a_check_does_not_wait_for_it_nor_hear_its_answe
     assert made._waiting.is_ready(60)
     alive = threading.Event()
     alive.set()
-    desk = threading.Thread(target=Desk(host, connection, made.name, made._starter).serve, args=[alive])
+    desk = threading.Thread(target=desk_of(host, connection, made._starter, made.name).serve, args=[alive])
     desk.start()
     try:
         name, raw = request(connection, documents(ports))
@@ -120,8 +124,9 @@ def test_a_job_that_comes_during_a_check_does_not_wait_for_it_nor_hear_its_answe
             TASK_FUNCTION, kwargs={"task_request_id": str(uuid4())}, id="alice-x-1", origin="alice",
             connection=connection, serializer=JSONSerializer,
         )  # fmt: skip
+        job.sign(own_key())
         job.save()
-        made.execute_job(job, Queue("alice", connection=connection, serializer=JSONSerializer, job_class=PartyJob))
+        made.execute_job(job, made.queues[0])
         assert time.monotonic() - begun < MEETING_SECONDS / 2
         assert not reports(connection, name), "its peer is still waited for"
         assert job.get_status() == "failed"
@@ -138,9 +143,9 @@ def test_an_answer_that_nobody_heard_is_not_taken_for_that_to_the_next_request(
     host: PartyHost, connection: Redis, starter: Starter, ports: Ports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(desks, "SIGN_OF_LIFE", 0.5)
-    desk = Desk(host, connection, "alice-1", starter)
+    desk = desk_of(host, connection, starter)
     _, unheard = request(connection, documents(ports))
-    real, told = desks.report, []
+    real, told = Stream.report, []
 
     def redis_goes_away(*args: Any) -> None:
         told.append(args)
@@ -148,7 +153,7 @@ def test_an_answer_that_nobody_heard_is_not_taken_for_that_to_the_next_request(
             raise RedisConnectionError
         real(*args)
 
-    monkeypatch.setattr(desks, "report", redis_goes_away)
+    monkeypatch.setattr(Stream, "report", redis_goes_away)
     desk._answer(unheard)
     name, raw = request(connection, documents(ports, dataset="absent"))
     desk._answer(raw)

@@ -13,17 +13,34 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from executions.coordinator.key import own_key
 from fixtures.documents import psi_documents
+from tests.keys import introduce, stream
 from workers.contract.keys import wanted
+from workers.contract.orders import PREFLIGHT, signed_order
 from workers.contract.reports import TAKE_WITHIN, WANTED_SECONDS
 from workers.host.party import PartyHost
 from workers.runtime import preflight
 from workers.runtime.desk import Desk
+from workers.runtime.intake import Intake
 from workers.runtime.preflight import check
 
 TABLE = "uid,age\n" + "".join(f"p{i},{i}\n" for i in range(20))
 COLUMNS = {"uid": "str", "age": "int"}
 ALL = ["documents", "ports", "peers", "dataset", "data", "memory", "disk"]
+
+
+#: Ports that were given out: the kernel gives one that is free again a second time.
+given_out: set[int] = set()
+
+
+def unused_port() -> int:
+    while True:
+        with closing(socket.create_server(("127.0.0.1", 0))) as server:
+            port: int = server.getsockname()[1]
+        if port not in given_out:
+            given_out.add(port)
+            return port
 
 
 class Host:
@@ -37,17 +54,14 @@ class Host:
         self.table.write_text(TABLE)
         self.toml = self.directory / "party.toml"
         self.write(policy)
-        with (
-            closing(socket.create_server(("127.0.0.1", 0))) as one,
-            closing(socket.create_server(("127.0.0.1", 0))) as two,
-        ):
-            self.ports = [one.getsockname()[1], two.getsockname()[1]]
+        self.ports = [unused_port(), unused_port()]
 
     def write(self, policy: str) -> None:
         self.toml.write_text(
             f'party = "{self.name}"\n[policy]\ntask_types = ["*"]\npeers = ["*"]\n{policy}\n'
             '[datasets.people]\npath = "people.csv"\n'
         )
+        introduce(self.toml, self.name)
 
     @property
     def host(self) -> PartyHost:
@@ -239,6 +253,16 @@ class Answering:
         return self.answer
 
 
+def desk_of(host: PartyHost, connection: Redis, starter: Any, worker: str = "alice-1") -> Desk:
+    host.prepare_directories()
+    return Desk(host, stream(connection, host.name), worker, starter, Intake(host))
+
+
+def asked(request: dict[str, Any], name: str) -> bytes:
+    """A request as the control plane signs it."""
+    return signed_order(own_key(), PREFLIGHT, "alice", name, request).encode()
+
+
 def starter(process: Any) -> Any:
     """Of which each process that is started is this one."""
     return SimpleNamespace(start=lambda _: process)
@@ -254,11 +278,11 @@ def test_a_worker_answers_what_is_still_wanted_alone(
     name = "00000000-0000-4000-8000-000000000000"
     if left:
         connection.set(wanted(name), 1, ex=left)
-    desk = Desk(hosts["alice"].host, connection, "alice-1", starter(process))
-    desk._answer(json.dumps(request(hosts, "alice") | {"preflight": name}).encode())
+    desk = desk_of(hosts["alice"].host, connection, starter(process))
+    desk._answer(asked(request(hosts, "alice"), name))
     assert process.answered == answered
     assert connection.xlen("events:alice") == (2 if answered else 0)
-    for malformed in (b"{", b"[]", b'{"preflight": "x"}', b'{"preflight": {}, "documents": {}}'):
+    for malformed in (b"", b"{", b"[]", b'x {"preflight": "x"}', asked(request(hosts, "alice"), name)):
         desk._answer(malformed)
     assert process.answered == answered
 
@@ -269,8 +293,8 @@ def test_a_report_of_a_very_wide_table_goes_without_its_columns(hosts: dict[str,
     process = Answering({"checks": [{"check": "documents"}], "facts": facts})
     name = "00000000-0000-4000-8000-000000000000"
     connection.set(wanted(name), 1, ex=WANTED_SECONDS)
-    desk = Desk(hosts["alice"].host, connection, "w" * 300, starter(process))
-    desk._answer(json.dumps(request(hosts, "alice") | {"preflight": name}).encode())
+    desk = desk_of(hosts["alice"].host, connection, starter(process), "w" * 300)
+    desk._answer(asked(request(hosts, "alice"), name))
     said = json.loads(connection.xrange("events:alice")[-1][1][b"preflight"])
     assert said == {
         "preflight": name, "worker": "w" * 200, "checks": [{"check": "documents"}],

@@ -8,22 +8,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from pyarrow import csv
 from redis import Redis
 
-from tests.workers.runtime.test_preflight_at_the_host import TABLE, Host, errors, request, starter
+from tests.workers.runtime.test_preflight_at_the_host import TABLE, Host, desk_of, errors, request, starter
+from tests.workers.runtime.test_preflight_at_the_host import asked as order
 from workers.contract.errors import ResourceError
 from workers.contract.keys import wanted
 from workers.contract.reports import WANTED_SECONDS
 from workers.host import tables
 from workers.runtime import facts, preflight
-from workers.runtime.desk import Desk
 from workers.runtime.facts import KnownFacts
 from workers.runtime.preflight import check
-
-NAME = "00000000-0000-4000-8000-000000000000"
 
 
 class Worker:
@@ -31,7 +30,7 @@ class Worker:
 
     def __init__(self, host: Host, connection: Redis) -> None:
         self.host, self.connection = host, connection
-        self.desk = Desk(host.host, connection, "alice-1", starter(self))
+        self.desk = desk_of(host.host, connection, starter(self))
         self.asked: dict[str, Any] = {}
         # As a compute process
         self.answered = 0
@@ -43,11 +42,13 @@ class Worker:
         tables._check_keys.cache_clear()
         return json.loads(json.dumps(check(self.host.host, self.asked)))
 
-    def report(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+    def report(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """What the control plane is told, but for what bob, who is away, has to do with."""
-        self.connection.set(wanted(NAME), 1, ex=WANTED_SECONDS)
-        self.desk._answer(json.dumps({**asked, "preflight": NAME}).encode())
+        name = str(uuid4())
+        self.connection.set(wanted(name), 1, ex=WANTED_SECONDS)
+        self.desk._answer(order(dict(question), name))
         said: dict[str, Any] = json.loads(self.connection.xrevrange("events:alice", count=1)[0][1][b"preflight"])
+        del said["preflight"]
         said["checks"] = [found for found in said["checks"] if found["check"] != "peers"]
         for changing in ("free_memory", "free_disk"):
             said["facts"].pop(changing, None)
@@ -96,7 +97,7 @@ def test_a_table_is_read_for_the_first_check_alone(worker: Worker, hosts: dict[s
     assert errors(first) == {}
     assert set(reads) == {"people.csv"}
     reads.clear()
-    again = request(hosts, "alice", preflight=NAME)
+    again = request(hosts, "alice")
     again["documents"]["sf_init_config"]["job_name"] = "y-1"
     for layer, key in (("sf_init_config", "cluster"), ("spu_config", "nodes")):  # on other ports
         text = json.dumps(again["documents"][layer][key])

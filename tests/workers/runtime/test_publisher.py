@@ -13,20 +13,20 @@ from redis.exceptions import RedisError
 from executions.coordinator.listener import Listener
 from executions.models import Execution
 from executions.states import Status
+from tests.keys import stream
 from tests.simulated import down, publish_success, publisher
 from workers.contract.events import FAILURE, RUNNING, SUCCESS
 from workers.contract.keys import stream_of
 from workers.contract.run_name import RunName
-from workers.runtime import journal as journal_module
+from workers.host.stream import Stream
 from workers.runtime.journal import Journal
 from workers.runtime.publisher import Publisher
 
 
 def test_it_writes_events_in_the_contracts_format(connection: Redis, tmp_path: Path) -> None:
     events = Publisher(
-        connection,
+        stream(connection, "alice"),
         run=RunName("0b5e", 2),
-        party="alice",
         worker="w",
         task_type="psi",
         journal_dir=tmp_path,
@@ -65,8 +65,8 @@ def test_it_keeps_events_on_disk_while_redis_is_away_and_delivers_them_in_order(
     publish_success(execution, "alice", down(), tmp_path)
     assert connection.xlen(stream_of("alice")) == 0
     spool = Journal(tmp_path)
-    assert spool.deliver(connection, "alice") == 5
-    assert spool.deliver(connection, "alice") == 0
+    assert spool.deliver(stream(connection, "alice")) == 5
+    assert spool.deliver(stream(connection, "alice")) == 0
     sent = [json.loads(f[b"event"])["sequence"] for _, f in connection.xrange(stream_of("alice"))]
     assert sent == [1, 2, 3, 4, 5]
 
@@ -76,12 +76,12 @@ def test_it_keeps_the_order_when_redis_comes_back_in_between(
 ) -> None:
     events = publisher(execution, "alice", down(), tmp_path)
     events.publish(RUNNING, "task_started")
-    events._connection = connection
+    events._stream = stream(connection, "alice")
     events.publish(RUNNING, "sf_init")
     # the worker process, which reports the end of a killed job
     publisher(execution, "alice", connection, tmp_path, first_sequence=1000).publish(FAILURE, "cleanup")
     assert connection.xlen(stream_of("alice")) == 0
-    Journal(tmp_path).deliver(connection, "alice")
+    Journal(tmp_path).deliver(stream(connection, "alice"))
     sent = [json.loads(f[b"event"])["sequence"] for _, f in connection.xrange(stream_of("alice"))]
     assert sent == [1, 2, 1000]
 
@@ -89,8 +89,8 @@ def test_it_keeps_the_order_when_redis_comes_back_in_between(
 def test_it_keeps_the_spool_while_delivery_fails(execution: Execution, connection: Redis, tmp_path: Path) -> None:
     publish_success(execution, "alice", down(), tmp_path)
     with pytest.raises(RedisError):
-        Journal(tmp_path).deliver(down(), "alice")
-    assert Journal(tmp_path).deliver(connection, "alice") == 5
+        Journal(tmp_path).deliver(stream(down(), "alice"))
+    assert Journal(tmp_path).deliver(stream(connection, "alice")) == 5
 
 
 def test_it_delivers_again_what_redis_lost(execution: Execution, connection: Redis, tmp_path: Path) -> None:
@@ -100,8 +100,8 @@ def test_it_delivers_again_what_redis_lost(execution: Execution, connection: Red
     connection.flushdb()
     for party in ("alice", "bob"):
         journal = Journal(tmp_path / party)
-        assert journal.deliver(connection, party) == 0, "none of it is late"
-        assert journal.deliver(connection, party, everything=True) == 5
+        assert journal.deliver(stream(connection, party)) == 0, "none of it is late"
+        assert journal.deliver(stream(connection, party), everything=True) == 5
     Listener(connection).step()
     execution.refresh_from_db()
     assert execution.status == Status.SUCCESS
@@ -111,11 +111,11 @@ def test_it_delivers_again_what_redis_lost(execution: Execution, connection: Red
 def test_it_delivers_only_what_is_late(execution: Execution, connection: Redis, tmp_path: Path) -> None:
     events = publisher(execution, "alice", connection, tmp_path)
     events.publish(RUNNING, "task_started")
-    events._connection = down()
+    events._stream = stream(down(), "alice")
     events.publish(RUNNING, "sf_init")
     events.publish(RUNNING, "sf_cluster_ready")
     assert connection.xlen(stream_of("alice")) == 1
-    assert Journal(tmp_path).deliver(connection, "alice") == 2
+    assert Journal(tmp_path).deliver(stream(connection, "alice")) == 2
     sent = [json.loads(f[b"event"])["sequence"] for _, f in connection.xrange(stream_of("alice"))]
     assert sent == [1, 2, 3]
 
@@ -125,18 +125,19 @@ def test_it_delivers_what_comes_during_a_delivery_the_next_time(
 ) -> None:
     events = publisher(execution, "alice", down(), tmp_path)
     events.publish(RUNNING, "task_started")
-    sending = journal_module.append_to_stream
+    sending = Stream.append
 
     def while_another_comes(*args: Any) -> None:
         sending(*args)
+        patch.undo()
         events.publish(RUNNING, "sf_init")
 
     journal = Journal(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(journal_module, "append_to_stream", while_another_comes)
-        assert journal.deliver(connection, "alice") == 1
-    assert journal.deliver(connection, "alice") == 1
-    assert journal.deliver(connection, "alice") == 0
+        patch.setattr(Stream, "append", while_another_comes)
+        assert journal.deliver(stream(connection, "alice")) == 1
+    assert journal.deliver(stream(connection, "alice")) == 1
+    assert journal.deliver(stream(connection, "alice")) == 0
     assert connection.xlen(stream_of("alice")) == 2
 
 
@@ -151,7 +152,7 @@ def test_it_forgets_what_was_applied_and_nothing_else(
     journal.mark_late(file.name, 0)
     journal.forget_applied()
     assert file.exists()
-    assert journal.deliver(connection, "alice") == 5
+    assert journal.deliver(stream(connection, "alice")) == 5
     journal.forget_applied()
     assert not file.exists()
 
@@ -161,7 +162,7 @@ def test_it_skips_half_a_line(execution: Execution, connection: Redis, tmp_path:
     [file] = tmp_path.glob("*.jsonl")
     with file.open("ab") as handle:
         handle.write(b'{"task_request_id": "\xc3')
-    assert Journal(tmp_path).deliver(connection, "alice") == 5
+    assert Journal(tmp_path).deliver(stream(connection, "alice")) == 5
 
 
 def test_it_never_raises_when_nothing_can_be_delivered_or_kept(execution: Execution, tmp_path: Path) -> None:

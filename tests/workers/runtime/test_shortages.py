@@ -13,25 +13,26 @@ import pytest
 from redis import Redis
 
 from fixtures.documents import psi_documents
-from tests.workers.runtime.test_preflight_at_the_host import Answering, starter
+from tests.keys import introduce
+from tests.workers.runtime.test_preflight_at_the_host import Answering, asked, desk_of, starter
 from workers.contract.errors import ConfigError, ResourceError, classify
 from workers.contract.keys import requests_of, stream_of, wanted
 from workers.contract.reports import WANTED_SECONDS
 from workers.host.party import PartyHost
 from workers.runtime import desk as desks
-from workers.runtime.desk import Desk
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> PartyHost:
     (tmp_path / "party.toml").write_text('party = "alice"\n[policy]\ntask_types = ["*"]\npeers = ["*"]\n')
+    introduce(tmp_path / "party.toml")
     return PartyHost.load(tmp_path / "party.toml")
 
 
 def ask(connection: Redis) -> str:
     name = str(uuid4())
     connection.set(wanted(name), 1, ex=WANTED_SECONDS)
-    connection.rpush(requests_of("alice"), json.dumps({"preflight": name, "documents": psi_documents()}))
+    connection.rpush(requests_of("alice"), asked({"documents": psi_documents()}, name))
     return name
 
 
@@ -55,7 +56,7 @@ def test_a_desk_outlives_a_shortage_of_threads_and_loses_no_request(
                     raise RuntimeError("can't start new thread")
             super().start()
 
-    desk = Desk(host, connection, "alice-1", starter(Answering({"checks": [], "facts": {}})))
+    desk = desk_of(host, connection, starter(Answering({"checks": [], "facts": {}})))
     alive = threading.Event()
     alive.set()
     serving = threading.Thread(target=desk.serve, args=[alive])
@@ -83,7 +84,7 @@ def test_a_check_whose_process_cannot_start_says_so_to_the_execution_and_shows_n
             raise OSError(errno.EROFS, "Read-only file system", "/srv/alice/outputs/.work")
 
     made: Any = Full()
-    desk = Desk(host, connection, "alice-1", made)
+    desk = desk_of(host, connection, made)
     ask(connection)
     desk._answer(connection.lpop(requests_of("alice")))
     [said] = answers(connection)

@@ -17,6 +17,7 @@ from django.core.management import CommandError, call_command
 from redis import Redis
 
 from controlplane.environment import ROOT, environment
+from tests.keys import introduce
 from workers.runtime import slots
 from workers.runtime.slots import Slots
 
@@ -27,6 +28,7 @@ COUNT = 3
 def party_toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "party.toml"
     path.write_text('party = "alice"\n[policy]\ntask_types = ["*"]\npeers = ["*"]\n')
+    introduce(path)
     monkeypatch.setenv("PARTY_TOML", str(path))
     monkeypatch.setattr(environment, "party_toml", path)
     return path

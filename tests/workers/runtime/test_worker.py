@@ -24,21 +24,24 @@ from hypothesis import strategies as st
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from rq import Queue
-from rq.exceptions import DeserializationError
 from rq.job import Job
 from rq.serializers import DefaultSerializer, JSONSerializer
 from rq.worker import Worker
 
 from controlplane.environment import ROOT, environment
+from executions.coordinator.key import own_key
+from tests.keys import introduce
 from workers.contract.errors import ERRORS, ConfigError
-from workers.contract.jobs import TASK_FUNCTION, JobRefused, PartyJob
+from workers.contract.jobs import TASK_FUNCTION, PartyJob
 from workers.contract.keys import stream_of
+from workers.contract.orders import OrderRefused
 from workers.contract.run_name import RunName
 from workers.host.party import PartyHost
 from workers.network.links import LINK_LOST
 from workers.runtime.compute_process import ABANDONED, ComputeProcess
 from workers.runtime.exit_status import describe_exit
 from workers.runtime.journal import Journal
+from workers.runtime.limits import EXCEEDED
 from workers.runtime.starter import Starter
 from workers.runtime.worker import WORKER_SEQUENCE, PartyWorker
 
@@ -52,6 +55,7 @@ RUN = RunName("0b5e0b5e-0b5e-4b5e-8b5e-0b5e0b5e0b5e", 3)
 def party_toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "party.toml"
     path.write_text(TOML)
+    introduce(path)
     monkeypatch.setenv("PARTY_TOML", str(path))
     monkeypatch.setattr(environment, "party_toml", path)
     # PartyWorker closes it anew; what it was comes back afterwards
@@ -100,7 +104,7 @@ def test_it_says_how_a_process_ended(code: str, words: str, error_type: str) -> 
     assert found == error_type
 
 
-EXITS = st.integers(1, 255).filter(lambda code: code not in (ABANDONED, LINK_LOST))
+EXITS = st.integers(1, 255).filter(lambda code: code not in (ABANDONED, LINK_LOST, *EXCEEDED))
 
 
 @given(status=st.integers(-64, -1) | EXITS)
@@ -128,8 +132,8 @@ def test_it_serves_the_queue_of_its_own_party_alone(connection: Redis, party_tom
 
 
 def test_it_is_named_after_party_host_and_process(connection: Redis, party_toml: Path) -> None:
-    assert worker(connection, ["alice"]).name == f"alice-{socket.gethostname()}-{os.getpid()}"
-    assert worker(connection, ["alice"], name="alice-chosen").name == "alice-chosen"
+    assert worker(connection, ["alice"]).name == f"alice@{socket.gethostname()}-{os.getpid()}"
+    assert worker(connection, ["alice"], name="chosen").name == "alice@chosen"
 
 
 @pytest.mark.parametrize("serializer", ["rq.serializers.DefaultSerializer", DefaultSerializer, None, "pickle"])
@@ -138,9 +142,9 @@ def test_it_speaks_json_whatever_it_is_told(connection: Redis, party_toml: Path,
     pickling = Queue("alice", connection=connection, serializer=DefaultSerializer, job_class=Job)
     for queues in (["alice"], [pickling]):
         made = worker(connection, queues, serializer=serializer, job_class=Job, job_monitoring_interval=99)
-        assert (made.serializer, made.job_class) == (JSONSerializer, PartyJob)
+        assert (made.serializer, made.job_class) == (JSONSerializer, made._intake.job_class)
         [queue] = made.queues
-        assert (queue.name, queue.serializer, queue.job_class) == ("alice", JSONSerializer, PartyJob)
+        assert (queue.name, queue.serializer, queue.job_class) == ("alice", JSONSerializer, made._intake.job_class)
         assert made.job_monitoring_interval == 2
 
 
@@ -148,22 +152,20 @@ def test_it_reads_no_pickled_job(connection: Redis, party_toml: Path) -> None:
     made = worker(connection, ["alice"])
     pickling = Queue("alice", connection=connection, serializer=DefaultSerializer)
     pickled = pickling.enqueue_call("os.getpid", job_id="alice-1")
-    job = made.queues[0].fetch_job(pickled.id)
-    assert isinstance(job, PartyJob)
-    with pytest.raises(DeserializationError):
-        job.func  # noqa: B018
+    with pytest.raises(OrderRefused):
+        made.queues[0].fetch_job(pickled.id)
 
 
 def test_it_closes_the_gate(connection: Redis, party_toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rq.job, "import_attribute", rq.utils.import_attribute)
     worker(connection, ["alice"])
-    with pytest.raises(JobRefused):
+    with pytest.raises(OrderRefused):
         rq.job.import_attribute("os.system")
 
 
 def test_it_prepares_its_directories(connection: Redis, party_toml: Path) -> None:
     worker(connection, ["alice"])
-    assert sorted(p.name for p in (party_toml.parent / "outputs").iterdir()) == [".journal", ".work"]
+    assert sorted(p.name for p in (party_toml.parent / "outputs").iterdir()) == [".journal", ".taken", ".work"]
 
 
 def test_it_notices_a_redis_that_came_back_empty_though_another_wrote_to_it_first(
@@ -196,9 +198,16 @@ def test_it_notices_a_redis_that_came_back_empty_though_another_wrote_to_it_firs
 
 
 def job_of(connection: Redis, **kwargs: Any) -> PartyJob:
-    return PartyJob.create(
-        TASK_FUNCTION, kwargs=kwargs, id=f"alice-{RUN}", connection=connection, serializer=JSONSerializer
+    job = PartyJob.create(
+        TASK_FUNCTION,
+        kwargs=kwargs,
+        id=f"alice-{RUN}",
+        origin="alice",
+        connection=connection,
+        serializer=JSONSerializer,
     )
+    job.sign(own_key())
+    return job
 
 
 ORDER = {
@@ -531,8 +540,8 @@ def test_it_says_that_redis_refused_the_password(
 ) -> None:
     connection.acl_setuser("worker-of-tests", enabled=True, passwords=["+right"], commands=["+@all"])
     try:
-        path = environment.redis_url.removeprefix("unix://")
-        monkeypatch.setattr(environment, "redis_url", f"unix://worker-of-tests:secretpw@{path}")
+        path = connection.connection_pool.connection_kwargs["path"]
+        monkeypatch.setattr(environment, "redis_url", f"unix://worker-of-tests@{path}?db=0&password=secretpw")
         said = refused("alice")
     finally:
         connection.acl_deluser("worker-of-tests")

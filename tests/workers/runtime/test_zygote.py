@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from controlplane.environment import ROOT
+from tests.keys import introduce
 from workers.host.party import PartyHost
 from workers.runtime.starter import Starter
 from workers.runtime.zygote import Zygote
@@ -183,6 +184,7 @@ def test_what_cannot_be_started_leaves_nothing_behind(party: PartyHost, monkeypa
 @pytest.fixture
 def party(tmp_path: Path) -> PartyHost:
     (tmp_path / "party.toml").write_text('party = "alice"\n[policy]\ntask_types = ["*"]\npeers = ["*"]\n')
+    introduce(tmp_path / "party.toml")
     host = PartyHost.load(tmp_path / "party.toml")
     host.prepare_directories()
     return host

@@ -1,0 +1,58 @@
+"""The admin of approvals: what waits for whom, and what people at the parties decided on their own hosts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.urls import reverse
+from django.utils.html import format_html
+from unfold.admin import ModelAdmin
+from unfold.decorators import display
+
+from executions.admin.read_only import ReadOnlyAdmin
+from executions.models import Approval, ApprovalState
+
+
+@admin.register(Approval)
+class ApprovalAdmin(ReadOnlyAdmin):
+    """Shows requests and decisions. Nobody decides here: people do on the party's host, with its key."""
+
+    list_display = ("asked_at", "shown_party", "shown_execution", "shown_state", "decided_by", "reason", "shown_digest")
+    list_filter = ("state", "party")
+    list_select_related = ("party", "execution")
+    search_fields = ("digest",)
+    search_help_text = "Beginning of the request's name"
+    get_search_results = ModelAdmin.get_search_results
+    fields = ("shown_party", "shown_execution", "shown_state", "asked_at", "how", "decided_at", "decided_by", "reason")
+
+    @display(description="Party", ordering="party__name")
+    def shown_party(self, approval: Approval) -> str:
+        return approval.party.name
+
+    @display(description="Execution")
+    def shown_execution(self, approval: Approval) -> Any:
+        url = reverse("admin:executions_execution_change", args=[approval.execution_id])
+        return format_html('<a href="{}">{}</a>', url, approval.execution)
+
+    @display(
+        description="State",
+        ordering="state",
+        label={ApprovalState.ASKED: "warning", ApprovalState.APPROVED: "success", ApprovalState.REFUSED: "danger"},
+    )
+    def shown_state(self, approval: Approval) -> tuple[str, str]:
+        return approval.state, approval.get_state_display()
+
+    @display(description="Request")
+    def shown_digest(self, approval: Approval) -> str:
+        return approval.short
+
+    @display(description="To decide")
+    def how(self, approval: Approval) -> Any:
+        if approval.state != ApprovalState.ASKED:
+            return "It is decided."
+        return format_html(
+            "On {}'s host: <code>manage.py party approvals {}</code> shows what would run, "
+            "<code>manage.py party approve {}</code> or <code>refuse {}</code> decides it.",
+            approval.party.name, *[approval.short] * 3,
+        )  # fmt: skip

@@ -1,0 +1,82 @@
+"""Keeps executions waiting until people at the parties have approved them, and takes note of what they decide.
+
+The parties' workers enforce approvals by themselves. Here an execution only waits, so that no attempt is made in vain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from controlplane.audit.record import record
+from executions.coordinator.settle import hold
+from executions.models import Approval, ApprovalState, Execution, Preflight
+from executions.states import Status, transition
+from workers.contract.errors import ConfigError
+
+
+def wait_for_approvals(execution: Execution, preflight: Preflight) -> str:
+    """Have an execution wait if hosts that checked it said that they need an approval. Returns the reason; empty if no
+    host needs one."""
+    needed = {part.party: digest for part in preflight.parties if (digest := _digest_needed(part.facts))}
+    if not needed:
+        return ""
+    with transaction.atomic():
+        hold([execution.pk])
+        for party, digest in needed.items():
+            Approval.objects.update_or_create(
+                execution=execution,
+                party=party,
+                defaults={
+                    "digest": digest,
+                    "state": ApprovalState.ASKED,
+                    "asked_at": timezone.now(),
+                    "decided_at": None,
+                    "decided_by": "",
+                    "reason": "",
+                },
+            )
+        reason = "; ".join(
+            f"{party.name} has to approve it: `manage.py party approve {digest[:12]}` on its host"
+            for party, digest in needed.items()
+        )
+        transition(execution, Status.AWAITING_APPROVAL, why=reason, waiting_for=reason[:500])
+    return reason
+
+
+def _digest_needed(facts: Any) -> str:
+    """Return the digest that a host wants approved. The host wrote the facts: they may be anything."""
+    asked = facts.get("approval") if isinstance(facts, dict) else None
+    digest = asked.get("digest") if isinstance(asked, dict) and asked.get("state") == "asked" else None
+    return digest if isinstance(digest, str) and len(digest) == 64 and digest.isalnum() else ""
+
+
+def note_decision(party: str, digest: str, executions: Collection[UUID], approved: bool, by: str, reason: str) -> bool:
+    """Take note of what people at a party decided about these executions: those that wait for it alone go on, or fail.
+    Returns whether any of them waited for it."""
+    asked = Approval.objects.filter(
+        party__name=party, digest=digest, state=ApprovalState.ASKED, execution__in=executions
+    )
+    waiting = sorted(asked.values_list("execution", flat=True))
+    for pk in waiting:
+        with transaction.atomic():
+            hold([pk])
+            state = ApprovalState.APPROVED if approved else ApprovalState.REFUSED
+            now = timezone.now()
+            if not asked.filter(execution=pk).update(state=state, decided_at=now, decided_by=by, reason=reason):
+                continue
+            record("approve" if approved else "refuse", f"execution {pk}", actor=f"{by} at {party}", details=reason)
+            execution = Execution.objects.defer("documents").get(pk=pk)
+            if execution.status != Status.AWAITING_APPROVAL:
+                continue
+            if not approved:
+                error = f"{party} refused to approve it" + (f": {reason}" if reason else "")
+                fields = {"error": error, "error_type": ConfigError.__name__, "error_party": party}
+                transition(execution, Status.FAILURE, why=error, error_stage="approval", **fields)
+            elif not Approval.objects.filter(execution=pk, state=ApprovalState.ASKED).exists():
+                transition(execution, Status.QUEUED, why=f"approved by {party}", waiting_for="", queued_at=now)
+    return bool(waiting)

@@ -1,0 +1,99 @@
+"""Says in plain words what a party.toml permits, and who learns what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from workers.contract.registry import TASK_EXECUTOR_REGISTRY
+from workers.host.party import PartyHost
+from workers.host.party_file import DatasetEntry
+
+_PUBLISHED = {
+    "nothing": "nothing of the tables but what documents name already, no names, columns or numbers of rows",
+    "columns": "the names of the datasets, and the names and types of their columns, but no number of rows",
+    "counts": "the names of the datasets, the names and types of their columns, and their numbers of rows",
+}
+
+
+def permits(host: PartyHost) -> Iterator[str]:
+    """Yield sentences for people, each a line."""
+    policy = host.policy
+    peers = _listed(policy.peers, "whatever parties the control plane registers")
+    yield f"{host.name} takes part in {_listed(policy.task_types, 'all task types')} with {peers}."
+    if host.control_plane is None:
+        yield "It follows nobody's orders: party.toml has no [control_plane]."
+    else:
+        keys = _count(len(host.control_plane.key_ids), "key")
+        yield f"It follows orders that are signed with {keys} of the control plane."
+    if policy.approve == "ask":
+        yield f"A person at {host.name} approves each execution before it runs."
+    else:
+        yield "No person is asked before an execution runs."
+    if policy.security == "trial":
+        yield "Security checks are lowered: this host is for test data only."
+    yield from _learned(host, peers)
+    yield from _minima(host)
+    yield from _tables(host)
+    yield f"Results are kept in {host.output_dir}, readable by the worker's user alone."
+
+
+def _learned(host: PartyHost, peers: str) -> Iterator[str]:
+    known = [name for name in host.policy.task_types if name in TASK_EXECUTOR_REGISTRY]
+    learn = "learns" if len(host.policy.peers) == 1 and "*" not in host.policy.peers else "learn"
+    yield f"Of what tasks compute, {peers} {learn} what each task type tells, and no other row:"
+    for name in known:
+        yield f"  {name}: {TASK_EXECUTOR_REGISTRY[name].description()}"
+    if "*" in host.policy.task_types:
+        yield "  all task types: see docs/task-types.md, or `manage.py task_types`"
+    yield f"The control plane learns {_PUBLISHED[host.policy.publish]}."
+    yield "Of each run it learns the progress, the result and errors; never a row, and never a path of this host."
+
+
+def _minima(host: PartyHost) -> Iterator[str]:
+    policy, limits = host.policy, host.limits
+    if policy.min_intersection_rows > 1:
+        yield f"An intersection of fewer than {policy.min_intersection_rows:,} rows is kept and told by nobody."
+    if policy.min_group_rows > 1:
+        yield f"No figures are told of fewer than {policy.min_group_rows:,} rows."
+    if not (policy.min_intersection_rows > 1 and policy.min_group_rows > 1):
+        yield "Results may tell of single rows: see min_intersection_rows and min_group_rows."
+    said = [
+        text
+        for most, text in (
+            (limits.max_memory_mb, f"{limits.max_memory_mb:,} MB of memory" if limits.max_memory_mb else ""),
+            (limits.max_run_seconds, f"{limits.max_run_seconds:,} seconds" if limits.max_run_seconds else ""),
+            (limits.max_disk_mb, f"{limits.max_disk_mb:,} MB of disk" if limits.max_disk_mb else ""),
+        )
+        if most
+    ]
+    yield (
+        f"A run is ended once it takes more than {' or '.join(said)}."
+        if said
+        else "A run may take any memory, time and disk."
+    )
+
+
+def _tables(host: PartyHost) -> Iterator[str]:
+    if not host.entries:
+        yield "No dataset is registered, so tasks can read nothing but earlier results."
+    for name, entry in host.entries.items():
+        yield f"Dataset {name} ({host.registered()[name].path}): {'; '.join(_conditions(host, name, entry))}."
+
+
+def _conditions(host: PartyHost, name: str, entry: DatasetEntry) -> Iterator[str]:
+    columns = f"columns {', '.join(entry.columns)}" if entry.columns else "all columns"
+    yield f"{columns} may be used in {_listed(entry.task_types or host.policy.task_types, 'all task types')}"
+    yield f"with {_listed(entry.peers or host.policy.peers, 'any party')}"
+    if entry.uses is not None:
+        yield f"by {_count(entry.uses, 'execution')}, of which {host.uses.taken(name):,} have been"
+    yield f"until {entry.expires:%Y-%m-%d}" if entry.expires else "without an end"
+
+
+def _listed(names: Sequence[str], everything: str) -> str:
+    if "*" in names:
+        return everything
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:]))) or "nothing"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
