@@ -65,7 +65,7 @@ def test_it_is_changed_in_the_admin_by_those_who_may(admin: Client) -> None:
     assert viewer.get(url).status_code == 200
     assert viewer.post(url, {"environment": "dev", "security": "trial"}).status_code == 403
     assert Site.current().security == "production"
-    assert admin.get("/admin/controlplane/site/7/change/").status_code == 302
+    assert admin.get("/admin/controlplane/site/7/change/").status_code == 404
 
 
 def test_the_api_tells_it_and_changes_it_for_those_who_may() -> None:

@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from controlplane.environment import environment
+from controlplane.environment import Environment, environment
 from controlplane.models import SignInTries
 from controlplane.sign_in import AS_ONE_USER, FROM_ONE_ADDRESS
 
@@ -130,3 +130,10 @@ def test_the_address_is_what_our_own_proxy_saw(monkeypatch: pytest.MonkeyPatch) 
 def test_odd_names_are_wrong_names(name: str) -> None:
     assert api("wrong", name=name).status_code == 401
     assert admin("wrong", name=name).status_code == 200
+
+
+def test_one_proxy_is_expected_with_https() -> None:
+    assert Environment(https=False).proxy_count == 0
+    assert Environment(https=True).proxy_count == 1
+    assert Environment(https=True, proxies=0).proxy_count == 0
+    assert Environment(https=False, proxies=2).proxy_count == 2

@@ -388,7 +388,7 @@ def test_a_service_has_documents_checked(service: APIClient, answer: Any, django
     url = asked.headers["Location"]
     assert asked.json()["state"] == "checking"
     answer(alice=GOOD, bob=failing("dataset", "column 'age' is gone"))
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(3):  # one for the parties that the caller works for
         found = service.get(url).json()
     assert (found["state"], found["name"], found["execution"]) == ("failed", "looking", None)
     problem = {"party": "bob", "check": "dataset", "error": "column 'age' is gone", "error_type": "ConfigError"}
