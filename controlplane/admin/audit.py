@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
+from controlplane.access import Access
 from controlplane.models import AuditEntry
 
 
@@ -25,6 +26,10 @@ class AuditEntryAdmin(ModelAdmin):
     @display(description="Sealed", boolean=True)
     def is_sealed(self, entry: AuditEntry) -> bool:
         return entry.position is not None
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # an entry may name anybody and anything
+        return super().has_view_permission(request, obj) and Access.of(request).parties is None
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

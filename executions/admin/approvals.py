@@ -10,6 +10,7 @@ from django.utils.html import format_html
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
+from controlplane.admin.scoped import ScopedSelectFilter
 from executions.admin.read_only import ReadOnlyAdmin
 from executions.models import Approval, ApprovalState
 
@@ -19,7 +20,7 @@ class ApprovalAdmin(ReadOnlyAdmin):
     """Shows requests and decisions. Nobody decides here: people do on the party's host, with its key."""
 
     list_display = ("asked_at", "shown_party", "shown_execution", "shown_state", "decided_by", "reason", "shown_digest")
-    list_filter = ("state", "party")
+    list_filter = ("state", ("party", ScopedSelectFilter))
     list_select_related = ("party", "execution")
     search_fields = ("digest",)
     search_help_text = "Beginning of the request's name"
