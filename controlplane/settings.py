@@ -249,6 +249,7 @@ UNFOLD = {
                     _page("Users", "person", "auth.user"),
                     _page("Groups", "group", "auth.group"),
                     # Everybody has tokens of their own
+                    _page("Audit trail", "policy", "controlplane.auditentry"),
                     {"title": "API tokens", "icon": "key", "link": reverse_lazy("admin:knox_authtoken_changelist")},
                 ],
             },
