@@ -55,6 +55,18 @@ def test_it_starts_what_there_is(command: list[str]) -> None:
         Config().parser().parse_args(arguments)
 
 
+def test_the_web_server_has_no_part_in_the_coordinators_key() -> None:
+    composed = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    assert composed["coordinator"]["volumes"]
+    assert not set(composed["coordinator"]["volumes"]) & set(composed["web"].get("volumes", []))
+    places = {}
+    for name in ("web", "coordinator"):
+        unit = RawConfigParser(strict=False)
+        unit.read(DEPLOY / f"controlplane-{name}.service")
+        places[name] = (unit["Service"]["user"], unit["Service"]["statedirectory"])
+    assert not set(places["web"]) & set(places["coordinator"])
+
+
 def test_compose_names_what_there_is() -> None:
     composed = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
     for name, service in composed["services"].items():

@@ -81,6 +81,7 @@ class Circle:
         PartyCheck.objects.bulk_create(
             PartyCheck(preflight=rows["preflight"], party=rows[name]) for name in circle.names
         )
+        rows["approval"] = Approval.objects.create(execution=rows["execution"], party=rows[first], digest="a1" * 32)
         rows["deadletter"] = DeadLetter.objects.create(
             party=first, kind="event", reason=f"of {first}", content="", size=0
         )

@@ -24,7 +24,8 @@ MODULES = [
     *(WORKERS / "contract" / f"{name}.py" for name in CONTRACT),
     *sorted((WORKERS / "components").glob("*.py")),
     *sorted((WORKERS / "devices").glob("*.py")),
-    *sorted((WORKERS / "executors").glob("*.py")),
+    # Not what looks at results: no document comes there
+    *sorted(path for path in (WORKERS / "executors").glob("*.py") if path.stem != "results"),
 ]
 Place = tuple[str, int]
 

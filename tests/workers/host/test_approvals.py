@@ -181,6 +181,7 @@ def asking(tmp_path: Path, connection: Redis, monkeypatch: pytest.MonkeyPatch) -
     )
     host = PartyHost.load(introduce(path))
     host.prepare_directories()
+    monkeypatch.chdir(tmp_path)  # a run leaves this process in /
     monkeypatch.setattr(task_run, "runtime", task_run.Runtime(host, stream(connection, "alice"), "alice-1"))
     return host
 
