@@ -11,7 +11,7 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from controlplane.admin.scoped import ScopedSelectFilter
-from executions.admin.read_only import ReadOnlyAdmin
+from executions.admin.read_only import ReadOnlyAdmin, to_the_second
 from executions.models import Approval, ApprovalState
 
 
@@ -19,13 +19,21 @@ from executions.models import Approval, ApprovalState
 class ApprovalAdmin(ReadOnlyAdmin):
     """Shows requests and decisions. Nobody decides here: people do on the party's host, with its key."""
 
-    list_display = ("asked_at", "shown_party", "shown_execution", "shown_state", "decided_by", "reason", "shown_digest")
+    list_display = ("asked", "shown_party", "shown_execution", "shown_state", "decided_by", "reason", "shown_digest")
     list_filter = ("state", ("party", ScopedSelectFilter))
     list_select_related = ("party", "execution")
     search_fields = ("digest",)
     search_help_text = "Beginning of the request's name"
     get_search_results = ModelAdmin.get_search_results
-    fields = ("shown_party", "shown_execution", "shown_state", "asked_at", "how", "decided_at", "decided_by", "reason")
+    fields = ("shown_party", "shown_execution", "state", "asked", "how", "decided", "decided_by", "reason")
+
+    @display(description="Asked", ordering="asked_at")
+    def asked(self, approval: Approval) -> str:
+        return to_the_second(approval.asked_at)
+
+    @display(description="Decided")
+    def decided(self, approval: Approval) -> str:
+        return to_the_second(approval.decided_at) if approval.decided_at else "not yet"
 
     @display(description="Party", ordering="party__name")
     def shown_party(self, approval: Approval) -> str:

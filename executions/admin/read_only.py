@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -23,6 +24,11 @@ from executions.permissions import VIEW
 MOST_LISTED = 10_000
 #: Among how many of the newest rows a part of a name is searched, and how many rows of a whole name are found.
 SEARCHED, MOST_FOUND = 1000, 1000
+
+
+def to_the_second(moment: datetime) -> str:
+    """Return a time as lists show it where seconds count."""
+    return f"{timezone.localtime(moment):%Y-%m-%d %H:%M:%S}"
 
 
 class CreationFilter(RangeDateTimeFilter):
@@ -51,7 +57,7 @@ class ReadOnlyAdmin(Scoped, ModelAdmin):
     paginator = InfinitePaginator
     show_facets = admin.ShowFacets.NEVER
     actions = None
-    search_fields = ("name",)
+    search_fields: Any = ("name",)
     search_help_text = f"Whole name or id, or a part of the name for the newest {SEARCHED:,}"
 
     def get_paginator(self, *args: Any, **kwargs: Any) -> Any:
