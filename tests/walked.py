@@ -85,7 +85,6 @@ class Circle:
         rows["deadletter"] = DeadLetter.objects.create(
             party=first, kind="event", reason=f"of {first}", content="", size=0
         )
-        rows["approval"] = Approval.objects.create(execution=rows["execution"], party=rows[first], digest="d" * 64)
         circle.rows = rows
         return circle
 

@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
+from controlplane.access import Access
 from controlplane.admin.permissions import may
 from controlplane.models import AuditEntry
 from executions.admin.read_only import ReadOnlyAdmin, to_the_second
@@ -32,4 +33,5 @@ class AuditEntryAdmin(ReadOnlyAdmin):
         return entry.position is not None
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return may(request, "controlplane.view_auditentry")
+        # an entry may name any party
+        return may(request, "controlplane.view_auditentry") and Access.of(request).parties is None

@@ -407,7 +407,8 @@ def test_a_service_is_told_what_is_wrong_before_anyone_is_asked(service: APIClie
     asked = service.post("/api/v1/preflights/", documents(), format="json").json()
     assert send_asked(connection)
     found = service.get(asked["url"]).json()
-    assert (found["state"], found["parties"]) == ("failed", [])
+    assert found["state"] == "failed"
+    assert [part["answered_at"] for part in found["parties"]] == [None, None]  # asked for, and not sent
     assert [problem["error"] for problem in found["problems"]] == ["all ports of bob (20100-20100) are leased"]
     assert not connection.exists(requests_of("alice"))
 
@@ -421,7 +422,8 @@ def test_checks_that_nobody_could_ask_for_yet_say_so_and_are_asked_for_later(
     assert service.get(url).json()["state"] == "checking"
     Preflight.objects.update(requested_at=timezone.now() - Preflight.SILENCE - timedelta(seconds=1))
     found = service.get(url).json()
-    assert (found["state"], found["parties"]) == ("failed", [])
+    assert found["state"] == "failed"
+    assert [part["answered_at"] for part in found["parties"]] == [None, None]  # asked for, and not sent
     assert "is `manage.py coordinate` running" in found["problems"][0]["error"]
     assert send_asked(connection)
     assert not send_asked(connection), "once"
