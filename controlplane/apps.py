@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.utils.module_loading import import_string
 from django.db.models.signals import post_migrate
 from django.utils.module_loading import import_string
 
@@ -13,8 +14,6 @@ class ControlplaneConfig(AppConfig):
         # RQ imports by dotted path what a job's hash in Redis names, in whatever process looks at it
         # (the web process too). The gate lets only our own function through.
         install_gate()
-        from controlplane.audit import signals  # models are there from now on
-
-        signals.connect()
+        import_string("controlplane.audit.signals.connect")()  # by name: models are there from now on
         # by its name: models cannot be imported before this module
         post_migrate.connect(import_string("controlplane.roles.make_roles"), sender=self, dispatch_uid="roles")

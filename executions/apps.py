@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.utils.module_loading import import_string
 
 
 class ExecutionsConfig(AppConfig):
@@ -6,6 +7,4 @@ class ExecutionsConfig(AppConfig):
     verbose_name = "Executions"
 
     def ready(self) -> None:
-        from executions import audit  # models are there from now on
-
-        audit.connect()
+        import_string("executions.audit.connect")()  # by name: models are there from now on
