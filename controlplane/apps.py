@@ -1,5 +1,4 @@
 from django.apps import AppConfig
-from django.utils.module_loading import import_string
 from django.db.models.signals import post_migrate
 from django.utils.module_loading import import_string
 

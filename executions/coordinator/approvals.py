@@ -6,17 +6,24 @@ The parties' workers enforce approvals by themselves. Here an execution only wai
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 from django.utils import timezone
+from redis import Redis
 
 from controlplane.audit.record import record
+from executions.coordinator.isolation import alone
+from executions.coordinator.preflight import CannotCheck, latest_of, request
 from executions.coordinator.settle import hold
 from executions.models import Approval, ApprovalState, Execution, Preflight
 from executions.states import Status, transition
 from workers.contract.errors import ConfigError
+
+#: Time until hosts are asked again, which doubles each time, and the longest.
+LOOK_AGAIN, SELDOM = timedelta(seconds=20), timedelta(hours=1)
 
 
 def wait_for_approvals(execution: Execution, preflight: Preflight) -> str:
@@ -46,6 +53,37 @@ def wait_for_approvals(execution: Execution, preflight: Preflight) -> str:
         )
         transition(execution, Status.AWAITING_APPROVAL, why=reason, waiting_for=reason[:500])
     return reason
+
+
+def look_again(connection: Redis) -> bool:
+    """Ask the hosts of waiting executions again, seldom and ever more seldom: a decision that was made before the
+    execution waited, or while Redis was away, would otherwise never be heard of. Returns whether anything was done.
+    Raises RedisError."""
+    did = False
+    for execution in Execution.objects.filter(status=Status.AWAITING_APPROVAL).order_by("queued_at"):
+        with alone(f"execution {execution.pk}"):
+            did |= _look_again(connection, execution)
+    return did
+
+
+def _look_again(connection: Redis, execution: Execution) -> bool:
+    latest = latest_of(execution)
+    waits_since = max(execution.approvals.values_list("asked_at", flat=True), default=execution.queued_at)
+    if latest and latest.requested_at > waits_since:
+        if latest.state == "checking":
+            return False
+        if latest.is_complete and not any(_digest_needed(part.facts) for part in latest.parties):
+            # Approved, or something else is wrong now: both come out as for any other queued execution
+            return transition(execution, Status.QUEUED, why="checked again", waiting_for="", queued_at=timezone.now())
+    asked_at = latest.requested_at if latest else waits_since
+    pause = min(max(LOOK_AGAIN, asked_at - waits_since), SELDOM)
+    if timezone.now() - asked_at < pause:
+        return False
+    try:
+        request(connection, execution)
+    except (CannotCheck, ConfigError):  # no port is free, say: later
+        return False
+    return True
 
 
 def _digest_needed(facts: Any) -> str:

@@ -8,7 +8,7 @@ import time
 from redis.exceptions import RedisError
 
 from controlplane.audit.chain import seal
-from executions.coordinator import pipelines, preflight, schedules
+from executions.coordinator import approvals, pipelines, preflight, schedules
 from executions.coordinator.dispatch import Dispatcher
 from executions.coordinator.isolation import alone
 from executions.coordinator.listener import Listener
@@ -50,6 +50,8 @@ class Coordinator:
         if time.monotonic() >= self._recover_at:
             with alone("recovery"):
                 did |= self.recovery.step()
+            with alone("approvals"):
+                did |= approvals.look_again(self.connection)
             self._recover_at = time.monotonic() + self.RECOVERY_INTERVAL
         with alone("pipelines"):
             did |= pipelines.step()

@@ -11,6 +11,8 @@ import pytest
 from django.utils import timezone
 from redis import Redis
 
+from executions.coordinator import approvals
+from executions.coordinator.approvals import look_again
 from executions.coordinator.dispatch import Dispatcher
 from executions.coordinator.listener import Listener
 from executions.models import Approval, ApprovalState, DeadLetter, Execution, PartyCheck, Preflight
@@ -113,6 +115,46 @@ def test_a_host_that_asks_again_is_waited_for_again(dispatcher: Dispatcher, conn
     step(dispatcher, alice=DIGEST)
     assert status(execution) == Status.AWAITING_APPROVAL
     assert Approval.objects.get().state == ApprovalState.ASKED
+
+
+def test_a_decision_that_nobody_heard_of_is_found_by_asking_again(
+    dispatcher: Dispatcher, connection: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was made between the host's question and the execution's waiting, or while Redis was away."""
+    execution = submit()
+    step(dispatcher, alice=DIGEST)
+    assert not look_again(connection), "not at once"
+    monkeypatch.setattr(approvals, "LOOK_AGAIN", timedelta(0))
+    assert look_again(connection)
+    assert not look_again(connection), "it is being checked"
+    checked(alice=DIGEST)
+    look_again(connection)
+    assert status(execution) == Status.AWAITING_APPROVAL
+    checked()
+    assert look_again(connection)
+    assert status(execution) == Status.QUEUED
+    step(dispatcher)
+    assert status(execution) == Status.DISPATCHED
+
+
+def test_hosts_are_asked_ever_more_seldom(
+    dispatcher: Dispatcher, connection: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execution = submit()
+    step(dispatcher, alice=DIGEST)
+    began = now = timezone.now()
+    Approval.objects.update(asked_at=began)
+    asked: list[float] = []
+    monkeypatch.setattr(timezone, "now", lambda: now)
+    while now < began + timedelta(days=2):
+        now += timedelta(seconds=5 if len(asked) < 3 else 120)
+        if look_again(connection):
+            asked.append((now - began).total_seconds())
+            facts = {"approval": {"digest": DIGEST, "state": "asked"}}
+            PartyCheck.objects.filter(answered_at=None).update(answered_at=now, facts=facts)
+    assert asked[:3] == [20, 40, 80]
+    assert len(asked) < 60
+    assert status(execution) == Status.AWAITING_APPROVAL
 
 
 def test_it_can_be_cancelled_while_it_waits(dispatcher: Dispatcher, connection: Redis) -> None:
