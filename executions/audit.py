@@ -21,11 +21,14 @@ def _changed(instance: Any, created: bool, **_: Any) -> None:
     """Note a change of state that somebody made; not what follows from it."""
     if not created or not (instance.by_id or current_request() or not instance.from_status):
         return
-    submission = instance.execution if isinstance(instance, StateChange) else instance.run
-    what = "execution" if isinstance(submission, Execution) else "pipeline run"
-    content = submission.documents if isinstance(submission, Execution) and not instance.from_status else None
-    action = instance.to_status.lower() if instance.from_status else "submit"
-    record(action, f"{what} {submission.pk}", content=content, details=instance.why, by=instance.by)
+    is_execution, is_first = isinstance(instance, StateChange), not instance.from_status
+    key = instance.execution_id if is_execution else instance.run_id
+    content = None
+    if is_execution and is_first:
+        content = Execution.objects.filter(pk=key).values_list("documents", flat=True).first()
+    subject = f"{'execution' if is_execution else 'pipeline run'} {key}"
+    action = "submit" if is_first else instance.to_status.lower()
+    record(action, subject, content=content, details=instance.why, by=instance.by)
 
 
 def _asked(instance: Preflight, created: bool, **_: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib.auth.models import Group, User
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
 from django.db.models import Model
-from django.db.models.signals import m2m_changed, post_delete, post_save
+from django.db.models.signals import m2m_changed, post_save, pre_delete
 from knox.models import AuthToken
 from simple_history.signals import post_create_historical_record
 
@@ -22,13 +22,13 @@ CHANGED = {"post_add": "add to", "post_remove": "take from", "post_clear": "clea
 
 
 def connect() -> None:
-    """Have all of this noted from now on."""
+    """Have all of this noted from now on. Deletions are noted before they happen, while fields can still be read."""
     post_create_historical_record.connect(_registered, dispatch_uid="audit")
     for model in (User, Group, PartyGrant):
         post_save.connect(_saved, model, dispatch_uid=f"audit {model}")
-        post_delete.connect(_deleted, model, dispatch_uid=f"audit {model}")
+        pre_delete.connect(_deleted, model, dispatch_uid=f"audit {model}")
     post_save.connect(_token_made, TokenTerms, dispatch_uid="audit")
-    post_delete.connect(_token_ended, AuthToken, dispatch_uid="audit")
+    pre_delete.connect(_token_ended, AuthToken, dispatch_uid="audit")
     for through in (User.groups.through, User.user_permissions.through, Group.permissions.through):
         m2m_changed.connect(_related, through, dispatch_uid=f"audit {through}")
     user_logged_in.connect(_signed_in, dispatch_uid="audit")
