@@ -29,6 +29,7 @@ from tests.keys import introduce, voice
 from tests.tls_front import Front
 from workers.contract.acl import rules
 from workers.contract.connection import connect, trouble
+from workers.network.tls import KeyMaterial
 
 SECRET = "never-to-be-told"
 
@@ -49,12 +50,20 @@ class Fronts:
     def before(cls, server: Path, directory: Path, opened: ExitStack, postgresql: bool) -> Fronts:
         ca, foreign = TrialCA(directory / "ca"), TrialCA(directory / "foreign", "another CA")
         right, other, client = ca.certify("localhost"), ca.certify("db.example"), ca.certify("client")
-        fronts = [
-            opened.enter_context(Front(server, files, postgresql=postgresql, mutual=mutual))
-            for files, mutual in ((right, False), (other, False), (None, False), (right, True))
-        ]
+
+        def front(files: KeyMaterial | None, mutual: bool = False) -> Front:
+            return opened.enter_context(Front(server, files, postgresql=postgresql, mutual=mutual))
+
         names = ("sslcert", "sslkey") if postgresql else ("ssl_certfile", "ssl_keyfile")
-        return cls(ca.path, foreign.path, *fronts, f"&{names[0]}={client.certificate}&{names[1]}={client.private_key}")
+        return cls(
+            ca=ca.path,
+            foreign_ca=foreign.path,
+            right=front(right),
+            wrong_name=front(other),
+            cleartext=front(None),
+            mutual=front(right, mutual=True),
+            client=f"&{names[0]}={client.certificate}&{names[1]}={client.private_key}",
+        )
 
 
 @pytest.fixture(scope="module")
