@@ -1,7 +1,9 @@
 from django.apps import AppConfig
+from django.core.checks import Tags, register
 from django.db.models.signals import post_migrate
 from django.utils.module_loading import import_string
 
+from controlplane.checks import check_connections
 from workers.contract.jobs import install_gate
 
 
@@ -13,6 +15,7 @@ class ControlplaneConfig(AppConfig):
         # RQ imports by dotted path what a job's hash in Redis names, in whatever process looks at it
         # (the web process too). The gate lets only our own function through.
         install_gate()
+        register(check_connections, Tags.security, deploy=True)
         import_string("controlplane.audit.signals.connect")()  # by name: models are there from now on
         # by its name: models cannot be imported before this module
         post_migrate.connect(import_string("controlplane.roles.make_roles"), sender=self, dispatch_uid="roles")

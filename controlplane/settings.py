@@ -1,8 +1,11 @@
 """Django settings; what differs between installations comes from ``controlplane.environment``."""
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 
@@ -88,9 +91,14 @@ TEMPLATES = [
     }
 ]
 
-DATABASES = {
-    "default": dj_database_url.parse(environment.database_url or f"sqlite:///{environment.state_dir / 'db.sqlite3'}")
-}
+try:
+    _database = dj_database_url.parse(environment.database_url or f"sqlite:///{environment.state_dir / 'db.sqlite3'}")
+except ValueError:  # the error's text may hold a part of the password
+    raise ImproperlyConfigured(
+        "DATABASE_URL is no address of a database; such as postgresql://user:password@host/name. In a password, write "
+        "%23 for #, %2F for /, and so on."
+    ) from None
+DATABASES = {"default": _database}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {
         # IMMEDIATE takes the write lock when a transaction begins: two claimants queue up instead of failing
@@ -101,7 +109,10 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # Tests use a file as well: an in-memory database has no locks worth testing
     DATABASES["default"]["TEST"] = {"NAME": environment.state_dir / "test.sqlite3"}
 else:
-    DATABASES["default"].setdefault("OPTIONS", {})["pool"] = True
+    # For the threads of a web server. A command has one connection, and is told at once why it has none, where a pool
+    # waits for half a minute and then does not say
+    DATABASES["default"].setdefault("OPTIONS", {})["pool"] = Path(sys.argv[0]).name != "manage.py"
+    DATABASES["default"]["OPTIONS"].setdefault("connect_timeout", 10)
     # A pooled connection that the server closed meanwhile is replaced, not handed out
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -8,6 +8,7 @@ from controlplane.models.grant import PartyGrant
 from controlplane.models.party import Party, check_public_key, check_signing_keys
 from controlplane.models.party_set import Parties, PartySet, PartySetMember
 from controlplane.models.pipeline import Pipeline
+from controlplane.models.publication import NotTaken, Publication
 from controlplane.models.schedule import Schedule, check_time_zone
 from controlplane.models.sign_in import SignInTries
 from controlplane.models.site import PRODUCTION, Site
@@ -16,7 +17,7 @@ from controlplane.models.token import TokenTerms
 
 __all__ = [
     "ALIGNMENT_LENGTH", "COLUMN_TYPES", "PRODUCTION", "AuditEntry", "ClusterConfig", "Configuration", "Dataset",
-    "DeviceConfig", "HEUConfig", "Parties", "Party", "PartyGrant", "PartySet", "PartySetMember", "Pipeline",
-    "RunOptions", "SPUConfig", "Schedule", "SignInTries", "Site", "Task", "TokenTerms", "check_public_key",
-    "check_signing_keys", "check_time_zone",
+    "DeviceConfig", "HEUConfig", "NotTaken", "Parties", "Party", "PartyGrant", "PartySet", "PartySetMember", "Pipeline",
+    "Publication", "RunOptions", "SPUConfig", "Schedule", "SignInTries", "Site", "Task", "TokenTerms",
+    "check_public_key", "check_signing_keys", "check_time_zone",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ Reports are not trusted: a report counts only for the party whose stream it came
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from redis.exceptions import RedisError
 from simple_history.utils import bulk_create_with_history
 
 from controlplane.documents.storable import unstorable
-from controlplane.models import ALIGNMENT_LENGTH, COLUMN_TYPES, Dataset, Party
+from controlplane.models import ALIGNMENT_LENGTH, COLUMN_TYPES, Dataset, NotTaken, Party, Publication
 from executions.coordinator.approvals import note_decision
 from executions.coordinator.isolation import warn
 from executions.coordinator.messages import Unusable, read_json, usable
@@ -78,7 +79,9 @@ class TableReport(BaseModel):
 class DatasetsReport(BaseModel):
     """Tables of the party's party.toml; in the last report of a publication, the names of all of them."""
 
-    publication: UUID | None = None
+    publication: UUID
+    #: By the clock of the host, in seconds since 1970; the same in all reports of a publication.
+    told_at: float = Field(ge=0, lt=1e11)
     #: Each table is parsed by itself, so that a wrong one does not stop the others.
     datasets: dict[str, Any] = Field(default_factory=dict, max_length=reports.MOST_DATASETS)
     names: list[str] | None = None
@@ -154,8 +157,8 @@ def apply(party: str, kind: str, raw: bytes) -> None:
         told = {name: {"verdict": reports.NAMED if name in named else reports.UNNAMED} for name in report.outputs}
         _answer(answers_to(party, str(report.publication)), told)
         return
-    verdicts = _apply_datasets(party, report)
-    if report.publication and verdicts:
+    verdicts = _apply_datasets(party, report, hashlib.sha256(raw).hexdigest()[:32])
+    if verdicts:
         _answer(answers_to(party, str(report.publication)), verdicts)
 
 
@@ -204,37 +207,50 @@ def _told(table: TableReport, problem: str, now: datetime) -> dict[str, Any]:
     }
 
 
-def _apply_datasets(party: str, report: DatasetsReport) -> dict[str, dict[str, str]]:
-    """Register new tables, and note how known ones look now. Returns a verdict for each table."""
+def _apply_datasets(party: str, report: DatasetsReport, digest: str) -> dict[str, dict[str, str]]:
+    """Register new tables, and note how known ones look now. Returns a verdict for each table. Raises Unusable for a
+    publication that does not count, such as an old one."""
+    try:
+        with transaction.atomic():
+            owner = Party.objects.select_for_update(of=("self",), no_key=True).filter(name=party).first()
+            # One that is read again, after a coordinator was killed, says nothing new
+            if owner is None or not Publication.take(owner, report.told_at, digest):
+                return {}
+            return _note_tables(owner, report)
+    except NotTaken as error:
+        refused = {"verdict": reports.REFUSED, "problem": str(error)[: reports.PROBLEM_LENGTH]}
+        if report.datasets:
+            _answer(answers_to(party, str(report.publication)), dict.fromkeys(report.datasets, refused))
+        raise Unusable(str(error)) from None
+
+
+def _note_tables(owner: Party, report: DatasetsReport) -> dict[str, dict[str, str]]:
+    """Store what a report tells of the tables of its party, which is locked. Returns the verdicts."""
     now = timezone.now()
-    with transaction.atomic():
-        owner = Party.objects.select_for_update(of=("self",), no_key=True).filter(name=party).first()
-        if owner is None:
-            return {}
-        known = {d.name: d for d in owner.datasets.all()}
-        before = {name: _told_of(dataset) for name, dataset in known.items()}
-        verdicts = {}
-        for name, raw in report.datasets.items():
-            verdict, problem = _judge_table(owner, known, name, raw, now)
-            verdicts[name] = {"verdict": verdict, "problem": problem}
-        # All at once: a party may have a thousand tables, and the others' events wait meanwhile
-        bulk_create_with_history([d for name, d in known.items() if name not in before], Dataset)
-        told = [d for d in known.values() if d.name in report.datasets and d.name in before and not d.produced_by]
-        Dataset.objects.filter(pk__in=[d.pk for d in told]).update(reported_at=now)
-        for dataset in told:
-            if (now_told := _told_of(dataset)) != before[dataset.name]:  # most tables are as they were
-                Dataset.objects.filter(pk=dataset.pk).update(**now_told)
-        # A host of an older version sends all of its tables in one report
-        names = list(report.datasets) if report.publication is None and report.names is None else report.names
-        if names is not None:
-            gone = {d.pk for name, d in known.items() if not d.produced_by} - {known[n].pk for n in names if n in known}
-            Dataset.objects.filter(pk__in=gone).update(
-                alignment="",
-                reported_columns=None,
-                reported_rows=None,
-                reported_at=now,
-                reported_problem="the party's host has no such dataset: it is not in its party.toml",
-            )
+    known = {d.name: d for d in owner.datasets.all()}
+    before = {name: _told_of(dataset) for name, dataset in known.items()}
+    verdicts = {}
+    for name, raw in report.datasets.items():
+        verdict, problem = _judge_table(owner, known, name, raw, now)
+        verdicts[name] = {"verdict": verdict, "problem": problem}
+    # All at once: a party may have a thousand tables, and the others' events wait meanwhile
+    bulk_create_with_history([d for name, d in known.items() if name not in before], Dataset)
+    told = [d for d in known.values() if d.name in report.datasets and d.name in before and not d.produced_by]
+    Dataset.objects.filter(pk__in=[d.pk for d in told]).update(reported_at=now)
+    for dataset in told:
+        if (now_told := _told_of(dataset)) != before[dataset.name]:  # most tables are as they were
+            Dataset.objects.filter(pk=dataset.pk).update(**now_told)
+    if report.names is not None:
+        gone = {d.pk for name, d in known.items() if not d.produced_by} - {
+            known[n].pk for n in report.names if n in known
+        }
+        Dataset.objects.filter(pk__in=gone).update(
+            alignment="",
+            reported_columns=None,
+            reported_rows=None,
+            reported_at=now,
+            reported_problem="the party's host has no such dataset: it is not in its party.toml",
+        )
     return verdicts
 
 

@@ -13,7 +13,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 from rest_framework.test import APIClient
 
-from controlplane.environment import ROOT
+from controlplane.checks import check_connections
+from controlplane.environment import ROOT, environment
 
 
 def test_django_s_own_check_of_a_production_site_finds_nothing(tmp_path: Path) -> None:
@@ -30,6 +31,25 @@ def test_django_s_own_check_of_a_production_site_finds_nothing(tmp_path: Path) -
     assert checked.returncode == 0, checked.stderr
     # HSTS for other hosts is decided against, with a reason, in the settings
     assert "no issues (2 silenced)" in checked.stdout
+
+
+@pytest.mark.parametrize(
+    ("redis", "database", "warned"),
+    [
+        ("redis://u:p@redis.example/0", "postgresql://u:p@db.example/x", ["controlplane.W001", "controlplane.W002"]),
+        ("rediss://u:p@r.example/0?ssl_cert_reqs=none", "", ["controlplane.W001"]),
+        ("rediss://u:p@r.example/0", "postgresql://u:p@db.example/x?sslmode=require", ["controlplane.W002"]),
+        ("rediss://u:p@r.example/0?ssl_ca_certs=/a", "postgresql://u:p@db.example/x?sslmode=verify-full", []),
+        ("redis://127.0.0.1:6379/0", "postgresql://u:p@localhost/x", []),
+        ("unix:///run/redis.sock?db=0", "postgresql://u:p@/x?host=/run", []),
+    ],
+)
+def test_the_check_warns_of_servers_that_need_not_prove_who_they_are(
+    monkeypatch: pytest.MonkeyPatch, redis: str, database: str, warned: list[str]
+) -> None:
+    monkeypatch.setattr(environment, "redis_url", redis)
+    monkeypatch.setattr(environment, "database_url", database)
+    assert [message.id for message in check_connections()] == warned
 
 
 @pytest.mark.django_db

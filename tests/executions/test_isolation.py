@@ -199,16 +199,20 @@ def test_a_thousand_tables_take_a_handful_of_queries(
 ) -> None:
     columns = {f"c{number}": "int" for number in range(20)}
     tables = {f"t{number}": {"columns": columns, "rows": 5} for number in range(1000)}
-    raw = json.dumps({"datasets": tables}).encode()
+
+    def told(at: float) -> bytes:
+        said = {"publication": "00000000-0000-4000-8000-000000000001", "told_at": at, "datasets": tables}
+        return json.dumps(said).encode()
+
     room = Dataset.objects.filter(party__name="alice").count()
     with django_assert_max_num_queries(60):  # SQLite takes some hundred rows a query
-        listening.reports.apply("alice", "datasets", raw)
+        listening.reports.apply("alice", "datasets", told(1e9))
     assert Dataset.objects.filter(party__name="alice").count() == 1000
     assert Dataset.history.filter(party__name="alice", name="t1").count() == 1
     with django_assert_max_num_queries(10):
-        listening.reports.apply("alice", "datasets", raw)
+        listening.reports.apply("alice", "datasets", told(1e9 + 1))
     tables["t5"]["rows"] = 6
-    listening.reports.apply("alice", "datasets", json.dumps({"datasets": tables}).encode())
+    listening.reports.apply("alice", "datasets", told(1e9 + 2))
     assert Dataset.objects.get(party__name="alice", name="t5").reported_rows == 6
     assert room <= 1
 
@@ -398,7 +402,12 @@ ANYTHING = st.recursive(
 )
 FIELDS: dict[str, dict[str, Any]] = {
     "event": GOOD,
-    "datasets": {"datasets": {}, "names": [], "publication": None},
+    "datasets": {
+        "datasets": {},
+        "names": [],
+        "publication": "00000000-0000-4000-8000-000000000001",
+        "told_at": 1e9,
+    },
     "preflight": {"facts": {}, "checks": []},
 }
 SENT = st.one_of(

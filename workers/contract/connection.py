@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import logging
 import math
+import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 from redis.retry import Retry
 
 log = logging.getLogger(__name__)
@@ -55,9 +63,55 @@ def trouble(error: BaseException) -> str:
             "Redis does not permit this to the user in REDIS_URL; give the user the rules that `manage.py redis_acl` "
             "prints"
         )
-    return refusal(error) or (
-        f"Redis is not reachable ({type(error).__name__}); check REDIS_URL and that the server runs"
-    )
+    if isinstance(error, AuthenticationError):
+        return "Redis refused the user or password in REDIS_URL"
+    if why := refusal(error):
+        return why
+    if why := _why_not_connected(error):
+        return f"Redis is not reachable: {why}"
+    return f"Redis is not reachable ({type(error).__name__}); check REDIS_URL and that the server runs"
+
+
+#: What is wrong with a server's certificate, by OpenSSL's number, and the remedy.
+_CERTIFICATES = {
+    9: "its certificate is not valid yet; correct this host's clock, or the certificate",
+    10: "its certificate has expired; renew it on the server",
+    62: "its certificate is for another host name; write into REDIS_URL the name that the certificate has",
+    64: "its certificate is for another address; write into REDIS_URL the name that the certificate has",
+}
+
+
+def _why_not_connected(error: BaseException) -> str:
+    """Return what is wrong with TLS, or may be, and the remedy; empty if the error is another one."""
+    for cause in _causes(error):
+        text = str(cause)
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return _CERTIFICATES.get(
+                cause.verify_code,
+                "its certificate is not of a CA that this host trusts; if it is the right server, add the CA's file to "
+                "REDIS_URL: ?ssl_ca_certs=/path/to/ca.pem",
+            )
+        if "handshake operation timed out" in text or "WRONG_VERSION_NUMBER" in text:
+            return "it does not answer with TLS, which rediss:// in REDIS_URL asks for; name the server's port for TLS"
+        # A server that wants a certificate may just hang up, too: the handshake is then over on this side
+        if "CERTIFICATE_REQUIRED" in text or isinstance(cause, ssl.SSLEOFError | ConnectionResetError):
+            return (
+                "it ended the connection; check that it runs, and REDIS_URL: rediss:// if the server wants TLS, with "
+                "ssl_certfile and ssl_keyfile if it wants a certificate of this host"
+            )
+        if isinstance(cause, ssl.SSLError):
+            # OpenSSL's word for it, which quotes nothing
+            why = (cause.reason or "error").replace("_", " ").lower()
+            return f"TLS failed ({why}); check the files for TLS that REDIS_URL names, and the server"
+        if isinstance(cause, FileNotFoundError | PermissionError) and "unix" not in str(error):
+            return "a file for TLS that REDIS_URL names cannot be read; correct its path, or who may read it"
+    return ""
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def when_it_takes_writes(

@@ -74,10 +74,12 @@ def publish(stream: Stream, found: Mapping[str, Mapping[str, Any]], say: Callabl
     ``say`` is called with what it waits for. Raises RedisError or OSError.
     """
     publication = str(uuid4())
+    # Of all publications of a party the newest counts, so that nobody can put an old one in its place
+    header = {"publication": publication, "told_at": time.time()}
     for tables in _in_reports(found):
-        content = {"publication": publication, "datasets": tables}
+        content = header | {"datasets": tables}
         when_it_takes_writes(partial(stream.report, DATASETS, content), patience=PATIENCE, say=say)
-    content = {"publication": publication, "names": list(found)}
+    content = header | {"names": list(found)}
     when_it_takes_writes(partial(stream.report, DATASETS, content), patience=PATIENCE, say=say)
     return publication
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 from django_rq.management.commands.rqworker import Command as RQWorker
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import RedisError
 
 from controlplane.environment import environment
 from controlplane.management.redis import connect_to_redis
@@ -53,8 +53,6 @@ class Command(RQWorker):
                 raise SystemExit(self._slots(args[0], slots, options).run())
         except ConfigError as error:
             raise CommandError(str(error)) from None
-        except AuthenticationError:
-            raise CommandError("Redis refused the user or password in REDIS_URL.") from None
         except KeyboardInterrupt:  # before it began to work
             raise SystemExit(130) from None
         except RedisError as error:

@@ -14,12 +14,15 @@ from django.db import DatabaseError, InterfaceError, close_old_connections, conn
 from django.db.backends.signals import connection_created
 from redis.exceptions import RedisError
 
+from controlplane.management.database import database_trouble
+from controlplane.management.redis import connect_to_redis
 from executions.coordinator.isolation import tell
 from executions.coordinator.key import NoKey, own_key
 from executions.coordinator.locks import bound_pauses
 from executions.coordinator.loop import Coordinator
 from executions.models import Execution
 from workers.contract.connection import trouble
+from workers.contract.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +39,8 @@ class Command(BaseCommand):
         faulthandler.register(signal.SIGUSR1, file=2)  # where it is, to the log, as with workers
         try:
             own_key()
-        except NoKey as error:
+            connect_to_redis()
+        except (NoKey, ConfigError) as error:
             raise CommandError(f"{error}.") from None
         stopping: list[int] = []
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -58,7 +62,7 @@ class Command(BaseCommand):
                 self._shielded(partial(coordinator.without_redis, error))
                 time.sleep(0.5)
             except (DatabaseError, InterfaceError) as error:
-                self._say(f"database: {type(error).__name__}")
+                self._say(database_trouble(error))
                 close_old_connections()
                 time.sleep(0.5)
             except Exception as error:  # it must not end for a fault of ours: nobody else looks after what runs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -84,7 +85,7 @@ def _one_of_many(site: Site, party: str, own: list[str]) -> Entry:
         return {"preflight": json.dumps(report)}
     if kind < 0.91:
         tables = {f"flood_{site.draw.randrange(300)}": {"columns": {"uid": "str"}, "rows": 1} for _ in range(20)}
-        return {"datasets": json.dumps({"publication": _some_uuid(site), "datasets": tables})}
+        return {"datasets": json.dumps({"publication": _some_uuid(site), "told_at": time.time(), "datasets": tables})}
     if kind < 0.92:
         return {"event": "x" * site.draw.randrange(60_000)}
     return {f"field{site.draw.randrange(10)}": os.urandom(100)}

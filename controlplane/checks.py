@@ -1,0 +1,36 @@
+"""What `manage.py check --deploy` says of the connections to Redis and PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from django.core.checks import CheckMessage, Warning
+
+from controlplane.environment import environment
+
+_HERE = ("localhost", "127.0.0.1", "::1", None)
+
+
+def check_connections(app_configs: Any = None, **options: Any) -> list[CheckMessage]:
+    """Return a warning for each connection to another host that does not have to prove who it is."""
+    found: list[CheckMessage] = []
+    redis, database = urlsplit(environment.redis_url), urlsplit(environment.database_url)
+    verifies = redis.scheme == "rediss" and parse_qs(redis.query).get("ssl_cert_reqs", ["required"]) == ["required"]
+    if redis.scheme != "unix" and redis.hostname not in _HERE and not verifies:
+        found.append(
+            Warning(
+                "The connection to Redis is in cleartext, or to any server that answers.",
+                hint="Let REDIS_URL begin with rediss://, without ssl_cert_reqs.",
+                id="controlplane.W001",
+            )
+        )
+    if database.hostname not in _HERE and parse_qs(database.query).get("sslmode") != ["verify-full"]:
+        found.append(
+            Warning(
+                "The connection to PostgreSQL may be in cleartext, or to any server that answers.",
+                hint="Add sslmode=verify-full and sslrootcert=/path/to/ca.pem to DATABASE_URL.",
+                id="controlplane.W002",
+            )
+        )
+    return found
