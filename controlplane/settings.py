@@ -1,5 +1,6 @@
 """Django settings; what differs between installations comes from ``controlplane.environment``."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ from django.urls import reverse_lazy
 from controlplane.environment import ROOT, environment
 from workers.contract.registry import further_layers
 
+# What the processes of the control plane write, such as SQLite's files, is for their user alone
+os.umask(0o077)
 SECRET_KEY = environment.secret()
 DEBUG = environment.debug
 ALLOWED_HOSTS = environment.allowed_hosts

@@ -7,8 +7,9 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin
-from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.contrib.admin.utils import unquote
+from django.db.models import JSONField, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
 from django.utils import timezone
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import RangeDateTimeFilter
@@ -59,6 +60,16 @@ class ReadOnlyAdmin(Scoped, ModelAdmin):
     actions = None
     search_fields: Any = ("name",)
     search_help_text = f"Whole name or id, or a part of the name for the newest {SEARCHED:,}"
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
+        # Of JSON no database compares everything that an address may ask for
+        field = self.opts.get_field(lookup.split("__")[0]) if hasattr(self.model, lookup.split("__")[0]) else None
+        return not isinstance(field, JSONField) and super().lookup_allowed(lookup, value, request)
+
+    def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        if self.get_object(request, unquote(object_id)) is None:
+            raise Http404(f"There is no {self.opts.verbose_name} of this id, or none that you may see.")
+        return super().history_view(request, object_id, extra_context)
 
     def get_paginator(self, *args: Any, **kwargs: Any) -> Any:
         paginator = super().get_paginator(*args, **kwargs)

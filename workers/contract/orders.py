@@ -50,6 +50,15 @@ def signed_order(signer: Signer, kind: str, party: str, order_id: str, content: 
     return f"{signer.sign(kind, text.encode())} {text}"
 
 
+def _parsed(said: Any) -> Order:
+    """Return the order; raises ValueError, TypeError or KeyError for what has not its form."""
+    order = Order(said["kind"], said["party"], said["id"], said["issued"], said["content"])
+    words = (order.kind, order.party, order.id)
+    if type(order.issued) is not int or not isinstance(order.content, dict) or not all(type(w) is str for w in words):
+        raise TypeError
+    return order
+
+
 def opened_order(verifier: Verifier, kind: str, party: str, raw: bytes | None) -> Order:
     """Return the order in a text that anybody may have written. Raises OrderRefused unless it is signed by one of the
     keys, of this kind, for this party, and of this time."""
@@ -62,9 +71,11 @@ def opened_order(verifier: Verifier, kind: str, party: str, raw: bytes | None) -
         verifier.check(kind, text, signature)
     except SignatureRefused as error:
         raise OrderRefused(str(error)) from None
-    # From here on the control plane wrote it
-    said = json.loads(text)
-    order = Order(said["kind"], said["party"], said["id"], said["issued"], said["content"])
+    # From here on the control plane wrote it, which may be a hostile one
+    try:
+        order = _parsed(json.loads(text))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise OrderRefused("its order is not of the form that orders have") from None
     if order.kind != kind:
         raise OrderRefused(f"it is an order for something else ({order.kind})")
     if order.party != party:

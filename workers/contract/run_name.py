@@ -10,8 +10,10 @@ from uuid import UUID
 
 from workers.contract.orders import OrderRefused
 
-#: More attempts than any policy of retries allows.
-ATTEMPT = re.compile(r"[1-9][0-9]{0,5}")
+#: More attempts than any policy of retries makes. What a party counts by executions (approvals, uses of a dataset) is
+#: worth no more than so many runs of one.
+MOST_ATTEMPTS = 20
+ATTEMPT = re.compile(r"[1-9]|1[0-9]|20")
 
 
 @dataclass(frozen=True, slots=True)

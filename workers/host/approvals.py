@@ -85,17 +85,17 @@ class Approvals:
         self.directory, self._signer = directory, signer
 
     def take(self, digest: str, execution: str) -> None:
-        """Let an execution through that somebody approved, and count it; of an execution that was let through before,
-        whatever has happened since. Raises NotApproved."""
+        """Let an execution through that somebody approved, and count it, once for all its attempts. The approval has to
+        hold at each of them. Raises NotApproved."""
         with self._locked():
             used = self._place(digest, "used")
-            if (used / execution).exists():
-                return
             approval = self._approval(digest)
             if approval is None or approval.until < time.time():
                 raise NotApproved(
                     "nobody on this host has approved it; `manage.py party approvals` there lists what waits"
                 )
+            if (used / execution).exists():
+                return
             if len(list(used.iterdir()) if used.is_dir() else ()) >= approval.uses:
                 raise NotApproved(
                     "its approval on this host has been used up; `manage.py party approve` there gives another"
@@ -116,9 +116,10 @@ class Approvals:
             for old in self._requests()[:-MOST_REQUESTS]:
                 self._place(old.digest, "request.json").unlink(missing_ok=True)
 
-    def refusal_of(self, digest: str) -> str:
-        """Return why people on this host refused it; empty if they did not."""
-        return str((self._read(self._place(digest, "refused.json")) or {}).get("reason", ""))
+    def refusal_of(self, digest: str) -> str | None:
+        """Return why people on this host refused it, which may be empty; None if they did not."""
+        refused = self._read(self._place(digest, "refused.json"))
+        return None if refused is None else str(refused.get("reason", ""))
 
     def waiting(self) -> list[Request]:
         """Return what nobody has decided yet, the oldest first."""

@@ -22,6 +22,7 @@ from workers.contract.signing import Signer, Verifier
 from workers.contract.validation import Run
 from workers.contract.wording import Text
 from workers.host.approvals import Approvals
+from workers.host.approvals import digest_of as digest_of_run
 from workers.host.outputs import digest_of, is_as_made, note_of, read_note, write_note
 from workers.host.party_file import DatasetEntry, PartyFile
 from workers.host.places import below
@@ -191,8 +192,10 @@ class PartyHost:
         return [str(one) for one in made_of] if isinstance(made_of, list) else []
 
     def count_uses(self, run: Run, execution: str) -> None:
-        """Count this execution as one that reads the tables of party.toml that it names. Raises ConfigError if one of
-        them was read by as many others as it may be."""
+        """Count this execution, with these documents, as one that reads the tables of party.toml that it names. Raises
+        ConfigError if one of them was read by as many others as it may be."""
+        # With others it is another use: the control plane chooses the execution's name
+        execution = f"{execution}:{digest_of_run(self.name, run)[:32]}"
         for name in sorted({name for _, party, name in run.task.reads() if party == self.name}):
             most = self._file.datasets[name].uses if name in self._file.datasets else None
             if most is not None and not self.uses.take(name, execution, most):

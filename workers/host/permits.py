@@ -9,7 +9,7 @@ from workers.host.party import PartyHost
 from workers.host.party_file import DatasetEntry
 
 _PUBLISHED = {
-    "nothing": "nothing of the tables but what documents name already, no names, columns or numbers of rows",
+    "nothing": "nothing of the tables but what documents name already: no names, columns or numbers of rows",
     "columns": "the names of the datasets, and the names and types of their columns, but no number of rows",
     "counts": "the names of the datasets, the names and types of their columns, and their numbers of rows",
 }
@@ -46,7 +46,10 @@ def _learned(host: PartyHost, peers: str) -> Iterator[str]:
     if "*" in host.policy.task_types:
         yield "  all task types: see docs/task-types.md, or `manage.py task_types`"
     yield f"The control plane learns {_PUBLISHED[host.policy.publish]}."
-    yield "Of each run it learns the progress, the result and errors; never a row, and never a path of this host."
+    yield (
+        "Of each run it learns the progress, the result and errors; never a row, and never a path of this host. "
+        "Results tell numbers whatever is published otherwise: a PSI's how many rows each party has."
+    )
 
 
 def _minima(host: PartyHost) -> Iterator[str]:

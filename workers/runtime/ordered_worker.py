@@ -11,6 +11,7 @@ from redis.exceptions import RedisError, ResponseError
 from rq.command import parse_payload
 from rq.exceptions import StopRequested
 
+from workers.contract.connection import refusal
 from workers.contract.orders import OrderRefused
 from workers.contract.reports import REFUSAL
 from workers.host.party import PartyHost
@@ -45,8 +46,13 @@ class OrderedWorker(PatientWorker):
                 continue
             except Exception as error:
                 # RQ says by this which job it could not read: a key of another type, or an id that is none
-                job_id = getattr(error, "job_id", "")
-                if not job_id or (isinstance(error, RedisError) and not isinstance(error, ResponseError)):
+                job_id = getattr(error, "job_id", None)
+                if isinstance(error, ResponseError) and job_id is None and not refusal(error):
+                    self._intake.note("the queue", OrderRefused("it is no list of jobs"))
+                    self.drop_foreign()
+                    time.sleep(1)
+                    continue
+                if job_id is None or (isinstance(error, RedisError) and not isinstance(error, ResponseError)):
                     raise
                 self._refuse(job_id, error if isinstance(error, OrderRefused) else OrderRefused("it is no job"))
                 continue
@@ -68,6 +74,19 @@ class OrderedWorker(PatientWorker):
         with suppress(RedisError):
             for queue in self.queues:
                 queue.intermediate_queue.remove(job_id)
+
+    def drop_foreign(self) -> None:
+        """Remove keys of this party's that somebody has replaced by another type: RQ would end the worker."""
+        party = self.host.name
+        kinds = {
+            f"rq:queue:{party}": "list", f"rq:queue:{party}:intermediate": "list", f"rq:workers:{party}": "set",
+            self.key: "hash",
+        }  # fmt: skip
+        with suppress(RedisError):
+            for key, kind in kinds.items():
+                if self.connection.type(key) not in (kind.encode(), b"none"):
+                    self.log.warning("%s was replaced by something that is no %s; it was removed", key, kind)
+                    self.connection.delete(key)
 
     def _drop_what_is_no_text(self) -> None:
         """Drop ids of jobs that are no text, on which RQ would end the worker."""

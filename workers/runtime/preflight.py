@@ -117,15 +117,16 @@ class _Checks:
             needed = DISK_BASE + DISK_PER_BYTE * size
             self._afford("disk", shutil.disk_usage(host.output_dir).free, needed)
         # Last: people are asked for what can run
-        if host.approvals and not any(check.get("error") for check in self.checks):
+        if host.policy.approve == "ask" and not any(check.get("error") for check in self.checks):
             with self._check("approval"):
-                self.facts["approval"] = self._approval(host.approvals, digest_of(host.name, run))
+                if host.approvals:
+                    self.facts["approval"] = self._approval(host.approvals, digest_of(host.name, run))
 
     def _approval(self, approvals: Approvals, digest: str) -> dict[str, str]:
         """Return whether people on this host have approved it; ask them if they have not. Raises ConfigError if they
         refused it."""
-        if refusal := approvals.refusal_of(digest):
-            raise ConfigError("{} refused to approve it: {}", self.party, Text(refusal))
+        if (refusal := approvals.refusal_of(digest)) is not None:
+            raise ConfigError("{} refused to approve it{}", self.party, Text(f": {refusal}" if refusal else ""))
         execution = self.request.get("execution")
         if execution is None:  # somebody only looks whether it could run
             return {"digest": digest, "state": "needed"}

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -138,6 +139,11 @@ def context_of(host: PartyHost, run: Run, workdir: Path) -> Context:
 class TaskRun:
     #: How long a failed party stays, so that its error reaches the peers before its links break.
     LINGER_SECONDS = 1.0
+    #: How long a party that succeeded waits before it takes its links down: a peer that still waits for the answer to
+    #: its last message, which comes a little later through a TLS door, would try again for ten seconds.
+    SETTLE_SECONDS = 0.1
+    #: How long taking the session down may take after that.
+    TAKE_DOWN_SECONDS = 2.0
     #: How many reports of progress there are between two collections of garbage.
     COLLECT_EVERY = 10
 
@@ -358,20 +364,35 @@ class TaskRun:
         remove_traces(self.started_at)
 
     def _end_session(self, failure: SecretFlowTaskError | None) -> None:
+        if failure is None:
+            time.sleep(self.SETTLE_SECONDS)
+            # In a thread: a send to a peer that is gone already would hold this up for ten seconds and then end the
+            # process with an error, though all is done and told
+            taking_down = threading.Thread(target=self._take_down, name="taking the session down", daemon=True)
+            taking_down.start()
+            taking_down.join(self.TAKE_DOWN_SECONDS)
+            if taking_down.is_alive():
+                log.info("the links could not be taken down in time; they end with this process")
+            return
+        self._stop_devices()
+        if self.cluster_is_up and not failure.caused_by_peer:
+            # No sf.shutdown after an error: it ends this process (on_error) or hangs
+            time.sleep(self.LINGER_SECONDS)
+
+    def _take_down(self) -> None:
+        self._stop_devices()
+        try:
+            import secretflow as sf
+
+            sf.shutdown()
+            gc.enable()
+        except Exception:
+            log.warning("SecretFlow did not shut down cleanly", exc_info=True)
+
+    def _stop_devices(self) -> None:
         for device in reversed(self.devices.values()):
             with suppress(Exception):
                 device.stop()
-        if failure is None:
-            try:
-                import secretflow as sf
-
-                sf.shutdown()
-                gc.enable()
-            except Exception:
-                log.warning("SecretFlow did not shut down cleanly", exc_info=True)
-        elif self.cluster_is_up and not failure.caused_by_peer:
-            # No sf.shutdown after an error: it ends this process (on_error) or hangs
-            time.sleep(self.LINGER_SECONDS)
 
 
 def _task_type(documents: dict[str, Any]) -> str:

@@ -120,6 +120,7 @@ class PartyWorker(OrderedWorker):
         self.log.info("Worker %s: %s", self.name, describe_host(f"jobs run {each}"))
         # Only now does the control plane see this worker: a live worker can compute at once
         self.wait_for_redis()
+        self.drop_foreign()
         super().bootstrap(*args, **kwargs)
         self._alive.set()
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()

@@ -205,3 +205,20 @@ def test_a_signature_holds_for_its_purpose_alone() -> None:
             KNOWN.check(purpose, message, signature)
     with pytest.raises(SignatureRefused, match="not signed"):
         KNOWN.check("event of alice", b"x", None)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "[]", "7", "{}", '"x"', "[" * 100_000, '{"kind": "preflight"}',
+        '{"kind": "preflight", "party": "alice", "id": "x", "issued": NaN, "content": {}}',
+        '{"kind": "preflight", "party": "alice", "id": "x", "issued": "now", "content": {}}',
+        '{"kind": "preflight", "party": "alice", "id": 7, "issued": 7, "content": {}}',
+        '{"kind": "preflight", "party": "alice", "id": "x", "issued": 7, "content": []}',
+        '{"kind": "preflight", "party": ["alice"], "id": "x", "issued": 7, "content": {}}',
+    ],
+)  # fmt: skip
+def test_a_signed_order_of_another_form_is_refused_in_words(body: str) -> None:
+    """By a control plane that means ill, or is of another version."""
+    with pytest.raises(OrderRefused, match="not of the form"):
+        opened(f"{CONTROL.sign(PREFLIGHT, body.encode())} {body}")

@@ -15,6 +15,8 @@ from redis import Redis
 from tests.keys import introduce, stream, voice
 from tests.rules.base import dispatched
 from workers.contract.errors import ConfigError
+from workers.contract.orders import OrderRefused
+from workers.contract.run_name import MOST_ATTEMPTS, RunName
 from workers.host import approvals as module
 from workers.host.approvals import MOST_REQUESTS, Approvals, NotApproved, digest_of
 from workers.host.party import PartyHost
@@ -73,7 +75,8 @@ def test_an_approval_may_cover_several_executions_for_a_time(
     monkeypatch.setattr(module.time, "time", lambda: now + 2 * 86_400 + 1)
     with pytest.raises(NotApproved, match="nobody on this host has approved it"):
         approvals.take(DIGEST, names[2])
-    approvals.take(DIGEST, names[1])  # its attempts go on
+    with pytest.raises(NotApproved):
+        approvals.take(DIGEST, names[1])  # also to an attempt of one that it let through
 
 
 def test_uses_are_counted_once_by_many_at_once(tmp_path: Path) -> None:
@@ -102,7 +105,7 @@ def test_what_was_refused_is_not_asked_again_until_it_is_approved(approvals: App
     with pytest.raises(NotApproved):
         approvals.take(DIGEST, execution)
     approve(approvals)
-    assert approvals.refusal_of(DIGEST) == ""
+    assert approvals.refusal_of(DIGEST) is None
     approvals.take(DIGEST, execution)
     approvals.refuse(approvals.find(DIGEST), reason="")
     with pytest.raises(NotApproved):
@@ -218,3 +221,31 @@ def test_an_approval_of_one_task_is_none_of_a_wider_one(asking: PartyHost) -> No
     ):
         answer = task_run.execute_secretflow_task(**(sent | {"task_config": wider}))
         assert answer["result_metadata"]["error"].startswith("nobody on this host has approved it"), wider
+
+
+def test_a_refusal_or_the_end_of_an_approval_holds_for_later_attempts_too(
+    approvals: Approvals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execution = some_execution()
+    approvals.ask(DIGEST, execution, {})
+    approve(approvals, days=1)
+    approvals.take(DIGEST, execution)
+    now = time.time()
+    with monkeypatch.context() as patch:
+        patch.setattr(module.time, "time", lambda: now + 86_400 + 1)
+        with pytest.raises(NotApproved):
+            approvals.take(DIGEST, execution)
+    approvals.refuse(approvals.find(DIGEST), reason="")
+    assert approvals.refusal_of(DIGEST) == "", "a refusal needs no reason"
+    with pytest.raises(NotApproved):
+        approvals.take(DIGEST, execution)
+    approvals.ask(DIGEST, execution, {})
+    assert approvals.waiting() == []
+
+
+def test_an_execution_has_a_bounded_number_of_attempts() -> None:
+    execution = some_execution()
+    named = {"sf_init_config": {"job_name": f"{execution}-20"}}
+    assert RunName.of(execution, named).attempt == MOST_ATTEMPTS
+    with pytest.raises(OrderRefused):
+        RunName.of(execution, {"sf_init_config": {"job_name": f"{execution}-21"}})

@@ -181,6 +181,7 @@ def test_an_output_is_no_link(tmp_path: Path) -> None:
         host.dataset("stolen")
     precious = tmp_path / "precious"
     precious.write_text("mine")
+    precious.chmod(0o644)
     for name in ("common.csv", "common.kept", "common.origin.json", f"common.origin.{os.getpid()}"):
         (host.output_dir / name).symlink_to(precious)
     made = host.output_dir / "made"

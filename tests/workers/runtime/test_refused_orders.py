@@ -225,12 +225,18 @@ def test_nothing_that_is_written_to_redis_starts_anything_or_ends_the_worker(
     connection.rpush("rq:queue:alice", altered)
     for junk in (b"", b"{", b"\xff" * 100, b"[" * 100_000):
         connection.rpush("preflight:alice", junk)
-        connection.rpush("rq:queue:alice", junk[:200], b"a:b:" + junk[:20])
+        connection.rpush("rq:queue:alice", junk[:200], b"a:b:" + junk[:20], b"")
         connection.publish("rq:pubsub:" + running_name(connection), junk)
     connection.publish("rq:pubsub:" + running_name(connection), '{"command": "shutdown"}')
     end = time.monotonic() + 30
     while connection.llen("rq:queue:alice") or connection.llen("preflight:alice"):
         assert time.monotonic() < end
+        time.sleep(0.1)
+    connection.delete("rq:queue:alice")
+    connection.set("rq:queue:alice", "no list")
+    end = time.monotonic() + 30
+    while connection.exists("rq:queue:alice"):
+        assert time.monotonic() < end, "the worker did not remove it"
         time.sleep(0.1)
     time.sleep(1)
     assert running.poll() is None
