@@ -118,8 +118,7 @@ class PartyWorker(OrderedWorker):
         refusal = self._starter.zygote.refusal
         each = f"each in a fresh process ({refusal})" if refusal else "each forked from one process that has SecretFlow"
         self.log.info("Worker %s: %s", self.name, describe_host(f"jobs run {each}"))
-        # Only now does the control plane see this worker: a live worker can compute at once
-        self.wait_for_redis()
+        self.wait_for_redis()  # only now does the control plane see this worker: a live worker can compute at once
         self.drop_foreign()
         super().bootstrap(*args, **kwargs)
         self._alive.set()
