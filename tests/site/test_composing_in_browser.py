@@ -84,11 +84,12 @@ def json_of(page: Page) -> Any:
     return json.loads(page.locator("textarea[aria-label=JSON]").input_value())
 
 
-def fill_party(page: Page, name: str, first: int, last: int) -> None:
+def fill_party(page: Page, name: str, first: int, last: int, keys: str) -> None:
     page.fill("[name=name]", name)
     page.fill("[name=address]", "127.0.0.1")
     page.fill("[name=port_first]", str(first))
     page.fill("[name=port_last]", str(last))
+    page.fill("[name=signing_keys]", keys)
     save(page)
 
 
@@ -122,11 +123,11 @@ def test_from_nothing_to_an_intersection(page: Page, trial: Trial, tables: dict[
 def register_the_parties(page: Page, trial: Trial) -> None:
     alice, bob = trial.ports["alice"], trial.ports["bob"]
     page.goto("/admin/controlplane/party/add/")
-    fill_party(page, "alice", *alice)
+    fill_party(page, "alice", *alice, trial.signing_keys["alice"])
     page.goto("/admin/controlplane/party/add/")
-    fill_party(page, "bob", alice[1], alice[1] + 9)
+    fill_party(page, "bob", alice[1], alice[1] + 9, trial.signing_keys["bob"])
     expect(errors_at(page, "port_first")).to_contain_text(f"overlaps that of alice ({alice[0]}-{alice[1]})")
-    fill_party(page, "bob", *bob)
+    fill_party(page, "bob", *bob, trial.signing_keys["bob"])
     expect(page.locator("#result_list tbody tr")).to_have_count(2)
 
 

@@ -85,7 +85,7 @@ def serve() -> None:
     install_gate()
     connection, host = connect(hello["redis_url"]), PartyHost.from_message(hello["host"])
     stream = Stream(connection, host.name, host.signer)
-    runtime = task_run.runtime = task_run.Runtime(host, stream, hello["worker"], Path(os.environ["TMPDIR"]))
+    runtime = task_run.runtime = task_run.Runtime(host, stream, hello["worker"], Path(os.environ["TMPDIR"]), ends=True)
     answers.write(READY + b"\n")
     #: What this process must not outlive, from its first job on.
     watched: list[str] = []

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import tempfile
-import threading
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -61,6 +60,8 @@ class Runtime:
     directory: Path | None = None
     #: What the last run left up.
     session: LiveSession | None = None
+    #: Whether the process ends after a run that leaves no session.
+    ends: bool = False
     #: Earlier processes to which this job was given, and whose links hung.
     tries: int = 0
 
@@ -139,11 +140,8 @@ def context_of(host: PartyHost, run: Run, workdir: Path) -> Context:
 class TaskRun:
     #: How long a failed party stays, so that its error reaches the peers before its links break.
     LINGER_SECONDS = 1.0
-    #: How long a party that succeeded waits before it takes its links down: a peer that still waits for the answer to
-    #: its last message, which comes a little later through a TLS door, would try again for ten seconds.
+    #: How long links over TLS stay, once all parties are done, for answers that are on their way.
     SETTLE_SECONDS = 0.1
-    #: How long taking the session down may take after that.
-    TAKE_DOWN_SECONDS = 2.0
     #: How many reports of progress there are between two collections of garbage.
     COLLECT_EVERY = 10
 
@@ -170,7 +168,7 @@ class TaskRun:
         self.devices: dict[str, Device] = {}
         self.started_at = time.time()
         self.progress_reports = 0
-        self.cluster_is_up = False
+        self.cluster_is_up = self.over_tls = False
         self.kept: dict[str, dict[str, Any]] = {}
 
     def execute(self) -> dict[str, Any]:
@@ -212,6 +210,7 @@ class TaskRun:
 
     def _run(self) -> dict[str, Any]:
         run = accept(self.host, self.documents)
+        self.over_tls = run.cluster.uses_tls
         if approvals := self.host.approvals:  # before anything is read, and whatever the control plane says of it
             approvals.take(digest_of(self.host.name, run), self.name.execution)
         context = self._context(run)
@@ -364,35 +363,33 @@ class TaskRun:
         remove_traces(self.started_at)
 
     def _end_session(self, failure: SecretFlowTaskError | None) -> None:
-        if failure is None:
-            time.sleep(self.SETTLE_SECONDS)
-            # In a thread: a send to a peer that is gone already would hold this up for ten seconds and then end the
-            # process with an error, though all is done and told
-            taking_down = threading.Thread(target=self._take_down, name="taking the session down", daemon=True)
-            taking_down.start()
-            taking_down.join(self.TAKE_DOWN_SECONDS)
-            if taking_down.is_alive():
-                log.info("the links could not be taken down in time; they end with this process")
+        if failure is None and self.over_tls and self.runtime.ends:
+            self._leave_links_to_the_end()
             return
-        self._stop_devices()
-        if self.cluster_is_up and not failure.caused_by_peer:
-            # No sf.shutdown after an error: it ends this process (on_error) or hangs
-            time.sleep(self.LINGER_SECONDS)
-
-    def _take_down(self) -> None:
-        self._stop_devices()
-        try:
-            import secretflow as sf
-
-            sf.shutdown()
-            gc.enable()
-        except Exception:
-            log.warning("SecretFlow did not shut down cleanly", exc_info=True)
-
-    def _stop_devices(self) -> None:
         for device in reversed(self.devices.values()):
             with suppress(Exception):
                 device.stop()
+        if failure is None:
+            try:
+                import secretflow as sf
+
+                sf.shutdown()
+                gc.enable()
+            except Exception:
+                log.warning("SecretFlow did not shut down cleanly", exc_info=True)
+        elif self.cluster_is_up and not failure.caused_by_peer:
+            # No sf.shutdown after an error: it ends this process (on_error) or hangs
+            time.sleep(self.LINGER_SECONDS)
+
+    def _leave_links_to_the_end(self) -> None:
+        """Let the links of a run over TLS end with this process. A link that is taken down may still owe a peer the
+        answer to a last message, which comes a little later through a TLS door than without one; the peer would try
+        again for ten seconds, and then end with an error."""
+        from secretflow.device.driver import barrier
+
+        with suppress(Exception):
+            barrier()
+        time.sleep(self.SETTLE_SECONDS)
 
 
 def _task_type(documents: dict[str, Any]) -> str:
