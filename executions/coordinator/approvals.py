@@ -6,17 +6,19 @@ The parties' workers enforce approvals by themselves. Here an execution only wai
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import F, OuterRef, Subquery
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from redis import Redis
 
 from controlplane.audit.record import record
 from executions.coordinator.isolation import alone
-from executions.coordinator.preflight import CannotCheck, latest_of, request
+from executions.coordinator.preflight import CannotCheck, request, with_parts
 from executions.coordinator.settle import hold
 from executions.models import Approval, ApprovalState, Execution, Preflight
 from executions.states import Status, transition
@@ -59,16 +61,27 @@ def look_again(connection: Redis) -> bool:
     """Ask the hosts of waiting executions again, seldom and ever more seldom: a decision that was made before the
     execution waited, or while Redis was away, would otherwise never be heard of. Returns whether anything was done.
     Raises RedisError."""
+    # Three queries for all of them, of which there may be many: they wait for people
+    checks = Preflight.objects.filter(execution=OuterRef("pk"), requested_at__gte=OuterRef("queued_at"))
+    asked = Approval.objects.filter(execution=OuterRef("pk")).order_by("-asked_at")
+    waiting = (
+        Execution.objects.filter(status=Status.AWAITING_APPROVAL)
+        .defer("documents")
+        .annotate(
+            latest=Subquery(checks.order_by("-requested_at").values("pk")[:1]),
+            waits_since=Coalesce(Subquery(asked.values("asked_at")[:1]), F("queued_at")),
+        )
+        .order_by("queued_at")
+    )
+    latest = {found.pk: found for found in with_parts(Preflight.objects.filter(pk__in=[e.latest for e in waiting]))}
     did = False
-    for execution in Execution.objects.filter(status=Status.AWAITING_APPROVAL).order_by("queued_at"):
+    for execution in waiting:
         with alone(f"execution {execution.pk}"):
-            did |= _look_again(connection, execution)
+            did |= _look_again(connection, execution, latest.get(execution.latest), execution.waits_since)
     return did
 
 
-def _look_again(connection: Redis, execution: Execution) -> bool:
-    latest = latest_of(execution)
-    waits_since = max(execution.approvals.values_list("asked_at", flat=True), default=execution.queued_at)
+def _look_again(connection: Redis, execution: Execution, latest: Preflight | None, waits_since: datetime) -> bool:
     if latest and latest.requested_at > waits_since:
         if latest.state == "checking":
             return False

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import transaction
-from django.db.models import Prefetch
+from django.db.models import Prefetch, QuerySet
 from django.utils import timezone
 from redis import Redis
 from redis.exceptions import RedisError
@@ -188,16 +188,23 @@ def latest_of(execution: Execution) -> Preflight | None:
     return execution.preflights.filter(requested_at__gte=execution.queued_at).order_by("-requested_at").first()
 
 
+def with_parts(rounds: QuerySet[Preflight]) -> list[Preflight]:
+    """Return rounds of checks with each party's part. Takes two queries."""
+    checks = Prefetch("checks", PartyCheck.objects.select_related("party").order_by("pk"))
+    found = list(rounds.prefetch_related(checks))
+    for preflight in found:
+        preflight.parties = list(preflight.checks.all())
+    return found
+
+
 def still_checking(executions: Collection[UUID], patience: Patience) -> set[UUID]:
     """Return those executions that are still queued, and whose hosts have not answered yet. Takes two queries."""
     if not executions:
         return set()
-    checks = Prefetch("checks", PartyCheck.objects.select_related("party").order_by("pk"))
     rounds = Preflight.objects.filter(execution__in=executions, execution__status=Status.QUEUED)
-    rounds = rounds.order_by("requested_at").prefetch_related(checks)
-    for preflight in rounds:
-        preflight.parties, preflight.patience = list(preflight.checks.all()), patience
-    newest = {preflight.execution_id: preflight for preflight in rounds}
+    newest = {preflight.execution_id: preflight for preflight in with_parts(rounds.order_by("requested_at"))}
+    for preflight in newest.values():
+        preflight.patience = patience
     return {pk for pk, preflight in newest.items() if pk and preflight.state == "checking"}
 
 

@@ -158,6 +158,22 @@ def test_hosts_are_asked_ever_more_seldom(
     assert status(execution) == Status.AWAITING_APPROVAL
 
 
+def test_looking_at_many_that_wait_takes_as_many_queries_as_at_one(
+    dispatcher: Dispatcher, connection: Redis, django_assert_num_queries: Any
+) -> None:
+    """The coordinator looks twice a second, and people may take weeks."""
+    submit()
+    step(dispatcher, alice=DIGEST)
+    with django_assert_num_queries(3):
+        assert not look_again(connection)
+    for _ in range(4):
+        submit()
+        step(dispatcher, alice=DIGEST)
+    assert Execution.objects.filter(status=Status.AWAITING_APPROVAL).count() == 5
+    with django_assert_num_queries(3):
+        assert not look_again(connection)
+
+
 def test_it_can_be_cancelled_while_it_waits(dispatcher: Dispatcher, connection: Redis) -> None:
     execution = submit()
     step(dispatcher, alice=DIGEST)
