@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -129,8 +129,9 @@ class PreprocessingExecutor(VerticalExecutor):
         context.progress(1.0)
         return {"columns": made} | more | runner.reports(outputs)
 
-    def groups(self, prepared: Prepared) -> list[int] | None:
-        """Return the sizes of this party's groups of rows of which a party learns figures; None if there are none."""
+    def groups(self, prepared: Prepared) -> Iterable[int] | None:
+        """Return the sizes of this party's groups of rows of which a party learns figures; None if there are none.
+        They are made only where a policy has a minimum."""
         return None
 
     #: Further facts that ``apply_rule`` needs, besides the columns.

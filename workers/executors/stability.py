@@ -105,11 +105,12 @@ class StabilityExecutor(BaseTaskExecutor):
     def execute_algorithm(self, algorithm_params: Prepared) -> dict[str, Any]:
         prepared, params = algorithm_params, algorithm_params.params
         self.context.progress(0.1)
-        sizes = [
+        # Made only where a policy has a minimum: it takes as long as the index itself
+        sizes = (
             size
             for column, cells in prepared.base.items()
             for size in _sizes(cells, prepared.test[column], params.bins, params.method)
-        ]
+        )
         check_own_groups(self.context, sizes)
         mine = {
             column: change(cells, prepared.test[column], params.bins, params.method)

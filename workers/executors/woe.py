@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -108,13 +108,13 @@ class WOEBinningExecutor(PreprocessingExecutor):
             prepared.values[LABEL] = values.astype("int64")
         return prepared
 
-    def groups(self, prepared: Prepared) -> list[int]:
+    def groups(self, prepared: Prepared) -> Iterable[int]:
         params = prepared.params
         if params.method == "chimerge":
             return [1]  # the label decides which rows go together, and any number of them may
         own = own_names(prepared.columns).get(self.context.party, {}).values()
         columns = [prepared.values[name] for name in own]
-        return [size for values in columns for size in counts(values, cut_points(values, params.bins, "quantile"))]
+        return (size for values in columns for size in counts(values, cut_points(values, params.bins, "quantile")))
 
     def run(self, runner: Runner, attributes: Mapping[str, Any], table: Any) -> dict[str, Any]:
         with _our_bins():
