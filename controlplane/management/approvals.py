@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import json
-import os
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -58,8 +57,7 @@ def add_commands(commands: Any) -> None:
 def run(host: PartyHost, command: str, options: dict[str, Any], out: OutputWrapper) -> None:
     """Run one of these commands. Raises CommandError."""
     try:
-        if host.output_dir.is_dir() and host.output_dir.stat().st_uid != os.geteuid():
-            raise CommandError("Run this as the user who runs the worker: output_dir of party.toml is another user's.")
+        check_user(host)
         approvals = Approvals(host.approvals_dir, host.signer)
         if command == "approvals":
             out.write(_shown(approvals.find(options["request"])) if options["request"] else _listed(host, approvals))
@@ -76,6 +74,12 @@ def run(host: PartyHost, command: str, options: dict[str, Any], out: OutputWrapp
         raise CommandError(f"{error}.") from None
     except OSError as error:
         raise CommandError(f"The approvals in output_dir of party.toml cannot be used: {error.strerror}.") from None
+
+
+def check_user(host: PartyHost) -> None:
+    """Raise CommandError unless this is the user who runs the host's worker."""
+    if host.is_of_another_user:
+        raise CommandError("Run this as the user who runs the worker: output_dir of party.toml is another user's.")
 
 
 def _approve(approvals: Approvals, request: Request, by: str, options: dict[str, Any], out: OutputWrapper) -> None:

@@ -7,10 +7,8 @@ and can neither make nor widen one. Each execution that is let through takes a u
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +25,7 @@ from workers.contract.signing import SignatureRefused, Signer, Verifier
 from workers.contract.validation import Run
 from workers.contract.wording import Text
 from workers.host.places import below
+from workers.host.private_files import locked, replace_private
 
 #: What the party's key signs an approval for.
 PURPOSE = "approval"
@@ -194,14 +193,10 @@ class Approvals:
     @staticmethod
     def _write(path: Path, content: Mapping[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh = path.with_suffix(".new")
-        with open(os.open(fresh, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w") as file:
-            json.dump(content, file)
-        fresh.replace(path)
+        replace_private(path, json.dumps(content))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (self.directory / ".lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self.directory):
             yield

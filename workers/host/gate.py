@@ -52,7 +52,6 @@ class Gate:
         self._host = host
         self._tells_columns = host.publishes("columns")
         self._named = {host.name, *_TYPES, *_words_of(named)}
-        self._datasets: set[str] = set()
         places = [*host.places(), *map(Path, (os.environ.get("TMPDIR", os.sep), sys.prefix, os.path.expanduser("~")))]
         kept = sorted({str(place) for place in places if len(place.parts) > 1}, key=len, reverse=True)
         self._path = re.compile(rf"(?:{'|'.join(map(re.escape, kept))})(?:/[^\s'\":;,]*)?")
@@ -80,18 +79,14 @@ class Gate:
     def scrubbed(self, value: Any) -> Any:
         """Return JSON without paths of this host, and without the names that may not be told. Keys stay, but for those
         that are the whole name of something."""
-        self._datasets = set(self._host.names())
-        return self._scrubbed(value)
-
-    def _scrubbed(self, value: Any) -> Any:
         if isinstance(value, str):
             return self._without_names(self._without_paths(value))
         if isinstance(value, Mapping):
             return {
-                self._without_names(key) if isinstance(key, str) else key: self._scrubbed(v) for key, v in value.items()
+                self._without_names(key) if isinstance(key, str) else key: self.scrubbed(v) for key, v in value.items()
             }
         if isinstance(value, (list, tuple)):
-            return [self._scrubbed(one) for one in value]
+            return [self.scrubbed(one) for one in value]
         return value
 
     def _without_paths(self, text: str) -> str:
@@ -103,11 +98,11 @@ class Gate:
         return _WORD.sub(lambda found: NOT_TOLD if self._is_secret(found[0]) else found[0], text)
 
     def _is_secret(self, word: str) -> bool:
-        if word in self._named or not (word in self._datasets or word in _columns):
+        if word in self._named or (word.isascii() and word.isalpha() and len(word) <= _ORDINARY):
             return False
-        if word.isascii() and word.isalpha() and len(word) <= _ORDINARY:
-            return False
-        return word in self._datasets or word in _hidden or not self._tells_columns
+        if word in _hidden or (word in _columns and not self._tells_columns):
+            return True
+        return self._host.knows(word)
 
 
 def _words_of(named: Any) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -71,7 +70,7 @@ def _known_types(host: PartyHost) -> str:
 
 def _outputs(host: PartyHost) -> str:
     host.prepare_directories()
-    if host.output_dir.stat().st_uid != os.geteuid():
+    if host.is_of_another_user:
         raise ConfigError("{} is another user's; run this as the user who runs the worker", host.output_dir)
     return _private(host.output_dir)
 

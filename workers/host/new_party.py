@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from workers.contract.errors import ConfigError
 from workers.contract.problems import problems_of
 from workers.contract.wording import Text
-from workers.host.party_file import PartyFile
+from workers.host.party_file import PartyFile, parse
 
 
 @dataclass(slots=True)
@@ -40,32 +40,36 @@ def write_party(path: Path, answers: Answers) -> None:
         lines += ["", "[control_plane]", f"keys = {_toml(answers.control_plane)}"]
     for name, file in answers.datasets.items():
         lines += ["", f"[datasets.{_toml(name)}]", f"path = {_toml(file)}"]
-    _check(answers)
+    content = "\n".join(lines) + "\n"
+    _check(content)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
         with open(os.open(path, flags, 0o600), "w", encoding="utf-8") as written:
-            written.write("\n".join(lines) + "\n")
+            written.write(content)
     except FileExistsError:
-        raise ConfigError("{} exists already; edit it, or set PARTY_TOML to a path of a new file", path) from None
+        raise _exists(path) from None
     except OSError as error:
         raise ConfigError("{} cannot be written: {}", path, Text(str(error.strerror))) from None
 
 
-def _check(answers: Answers) -> None:
-    policy = {name: getattr(answers, name) for name in ("task_types", "peers", "publish", "approve")}
-    policy |= {name: list(policy[name]) for name in ("task_types", "peers")}
-    content = {
-        "party": answers.party,
-        "policy": policy,
-        "datasets": {n: {"path": p} for n, p in answers.datasets.items()},
-    }
-    if answers.control_plane:
-        content["control_plane"] = {"keys": list(answers.control_plane)}
+def check_new(path: Path) -> None:
+    """Raise ConfigError if there is a file already: before somebody answers questions in vain."""
+    if path.exists():
+        raise _exists(path)
+
+
+def _exists(path: Path) -> ConfigError:
+    return ConfigError("{} exists already; edit it, or set PARTY_TOML to a path of a new file", path)
+
+
+def _check(content: str) -> None:
     try:
-        PartyFile.model_validate(content)
+        parse(content)
     except ValidationError as error:
         raise ConfigError("{}", "\n".join(map(str, problems_of(error, PartyFile)))) from None
+    except ValueError:
+        raise ConfigError("an answer has a character that party.toml cannot have; leave it out") from None
 
 
 def _toml(value: object) -> str:

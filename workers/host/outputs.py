@@ -11,8 +11,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-_BLOCK = 1 << 20
+from workers.host.private_files import replace_private
 
+_BLOCK = 1 << 20
 
 #: Suffix of an output's note.
 NOTE = ".origin.json"
@@ -34,10 +35,7 @@ def read_note(path: Path) -> dict[str, Any]:
 
 def write_note(path: Path, digest: str, content: Mapping[str, Any]) -> None:
     """Write the note of an output whose file exists and has this digest. Raises OSError."""
-    fresh = note_of(path).with_suffix(f".{os.getpid()}")
-    with open(os.open(fresh, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as file:
-        file.write(json.dumps({**content, "state": list(_state(path)), "sha256": digest}))
-    os.replace(fresh, note_of(path))
+    replace_private(note_of(path), json.dumps({**content, "state": list(_state(path)), "sha256": digest}))
 
 
 def remove_output(path: Path, seen: os.stat_result, trash: Path) -> bool:

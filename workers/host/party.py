@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -24,18 +23,13 @@ from workers.contract.wording import Text
 from workers.host.approvals import Approvals
 from workers.host.approvals import digest_of as digest_of_run
 from workers.host.outputs import digest_of, is_as_made, note_of, read_note, write_note
-from workers.host.party_file import DatasetEntry, PartyFile
+from workers.host.party_file import DatasetEntry, PartyFile, parse
 from workers.host.places import below
-from workers.host.policy import Uses, check_tables
+from workers.host.policy import Uses, allows, check_tables
 from workers.host.sources import Source
 from workers.host.tables import column_types, count_rows
 from workers.host.workdirs import WorkDirectories
 from workers.network.tls import KeyMaterial
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 #: Suffixes of the files of outputs: tables, and everything else.
 SUFFIXES = (".csv", ".kept")
@@ -56,7 +50,8 @@ class PartyHost:
         self.uses = Uses(self.output_dir / ".uses")
         #: The private key that secrets in documents are sealed for; made by `manage.py party keys`.
         self.key_path = directory / file.key
-        self._signing_key_path = directory / file.signing_key
+        #: The private key that signs what this party reports; made by `manage.py party keys`.
+        self.signing_key_path = directory / file.signing_key
         #: The keys whose orders this host follows; None if party.toml names none.
         self.control_plane = Verifier(file.control_plane.keys) if file.control_plane else None
         self.tls: KeyMaterial | None = None
@@ -74,6 +69,7 @@ class PartyHost:
             )
             for name, entry in file.datasets.items()
         }
+        self._files = {table.path.name for table in self._tables.values()}
 
     @classmethod
     def load(cls, path: Path | str) -> PartyHost:
@@ -81,16 +77,14 @@ class PartyHost:
         path = Path(path)
         try:
             # Editors on Windows begin a file in UTF-8 with a byte order mark
-            content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+            file = parse(path.read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
             raise ConfigError("{} does not exist; set PARTY_TOML to this host's party.toml", path) from None
-        except (OSError, ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
-            raise ConfigError("{} cannot be read: {}", path, str(error)[:300]) from None
-        try:
-            file = PartyFile.model_validate(content)
         except ValidationError as error:
             found = "\n".join(f"  {p}" for p in problems_of(error, PartyFile))
             raise ConfigError("{} is wrong:\n{}", path, found) from None
+        except (OSError, ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+            raise ConfigError("{} cannot be read: {}", path, str(error)[:300]) from None
         host = cls(file, path.resolve())
         if not re.fullmatch(r"[\w./+@=-]+", str(host.output_dir)):
             raise ConfigError(
@@ -135,7 +129,7 @@ class PartyHost:
     def signer(self) -> Signer:
         """Return this party's key for what it reports. Raises ConfigError, which names no path."""
         try:
-            return Signer.load(self._signing_key_path)
+            return Signer.load(self.signing_key_path)
         except FileNotFoundError:
             raise ConfigError(
                 "{} has no key to sign its reports with; run `manage.py party keys` on its host, and put the signing "
@@ -175,13 +169,13 @@ class PartyHost:
 
     def check(self, run: Run) -> None:
         """Raise ConfigError if this party's policy does not allow the run, or this host cannot do it."""
-        if "*" not in self.policy.task_types and run.task.task_type not in self.policy.task_types:
+        if not allows(self.policy.task_types, run.task.task_type):
             raise ConfigError("{}'s policy does not allow task type {}", self.name, run.task.task_type)
         for peer in run.cluster.parties:
-            if peer != self.name and "*" not in self.policy.peers and peer not in self.policy.peers:
+            if peer != self.name and not allows(self.policy.peers, peer):
                 raise ConfigError("{}'s policy does not allow computing with {}", self.name, peer)
         mine = {name: self.origins(name) for _, party, name in run.task.reads() if party == self.name}
-        check_tables(self.name, run, self._file.datasets, mine)
+        check_tables(self.name, run, self.entries, mine)
         self.tls_for(run.cluster)
 
     def origins(self, name: str) -> list[str]:
@@ -197,7 +191,7 @@ class PartyHost:
         # With others it is another use: the control plane chooses the execution's name
         execution = f"{execution}:{digest_of_run(self.name, run)[:32]}"
         for name in sorted({name for _, party, name in run.task.reads() if party == self.name}):
-            most = self._file.datasets[name].uses if name in self._file.datasets else None
+            most = self.entries[name].uses if name in self.entries else None
             if most is not None and not self.uses.take(name, execution, most):
                 raise ConfigError(
                     "dataset {} may be read by {:,} executions, and has been; raise uses of this dataset in "
@@ -265,11 +259,6 @@ class PartyHost:
         """Return what party.toml says of its tables, by name."""
         return self._file.datasets
 
-    @property
-    def signing_key_path(self) -> Path:
-        """Return the path of the private key that signs what this party reports."""
-        return self._signing_key_path
-
     def registered(self) -> dict[str, Source]:
         """Return the tables that party.toml registers, by name."""
         return dict(self._tables)
@@ -306,9 +295,20 @@ class PartyHost:
         write_note(path, digest, note)
         return alignment
 
-    def names(self) -> set[str]:
-        """Return the names of all that this host has, and of its files: its gate keeps them."""
-        return {*self._tables, *(table.path.name for table in self._tables.values()), *self.outputs()}
+    @property
+    def is_of_another_user(self) -> bool:
+        """Return whether its files are another user's than this process's: its worker could not take locks made
+        here."""
+        return self.output_dir.is_dir() and self.output_dir.stat().st_uid != os.geteuid()
+
+    def knows(self, name: str) -> bool:
+        """Return whether this host has a table, a table's file or an output of this name, which may be any text: its
+        gate keeps them."""
+        if name in self._tables or name in self._files:
+            return True
+        # Looked up one by one: every event passes the gate, and a host may have kept many thousands of outputs
+        is_a_name = 0 < len(name) < 256 and os.sep not in name
+        return is_a_name and any(os.path.lexists(f"{self.output_dir}/{name}{suffix}") for suffix in SUFFIXES)
 
     def places(self) -> list[Path]:
         """Return the directories in which this host's files are: its gate keeps them."""
@@ -316,7 +316,7 @@ class PartyHost:
         files = [
             self._path,
             self.key_path,
-            self._signing_key_path,
+            self.signing_key_path,
             *tls,
             *(table.path for table in self._tables.values()),
         ]

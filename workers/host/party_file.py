@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,6 +12,11 @@ from pydantic import AfterValidator, Field, StringConstraints, field_validator
 from workers.contract.catalogue import Security
 from workers.contract.documents import ColumnName, DatasetName, Document, PartyName
 from workers.contract.signing import check_signing_key
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 PeerName = Annotated[str, StringConstraints(pattern=r"^(\*|[a-z][a-z0-9_-]{0,31})$")]
 #: Paths in TOML are text.
@@ -167,3 +173,9 @@ class PartyFile(Document):
     limits: Limits = Field(default_factory=Limits)
     tls: TLSFiles | None = Field(default=None, description="Files for executions whose documents ask for TLS.")
     datasets: dict[DatasetName, DatasetEntry] = Field(default_factory=dict)
+
+
+def parse(text: str) -> PartyFile:
+    """Return what the text of a party.toml says. Raises pydantic's ValidationError, or another ValueError for a text
+    that is no TOML."""
+    return PartyFile.model_validate(tomllib.loads(text))

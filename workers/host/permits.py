@@ -60,15 +60,12 @@ def _minima(host: PartyHost) -> Iterator[str]:
         yield f"No figures are told of fewer than {policy.min_group_rows:,} rows."
     if not (policy.min_intersection_rows > 1 and policy.min_group_rows > 1):
         yield "Results may tell of single rows: see min_intersection_rows and min_group_rows."
-    said = [
-        text
-        for most, text in (
-            (limits.max_memory_mb, f"{limits.max_memory_mb:,} MB of memory" if limits.max_memory_mb else ""),
-            (limits.max_run_seconds, f"{limits.max_run_seconds:,} seconds" if limits.max_run_seconds else ""),
-            (limits.max_disk_mb, f"{limits.max_disk_mb:,} MB of disk" if limits.max_disk_mb else ""),
-        )
-        if most
-    ]
+    most = {
+        "MB of memory": limits.max_memory_mb,
+        "seconds": limits.max_run_seconds,
+        "MB of disk": limits.max_disk_mb,
+    }
+    said = [f"{number:,} {what}" for what, number in most.items() if number]
     yield (
         f"A run is ended once it takes more than {' or '.join(said)}."
         if said

@@ -23,10 +23,10 @@ def check_tables(
     for name, made_of in origins.items():
         what = Text("{} to be used", name)
         for entry in (entries[origin] for origin in made_of if origin in entries):
-            if entry.task_types is not None and not _allows(entry.task_types, run.task.task_type):
+            if entry.task_types is not None and not allows(entry.task_types, run.task.task_type):
                 raise ConfigError("{}'s policy does not allow {} in task type {}", me, what, run.task.task_type)
             for peer in run.cluster.parties:
-                if entry.peers is not None and peer != me and not _allows(entry.peers, peer):
+                if entry.peers is not None and peer != me and not allows(entry.peers, peer):
                     raise ConfigError("{}'s policy does not allow {} in tasks with {}", me, what, peer)
             if entry.expires is not None and date.today() > entry.expires:
                 raise ConfigError(
@@ -34,7 +34,8 @@ def check_tables(
                 )
 
 
-def _allows(allowed: Collection[str], what: str) -> bool:
+def allows(allowed: Collection[str], what: str) -> bool:
+    """Return whether a list of party.toml has this name, or ``*`` for all."""
     return "*" in allowed or what in allowed
 
 

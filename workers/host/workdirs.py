@@ -13,6 +13,7 @@ from typing import IO
 from workers.contract.errors import ConfigError, ResourceError
 from workers.contract.run_name import RunName
 from workers.host.places import below
+from workers.host.private_files import locked, open_lock
 
 
 class WorkDirectories:
@@ -36,7 +37,7 @@ class WorkDirectories:
                 raise ResourceError("another process on this host is at this run already")
             shutil.rmtree(path, ignore_errors=True)
             path.mkdir(mode=0o700)
-            lock = _open_lock(path)
+            lock = open_lock(path)
             fcntl.flock(lock, fcntl.LOCK_EX)
         return lock
 
@@ -69,27 +70,20 @@ class WorkDirectories:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self.root.is_symlink():
             raise ConfigError("the directory for temporary files in output_dir is a symbolic link; remove it")
-        with _open_lock(self.root) as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self.root):
             yield
 
 
 def is_in_use(path: Path) -> bool:
     """Return whether a process has claimed a private directory and is alive; also if it is no directory."""
     try:
-        with _open_lock(path, create=False) as lock:
+        with open_lock(path, create=False) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
     except OSError:
         return True
     return False
-
-
-def _open_lock(directory: Path, *, create: bool = True) -> IO[str]:
-    """Return a directory's lock, open. Raises OSError, also where that is a link, which could lead anywhere."""
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_CREAT if create else 0)
-    return open(os.open(directory / ".lock", flags, 0o600), "r+")
 
 
 def remove_traces(since: float) -> None:

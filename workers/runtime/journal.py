@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from redis.exceptions import RedisError
 
 from workers.host.places import below
+from workers.host.private_files import locked
 from workers.host.stream import ROUND_TRIP, Stream
 
 
@@ -29,22 +29,16 @@ class Journal:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with (self.directory / ".lock").open("a") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-
     def append(self, name: str, lines: list[str]) -> int:
         """Returns where in the file, in bytes, these lines begin. Raises OSError."""
-        with self._locked(), below(self.directory, name).open("ab") as handle:
+        with locked(self.directory), below(self.directory, name).open("ab") as handle:
             place = handle.seek(0, os.SEEK_END)
             handle.write("".join(line + "\n" for line in lines).encode())
             return place
 
     def mark_late(self, name: str, place: int) -> None:
         """Note that Redis has nothing of this file from there on. Raises OSError."""
-        with self._locked():
+        with locked(self.directory):
             note = self._note(name)
             if not note.exists():
                 note.write_text(str(place))
@@ -58,7 +52,7 @@ class Journal:
         sent = 0
         for path in sorted(self.directory.glob("*.jsonl"), key=lambda p: (p.stat().st_mtime, p.name)):
             note = self._note(path.name)
-            with self._locked():
+            with locked(self.directory):
                 if not path.exists() or not (everything or note.exists()):
                     continue
                 place = 0 if everything else int(note.read_text() or 0)
@@ -68,10 +62,10 @@ class Journal:
                     stream.append(lines)
                     place, sent = end, sent + len(lines)
             except (RedisError, OSError):
-                with self._locked():
+                with locked(self.directory):
                     note.write_text(str(place))  # it goes on from there: what was sent need not go again
                 raise
-            with self._locked():
+            with locked(self.directory):
                 if path.exists() and path.stat().st_size > len(content):
                     note.write_text(str(len(content)))  # more came meanwhile
                 else:
@@ -82,7 +76,7 @@ class Journal:
         """Remove what has been delivered. To be called when the stream is empty: the reader removes what it applied."""
         now = time.time()
         for path in self.directory.glob("*.jsonl"):
-            with self._locked(), suppress(FileNotFoundError):
+            with locked(self.directory), suppress(FileNotFoundError):
                 if not self._note(path.name).exists() and now - path.stat().st_mtime > self.SETTLED_AFTER:
                     path.unlink()
 
@@ -98,7 +92,7 @@ class Journal:
     def give_up(self, path: Path, before: float) -> bool:
         """Remove a file and its note, delivered or not, unless something was added since then. Returns whether it was
         removed. Raises OSError."""
-        with self._locked():
+        with locked(self.directory):
             if not path.exists() or path.stat().st_mtime >= before:
                 return False
             path.unlink()

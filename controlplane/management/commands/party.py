@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -21,7 +20,7 @@ from workers.contract.errors import ConfigError
 from workers.contract.signing import Signer
 from workers.host.inspection import inspect
 from workers.host.key import PartyKey
-from workers.host.new_party import Answers, write_party
+from workers.host.new_party import Answers, check_new, write_party
 from workers.host.party import PartyHost
 from workers.host.permits import permits
 from workers.host.stream import Stream
@@ -79,8 +78,7 @@ class Command(BaseCommand):
 
     def _init(self, yes: bool, **said: Any) -> None:
         path = environment.party_toml
-        if path.exists():
-            raise ConfigError("{} exists already; edit it, or set PARTY_TOML to a path of a new file", path)
+        check_new(path)
         write_party(path, _answers(said, ask=not yes))
         self.stdout.write(
             f"wrote {path}; now run `manage.py party keys`, then `manage.py party check` and `manage.py party show`"
@@ -116,9 +114,7 @@ class Command(BaseCommand):
         if days <= 0:
             raise CommandError("--days should be more than 0.")
         host = PartyHost.load(environment.party_toml)
-        if host.output_dir.is_dir() and host.output_dir.stat().st_uid != os.geteuid():
-            # Locks that another user made could not be taken by the worker any more
-            raise CommandError("Run this as the user who runs the worker: output_dir of party.toml is another user's.")
+        approvals.check_user(host)
         leftovers = Leftovers(host, days * DAY)
         try:
             found, outputs = list(leftovers.files()), leftovers.outputs()

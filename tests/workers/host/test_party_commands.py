@@ -102,6 +102,7 @@ def test_it_replaces_no_file(toml: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         (["--party", "Alice", *SAID[2:], "--yes"], "party: is not a valid name"),
         ([*SAID, "--control-plane-key", "x", "--yes"], r"control_plane\.keys\.0: is no public signing key"),
         ([*SAID, "--dataset", "a b", "x.csv", "--yes"], r"datasets\.a b: is not a valid name"),
+        ([*SAID, "--dataset", "a", "x\x7f.csv", "--yes"], "an answer has a character that party.toml cannot have"),
         ([], "Nobody answers; give options, and --yes. Nothing was written"),
     ],
 )

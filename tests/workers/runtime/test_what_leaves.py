@@ -18,6 +18,8 @@ from redis import Redis
 from fixtures.documents import psi_documents
 from tests.keys import stream
 from workers.contract.errors import ConfigError
+from workers.contract.wording import NOT_TOLD
+from workers.host.gate import Gate
 from workers.host.party import PartyHost
 from workers.host.publication import describe
 from workers.runtime import preflight
@@ -326,3 +328,24 @@ def test_names_of_files_that_no_run_made_are_not_asked_for(host: Host) -> None:
     (found.output_dir / f"{SECRET}_x.csv").write_text("a\n1\n")
     asked = Leftovers(found, 0).outputs()
     assert list(asked) == ([] if host.publish == "nothing" else [f"{SECRET}_x"])
+
+
+def test_an_event_costs_no_look_at_all_outputs(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run sends dozens of events, and a host may have kept many thousands of outputs."""
+    found = PartyHost.load(host.toml)
+    found.prepare_directories()
+    for name in (f"{SECRET}_x.csv", f"{SECRET} y.csv", f"{SECRET}_z.kept"):
+        (found.output_dir / name).write_text("a\n1\n")
+    gate = Gate(found, {"outputs": f"{SECRET}_named"})
+    monkeypatch.setattr(PartyHost, "outputs", lambda self: pytest.fail("all of them were listed"))
+    said = [
+        f"{SECRET}_x",
+        f"of {SECRET}_z!",
+        f"{SECRET} y",
+        f"{SECRET}_named",
+        f"{SECRET}_no",
+        host.table.name,
+        PATIENTS,
+    ]
+    told = [NOT_TOLD, f"of {NOT_TOLD}!", NOT_TOLD, f"{SECRET}_named", f"{SECRET}_no", NOT_TOLD, NOT_TOLD]
+    assert gate.scrubbed(said) == told
