@@ -8,6 +8,7 @@ from typing import Any
 from django import forms
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
+from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import AutocompleteSelectFilter
 
 from controlplane.access import NOT_COVERED, Access
@@ -23,12 +24,12 @@ class _ScopedForm(forms.ModelForm):
 
     def _post_clean(self) -> None:
         self.instance.within = self.within
-        super()._post_clean()  # type: ignore[misc]
+        super()._post_clean()  # type: ignore[misc]  # the stubs leave it out
         if not self.errors and not self.access.covers(self.instance):
             self.add_error(None, NOT_COVERED)
 
 
-class NotFound:
+class NotFound(ModelAdmin):
     """Part of a ModelAdmin: what is not there, or not to be seen, is not found. Django leads to the front page."""
 
     def _get_obj_does_not_exist_redirect(self, request: HttpRequest, opts: Any, object_id: str) -> HttpResponse:
@@ -40,18 +41,18 @@ class Scoped(NotFound):
     shown."""
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return Access.of(request).visible(super().get_queryset(request))  # type: ignore[misc]
+        return Access.of(request).visible(super().get_queryset(request))
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return bool(super().has_change_permission(request, obj)) and self._covers(request, obj)  # type: ignore[misc]
+        return bool(super().has_change_permission(request, obj)) and self._covers(request, obj)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         # who may change such rows, and not this one, may look at it
-        may_change = super().has_change_permission(request)  # type: ignore[misc]
-        return bool(may_change or super().has_view_permission(request, obj))  # type: ignore[misc]
+        may_change = super().has_change_permission(request)
+        return bool(may_change or super().has_view_permission(request, obj))
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return bool(super().has_delete_permission(request, obj)) and self._covers(request, obj)  # type: ignore[misc]
+        return bool(super().has_delete_permission(request, obj)) and self._covers(request, obj)
 
     @staticmethod
     def _covers(request: HttpRequest, obj: Any) -> bool:
@@ -59,25 +60,19 @@ class Scoped(NotFound):
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         access = Access.of(request)
-        base: Any = kwargs.get("form", self.form)  # type: ignore[attr-defined]
+        base: Any = kwargs.get("form", self.form)
         kwargs["form"] = type(base.__name__, (_ScopedForm, base), {"access": access, "within": access.parties})
-        return super().get_form(request, obj, change=change, **kwargs)  # type: ignore[misc]
+        return super().get_form(request, obj, change=change, **kwargs)
 
     def formfield_for_foreignkey(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
         model = db_field.remote_field.model
         if issubclass(model, Versioned):
             kwargs["queryset"] = Access.of(request).usable(model._default_manager.all())
-        return super().formfield_for_foreignkey(db_field, request, **kwargs)  # type: ignore[misc]
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         self.check_is_visible(request, object_id)
-        return super().history_view(request, object_id, extra_context)  # type: ignore[misc]
-
-    def history_form_view(
-        self, request: HttpRequest, object_id: str, version_id: str, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        self.check_is_visible(request, object_id)
-        return super().history_form_view(request, object_id, version_id, extra_context)  # type: ignore[misc]
+        return super().history_view(request, object_id, extra_context)
 
     def check_is_visible(self, request: HttpRequest, object_id: str) -> None:
         """Raise Http404 where simple_history would take what it shows from the versions: also of what was deleted, of

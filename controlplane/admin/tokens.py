@@ -13,7 +13,6 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.views.decorators.debug import sensitive_variables
 from knox.models import AuthToken
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.widgets import (
     UnfoldAdminCheckboxSelectMultipleWidget,
@@ -79,7 +78,7 @@ class TokenForm(forms.Form):
 
 
 @admin.register(AuthToken)
-class AuthTokenAdmin(NotFound, ModelAdmin):
+class AuthTokenAdmin(NotFound):
     """Shows and revokes a user's own tokens, or everybody's with the permission to. Each user makes their own, which
     gives nobody more power than they have; those of services are made by ``manage.py token``."""
 

@@ -26,17 +26,17 @@ class WithUsers(serializers.Serializer[Any]):
         return list(tasks.values_list("name", flat=True))
 
 
-class Scoped:
+class Scoped(viewsets.GenericViewSet[Any]):
     """Part of a view set: what its caller may not see does not exist."""
 
     def get_queryset(self) -> QuerySet[Any]:
-        rows: QuerySet[Any] = super().get_queryset()  # type: ignore[misc]
+        rows: QuerySet[Any] = super().get_queryset()
         # the schema is made without a caller
         return rows if getattr(self, "swagger_fake_view", False) else self.access.visible(rows)
 
     @property
     def access(self) -> Access:
-        return Access.of(self.request)  # type: ignore[attr-defined]
+        return Access.of(self.request)
 
 
 @extend_schema_view(destroy=extend_schema(responses={204: None, 409: ErrorBody}))

@@ -20,8 +20,7 @@ from workers.contract.registry import further_layers
 
 def all_parties(within: Parties = None) -> list[str]:
     """Return the names of all parties, or of those of ``within`` that are registered."""
-    rows = Party.objects.all() if within is None else Party.objects.filter(name__in=within)
-    return list(rows.values_list("name", flat=True))
+    return list(Party.rows_within(within).values_list("name", flat=True))
 
 
 class ConfigurationForm(DocumentForm):

@@ -48,10 +48,7 @@ class PipelineForm(forms.ModelForm):
             ]
 
     def _schema(self) -> Schema:
-        rows = Task.objects.all()
-        if self.within is not None:
-            rows = Task.involving(rows, self.within, wholly=True)
-        tasks = list(rows.order_by("name").values_list("name", flat=True))
+        tasks = list(Task.rows_within(self.within, wholly=True).order_by("name").values_list("name", flat=True))
         return {
             "type": "array",
             "minItems": 1,

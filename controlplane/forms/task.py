@@ -139,8 +139,7 @@ class TaskForm(DocumentForm):
         return all_parties(self.within)[:MOST_OFFERED]
 
     def _clusters(self) -> QuerySet[ClusterConfig]:
-        rows = ClusterConfig.objects.all()
-        return rows if self.within is None else ClusterConfig.involving(rows, self.within)
+        return ClusterConfig.rows_within(self.within)
 
     def clean(self) -> Any:
         cleaned = super().clean() or self.cleaned_data

@@ -25,8 +25,7 @@ class DatabaseCatalogue:
         """Know these parties only; None for all."""
         # the tier comes with the same query; where no party is registered nothing can be less strict
         tier = Coalesce(models.Subquery(Site.objects.values("security")[:1]), models.Value(PRODUCTION))
-        parties = Party.objects.all() if within is None else Party.objects.filter(name__in=within)
-        rows = list(parties.values_list("name", "pk", "address", "public_key", tier))
+        rows = list(Party.rows_within(within).values_list("name", "pk", "address", "public_key", tier))
         self.security: Security = rows[0][4] if rows else PRODUCTION
         self.parties: dict[str, int] = {name: pk for name, pk, *_ in rows}
         #: Party to the key that its secrets are sealed with; empty where none is registered.

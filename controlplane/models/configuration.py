@@ -120,10 +120,10 @@ class HEUConfig(Configuration):
     @classmethod
     def involving(cls, rows: QuerySet[Any], parties: Collection[str], wholly: bool = False) -> QuerySet[Any]:
         # in Python: there are few, and databases differ in how they look into JSON
-        found = [heu.pk for heu in rows.order_by() if not heu.named() or not heu.named().isdisjoint(parties)]
+        named = {heu.pk: heu.named() for heu in rows.order_by()}
         if wholly:
-            found = [heu.pk for heu in rows.order_by() if heu.named().issubset(parties)]
-        return rows.filter(pk__in=found)
+            return rows.filter(pk__in=[pk for pk, names in named.items() if names.issubset(parties)])
+        return rows.filter(pk__in=[pk for pk, names in named.items() if not names or not names.isdisjoint(parties)])
 
     def involved(self) -> set[str]:
         return super().involved() | self.named()

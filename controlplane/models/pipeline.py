@@ -11,7 +11,6 @@ from django.db.models import QuerySet
 from controlplane.documents.errors import document_errors
 from controlplane.models.catalogue import ComposingCatalogue, DatabaseCatalogue
 from controlplane.models.dataset import Dataset
-from controlplane.models.party_set import Parties
 from controlplane.models.task import Task
 from controlplane.models.versioned import Versioned
 from controlplane.pipelines.plan import Flow, Step
@@ -52,7 +51,7 @@ class Pipeline(Versioned):
 
     def flow(self) -> Flow:
         """Return the nodes that are right, with the problems of the others."""
-        return Flow(self.nodes, _all_within(Task, self.within), _all_within(Dataset, self.within))
+        return Flow(self.nodes, Task.rows_within(self.within), Dataset.rows_within(self.within))
 
     def steps(self) -> list[Step]:
         """Return the nodes in their order, with the documents that would run now. Raises DocumentsInvalid with
@@ -76,8 +75,3 @@ class Pipeline(Versioned):
 
     def task_names(self) -> set[str]:
         return {str(node.get("task")) for node in self.nodes.values()}
-
-
-def _all_within(model: Any, parties: Parties) -> QuerySet[Any]:
-    rows: QuerySet[Any] = model.objects.all()
-    return rows if parties is None else model.involving(rows, parties)

@@ -61,6 +61,12 @@ class Versioned(models.Model):
         parties."""
         raise NotImplementedError
 
+    @classmethod
+    def rows_within(cls, parties: Parties, wholly: bool = False) -> QuerySet[Any]:
+        """Return all rows as whoever works for these parties finds them; see ``involving``."""
+        rows: QuerySet[Any] = cls._default_manager.all()
+        return rows if parties is None else cls.involving(rows, parties, wholly)
+
     def involved(self) -> set[str] | None:
         """Return the names of the parties that a change of it affects; None for all that there may be."""
         raise NotImplementedError

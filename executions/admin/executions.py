@@ -20,8 +20,9 @@ from controlplane.admin.permissions import may
 from executions.admin import execution_page as pages
 from executions.admin.read_only import ReadOnlyAdmin
 from executions.admin.rerun import RerunForm
+from executions.admin.runnable import may_run
 from executions.models import Execution, NotCancellable
-from executions.permissions import CANCEL, RUN
+from executions.permissions import CANCEL
 from executions.states import COLOURS, Status
 from workers.contract.layers import layers
 from workers.contract.problems import DocumentsInvalid
@@ -107,7 +108,7 @@ class ExecutionAdmin(ReadOnlyAdmin):
         execution = self._get(request, object_id)
         context = pages.live(execution) | {
             "may_cancel": may(request, CANCEL) and not execution.has_ended,
-            "may_run_again": _may_run(request, execution) and execution.has_ended,
+            "may_run_again": may_run(request, execution) and execution.has_ended,
             "again_url": reverse("admin:executions_execution_again", args=[execution.pk]),
             "rerun_url": reverse("admin:executions_execution_rerun", args=[execution.pk]),
             "may_see_task": may(request, "controlplane.view_task"),
@@ -141,7 +142,7 @@ class ExecutionAdmin(ReadOnlyAdmin):
 
     def again_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         execution = self._get(request, object_id)
-        if not _may_run(request, execution):
+        if not may_run(request, execution):
             raise PermissionDenied
         page = reverse("admin:executions_execution_change", args=[execution.pk])
         if request.method != "POST":
@@ -157,7 +158,7 @@ class ExecutionAdmin(ReadOnlyAdmin):
     def rerun_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Show the form of **Change and run**, and submit the new execution."""
         execution = self._get(request, object_id)
-        if not _may_run(request, execution):
+        if not may_run(request, execution):
             raise PermissionDenied
         form = RerunForm(execution, request.POST if request.method == "POST" else None, Access.of(request).parties)
         if request.method == "POST" and (new := form.submit(by=request.user)):
@@ -172,7 +173,3 @@ class ExecutionAdmin(ReadOnlyAdmin):
             "back": reverse("admin:executions_execution_change", args=[execution.pk]),
         }
         return TemplateResponse(request, "executions/rerun.html", context)
-
-
-def _may_run(request: HttpRequest, execution: Execution) -> bool:
-    return may(request, RUN) and Access.of(request).covers(execution)

@@ -23,7 +23,7 @@ from controlplane.models import Pipeline, Schedule
 from executions.admin import execution_page as pages
 from executions.admin import pipeline_run_page as pipeline_pages
 from executions.admin.read_only import ReadOnlyAdmin
-from executions.admin.runnable import Runnable
+from executions.admin.runnable import Runnable, may_run
 from executions.mandate import objection
 from executions.models import PipelineRun, Tick
 from executions.models.pipeline_run import NotPossible
@@ -133,11 +133,11 @@ class PipelineRunAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         """Return the page of a run; with ``?fragment=1`` the part of it that changes."""
         run = self._get(request, object_id)
-        may_run = may(request, RUN) and Access.of(request).covers(run)
+        may_retry = may_run(request, run)
         context = pipeline_pages.live(run) | {
             "may_cancel": may(request, CANCEL) and not run.has_ended,
-            "may_retry": may_run and run.has_ended and run.status != PipelineStatus.SUCCESS,
-            "may_retry_nodes": may_run and run.status != PipelineStatus.CANCELLING,
+            "may_retry": may_retry and run.has_ended and run.status != PipelineStatus.SUCCESS,
+            "may_retry_nodes": may_retry and run.status != PipelineStatus.CANCELLING,
             "may_see_pipeline": may(request, "controlplane.view_pipeline"),
             "cancel_url": reverse("admin:executions_pipelinerun_cancel", args=[run.pk]),
             "retry_url": reverse("admin:executions_pipelinerun_retry", args=[run.pk]),
@@ -166,7 +166,7 @@ class PipelineRunAdmin(ReadOnlyAdmin):
     def retry_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Retry the posted node, or all nodes that failed."""
         run = self._get(request, object_id)
-        if not (may(request, RUN) and Access.of(request).covers(run)):
+        if not may_run(request, run):
             raise PermissionDenied
         page = reverse("admin:executions_pipelinerun_change", args=[run.pk])
         if request.method != "POST":

@@ -9,9 +9,8 @@ from uuid import UUID
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
 from django.db.models import JSONField, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest
 from django.utils import timezone
-from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import RangeDateTimeFilter
 from unfold.paginator import InfinitePaginator
 from unfold.utils import parse_datetime_str
@@ -44,7 +43,7 @@ class CreationFilter(RangeDateTimeFilter):
         return queryset
 
 
-class ReadOnlyAdmin(Scoped, ModelAdmin):
+class ReadOnlyAdmin(Scoped):
     """An admin without adding, changing and deleting. There may be millions of rows; each has a name and a time of
     creation."""
 
@@ -66,10 +65,10 @@ class ReadOnlyAdmin(Scoped, ModelAdmin):
         field = self.opts.get_field(lookup.split("__")[0]) if hasattr(self.model, lookup.split("__")[0]) else None
         return not isinstance(field, JSONField) and super().lookup_allowed(lookup, value, request)
 
-    def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+    def check_is_visible(self, request: HttpRequest, object_id: str) -> None:
+        # Of these nothing is left once they are deleted
         if self.get_object(request, unquote(object_id)) is None:
             raise Http404(f"There is no {self.opts.verbose_name} of this id, or none that you may see.")
-        return super().history_view(request, object_id, extra_context)
 
     def get_paginator(self, *args: Any, **kwargs: Any) -> Any:
         paginator = super().get_paginator(*args, **kwargs)

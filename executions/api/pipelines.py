@@ -7,7 +7,7 @@ from typing import Any
 import django_filters
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema, extend_schema_field
-from rest_framework import mixins, serializers, status, viewsets
+from rest_framework import mixins, serializers, status
 from rest_framework.decorators import action
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
@@ -154,9 +154,7 @@ class PipelineRunFilter(django_filters.FilterSet):
         fields: list[str] = []
 
 
-class PipelineRunViewSet(
-    Scoped, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[PipelineRun]
-):
+class PipelineRunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Scoped):
     queryset = PipelineRun.objects.select_related("pipeline", "submitted_by", "party_set")
     serializer_class = PipelineRunSerializer
     filterset_class = PipelineRunFilter

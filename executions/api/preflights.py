@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from drf_spectacular.utils import extend_schema
-from rest_framework import mixins, serializers, status, viewsets
+from rest_framework import mixins, serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -67,7 +67,7 @@ class RunPermission(ModelPermissions):
     perms_map = {method: [RUN if method == "POST" else VIEW] for method in ModelPermissions.perms_map}
 
 
-class PreflightViewSet(Scoped, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Preflight]):
+class PreflightViewSet(mixins.RetrieveModelMixin, Scoped):
     queryset = Preflight.objects.all()
     serializer_class = PreflightSerializer
     permission_classes = [RunPermission]

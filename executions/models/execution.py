@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -103,14 +103,6 @@ class Execution(Submission, RunOptions):
     )
     task_type = models.CharField(max_length=64)
     parties = models.JSONField(default=list, help_text="Names of the parties, in the cluster's order.")
-    party_set = models.ForeignKey(
-        PartySet,
-        on_delete=models.PROTECT,
-        null=True,
-        editable=False,
-        related_name="+",
-        db_index=False,  # an index of several fields begins with it
-    )
     documents = models.JSONField(default=dict, help_text="The documents as submitted, by layer.")
     status = models.CharField(max_length=20, choices=Status.choices, default=Status.QUEUED)
     attempt = models.PositiveIntegerField(default=0, help_text="Rises by one with each dispatch.")
@@ -148,13 +140,6 @@ class Execution(Submission, RunOptions):
 
     def __str__(self) -> str:
         return f"{self.name or self.task_type} {str(self.pk)[:8]}"
-
-    @classmethod
-    def involving(
-        cls, rows: models.QuerySet[Any], parties: Collection[str], wholly: bool = False
-    ) -> models.QuerySet[Any]:
-        """Return those of the rows that involve at least one of the parties."""
-        return rows.filter(party_set__in=PartySet.keys(parties, wholly=wholly))
 
     def involved(self) -> set[str]:
         """Return the names of the parties."""

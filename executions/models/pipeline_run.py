@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,14 +81,6 @@ class PipelineRun(Submission):
         db_index=False,  # an index of several fields begins with it
     )
     status = models.CharField(max_length=20, choices=PipelineStatus.choices, default=PipelineStatus.RUNNING)
-    party_set = models.ForeignKey(
-        PartySet,
-        on_delete=models.PROTECT,
-        null=True,
-        editable=False,
-        related_name="+",
-        db_index=False,  # an index of several fields begins with it
-    )
     objects = PipelineRunQuerySet.as_manager()
 
     class Meta:
@@ -104,13 +96,6 @@ class PipelineRun(Submission):
 
     def __str__(self) -> str:
         return f"{self.name} {str(self.pk)[:8]}"
-
-    @classmethod
-    def involving(
-        cls, rows: models.QuerySet[Any], parties: Collection[str], wholly: bool = False
-    ) -> models.QuerySet[Any]:
-        """Return those of the rows that involve at least one of the parties in any node."""
-        return rows.filter(party_set__in=PartySet.keys(parties, wholly=wholly))
 
     def involved(self) -> set[str] | None:
         """Return the names of the parties of all nodes; None if they are not known."""

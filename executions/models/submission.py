@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
+from controlplane.models import PartySet
 from executions.states import COLOURS, ENDED
 
 
@@ -24,12 +25,27 @@ class Submission(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
     created_at = models.DateTimeField(default=timezone.now)
+    party_set = models.ForeignKey(
+        PartySet,
+        on_delete=models.PROTECT,
+        null=True,
+        editable=False,
+        related_name="+",
+        db_index=False,  # an index of several fields begins with it
+    )
     ended_at = models.DateTimeField(null=True, blank=True)
 
     status: Any
 
     class Meta:
         abstract = True
+
+    @classmethod
+    def involving(
+        cls, rows: models.QuerySet[Any], parties: Collection[str], wholly: bool = False
+    ) -> models.QuerySet[Any]:
+        """Return those of the rows that involve at least one of the parties; ``wholly``: and no other parties."""
+        return rows.filter(party_set__in=PartySet.keys(parties, wholly=wholly))
 
     def read_as(self) -> dict[str, Any]:
         """Return the fields that, besides the status, have to be unchanged in the database for a change of state to
