@@ -13,7 +13,6 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.core.management import call_command
 from django.utils import timezone
-from redis import Redis
 
 from controlplane.access import Access
 from controlplane.models import Dataset, HEUConfig, Party, PartyGrant, PartySet, Schedule, Task
@@ -27,19 +26,6 @@ pytestmark = pytest.mark.django_db
 API = "/api/v1"
 #: Words of the other circle, none of which may be told.
 SECRET = ("carol", "dave")
-
-
-@pytest.fixture
-def circle(connection: Redis) -> Circle:
-    """alice and bob, beside carol and dave."""
-    mine = Circle.make("alice", "bob", 20000)
-    Circle.make(*SECRET, 22000)
-    return mine
-
-
-@pytest.fixture
-def operator(circle: Circle) -> User:
-    return in_role("operator", OPERATOR, circle.names)
 
 
 def tells(response: Any) -> list[str]:

@@ -12,7 +12,6 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 from knox.models import AuthToken
-from redis import Redis
 from rest_framework.test import APIClient
 
 from controlplane.models import Party, PartyGrant, TokenTerms
@@ -24,18 +23,6 @@ from tests.walked import Circle, in_role
 pytestmark = pytest.mark.django_db
 API = "/api/v1"
 ADD = "/admin/knox/authtoken/add/"
-
-
-@pytest.fixture
-def circle(connection: Redis) -> Circle:
-    mine = Circle.make("alice", "bob", 20000)
-    Circle.make("carol", "dave", 22000)
-    return mine
-
-
-@pytest.fixture
-def operator(circle: Circle) -> User:
-    return in_role("operator", OPERATOR, circle.names)
 
 
 def carrying(text: str) -> APIClient:
@@ -202,7 +189,7 @@ def test_a_page_makes_one_and_shows_it_once(circle: Circle, operator: User) -> N
 
 @pytest.mark.parametrize(
     "change",
-    [{"days": 366}, {"days": 0}, {"scopes": []}, {"name": ""}, {"parties": ["carol's"]}, {"parties": ["other"]}],
+    [{"days": 366}, {"days": 0}, {"scopes": []}, {"name": ""}, {"parties": ["carol"]}, {"parties": ["other"]}],
 )
 def test_the_page_refuses_what_is_wrong(circle: Circle, operator: User, change: dict[str, Any]) -> None:
     if change.get("parties") == ["carol"]:

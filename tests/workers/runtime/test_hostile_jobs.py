@@ -35,7 +35,6 @@ def host(tmp_path: Path, connection: Redis, monkeypatch: pytest.MonkeyPatch) -> 
         precious = place / "precious-1"
         precious.mkdir()
         (precious / "rows.csv").write_text("uid\na\n")
-    monkeypatch.chdir(tmp_path)  # a run leaves its process somewhere else
     monkeypatch.chdir(tmp_path)  # a run leaves this process in /
     monkeypatch.setattr(task_run, "runtime", task_run.Runtime(host, stream(connection, "alice"), "alice-1"))
     return host
