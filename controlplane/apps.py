@@ -3,7 +3,7 @@ from django.core.checks import Tags, register
 from django.db.models.signals import post_migrate
 from django.utils.module_loading import import_string
 
-from controlplane.checks import check_connections
+from controlplane.checks import check_connections, check_migrations
 from workers.contract.jobs import install_gate
 
 
@@ -16,6 +16,7 @@ class ControlplaneConfig(AppConfig):
         # (the web process too). The gate lets only our own function through.
         install_gate()
         register(check_connections, Tags.security, deploy=True)
+        register(check_migrations, Tags.database)
         import_string("controlplane.audit.signals.connect")()  # by name: models are there from now on
         # by its name: models cannot be imported before this module
         post_migrate.connect(import_string("controlplane.roles.make_roles"), sender=self, dispatch_uid="roles")

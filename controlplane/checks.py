@@ -1,11 +1,15 @@
-"""What `manage.py check --deploy` says of the connections to Redis and PostgreSQL."""
+"""What `manage.py check --deploy` says of the connections to Redis and PostgreSQL, and `migrate` of a database."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from django.core.checks import CheckMessage, Warning
+from django.core.checks import CheckMessage, Error, Warning
+from django.db import connections
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
 
 from controlplane.environment import environment
 
@@ -33,4 +37,26 @@ def check_connections(app_configs: Any = None, **options: Any) -> list[CheckMess
                 id="controlplane.W002",
             )
         )
+    return found
+
+
+def check_migrations(
+    app_configs: Any = None, databases: Sequence[str] | None = None, **options: Any
+) -> list[CheckMessage]:
+    """Return an error for each database that stands between migrations of which there is only the sum by now."""
+    found: list[CheckMessage] = []
+    sums = MigrationLoader(None).replacements
+    for alias in databases or ():
+        applied = MigrationRecorder(connections[alias]).applied_migrations().keys()
+        for (app, name), migration in sums.items():
+            done = applied & {*migration.replaces}
+            if done and done != {*migration.replaces}:
+                found.append(
+                    Error(
+                        f"The database has {len(done)} of the {len(migration.replaces)} migrations of {app} that are "
+                        f"one by now, {name}.",
+                        hint="Migrate it with the version before this one first; CHANGELOG.md says which that is.",
+                        id="controlplane.E001",
+                    )
+                )
     return found

@@ -40,7 +40,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('auth', '0012_alter_user_first_name_max_length'),
-        ('controlplane', '0010_lists_of_millions'),
+        ('controlplane', '0001_squashed_0010_lists_of_millions'),
         ('knox', '0009_extend_authtoken_field'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]

@@ -54,7 +54,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('controlplane', '0011_access'),
-        ('executions', '0008_lists_of_millions'),
+        ('executions', '0001_squashed_0008_lists_of_millions'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -11,11 +11,10 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.db import connection as database
-from django.db.migrations.executor import MigrationExecutor
 from django.test import AsyncClient, Client
 
 from controlplane.documents.differences import ABSENT, Change, differences
-from controlplane.models import ClusterConfig, Dataset, Party, SPUConfig, Task, TokenTerms
+from controlplane.models import Dataset, Party, SPUConfig, TokenTerms
 from tests.composed import admin_as, make_parties, make_task, token_client
 
 pytestmark = pytest.mark.django_db
@@ -238,25 +237,3 @@ def test_it_says_what_differs(old: Any, new: Any, found: list[str]) -> None:
 
 def test_a_long_value_is_cut() -> None:
     assert str(Change("a", "x" * 500, ABSENT)) == f"a: {'x' * 117}... -> (none)"
-
-
-@pytest.mark.django_db(transaction=True)
-def test_what_was_registered_before_there_was_a_history_begins_one() -> None:
-    """Migrated back and forth, with rows in between."""
-    try:
-        MigrationExecutor(database).migrate([("controlplane", "0001_initial")])
-        old = MigrationExecutor(database).loader.project_state([("controlplane", "0001_initial")]).apps
-        party = old.get_model("controlplane", "Party").objects.create(
-            name="alice", address="a.example", port_first=2000, port_last=2100
-        )
-        old.get_model("controlplane", "Dataset").objects.create(party=party, name="x", columns={"uid": "str"})
-    finally:
-        executor = MigrationExecutor(database)
-        executor.migrate(executor.loader.graph.leaf_nodes())
-    why = "as it was when its history began"
-    assert record(Party.objects.get()) == [(1, "+", None, why)]
-    assert record(Dataset.objects.get()) == [(1, "+", None, why)]
-    first = Dataset.history.get()
-    assert (first.columns, first.party.name) == ({"uid": "str"}, "alice")
-    assert not ClusterConfig.history.exists()
-    assert not Task.history.exists()

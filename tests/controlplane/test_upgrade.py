@@ -6,16 +6,19 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
 from django.db import connection as database
 from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 
 from controlplane.roles import ROLES
 
 BEFORE = [
     ("knox", "0009_extend_authtoken_field"),
-    ("controlplane", "0010_lists_of_millions"),
-    ("executions", "0008_lists_of_millions"),
+    ("controlplane", "0001_squashed_0010_lists_of_millions"),
+    ("executions", "0001_squashed_0008_lists_of_millions"),
 ]
 
 
@@ -59,3 +62,12 @@ def test_nobody_loses_access_at_the_upgrade() -> None:
     assert new.get_model("executions", "PipelineRun").objects.get().party_set.names == ["alice", "bob", "carol"]
     assert new.get_model("controlplane", "ClusterConfig").objects.get(name="both").party_set.names == ["alice", "bob"]
     assert set(ROLES) <= set(Group.objects.values_list("name", flat=True))
+
+
+@pytest.mark.django_db
+def test_a_database_between_migrations_that_are_one_by_now_is_refused() -> None:
+    recorder = MigrationRecorder(database)
+    recorder.migration_qs.filter(app="controlplane", name__startswith="0001_squashed").delete()
+    recorder.migration_qs.filter(app="controlplane", name="0010_lists_of_millions").delete()
+    with pytest.raises(SystemCheckError, match="has 9 of the 10 migrations of controlplane"):
+        call_command("migrate", verbosity=0, skip_checks=False)
