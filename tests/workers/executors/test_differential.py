@@ -46,10 +46,10 @@ from tests.parties import Processes
 
 #: Module, and how many random tables it gets here: fewer where a case takes seconds.
 SUBJECTS = {
-    psi: 40, rows: 20, training: 10, table_statistics: 15, stability: 15, one_hot: 15, evaluate: 15,
-    group_by: 8, woe_binning: 6, moments: 6, he_sum: 4,
-    unbalanced_psi: 6, apply_rule: 8, predict: 3, components: 8, component_figures: 7,
-    encodings: 6, bins: 6, joins: 6, links: 2, drifts: 4, models: 3, queries: 6, scores: 4, significance: 2,
+    psi: 20, rows: 12, training: 4, table_statistics: 8, stability: 8, one_hot: 8, evaluate: 8,
+    group_by: 3, woe_binning: 4, moments: 4, he_sum: 3,
+    unbalanced_psi: 4, apply_rule: 4, predict: 1, components: 5, component_figures: 2,
+    encodings: 4, bins: 4, joins: 4, links: 1, drifts: 3, models: 2, queries: 4, scores: 3, significance: 1,
 }  # fmt: skip
 #: How many in all, in their shares; and which.
 CASES = int(os.environ.get("FUZZ_CASES", sum(SUBJECTS.values())))

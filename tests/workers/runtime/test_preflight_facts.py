@@ -14,7 +14,7 @@ import pytest
 from pyarrow import csv
 from redis import Redis
 
-from tests.workers.runtime.test_preflight_at_the_host import TABLE, Host, desk_of, errors, request, starter
+from tests.workers.runtime.test_preflight_at_the_host import TABLE, Host, desk_of, errors, request, starter, unused_port
 from tests.workers.runtime.test_preflight_at_the_host import asked as order
 from workers.contract.errors import ResourceError
 from workers.contract.keys import wanted
@@ -101,9 +101,8 @@ def test_a_table_is_read_for_the_first_check_alone(worker: Worker, hosts: dict[s
     again["documents"]["sf_init_config"]["job_name"] = "y-1"
     for layer, key in (("sf_init_config", "cluster"), ("spu_config", "nodes")):  # on other ports
         text = json.dumps(again["documents"][layer][key])
-        for other, host in enumerate(hosts.values()):
-            for index, port in enumerate(host.ports):
-                text = text.replace(f":{port}", f":{40000 + 10 * other + index}")
+        for port in (port for host in hosts.values() for port in host.ports):
+            text = text.replace(f":{port}", f":{unused_port()}")
         again["documents"][layer][key] = json.loads(text)
     again["documents"]["task_config"]["outputs"] = {"alice": "another", "bob": "another"}
     assert worker.report(again) == first
