@@ -61,6 +61,7 @@ class Site:
         end = time.monotonic() + limit
         while not until(execution := self.get(execution)):
             self.trial.check()
+            assert execution["status"] not in ENDED, f"{execution['status']}: {execution['error']}"
             assert time.monotonic() < end, f"still {execution['status']} {execution['stage']} after {limit} s"
             time.sleep(pause)
         return execution
@@ -419,14 +420,17 @@ def test_no_process_computes_on_when_its_worker_hangs(site: Site, joined: dict[s
 
 def test_it_stops_a_run_at_its_time_limit_whatever_its_process_is_doing(site: Site, joined: dict[str, Any]) -> None:
     site.wait_until_idle()
-    execution = site.submit({"task": "predict malignancy", "run_limit_seconds": 6})
-    site.wait(execution, lambda e: e["stage"] == "task_execution")
+    for limit in (6, 30):  # on a busy machine it does not get as far within the first
+        execution = site.submit({"task": "predict malignancy", "run_limit_seconds": limit})
+        execution = site.wait(execution, lambda e: e["stage"] == "task_execution" or e["status"] in ENDED)
+        if execution["status"] not in ENDED:
+            break
     processes = site.worker_pids("bob")[1:]
     for pid in processes:
         os.kill(pid, signal.SIGSTOP)  # as in native code that never returns
     failed = site.end_of(execution)
     assert (failed["status"], failed["attempt"]) == ("FAILURE", 1)
-    assert failed["error"]["message"] == "the run passed its time limit of 6 s"
+    assert failed["error"]["message"] == f"the run passed its time limit of {limit} s"
     site.wait_until_idle()
     assert leftovers(site) == []
 
