@@ -40,17 +40,18 @@ lint: $(INSTALLED) ## Linters, types, import rules, dead code
 	$(PY) manage.py makemigrations --check --dry-run
 	$(PY) manage.py check
 
-# Three at a time, a file each, the longest first (tests/conftest.py): on two cores, as they often wait. Every process
+# Four at a time, a file each, the longest first (tests/conftest.py): on two cores, as they often wait. Every process
 # has servers of its own
-PYTEST := $(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST := $(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 unit: $(INSTALLED) ## The tests on SQLite; ARGS="tests/executions" for some
 	$(PYTEST) $(ARGS)
 
-# What touches the database, once more on a real PostgreSQL; and how much of the control plane that covers. Not the
-# table of every address, which takes minutes and asks the same of both databases
+# What touches the database, once more on a real PostgreSQL; and how much of the control plane that covers. Not what asks
+# the same of both databases, and not what starts processes with a database of their own
+SAME_ON_BOTH := $(addprefix --ignore=tests/controlplane/test_, every_address.py profile_command.py production.py)
 test-postgres: $(INSTALLED) ## What touches the database, on PostgreSQL
-	TEST_DATABASE=postgresql $(PYTEST) $(DATABASE_TESTS) --ignore=tests/controlplane/test_every_address.py \
+	TEST_DATABASE=postgresql $(PYTEST) $(DATABASE_TESTS) $(SAME_ON_BOTH) \
 		--cov --cov-report=term:skip-covered $(ARGS)
 
 chaos: $(INSTALLED) ## Break things at random under 300 executions; CHAOS_SEED= to repeat, TEST_DATABASE=postgresql

@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
+from drf_spectacular.generators import SchemaGenerator
 from rest_framework.test import APIClient
 
 from controlplane.models import ClusterConfig, Party
@@ -217,6 +218,15 @@ def test_it_describes_itself_with_the_documents_own_structure(api: APIClient) ->
     assert schema["components"]["schemas"]["Task"]["properties"]["document"]["$ref"].endswith("/TaskConfigDocument")
     assert set(schema["paths"][f"{API}/executions/{{id}}/cancel/"]["post"]["responses"]) >= {"202", "409"}
     assert "201" in schema["paths"][f"{API}/executions/"]["post"]["responses"]
+
+
+def test_its_description_is_made_once(api: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everybody may ask for it, and it takes most of a second of a core."""
+    first = api.get(f"{API}/schema/")
+    monkeypatch.setattr(SchemaGenerator, "get_schema", None)
+    again = api.get(f"{API}/schema/")
+    assert (again.status_code, again["content-type"]) == (200, "application/vnd.oai.openapi; charset=utf-8")
+    assert again.content == first.content
 
 
 def test_its_documentation_needs_no_outside_host(api: APIClient) -> None:

@@ -29,8 +29,10 @@ TABLE = ROOT / "tests" / "access.txt"
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 #: Callers of the admin: tokens are for the API.
 OF_THE_ADMIN = [name for name in CALLERS if "token" not in name]
-#: An admin page tells POST from all other methods, and only from it: who may do all and who may do nothing are enough.
-BY_ALL_METHODS = ("anonymous", "administrator")
+#: An admin page tells POST from all other methods, and only from it: it is enough to ask for who may do nothing.
+BY_ALL_METHODS = ("anonymous", "no role")
+#: Whose pages are made whole; of the others their status is enough.
+WHOLE_PAGES = ("viewer", "operator", "administrator")
 #: Who sees all parties.
 UNLIMITED = ("administrator",)
 #: What everybody may look at without signing in.
@@ -78,11 +80,12 @@ def values_for(address: Address, circle: Circle, subject: Any) -> dict[str, Any]
     return values | {"app_label": "controlplane", "content_type_id": party}
 
 
-def ask(client: Any, method: str, path: str) -> int:
+def ask(client: Any, method: str, path: str, caller: str) -> int:
     """The status, with everything undone that the request did."""
     cookies = client.cookies.copy()
     # what a page says of a form that was not filled in, tests of the forms look at
-    rendered = nullcontext() if method == "GET" else patch.object(SimpleTemplateResponse, "rendered_content", "")
+    is_whole = method == "GET" and caller in WHOLE_PAGES
+    rendered = nullcontext() if is_whole else patch.object(SimpleTemplateResponse, "rendered_content", "")
     with transaction.atomic(), rendered:
         status = int(client.generic(method, path, "{}", content_type="application/json").status_code)
         transaction.set_rollback(True)
@@ -113,10 +116,12 @@ def walk(caller: str, mine: Circle, other: Circle, subject: Any) -> tuple[dict[A
                 continue
             key = address.name, method
             # a name may have several patterns
-            own[key] = max(own.get(key, 0), ask(client, method, address.path(values_for(address, mine, subject))))
+            own[key] = max(
+                own.get(key, 0), ask(client, method, address.path(values_for(address, mine, subject)), caller)
+            )
             is_asked_twice = caller not in UNLIMITED and (client is api or method in ("GET", "POST"))
             if is_asked_twice and address.model in other.rows and address.model not in SHARED:
-                others[key] = ask(client, method, address.path(values_for(address, other, subject)))
+                others[key] = ask(client, method, address.path(values_for(address, other, subject)), caller)
     return own, others
 
 
