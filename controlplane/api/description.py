@@ -25,8 +25,8 @@ class DescriptionView(SpectacularAPIView):
         )
 
 
-#: As each media type is rendered: the same as long as the process lives. To make it takes most of a second, which nobody
-#: may cost the site again and again.
+#: By media type: the same as long as the process lives. To make it takes most of a second of a core, which nobody may
+#: cost the site again and again.
 _made: dict[str, bytes] = {}
 
 
