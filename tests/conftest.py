@@ -12,6 +12,8 @@ from redis import Redis
 from rest_framework.test import APIClient
 
 from controlplane.models import Party
+from executions.coordinator.dispatch import Dispatcher
+from executions.coordinator.listener import Listener
 from executions.coordinator.recovery import Recovery
 from executions.models import Execution, PartyRun, PortLease
 from executions.patience import Since
@@ -65,6 +67,13 @@ def right_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Since, "seconds", seconds)
     monkeypatch.setattr(Since, "whole_seconds", property(seconds))
     monkeypatch.setattr(Since, "began", property(lambda since: since.at.timestamp()))
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step does all there is: on a busy machine the time that it may take can be over after the first thing."""
+    monkeypatch.setattr(Listener, "REPORT_SECONDS", 60.0)
+    monkeypatch.setattr(Dispatcher, "STEP_SECONDS", 60.0)
 
 
 @pytest.fixture
