@@ -15,6 +15,7 @@ from redis import Redis
 
 from controlplane.environment import environment
 from controlplane.models import Party
+from executions.coordinator.ahead import Ahead
 from executions.coordinator.approvals import wait_for_approvals
 from executions.coordinator.capacity import (
     Capacity,
@@ -66,6 +67,7 @@ class Dispatcher:
         #: Time at which Redis was last seen away, or full: what hosts told then did not arrive.
         self._redis_away_at: datetime | None = None
         self._queued = WaitingList()
+        self._ahead = Ahead(connection)
         #: By party, as of the last step.
         self._capacity: dict[str, Capacity] = {}
         #: Executions whose hosts were checking them at the last step.
@@ -85,6 +87,7 @@ class Dispatcher:
         known = None if self._queued.is_whole else self._capacity
         self._capacity = capacity = find_capacity(self.connection, self._queued.parties, known=known)
         self._note_absence(capacity)
+        self._ahead.begin_step()
         checking, self._checking = still_checking(self._checking, self._checks), set()
         held: set[str] = set()
         #: Parties that are full or held.
@@ -94,7 +97,7 @@ class Dispatcher:
         hold_after, end = self.HOLD_AFTER.total_seconds(), time.monotonic() + self.STEP_SECONDS
         for execution in waiting:
             parties = execution.parties
-            if taken.isdisjoint(parties):
+            if is_its_turn := taken.isdisjoint(parties):
                 is_checked = execution.pk in checking
                 if not is_checked and tried and time.monotonic() > end:
                     did = True  # the next step comes at once, and begins with this one
@@ -119,6 +122,8 @@ class Dispatcher:
             if held.isdisjoint(parties) and execution.queued.whole_seconds > hold_after:
                 held.update(parties)
                 taken.update(parties)
+            self._ahead.note(execution, is_its_turn=is_its_turn)
+        self._ahead.check(capacity, waiting)
         self._note_left(left, capacity)
         return did or repaired
 
@@ -190,7 +195,7 @@ class Dispatcher:
         preflight = latest_of(execution)
         if preflight:
             preflight.patience = self._checks
-        if preflight and self._went_unheard(preflight):
+        if preflight and (self._went_unheard(preflight) or self._ahead.has_failed(preflight)):
             preflight = None
         if preflight and preflight.state == "checking":
             return CHECKING

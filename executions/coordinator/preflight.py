@@ -39,10 +39,19 @@ class CannotCheck(Exception):
     """The checks cannot be requested now; the message says why."""
 
 
-def request(connection: Redis, execution: Execution, *, capacity: Mapping[str, Capacity] | None = None) -> Preflight:
+def request(
+    connection: Redis,
+    execution: Execution,
+    *,
+    capacity: Mapping[str, Capacity] | None = None,
+    is_ahead: bool = False,
+) -> Preflight:
     """Request checks of an execution from all its parties at once; ``capacity``: theirs, if it is known already. Raises
-    CannotCheck, RedisError, or ConfigError if a secret can no longer be decrypted."""
-    places = _Places.choose(connection, execution.documents, capacity)
+    CannotCheck, RedisError, or ConfigError if a secret can no longer be decrypted.
+
+    ``is_ahead``: its turn has not come, and no live session is ended for its ports.
+    """
+    places = _Places.choose(connection, execution.documents, capacity, wants_ports=not is_ahead)
     with transaction.atomic():
         preflight = Preflight.objects.create(execution=execution, requested_at=after_earlier_checks(execution))
         places.note(preflight)
@@ -100,7 +109,12 @@ class _Places:
 
     @classmethod
     def choose(
-        cls, connection: Redis, documents: Mapping[str, Any], capacity: Mapping[str, Capacity] | None = None
+        cls,
+        connection: Redis,
+        documents: Mapping[str, Any],
+        capacity: Mapping[str, Capacity] | None = None,
+        *,
+        wants_ports: bool = True,
     ) -> _Places:
         """Raises CannotCheck or RedisError."""
         names: list[str] = documents["sf_init_config"]["parties"]
@@ -119,8 +133,9 @@ class _Places:
                 raise CannotCheck(f"all ports of {party} ({first}-{last}) are leased")
             free = [port for port in free if port not in capacity[party].held]
             if len(free) < needed:
-                wish = signed_order(own_key(), PORTS_WANTED, party, str(uuid4()), {})
-                connection.set(ports_wanted(party), wish, ex=WANTED_PORTS_SECONDS, nx=True)
+                if wants_ports:
+                    wish = signed_order(own_key(), PORTS_WANTED, party, str(uuid4()), {})
+                    connection.set(ports_wanted(party), wish, ex=WANTED_PORTS_SECONDS, nx=True)
                 raise CannotCheck(
                     f"live sessions hold the ports of {party} that nobody has leased; they are being ended"
                 )

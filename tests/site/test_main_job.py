@@ -84,7 +84,7 @@ class Site:
                 self.trial.start_worker(party)
         self.trial.wait_for_workers(*TWO, timeout=TIME_LIMIT)
 
-    def worker_pids(self, party: str) -> list[int]:
+    def worker_pids(self, party: str, *, and_waiting: bool = True) -> list[int]:
         """The worker process, and those of its children that compute or wait to."""
         worker = self.trial.processes[f"worker-{party}"].pid
         children = Path(f"/proc/{worker}/task/{worker}/children").read_text().split()
@@ -94,7 +94,7 @@ class Site:
             *(
                 pid
                 for pid, title in titles.items()
-                if b": process of a job" in title or b": process for a job" in title
+                if b": process of a job" in title or (and_waiting and b": process for a job" in title)
             ),
         ]
 
@@ -403,7 +403,7 @@ def test_no_process_computes_on_when_its_worker_hangs(site: Site, joined: dict[s
     site.wait(execution, lambda e: e["stage"] == "task_execution")
     worker, *children = site.worker_pids("bob")
     # alice's process too, so that no broken link ends bob's before its time
-    for pid in site.worker_pids("alice")[1:]:
+    for pid in site.worker_pids("alice", and_waiting=False)[1:]:
         os.kill(pid, signal.SIGSTOP)
     os.kill(worker, signal.SIGSTOP)
     try:
@@ -425,7 +425,10 @@ def test_it_stops_a_run_at_its_time_limit_whatever_its_process_is_doing(site: Si
         execution = site.wait(execution, lambda e: e["stage"] == "task_execution" or e["status"] in ENDED)
         if execution["status"] not in ENDED:
             break
-    processes = site.worker_pids("bob")[1:]
+    end = time.monotonic() + 5
+    while len(processes := site.worker_pids("bob")[1:]) < 2:
+        assert time.monotonic() < end, "the next job has to wait for its process until this one has ended"
+        time.sleep(0.05)
     for pid in processes:
         os.kill(pid, signal.SIGSTOP)  # as in native code that never returns
     failed = site.end_of(execution)

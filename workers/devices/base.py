@@ -50,6 +50,11 @@ class Device(ABC):
     #: Number of ports that each party needs for this device.
     ports: ClassVar[int] = 0
 
+    def links(self, document: Any, cluster: SFInitConfig) -> Iterator[tuple[Any, int]]:
+        """Yield the links that SecretFlow will make for this device, as descriptions of SPU's link library and this
+        party's rank in each; called before ``sf.init``."""
+        yield from ()
+
     @abstractmethod
     def start(self, document: Any, cluster: SFInitConfig) -> None:
         """Bring the device up; called after ``sf.init``. Raises DeviceConfigError, NetworkError or ResourceError."""

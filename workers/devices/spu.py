@@ -187,28 +187,44 @@ class SPU(Device):
     def complete(cls, document: dict[str, Any], endpoints: dict[str, str]) -> dict[str, Any]:
         return document | {"nodes": [{"party": p, "address": a} for p, a in endpoints.items()]}
 
+    def links(self, document: SPUConfig, cluster: SFInitConfig) -> Iterator[tuple[Any, int]]:
+        import spu
+        from secretflow.device.device.spu import _fill_link_desc_attrs
+
+        described, rank = spu.link.Desc(), cluster.parties.index(cluster.self_party or "")
+        for index, node in enumerate(_nodes(document, cluster)):
+            described.add_party(node.party, (index == rank and node.listen_address) or node.address)
+        _fill_link_desc_attrs(link_desc=self._link(document), tls_opts=None, desc=described)
+        yield described, rank
+
     def start(self, document: SPUConfig, cluster: SFInitConfig) -> None:
         import secretflow as sf
         from secretflow.distributed import primitive
 
-        link = {"recv_timeout_ms": self.RECEIVE_TIMEOUT_MS, "connect_retry_times": 5}
-        link |= document.link_desc.model_dump(exclude_none=True)
-        rank = {p: i for i, p in enumerate(cluster.parties)}
         self.device = sf.SPU(
             {
-                "nodes": [n.model_dump(exclude_none=True) for n in sorted(document.nodes, key=lambda n: rank[n.party])],
+                "nodes": [node.model_dump(exclude_none=True) for node in _nodes(document, cluster)],
                 "runtime_config": document.runtime_config.model_dump(exclude_none=True),
             },
-            link_desc=link,
+            link_desc=self._link(document),
         )
         # The link comes up in a thread, at the first computation. Waiting for it here (deleting no
         # shares is a call that does nothing) makes a failure that of this stage, not of the algorithm.
         primitive.get([actor.del_share.remote([]) for actor in self.device.actors.values()])
 
+    def _link(self, document: SPUConfig) -> dict[str, Any]:
+        link: dict[str, Any] = {"recv_timeout_ms": self.RECEIVE_TIMEOUT_MS, "connect_retry_times": 5}
+        return link | document.link_desc.model_dump(exclude_none=True)
+
     def stop(self) -> None:
         # SecretFlow frees the link's port only when the object is collected
         self.device = None
         gc.collect()
+
+
+def _nodes(document: SPUConfig, cluster: SFInitConfig) -> list[SPUNode]:
+    """Return the nodes in the order of the parties: it makes the ranks."""
+    return sorted(document.nodes, key=lambda node: cluster.parties.index(node.party))
 
 
 def _check_runtime(runtime: RuntimeConfig) -> Iterator[Problem]:

@@ -12,8 +12,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +62,10 @@ class _Secured:
 
 _secured: _Secured | None = None
 _wrapped = False
+#: Makes a link by its description and this party's rank, once links are prepared.
+_make_link: Callable[..., Any]
+#: Links that were begun, by this party's rank and the addresses of all, until SecretFlow asks for them.
+_begun: dict[tuple[Any, ...], Future[Any]] = {}
 
 
 def prepare_links(tls: KeyMaterial | None, certificates: Mapping[str, bytes]) -> None:
@@ -80,7 +84,29 @@ def prepare_links(tls: KeyMaterial | None, certificates: Mapping[str, bytes]) ->
         _wrapped = True
 
 
+def begin_link(described: Any, rank: int) -> None:
+    """Begin to make a link for which SecretFlow will ask with this description, in a thread.
+
+    Each link waits for a tenth of a second: one of two peers connects before the other one listens, and brpc leaves it
+    alone for so long. Links that come up beside one another wait once.
+    """
+    begun = _begun[_key(described, rank)] = Future()
+
+    def make() -> None:
+        try:
+            begun.set_result(_make_link(described, rank))
+        except BaseException as error:
+            begun.set_exception(error)
+
+    threading.Thread(target=make, name="link", daemon=True).start()
+
+
+def _key(described: Any, rank: int) -> tuple[Any, ...]:
+    return rank, *(party.host for party in described.parties)
+
+
 def _wrap_brpc() -> None:
+    global _make_link
     import spu
     import spu.libspu.link as link
 
@@ -98,6 +124,10 @@ def _wrap_brpc() -> None:
         return desc
 
     def create_link(desc: Any, rank: int, **options: Any) -> Any:
+        begun = _begun.pop(_key(desc, rank), None)
+        return begun.result() if begun else new_link(desc, rank, **options)
+
+    def new_link(desc: Any, rank: int, **options: Any) -> Any:
         with _in_time():
             return secured_link(desc, rank, **options) if _secured else make_link(desc, rank, **options)
 
@@ -116,6 +146,7 @@ def _wrap_brpc() -> None:
         weakref.finalize(made, door.close)
         return made
 
+    _make_link = new_link
     for module in (link, spu.link):
         module.Desc, module.create_brpc = quick_desc, create_link
 

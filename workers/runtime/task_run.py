@@ -37,7 +37,7 @@ from workers.host.sources import Source, readable, types_of_output
 from workers.host.stream import Stream
 from workers.host.tables import column_types
 from workers.host.workdirs import remove_traces
-from workers.network.links import GRPC_OPTIONS, prepare_links
+from workers.network.links import GRPC_OPTIONS, begin_link, prepare_links
 from workers.runtime.limits import limited
 from workers.runtime.meeting import check_ports, meet_peers
 from workers.runtime.publisher import Publisher
@@ -239,11 +239,11 @@ class TaskRun:
         return metadata | told | ({"outputs": self.kept} if self.kept else {})
 
     def _build(self, run: Run, documents: Mapping[str, Any]) -> None:
+        devices = [(DEVICE_REGISTRY[layer](), document) for layer, document in documents.items()]
         self._stage("sf_init")
-        self._start_cluster(run)
+        self._start_cluster(run, devices)
         self._stage("sf_cluster_ready", parties_connected=run.cluster.parties)
-        for layer, document in documents.items():
-            device = DEVICE_REGISTRY[layer]()
+        for device, document in devices:
             self._stage(f"{device.name}_init")
             self.devices[device.name] = device
             device.start(document, run.cluster)
@@ -309,7 +309,7 @@ class TaskRun:
         tables = [source for source in context.sources.values() if source.kind == TABLE]
         return self.gate.columns(columns, {c for table in tables for c in column_types(table.path, table.name)})
 
-    def _start_cluster(self, run: Run) -> None:
+    def _start_cluster(self, run: Run, devices: Iterable[tuple[Device, Any]]) -> None:
         cluster = run.cluster
         check_ports(self.host, run)
         # A name of its own: a peer that has not noticed yet that the links hang is still of the meeting before
@@ -326,6 +326,9 @@ class TaskRun:
         else:
             options = GRPC_OPTIONS | options
         self.cluster_is_up = True
+        for device, document in devices:
+            for described, rank in device.links(document, cluster):
+                begin_link(described, rank)
         # SecretFlow's objects submit work when they are deleted, and it tells what belongs to what by the number
         # of the submission: garbage that one party collects earlier than the other makes them wait for each other
         # for ever. So does a collection in the middle of a submission, for a lock that this holds. Hence garbage is

@@ -50,6 +50,8 @@ HEARTBEAT_INTERVAL = 2.0
 WORKER_SEQUENCE = 1_000_000
 #: Processes that try a job whose links hang, one after the other.
 MOST_TRIES = 3
+#: Seconds into a job after which the process for the next one is forked: by then this one waits for its links.
+NEXT_AFTER = 0.1
 
 
 class PartyWorker(OrderedWorker):
@@ -115,8 +117,8 @@ class PartyWorker(OrderedWorker):
                 "SecretFlow could not be started; see the lines above "
                 "(is it installed? `uv sync --extra party`, on Python 3.10)"
             )
-        refusal = self._starter.zygote.refusal
-        each = f"each in a fresh process ({refusal})" if refusal else "each forked from one process that has SecretFlow"
+        why = self._starter.zygote.refusal
+        each = f"each in a fresh process ({why})" if why else "each forked from one process that has SecretFlow"
         self.log.info("Worker %s: %s", self.name, describe_host(f"jobs run {each}"))
         self.wait_for_redis()  # only now does the control plane see this worker: a live worker can compute at once
         self.drop_foreign()
@@ -320,7 +322,7 @@ class PartyWorker(OrderedWorker):
 
     def wait_for_process(self) -> Any:
         try:
-            session = self._computing.outcome(self.job_monitoring_interval)
+            session = self._outcome()
         except TimeoutError:
             raise HorseMonitorTimeoutException from None
         if session:
@@ -335,6 +337,14 @@ class PartyWorker(OrderedWorker):
             self._try_again()
             return self.wait_for_process()
         return self.horse_pid, -status if status < 0 else status << 8, None
+
+    def _outcome(self) -> Any:
+        if self._waiting is None:
+            with suppress(TimeoutError):
+                return self._computing.outcome(NEXT_AFTER)
+            # Now, and not when this job has ended: the next one need not wait for its process
+            self._have_one_waiting()
+        return self._computing.outcome(self.job_monitoring_interval)
 
     def _try_again(self) -> None:
         """Give the job to another process. The peers' workers do the same: links hang at all parties alike."""
