@@ -36,6 +36,7 @@ from workers.runtime.exit_status import publish_end
 from workers.runtime.intake import Intake
 from workers.runtime.journal import Journal
 from workers.runtime.keeper import Keeper
+from workers.runtime.next_process import NextProcess
 from workers.runtime.ordered_worker import OrderedWorker
 from workers.runtime.publisher import Publisher
 from workers.runtime.starter import START_TIMEOUT, Starter
@@ -89,14 +90,12 @@ class PartyWorker(OrderedWorker):
             queue.job_class = self._intake.job_class
         self.log_job_description = False  # it is the call with all its arguments
         self._starter = Starter(self.name, self.redis_url, self.host)
-        self._waiting: ComputeProcess | None = None
+        self._next = NextProcess(self._starter)
         self._keeper = Keeper(self.host)
         self._desk: Desk | None = None
         self._alive = threading.Event()
         #: What the log was told last of why Redis does not serve the heartbeat.
         self._told_trouble = ""
-        #: And of why no process for the next job can be started.
-        self._told_no_process = ""
         self._took_job_at = 0.0
         #: What the process that has the job was told of it.
         self._order: dict[str, Any] = {}
@@ -109,8 +108,8 @@ class PartyWorker(OrderedWorker):
         write_stacks_on_signal()
         self.host.workdirs.remove_abandoned()
         for _ in range(2):  # the first may be killed: by hand, or for want of memory while much starts at once
-            self._have_one_waiting()
-            if self._waiting and self._waiting.is_ready(START_TIMEOUT):
+            self._next.start()
+            if self._next.is_ready(START_TIMEOUT):
                 break
         else:
             raise ConfigError(
@@ -138,8 +137,7 @@ class PartyWorker(OrderedWorker):
 
     def teardown(self) -> None:
         self._alive.clear()
-        if self._waiting:
-            self._waiting.close()
+        self._next.close()
         if self._desk:
             self._desk.close()
         self._keeper.end()
@@ -153,7 +151,7 @@ class PartyWorker(OrderedWorker):
         name_process(self.host.name, "worker", message)
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
-        self._have_one_waiting()  # every few seconds, in the main thread
+        self._next.start()  # every few seconds, in the main thread
         try:
             super().heartbeat(HEARTBEAT_TTL, pipeline)
         except RedisError as error:  # RQ would quit; the heartbeat thread beats again when Redis is back
@@ -182,7 +180,7 @@ class PartyWorker(OrderedWorker):
         #: Redis may have lost what it was given: true at first, because nobody watched it until now.
         lost = True
         while self._alive.is_set():
-            waiting = self._waiting_state()
+            waiting = self._next.state
             try:
                 with connection.pipeline() as pipeline:
                     # Not whether the key is there: RQ's heartbeat and the job note things in it, and after Redis came
@@ -221,18 +219,14 @@ class PartyWorker(OrderedWorker):
             until = time.monotonic() + HEARTBEAT_INTERVAL
             while time.monotonic() < until and self._alive.is_set():
                 time.sleep(0.05)
-                if told == "starting" and self._waiting_state() == "ready":
+                if told == "starting" and self._next.state == "ready":
                     break
-                if told == "ready" and self._waiting is None:
+                if told == "ready" and not self._next.is_there:
                     told = "starting"  # a job took it; whoever handed it over has said so
 
     def _ports(self) -> dict[str, str]:
         """Return the ports of a session that outlives its run, which nobody has leased any more."""
         return {"ports": " ".join(map(str, self._keeper.ports))}
-
-    def _waiting_state(self) -> str:
-        waiting = self._waiting
-        return "ready" if waiting and waiting.is_ready() else "starting"
 
     # --- jobs
 
@@ -257,7 +251,7 @@ class PartyWorker(OrderedWorker):
             self._horse_pid = 0
             self._keeper.run_ended()
             self.procline("waits for a job")
-            self._have_one_waiting()
+            self._next.start()
             # Of this job, and of other workers here that were killed
             self.host.workdirs.remove_abandoned()
 
@@ -270,11 +264,11 @@ class PartyWorker(OrderedWorker):
         # RQ writes it when that process begins; until then nobody could tell which worker had taken the job
         self.patiently(lambda: self.connection.hset(job.key, "worker_name", self.name))
         self._order = {"job_id": job.id, "execution_id": self.execution.id, "queue": queue.name, "tries": 0}
-        self._computing = self._take_session(job, self._order) or self._take_waiting(self._order)
+        self._computing = self._take_session(job, self._order) or self._next.take(self._order)
         self._computing.purpose = f"job {job.id}"
         self._horse_pid = self._computing.process.pid
         with suppress(RedisError):
-            self.connection.hset(self.key, mapping={"process": self._waiting_state()} | self._ports())
+            self.connection.hset(self.key, mapping={"process": self._next.state} | self._ports())
 
     def _take_session(self, job: Any, order: dict[str, Any]) -> ComputeProcess | None:
         try:
@@ -290,20 +284,6 @@ class PartyWorker(OrderedWorker):
             process.close()
             return None
         return process
-
-    def _take_waiting(self, order: dict[str, Any]) -> ComputeProcess:
-        for _ in range(5):
-            self._have_one_waiting()
-            taken, self._waiting = self._waiting, None
-            if taken is None:
-                time.sleep(1)  # no memory, no processes left: that passes, or the run is tried again elsewhere
-                continue
-            try:
-                taken.tell(order)
-                return taken
-            except BrokenPipeError:  # it died while it waited
-                taken.close()
-        raise OSError("no process for the job can be started")
 
     def _is_stopped(self, job: Any) -> bool:
         try:
@@ -339,17 +319,17 @@ class PartyWorker(OrderedWorker):
         return self.horse_pid, -status if status < 0 else status << 8, None
 
     def _outcome(self) -> Any:
-        if self._waiting is None:
+        if not self._next.is_there:
             with suppress(TimeoutError):
                 return self._computing.outcome(NEXT_AFTER)
             # Now, and not when this job has ended: the next one need not wait for its process
-            self._have_one_waiting()
+            self._next.start()
         return self._computing.outcome(self.job_monitoring_interval)
 
     def _try_again(self) -> None:
         """Give the job to another process. The peers' workers do the same: links hang at all parties alike."""
         self._order["tries"] += 1
-        self._computing = self._take_waiting(self._order)
+        self._computing = self._next.take(self._order)
         self._computing.purpose = f"job {self._order['job_id']}"
         self._horse_pid = self._computing.process.pid
 
@@ -372,18 +352,6 @@ class PartyWorker(OrderedWorker):
             super().monitor_work_horse(job, queue, execution)
         finally:
             self._report_killed(job)
-
-    def _have_one_waiting(self) -> None:
-        if self._waiting and self._waiting.process.poll() is not None:
-            self._waiting.close()
-            self._waiting = None
-        if self._waiting is None:
-            try:
-                self._waiting, self._told_no_process = self._starter.start(), ""
-            except Exception as error:  # a job that computes has what it needs; this one is for the next
-                if (why := f"{type(error).__name__}: {error}") != self._told_no_process:
-                    log.warning("Worker %s: no process for the next job could be started: %s", self.name, why)
-                self._told_no_process = why
 
     def _report_killed(self, job: Any) -> None:
         """Tell the control plane of a job whose process did not end by itself, and tidy up behind it."""

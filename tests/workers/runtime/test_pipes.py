@@ -108,9 +108,8 @@ def test_a_job_that_comes_during_a_check_does_not_wait_for_it_nor_hear_its_answe
     host: PartyHost, connection: Redis, ports: Ports
 ) -> None:
     made = PartyWorker(["alice"], connection=connection)
-    made._have_one_waiting()
-    assert made._waiting
-    assert made._waiting.is_ready(60)
+    made._next.start()
+    assert made._next.is_ready(60)
     alive = threading.Event()
     alive.set()
     desk = threading.Thread(target=desk_of(host, connection, made._starter, made.name).serve, args=[alive])

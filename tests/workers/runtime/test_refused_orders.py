@@ -52,7 +52,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PartyHost:
 @pytest.fixture
 def worker(host: PartyHost, connection: Redis, monkeypatch: pytest.MonkeyPatch) -> PartyWorker:
     made = PartyWorker(["alice"], connection=connection)
-    monkeypatch.setattr(made, "_have_one_waiting", lambda: None)
+    monkeypatch.setattr(made._next, "start", lambda: None)
     return made
 
 
@@ -108,7 +108,7 @@ def test_it_takes_a_job_once_also_after_a_restart(
     connection.rpush("rq:queue:alice", name, name)
     assert next_job(worker) is None
     again = PartyWorker(["alice"], name="again", connection=connection)
-    monkeypatch.setattr(again, "_have_one_waiting", lambda: None)
+    monkeypatch.setattr(again._next, "start", lambda: None)
     connection.rpush("rq:queue:alice", name)
     assert next_job(again) is None
     assert f"job {name} was refused: this host has taken it before" in caplog.text

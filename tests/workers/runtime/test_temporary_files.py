@@ -21,6 +21,7 @@ from fixtures.documents import psi_documents
 from tests.keys import introduce
 from workers.contract.run_name import RunName
 from workers.host.party import PartyHost
+from workers.runtime.next_process import NextProcess
 from workers.runtime.starter import Starter
 from workers.runtime.worker import PartyWorker
 
@@ -101,7 +102,7 @@ def test_they_go_at_the_next_start(
     monkeypatch.setattr(rq.job, "import_attribute", rq.job.import_attribute)
     monkeypatch.setattr(Job, "send_webhooks", Job.send_webhooks)
     with host.workdirs.claim(host.workdirs.root / "of-another-worker") as lock:
-        monkeypatch.setattr(PartyWorker, "_have_one_waiting", lambda worker: None)
+        monkeypatch.setattr(NextProcess, "start", lambda waiting: None)
         worker = PartyWorker([Queue("alice", connection=connection)], connection=connection)
         with pytest.raises(Exception, match="SecretFlow could not be started"):
             worker.bootstrap()

@@ -226,7 +226,7 @@ def test_a_job_whose_end_could_not_be_noted_is_not_taken_for_the_next_one(
 ) -> None:
     made, job = worker(connection, ["alice"]), job_of(connection, **ORDER)
     job.save()
-    monkeypatch.setattr(made, "_have_one_waiting", lambda: None)
+    monkeypatch.setattr(made._next, "start", lambda: None)
 
     def redis_goes_away(self: Worker, job: Any, queue: Any) -> None:
         made.prepare_execution(job)
