@@ -195,7 +195,9 @@ class Dispatcher:
         preflight = latest_of(execution)
         if preflight:
             preflight.patience = self._checks
-        if preflight and (self._went_unheard(preflight) or self._ahead.has_failed(preflight)):
+        if preflight and preflight.is_ahead and preflight.state == "failed":
+            preflight = None  # perhaps for want of what the run before it had
+        if preflight and self._went_unheard(preflight):
             preflight = None
         if preflight and preflight.state == "checking":
             return CHECKING

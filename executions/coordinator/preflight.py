@@ -53,7 +53,9 @@ def request(
     """
     places = _Places.choose(connection, execution.documents, capacity, wants_ports=not is_ahead)
     with transaction.atomic():
-        preflight = Preflight.objects.create(execution=execution, requested_at=after_earlier_checks(execution))
+        preflight = Preflight.objects.create(
+            execution=execution, requested_at=after_earlier_checks(execution), is_ahead=is_ahead
+        )
         places.note(preflight)
     # After the commit, as a host may answer before this returns
     try:

@@ -88,6 +88,9 @@ class Preflight(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
     requested_at = models.DateTimeField(default=timezone.now)
+    is_ahead = models.BooleanField(
+        default=False, help_text="Requested while another execution was at work: what failed is checked again."
+    )
     documents = models.JSONField(
         null=True, editable=False, help_text="What is to be checked, until the coordinator has asked the parties."
     )
