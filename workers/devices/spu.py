@@ -191,8 +191,9 @@ class SPU(Device):
         import spu
         from secretflow.device.device.spu import _fill_link_desc_attrs
 
-        described, rank = spu.link.Desc(), cluster.parties.index(cluster.self_party or "")
-        for index, node in enumerate(_nodes(document, cluster)):
+        nodes = _nodes(document)
+        described, rank = spu.link.Desc(), [node.party for node in nodes].index(cluster.self_party or "")
+        for index, node in enumerate(nodes):
             described.add_party(node.party, (index == rank and node.listen_address) or node.address)
         _fill_link_desc_attrs(link_desc=self._link(document), tls_opts=None, desc=described)
         yield described, rank
@@ -203,7 +204,7 @@ class SPU(Device):
 
         self.device = sf.SPU(
             {
-                "nodes": [node.model_dump(exclude_none=True) for node in _nodes(document, cluster)],
+                "nodes": [node.model_dump(exclude_none=True) for node in _nodes(document)],
                 "runtime_config": document.runtime_config.model_dump(exclude_none=True),
             },
             link_desc=self._link(document),
@@ -222,9 +223,9 @@ class SPU(Device):
         gc.collect()
 
 
-def _nodes(document: SPUConfig, cluster: SFInitConfig) -> list[SPUNode]:
-    """Return the nodes in the order of the parties: it makes the ranks."""
-    return sorted(document.nodes, key=lambda node: cluster.parties.index(node.party))
+def _nodes(document: SPUConfig) -> list[SPUNode]:
+    """Return the nodes in the order that makes their ranks: SecretFlow sorts them by party, whatever is given."""
+    return sorted(document.nodes, key=lambda node: node.party)
 
 
 def _check_runtime(runtime: RuntimeConfig) -> Iterator[Problem]:
