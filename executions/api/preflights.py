@@ -48,7 +48,7 @@ class PreflightSerializer(serializers.ModelSerializer[Preflight]):
 
     class Meta:
         model = Preflight
-        fields = ["id", "url", "state", "execution", "name", "requested_at", "problems", "parties"]
+        fields = ["id", "url", "state", "is_ahead", "execution", "name", "requested_at", "problems", "parties"]
 
 
 class BriefPreflightSerializer(serializers.ModelSerializer[Preflight]):

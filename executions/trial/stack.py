@@ -13,6 +13,7 @@ import json
 import os
 import random
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
@@ -195,11 +196,16 @@ class Trial:
 
     def start_worker(self, party: str, name: str = "", slots: int = 1) -> None:
         # A party host has no database: only its party.toml and Redis
-        env = {k: v for k, v in self.env.items() if k != "DATABASE_URL"} | {
+        own = {
             "PARTY_TOML": str(self.party_dir(party) / "party.toml"),
             "CONTROLPLANE_STATE_DIR": str(self.party_dir(party)),
             "REDIS_URL": self.redis_url_of(party),
         }
+        # For commands that people run as this party: see README.md
+        file = self.party_dir(party) / "env"
+        file.touch(mode=0o600)
+        file.write_text("".join(f"{variable}={shlex.quote(value)}\n" for variable, value in own.items()))
+        env = {k: v for k, v in self.env.items() if k != "DATABASE_URL"} | own
         self._start(
             name or f"worker-{party}", [sys.executable, "manage.py", "rqworker", party, "--slots", str(slots)], env
         )

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 from redis import Redis
+from rest_framework.test import APIClient
 
 from controlplane.models import Party
 from executions.coordinator.dispatch import Dispatcher
@@ -34,7 +35,7 @@ def checked() -> list[Execution]:
     return [preflight.execution for preflight in Preflight.objects.order_by("requested_at") if preflight.execution]
 
 
-def test_the_next_goes_without_waiting_for_checks(running: Execution, dispatcher: Dispatcher) -> None:
+def test_the_next_goes_without_waiting_for_checks(running: Execution, dispatcher: Dispatcher, api: APIClient) -> None:
     following, last = submit(), submit()
     for _ in range(3):
         assert not dispatcher.step()
@@ -42,6 +43,7 @@ def test_the_next_goes_without_waiting_for_checks(running: Execution, dispatcher
     pass_checks()
     assert not dispatcher.step()
     assert status(following) == Status.QUEUED, "its parties are busy"
+    assert api.get(f"/api/v1/executions/{following.pk}/").json()["preflight"]["is_ahead"] is True
     finish(running)
     assert dispatcher.step()
     assert status(following) == Status.DISPATCHED

@@ -603,3 +603,21 @@ def test_what_a_party_wants_to_approve_waits_for_people_on_its_host(site: Site) 
         assert failed["error"]["message"] == "bob refused to approve it: once is enough"
     finally:
         path.write_text(right)
+
+
+def test_own_tables_are_added_as_the_readme_says(site: Site) -> None:
+    """Last, as they stay."""
+    site.wait_until_idle()
+    text = (ROOT / "README.md").read_text().partition("To try your own tables")[2].partition("```\n")[0]
+    lines = [line.removeprefix("$ ") for line in text.splitlines() if line.startswith("$ ")]
+    assert lines[0].startswith("DIR=/tmp/secretflow-demo-...")
+    table = site.trial.directory / "customers.csv"
+    table.write_text("uid,age\n1,30\n2,40\n")
+    script = "\n".join(["set -e", f"DIR={site.trial.directory}", *lines[1:]])
+    script = script.replace("/home/me/customers.csv", str(table)).replace(".venv/bin/python", sys.executable)
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=ROOT, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, timeout=60
+    )
+    # Tables of this site are missing on purpose, which the command says of each
+    [found] = site.service.call("GET", "/api/v1/datasets/?name=customers")["results"] or [done.stderr]
+    assert found["columns"] == {"uid": "int", "age": "int"}
