@@ -178,7 +178,6 @@ SPECTACULAR_SETTINGS = {
     "OAS_VERSION": "3.1.1",
     "TITLE": "SecretFlow control plane",
     "VERSION": "1",
-    "SERVE_INCLUDE_SCHEMA": False,
     "ENUM_NAME_OVERRIDES": {
         "ExecutionStatus": "executions.states.Status",
         "PartyRunStatus": "executions.states.RunStatus",

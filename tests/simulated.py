@@ -44,10 +44,15 @@ def pass_checks() -> None:
     PartyCheck.objects.filter(answered_at=None).update(answered_at=timezone.now(), results=[], facts={})
 
 
+def a_second_later(dispatcher: Dispatcher) -> None:
+    """The next step of the dispatcher reads the whole queue."""
+    dispatcher._queued._whole_at = 0.0
+
+
 def dispatch(dispatcher: Dispatcher) -> bool:
     """The dispatcher's steps around the hosts' checks, a while after its last ones. Returns whether anything was
     dispatched or repaired."""
-    dispatcher._queued._whole_at = 0
+    a_second_later(dispatcher)
     did = dispatcher.step()
     pass_checks()
     return dispatcher.step() or did

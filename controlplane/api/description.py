@@ -27,11 +27,11 @@ class DescriptionView(SpectacularAPIView):
 
 #: By media type: the same as long as the process lives. To make it takes most of a second of a core, which nobody may
 #: cost the site again and again.
-_made: dict[str, bytes] = {}
+_made: dict[str, str | bytes] = {}
 
 
-def _described(renderer: BaseRenderer) -> bytes:
+def _described(renderer: BaseRenderer) -> str | bytes:
     if renderer.media_type not in _made:
-        text = renderer.render(SchemaGenerator().get_schema(public=True), renderer_context={})
-        _made[renderer.media_type] = text if isinstance(text, bytes) else text.encode()
+        schema = SchemaGenerator().get_schema(public=True)
+        _made[renderer.media_type] = renderer.render(schema, renderer_context={})
     return _made[renderer.media_type]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from uuid import UUID
 
@@ -28,38 +28,31 @@ class Ahead:
         self.connection = connection
         #: Executions that have been looked at.
         self._known: set[UUID] = set()
-        #: In this step: the parties that something waits for, and the first that waits for each of them.
-        self._awaited: set[str] = set()
-        self._first: list[Waiting] = []
 
-    def begin_step(self) -> None:
-        self._awaited, self._first = set(), []
+    def check(self, queued: Sequence[Waiting], capacity: Mapping[str, Capacity], checking: Collection[UUID]) -> None:
+        """Request checks of what is next at all of its parties and lacks nothing but a slot. Raises RedisError.
 
-    def note(self, execution: Waiting, *, is_its_turn: bool) -> None:
-        """Note one that waits, in the order in which they go; ``is_its_turn``: for something else than a slot."""
-        if not is_its_turn and self._awaited.isdisjoint(execution.parties):
-            self._first.append(execution)
-        self._awaited.update(execution.parties)
-
-    def check(self, capacity: Mapping[str, Capacity], queued: Collection[Waiting]) -> None:
-        """Request checks of what is next at all of its parties and lacks nothing but a slot. Raises RedisError."""
+        ``queued``: in the order in which they go; ``checking``: those that are being checked in their turn.
+        """
         if len(self._known) > 2 * len(queued) + 100:
-            self._known &= {execution.pk for execution in queued}
+            self._known &= {waiting.pk for waiting in queued}
         end = time.monotonic() + self.STEP_SECONDS
-        for waiting in self._first:
-            if waiting.pk in self._known or not all(_has_workers(capacity[party]) for party in waiting.parties):
+        awaited: set[str] = set()
+        for waiting in queued:
+            if waiting.is_gone:
                 continue
-            self._known.add(waiting.pk)
-            with alone(f"execution {waiting.pk} could not be checked ahead"), suppress(CannotCheck, ConfigError):
-                self._request(waiting.pk, capacity)
-            if time.monotonic() > end:
+            is_next = awaited.isdisjoint(waiting.parties)
+            awaited.update(waiting.parties)
+            if not is_next or waiting.pk in self._known or waiting.pk in checking:
+                continue
+            if all(capacity[party].takes_orders and capacity[party].alive for party in waiting.parties):
+                self._known.add(waiting.pk)
+                with alone(f"execution {waiting.pk} could not be checked ahead"), suppress(CannotCheck, ConfigError):
+                    self._request(waiting.pk, capacity)
+            if len(awaited) == len(capacity) or time.monotonic() > end:
                 return
 
     def _request(self, pk: UUID, capacity: Mapping[str, Capacity]) -> None:
         execution = Execution.objects.get(pk=pk)
         if execution.status == Status.QUEUED and latest_of(execution) is None:
             request(self.connection, execution, capacity=capacity, is_ahead=True)
-
-
-def _has_workers(party: Capacity) -> bool:
-    return party.registered and not party.stranger and party.alive > 0

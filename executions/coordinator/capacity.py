@@ -37,8 +37,13 @@ class Capacity:
     held: set[int] = field(default_factory=set)
 
     @property
+    def takes_orders(self) -> bool:
+        """Return whether the control plane can tell it anything."""
+        return self.registered and not self.stranger
+
+    @property
     def free(self) -> int:
-        return min(self.alive - self.busy, self.ready) if self.registered and not self.stranger else 0
+        return min(self.alive - self.busy, self.ready) if self.takes_orders else 0
 
     def take(self) -> None:
         self.busy += 1

@@ -87,7 +87,6 @@ class Dispatcher:
         known = None if self._queued.is_whole else self._capacity
         self._capacity = capacity = find_capacity(self.connection, self._queued.parties, known=known)
         self._note_absence(capacity)
-        self._ahead.begin_step()
         checking, self._checking = still_checking(self._checking, self._checks), set()
         held: set[str] = set()
         #: Parties that are full or held.
@@ -97,7 +96,7 @@ class Dispatcher:
         hold_after, end = self.HOLD_AFTER.total_seconds(), time.monotonic() + self.STEP_SECONDS
         for execution in waiting:
             parties = execution.parties
-            if is_its_turn := taken.isdisjoint(parties):
+            if taken.isdisjoint(parties):
                 is_checked = execution.pk in checking
                 if not is_checked and tried and time.monotonic() > end:
                     did = True  # the next step comes at once, and begins with this one
@@ -122,8 +121,8 @@ class Dispatcher:
             if held.isdisjoint(parties) and execution.queued.whole_seconds > hold_after:
                 held.update(parties)
                 taken.update(parties)
-            self._ahead.note(execution, is_its_turn=is_its_turn)
-        self._ahead.check(capacity, waiting)
+        else:  # all had their turn
+            self._ahead.check(waiting, capacity, self._checking)
         self._note_left(left, capacity)
         return did or repaired
 

@@ -195,17 +195,7 @@ class Trial:
         self._start(name, [sys.executable, "manage.py", "coordinate"], self.env)
 
     def start_worker(self, party: str, name: str = "", slots: int = 1) -> None:
-        # A party host has no database: only its party.toml and Redis
-        own = {
-            "PARTY_TOML": str(self.party_dir(party) / "party.toml"),
-            "CONTROLPLANE_STATE_DIR": str(self.party_dir(party)),
-            "REDIS_URL": self.redis_url_of(party),
-        }
-        # For commands that people run as this party: see README.md
-        file = self.party_dir(party) / "env"
-        file.touch(mode=0o600)
-        file.write_text("".join(f"{variable}={shlex.quote(value)}\n" for variable, value in own.items()))
-        env = {k: v for k, v in self.env.items() if k != "DATABASE_URL"} | own
+        env = {k: v for k, v in self.env.items() if k != "DATABASE_URL"} | self.party_env(party)
         self._start(
             name or f"worker-{party}", [sys.executable, "manage.py", "rqworker", party, "--slots", str(slots)], env
         )
@@ -228,8 +218,17 @@ class Trial:
         """Return the directory that stands for the party's host."""
         return self.directory / party
 
+    def party_env(self, party: str) -> dict[str, str]:
+        """Return the environment of the party's host. It has no database: only its party.toml and Redis."""
+        return {
+            "PARTY_TOML": str(self.party_dir(party) / "party.toml"),
+            "CONTROLPLANE_STATE_DIR": str(self.party_dir(party)),
+            "REDIS_URL": self.redis_url_of(party),
+        }
+
     def write_party(self, party: str, datasets: Mapping[str, Path]) -> Path:
-        """Write the party's ``party.toml``. Returns its path."""
+        """Write the party's ``party.toml``, and ``env`` for commands that people run as this party (README.md). Returns
+        the path of the first."""
         self.party_dir(party).mkdir(exist_ok=True, mode=0o700)
         lines = [
             f"party = {json.dumps(party)}",
@@ -248,6 +247,9 @@ class Trial:
         lines += ["", "[tls]", *(f"{name} = {json.dumps(str(path))}" for name, path in asdict(files).items())]
         for name, path in datasets.items():
             lines += ["", f"[datasets.{json.dumps(name)}]", f"path = {json.dumps(str(path))}"]
+        env = self.party_dir(party) / "env"
+        env.touch(mode=0o600)
+        env.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in self.party_env(party).items()))
         path = self.party_dir(party) / "party.toml"
         path.write_text("\n".join(lines) + "\n")
         return path

@@ -30,6 +30,7 @@ from executions.models import Execution, PartyRun, PipelineRun, Preflight
 from executions.states import PipelineStatus, RunStatus, Status
 from tests.composed import admin_client, api_client
 from tests.keys import voice
+from tests.simulated import a_second_later
 from workers.contract.jobs import PartyJob
 from workers.host.stream import Stream
 
@@ -270,18 +271,13 @@ def _send_events(connection: Redis) -> None:
         pipeline.execute()
 
 
-def _forget_the_queue(dispatcher: Dispatcher) -> None:
-    """As every second: the next step reads all of it."""
-    dispatcher._queued._whole_at = 0.0
-
-
 def _steps(connection: Redis) -> Iterator[Case]:
     leave_traces_of_workers(connection)
     dispatcher, recovery, listener = Dispatcher(connection), Recovery(connection), Listener(connection)
     listener.step()
     for _ in range(10):
         dispatcher.step()  # what is next in line is checked ahead, once
-    yield Case("dispatcher: a step, nothing fits", dispatcher.step, lambda: _forget_the_queue(dispatcher))
+    yield Case("dispatcher: a step, nothing fits", dispatcher.step, lambda: a_second_later(dispatcher))
     yield Case("recovery: a step", recovery.step)
     yield Case("listener: nothing came", listener.step)
     yield Case(f"listener: {EVENTS} events", listener.step, lambda: _send_events(connection))

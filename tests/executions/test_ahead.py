@@ -13,7 +13,7 @@ from controlplane.models import Party
 from executions.coordinator.dispatch import Dispatcher
 from executions.models import Execution, PartyCheck, Preflight
 from executions.states import Status
-from tests.simulated import add_worker, dispatch, finish, pass_checks, status, submit
+from tests.simulated import a_second_later, add_worker, dispatch, finish, pass_checks, status, submit
 from workers.contract.keys import ports_wanted
 
 
@@ -86,7 +86,7 @@ def test_a_party_without_a_worker_is_not_asked_ahead(
     running: Execution, dispatcher: Dispatcher, connection: Redis
 ) -> None:
     connection.delete("rq:worker:bob-1")
-    dispatcher._queued._whole_at = 0  # a second later
+    a_second_later(dispatcher)
     submit()
     dispatcher.step()
     assert checked() == [running]
@@ -98,7 +98,7 @@ def test_no_live_session_ends_for_what_is_only_next(
     alice = parties["alice"]
     worker = add_worker(connection, "alice")
     connection.hset(worker, "ports", " ".join(map(str, range(alice.port_first, alice.port_last + 1))))
-    dispatcher._queued._whole_at = 0  # a second later
+    a_second_later(dispatcher)
     following = submit()
     dispatcher.step()
     assert checked() == [running]

@@ -19,7 +19,7 @@ from executions.models import Approval, ApprovalState, DeadLetter, Execution, Pa
 from executions.states import Status
 from tests.composed import admin_client, api_client, superuser
 from tests.keys import stream
-from tests.simulated import status, submit
+from tests.simulated import a_second_later, status, submit
 from workers.contract.reports import APPROVAL
 
 DIGEST = "a1" * 32
@@ -40,7 +40,7 @@ def checked(**asked: str) -> None:
 
 
 def step(dispatcher: Dispatcher, **asked: str) -> None:
-    dispatcher._queued._whole_at = 0
+    a_second_later(dispatcher)
     dispatcher.step()
     checked(**asked)
     dispatcher.step()
@@ -210,7 +210,7 @@ def test_a_dispatch_limit_does_not_count_while_people_think(dispatcher: Dispatch
     long_ago = timezone.now() - timedelta(hours=30)
     Execution.objects.filter(pk=execution.pk).update(created_at=long_ago, queued_at=long_ago)
     Preflight.objects.update(requested_at=long_ago)
-    dispatcher._queued._whole_at = 0
+    a_second_later(dispatcher)
     dispatcher.step()
     assert status(execution) == Status.AWAITING_APPROVAL
     decide(connection, "alice", [execution])

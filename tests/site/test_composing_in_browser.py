@@ -95,10 +95,7 @@ def fill_party(page: Page, name: str, first: int, last: int, keys: str) -> None:
 
 def publish_datasets(trial: Trial, party: str) -> None:
     """As on the party's own host."""
-    env = os.environ | {
-        "PARTY_TOML": str(trial.party_dir(party) / "party.toml"),
-        "REDIS_URL": trial.redis_url_of(party),
-    }
+    env = os.environ | trial.party_env(party)
     command = [sys.executable, "manage.py", "publish_datasets"]
     subprocess.run(command, cwd=ROOT, env=env, capture_output=True, check=True, timeout=60)
 

@@ -273,9 +273,7 @@ def test_an_idle_site_waits_and_goes_on(site: Site) -> None:
     execution = site.service.submit(psi_documents())
     waiting = site.until(execution, lambda e: bool(e["waiting_for"]))
     assert waiting["waiting_for"].startswith(FULL)
-    env = os.environ | {
-        "PARTY_TOML": str(site.trial.party_dir("alice") / "party.toml"), "REDIS_URL": site.trial.redis_url_of("alice"),
-    }  # fmt: skip
+    env = os.environ | site.trial.party_env("alice")
     command = [sys.executable, "manage.py", "publish_datasets"]
     publishing = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:

@@ -90,15 +90,9 @@ def begin_link(described: Any, rank: int) -> None:
     Each link waits for a tenth of a second: one of two peers connects before the other one listens, and brpc leaves it
     alone for so long. Links that come up beside one another wait once.
     """
-    begun = _begun[_key(described, rank)] = Future()
-
-    def make() -> None:
-        try:
-            begun.set_result(_make_link(described, rank))
-        except BaseException as error:
-            begun.set_exception(error)
-
-    threading.Thread(target=make, name="link", daemon=True).start()
+    thread = ThreadPoolExecutor(1, "link")
+    _begun[_key(described, rank)] = thread.submit(_make_link, described, rank)
+    thread.shutdown(wait=False)
 
 
 def _key(described: Any, rank: int) -> tuple[Any, ...]:

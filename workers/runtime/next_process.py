@@ -28,12 +28,12 @@ class NextProcess:
     @property
     def state(self) -> str:
         """Return ``ready`` or ``starting``."""
-        process = self._process
-        return "ready" if process and process.is_ready() else "starting"
+        return "ready" if self.is_ready() else "starting"
 
-    def is_ready(self, wait: float) -> bool:
+    def is_ready(self, wait: float = 0) -> bool:
         """Return whether it could take a job, after up to so many seconds."""
-        return self._process is not None and self._process.is_ready(wait)
+        process = self._process  # the main thread may give it a job meanwhile
+        return process is not None and process.is_ready(wait)
 
     def start(self) -> None:
         """Have one wait, if none does."""

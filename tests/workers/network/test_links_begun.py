@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -17,8 +18,6 @@ LIMIT = 60.0
 
 def make_links(talk: Connection, addresses: list[str]) -> None:
     """Both parties' links of one SPU, begun and asked for; and those of another one that nobody begins."""
-    import threading
-
     import spu.libspu.link as link
 
     from workers.network import links
