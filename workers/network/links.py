@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import threading
 import time
 import weakref
@@ -21,7 +22,7 @@ from typing import Any
 from workers.contract.endpoints import split
 from workers.network import wire
 from workers.network.tls import KeyMaterial, name_for_grpc
-from workers.network.tls_door import TLSDoor
+from workers.network.tls_door import TLSDoor, listen
 
 log = logging.getLogger(__name__)
 
@@ -58,25 +59,23 @@ class _Secured:
     tls: KeyMaterial
     #: By peer: the certificate (DER) that its links show.
     certificates: Mapping[str, bytes]
+    #: By address: sockets that listen there already. A link that is made there takes it.
+    listening: dict[str, socket.socket | None]
 
 
 _secured: _Secured | None = None
 _wrapped = False
 #: Makes a link by its description and this party's rank, once links are prepared.
 _make_link: Callable[..., Any]
+#: Where the links that were made over TLS take calls.
+_doors: list[TLSDoor] = []
 #: Links that were begun, by this party's rank and the addresses of all, until SecretFlow asks for them.
 _begun: dict[tuple[Any, ...], Future[Any]] = {}
 
 
-def prepare_links(tls: KeyMaterial | None, certificates: Mapping[str, bytes]) -> None:
-    """Make all links of this process from now on connect quickly, take nothing but data from peers, and speak only
-    mutual TLS if ``tls`` is given.
-
-    ``tls`` and ``certificates``: those of the run, from :func:`workers.network.rendezvous.meet`. Unix sockets of the
-    links are made in the current directory, which must be private.
-    """
-    global _secured, _wrapped
-    _secured = _Secured(tls, certificates) if tls else None
+def prepare_links() -> None:
+    """Make all links that this process describes from now on connect quickly, and take nothing but data from peers."""
+    global _wrapped
     if not _wrapped:
         _wrap_brpc()
         _wrap_grpc()
@@ -84,15 +83,34 @@ def prepare_links(tls: KeyMaterial | None, certificates: Mapping[str, bytes]) ->
         _wrapped = True
 
 
+def secure_links(
+    tls: KeyMaterial | None, certificates: Mapping[str, bytes], listening: Mapping[str, socket.socket]
+) -> None:
+    """Make all links of this process from now on speak only mutual TLS, or none of them without ``tls``.
+
+    ``tls`` and ``certificates``: those of the run, from :func:`workers.network.rendezvous.meet`. ``listening``: sockets
+    that listen already, by this party's address; links over TLS use them. Unix sockets of the links are made in the
+    current directory, which must be private.
+    """
+    global _secured
+    _secured = _Secured(tls, certificates, dict(listening)) if tls else None
+
+
 def begin_link(described: Any, rank: int) -> None:
     """Begin to make a link for which SecretFlow will ask with this description, in a thread.
 
-    Each link waits for a tenth of a second: one of two peers connects before the other one listens, and brpc leaves it
-    alone for so long. Links that come up beside one another wait once.
+    In cleartext each link waits for a tenth of a second: one of two peers connects before the other one listens, and
+    brpc leaves it alone for so long. Links that come up beside one another wait once.
     """
     thread = ThreadPoolExecutor(1, "link")
     _begun[_key(described, rank)] = thread.submit(_make_link, described, rank)
     thread.shutdown(wait=False)
+
+
+def take_no_more_calls() -> None:
+    """Give the ports of all links over TLS back, to another process too. Connections that are open stay."""
+    while _doors:
+        _doors.pop().close()
 
 
 def _key(described: Any, rank: int) -> tuple[Any, ...]:
@@ -127,17 +145,18 @@ def _wrap_brpc() -> None:
 
     def secured_link(desc: Any, rank: int, **options: Any) -> Any:
         assert _secured
-        host, port = split(desc.parties[rank].host)
-        path = f"link-{port}.sock"
+        address = desc.parties[rank].host
+        path = f"link-{split(address)[1]}.sock"
         with suppress(FileNotFoundError):
             os.unlink(path)
-        door = TLSDoor(host, port, path)
+        door = TLSDoor(_secured.listening.pop(address, None) or listen(address), path)
         try:
             made = make_link(_behind_door(quick_desc(), desc, rank, path, _secured.tls), rank, **options)
         except BaseException:
             door.close()
             raise
         weakref.finalize(made, door.close)
+        _doors.append(door)
         return made
 
     _make_link = new_link

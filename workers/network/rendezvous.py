@@ -26,7 +26,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cryptography import x509
 
@@ -74,6 +74,7 @@ def meet(
     digest: str,
     offer: str = "",
     tls: KeyMaterial | None = None,
+    listener: socket.socket | None = None,
     timeout: float = 30,
     given_up: Callable[[], bool] = lambda: False,
 ) -> Met:
@@ -81,11 +82,13 @@ def meet(
 
     ``offer`` is told to all of them, who may differ in it. ``given_up`` is asked ten times a second whether the meeting
     makes no sense any more; it then ends as if the time were over. With ``tls`` the peers are met over mutual TLS.
+    ``listener``: a socket that listens at ``listen`` already, and stays open: who calls when the meeting is over waits
+    there, and is not refused.
 
     Raises ResourceError if the port is taken, NetworkError if a peer does not come within ``timeout``
     seconds, ConfigError if a peer was sent other documents or has no certificate that proves who it is.
     """
-    meeting = _Meeting(me, listen, peers, {"job": job_name, "digest": digest, "offer": offer}, tls)
+    meeting = _Meeting(me, listen, peers, {"job": job_name, "digest": digest, "offer": offer}, tls, listener)
     asyncio.run(meeting.hold(timeout, given_up))
     return Met(meeting.certificates, meeting.offers, meeting.own)
 
@@ -134,9 +137,15 @@ def _refusal(error: ssl.SSLError) -> str | None:
 
 class _Meeting:
     def __init__(
-        self, me: str, listen: str, peers: Mapping[str, str], said: Mapping[str, str], tls: KeyMaterial | None
+        self,
+        me: str,
+        listen: str,
+        peers: Mapping[str, str],
+        said: Mapping[str, str],
+        tls: KeyMaterial | None,
+        listener: socket.socket | None,
     ) -> None:
-        self.me, self.listen, self.peers = me, listen, peers
+        self.me, self.listen, self.peers, self.listener = me, listen, peers, listener
         self.server_tls = tls and tls.context(server=True)
         self.client_tls = tls and tls.context(server=False)
         self.own = RunCertificate(me) if tls else None
@@ -158,11 +167,12 @@ class _Meeting:
 
     async def hold(self, timeout: float, given_up: Callable[[], bool]) -> None:
         host, port = split(self.listen)
+        place: dict[str, Any] = {"sock": self.listener.dup()} if self.listener else {"host": host, "port": port}
         loop = asyncio.get_running_loop()
         self.deadline = loop.time() + timeout
         try:
             server = await asyncio.start_server(
-                self._answer, host, port, limit=GREETING_LIMIT, ssl=self.server_tls, **self._patience()
+                self._answer, **place, limit=GREETING_LIMIT, ssl=self.server_tls, **self._patience()
             )
         except (OSError, UnicodeError) as error:
             raise _listen_error(self.listen, error) from None
@@ -176,6 +186,8 @@ class _Meeting:
         finally:
             self.over = True
             server.close()
+            if self.listener:
+                self.listener.setblocking(True)  # what is not blocking is what the two share, not either of them
         if self.disagreeing:
             raise ConfigError(f"{self.disagreeing} was sent other documents than {self.me}")
         for peer, reason in self.refused.items():
@@ -213,7 +225,7 @@ class _Meeting:
                 pass
             await asyncio.sleep(RETRY_SECONDS)
 
-    def _patience(self) -> dict[str, float]:
+    def _patience(self) -> dict[str, Any]:
         return {"ssl_handshake_timeout": ANSWER_SECONDS} if self.server_tls else {}
 
     def _check_certificate(self, writer: asyncio.StreamWriter, peer: str) -> None:

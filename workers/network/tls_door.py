@@ -16,6 +16,8 @@ import time
 from collections import Counter
 from contextlib import suppress
 
+from workers.contract.endpoints import split
+
 log = logging.getLogger(__name__)
 
 #: First bytes of a TLS record of type handshake, and, after two bytes of version and two of length, of the client's
@@ -33,15 +35,18 @@ MAX_FROM_ONE = 64
 CHUNK = 256 * 1024
 
 
+def listen(address: str) -> socket.socket:
+    """Return a socket that listens at ``host:port``. Raises OSError if that is not possible."""
+    host, port = split(address)
+    return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=128)
+
+
 class TLSDoor:
-    """Stands at ``host:port`` until closed; ``server`` is the path of the Unix socket behind it.
+    """Takes the calls that come to a listener, until both are closed; ``server`` is the path of the Unix socket behind
+    the door."""
 
-    Raises OSError if it cannot listen there.
-    """
-
-    def __init__(self, host: str, port: int, server: str) -> None:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listener = socket.create_server((host, port), family=family, backlog=128)
+    def __init__(self, listener: socket.socket, server: str) -> None:
+        self._listener = listener
         self._server = server
         self._open: Counter[str] = Counter()
         self._lock = threading.Lock()

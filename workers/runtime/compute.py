@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from workers.contract.jobs import STOP_MARK, OrderedJob, install_gate, ordered_j
 from workers.host.party import PartyHost
 from workers.host.stream import Stream
 from workers.runtime import preflight, task_run, zygote
-from workers.runtime.compute_process import ABANDONED, READY
+from workers.runtime.compute_process import ABANDONED, DONE, READY
 from workers.runtime.diagnosis import begin_job, end_job, name_process, write_log
 from workers.runtime.zygote import die_with_parent
 
@@ -99,6 +100,10 @@ def serve() -> None:
             name_process(hello["party"], "process of a job", order["job_id"])
             perform(order, hello, ordered_job(host.name, host.orders), watched)
             if runtime.session is None:
+                # Before its end, which takes a while: its worker has other jobs
+                with suppress(OSError):
+                    answers.write(json.dumps(DONE).encode() + b"\n")
+                time.sleep(max(0.0, runtime.stays_until - time.monotonic()))
                 break
             end_job()
             name_process(hello["party"], "process that keeps a session")

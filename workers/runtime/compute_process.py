@@ -21,6 +21,8 @@ from workers.runtime.forked import Forked
 log = logging.getLogger(__name__)
 
 READY = b"ready"
+#: What a process says when its job is done and it is about to end.
+DONE = "done"
 #: Exit status of a process that ended because nobody looked after it any more.
 ABANDONED = 70
 
@@ -30,6 +32,9 @@ class ComputeProcess:
 
     It has a pipe of its own, and one user at a time.
     """
+
+    #: Seconds that it may take to end by itself.
+    PATIENCE = 5.0
 
     def __init__(self, process: Forked | subprocess.Popen[bytes], purpose: str, directory: Path | None = None) -> None:
         self.process = process
@@ -95,7 +100,8 @@ class ComputeProcess:
         self.process.stdin.flush()
 
     def outcome(self, wait: float) -> Any:
-        """Once its job is done: the session that it keeps for another one, as JSON; None if it ends.
+        """Once its job is done: the session that it keeps for another one, as JSON; ``"done"`` if it keeps none and is
+        about to end; None if it ends without a word.
 
         Raises TimeoutError if it is still at work after so many seconds.
         """
@@ -109,7 +115,7 @@ class ComputeProcess:
         with suppress(OSError):
             self.process.stdin.close()
         try:
-            self.process.wait(5)
+            self.process.wait(self.PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

@@ -6,7 +6,6 @@ import gc
 import logging
 import os
 import shutil
-import signal
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
@@ -37,9 +36,9 @@ from workers.host.sources import Source, readable, types_of_output
 from workers.host.stream import Stream
 from workers.host.tables import column_types
 from workers.host.workdirs import remove_traces
-from workers.network.links import GRPC_OPTIONS, begin_link, prepare_links
+from workers.runtime.cluster import Cluster
 from workers.runtime.limits import limited
-from workers.runtime.meeting import check_ports, meet_peers
+from workers.runtime.meeting import check_ports
 from workers.runtime.publisher import Publisher
 from workers.runtime.session import MOST_RUNS, LiveSession, key_of, settings_of, settle_down
 
@@ -62,6 +61,8 @@ class Runtime:
     session: LiveSession | None = None
     #: Whether the process ends after a run that leaves no session.
     ends: bool = False
+    #: The links of its last run may still owe answers until then, by the monotonic clock; it ends no earlier.
+    stays_until: float = 0.0
     #: Earlier processes to which this job was given, and whose links hung.
     tries: int = 0
 
@@ -140,8 +141,6 @@ def context_of(host: PartyHost, run: Run, workdir: Path) -> Context:
 class TaskRun:
     #: How long a failed party stays, so that its error reaches the peers before its links break.
     LINGER_SECONDS = 1.0
-    #: How long links over TLS stay, once all parties are done, for answers that are on their way.
-    SETTLE_SECONDS = 0.1
     #: How many reports of progress there are between two collections of garbage.
     COLLECT_EVERY = 10
 
@@ -168,7 +167,8 @@ class TaskRun:
         self.devices: dict[str, Device] = {}
         self.started_at = time.time()
         self.progress_reports = 0
-        self.cluster_is_up = self.over_tls = False
+        self.cluster: Cluster | None = None
+        self.cluster_is_up = False
         self.kept: dict[str, dict[str, Any]] = {}
 
     def execute(self) -> dict[str, Any]:
@@ -210,7 +210,7 @@ class TaskRun:
 
     def _run(self) -> dict[str, Any]:
         run = accept(self.host, self.documents)
-        self.over_tls = run.cluster.uses_tls
+        self.cluster = cluster = Cluster(self.host, run)
         if approvals := self.host.approvals:  # before anything is read, and whatever the control plane says of it
             approvals.take(digest_of(self.host.name, run), self.name.execution)
         context = self._context(run)
@@ -221,7 +221,7 @@ class TaskRun:
         if self.live:
             self._reuse(run, documents, self.live)
         else:
-            self._build(run, documents)
+            self._build(cluster, run, documents)
         for layer, document in documents.items():
             name = DEVICE_REGISTRY[layer].name
             context.devices[name], context.documents[name] = self.devices[name].device, document
@@ -238,10 +238,10 @@ class TaskRun:
         told = {"warnings": [*dict.fromkeys(context.warnings)]} if context.warnings else {}
         return metadata | told | ({"outputs": self.kept} if self.kept else {})
 
-    def _build(self, run: Run, documents: Mapping[str, Any]) -> None:
+    def _build(self, cluster: Cluster, run: Run, documents: Mapping[str, Any]) -> None:
         devices = [(DEVICE_REGISTRY[layer](), document) for layer, document in documents.items()]
         self._stage("sf_init")
-        self._start_cluster(run, devices)
+        self._start_cluster(cluster, run, devices)
         self._stage("sf_cluster_ready", parties_connected=run.cluster.parties)
         for device, document in devices:
             self._stage(f"{device.name}_init")
@@ -309,47 +309,13 @@ class TaskRun:
         tables = [source for source in context.sources.values() if source.kind == TABLE]
         return self.gate.columns(columns, {c for table in tables for c in column_types(table.path, table.name)})
 
-    def _start_cluster(self, run: Run, devices: Iterable[tuple[Device, Any]]) -> None:
-        cluster = run.cluster
+    def _start_cluster(self, cluster: Cluster, run: Run, devices: Iterable[tuple[Device, Any]]) -> None:
         check_ports(self.host, run)
         # A name of its own: a peer that has not noticed yet that the links hang is still of the meeting before
         meeting = f"{self.job_name} try {self.runtime.tries}" if self.runtime.tries else self.job_name
-        met = meet_peers(self.host, run, self.documents, meeting)
-        import secretflow as sf
-
-        # The current directory is private, and stays for as long as the links
-        prepare_links(met.links_tls(Path.cwd()), met.certificates)
-        options = cluster.cross_silo_comm_options.model_dump(exclude_none=True)
-        if cluster.cross_silo_comm_backend == "brpc_link":
-            # A slow peer is not a dead one: the control plane finds and stops the dead (docs/secretflow.md)
-            options = {"recv_timeout_ms": 24 * 3600 * 1000, "connect_retry_times": 5} | options
-        else:
-            options = GRPC_OPTIONS | options
+        cluster.meet(self.documents, devices, meeting)
         self.cluster_is_up = True
-        for device, document in devices:
-            for described, rank in device.links(document, cluster):
-                begin_link(described, rank)
-        # SecretFlow's objects submit work when they are deleted, and it tells what belongs to what by the number
-        # of the submission: garbage that one party collects earlier than the other makes them wait for each other
-        # for ever. So does a collection in the middle of a submission, for a lock that this holds. Hence garbage is
-        # collected at points that all parties reach alike: at reports of progress, and at the end of the run.
-        gc.disable()
-        sf.init(
-            address=None,
-            ray_mode=False,
-            cluster_config={
-                # In one order at all parties: it makes the ranks
-                "parties": {p: cluster.cluster[p].model_dump(exclude_none=True) for p in cluster.parties},
-                "self_party": self.host.name,
-            },
-            cross_silo_comm_backend=cluster.cross_silo_comm_backend,
-            cross_silo_comm_options=options,
-            job_name=self.job_name,
-            logging_level=cluster.logging_level,
-        )
-        # On any error fed sends SIGINT to its own process, whose handler exits before anything can be
-        # reported; ignored, the error reaches the main thread as an exception instead.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        cluster.connect(self.job_name)
 
     def _stage(self, stage: str, **data: Any) -> None:
         self.publisher.publish(RUNNING, stage, **data)
@@ -366,8 +332,8 @@ class TaskRun:
         remove_traces(self.started_at)
 
     def _end_session(self, failure: SecretFlowTaskError | None) -> None:
-        if failure is None and self.over_tls and self.runtime.ends:
-            self._leave_links_to_the_end()
+        if failure is None and self.cluster and self.cluster.over_tls and self.runtime.ends:
+            self.runtime.stays_until = self.cluster.leave()
             return
         for device in reversed(self.devices.values()):
             with suppress(Exception):
@@ -383,16 +349,6 @@ class TaskRun:
         elif self.cluster_is_up and not failure.caused_by_peer:
             # No sf.shutdown after an error: it ends this process (on_error) or hangs
             time.sleep(self.LINGER_SECONDS)
-
-    def _leave_links_to_the_end(self) -> None:
-        """Let the links of a run over TLS end with this process. A link that is taken down may still owe a peer the
-        answer to a last message, which comes a little later through a TLS door than without one; the peer would try
-        again for ten seconds, and then end with an error."""
-        from secretflow.device.driver import barrier
-
-        with suppress(Exception):
-            barrier()
-        time.sleep(self.SETTLE_SECONDS)
 
 
 def _task_type(documents: dict[str, Any]) -> str:

@@ -29,13 +29,14 @@ from workers.contract.run_name import RunName
 from workers.host.party import PartyHost
 from workers.host.workdirs import remove_traces
 from workers.network.links import LINK_LOST
-from workers.runtime.compute_process import ComputeProcess
+from workers.runtime.compute_process import DONE, ComputeProcess
 from workers.runtime.desk import Desk
 from workers.runtime.diagnosis import describe_host, name_process, write_stacks_on_signal
 from workers.runtime.exit_status import publish_end
 from workers.runtime.intake import Intake
 from workers.runtime.journal import Journal
 from workers.runtime.keeper import Keeper
+from workers.runtime.leaving import Leaving
 from workers.runtime.next_process import NextProcess
 from workers.runtime.ordered_worker import OrderedWorker
 from workers.runtime.publisher import Publisher
@@ -92,6 +93,7 @@ class PartyWorker(OrderedWorker):
         self._starter = Starter(self.name, self.redis_url, self.host)
         self._next = NextProcess(self._starter)
         self._keeper = Keeper(self.host)
+        self._leaving = Leaving()
         self._desk: Desk | None = None
         self._alive = threading.Event()
         #: What the log was told last of why Redis does not serve the heartbeat.
@@ -140,6 +142,7 @@ class PartyWorker(OrderedWorker):
         self._next.close()
         if self._desk:
             self._desk.close()
+        self._leaving.close()
         self._keeper.end()
         self._starter.close()
         try:
@@ -302,11 +305,14 @@ class PartyWorker(OrderedWorker):
 
     def wait_for_process(self) -> Any:
         try:
-            session = self._outcome()
+            outcome = self._outcome()
         except TimeoutError:
             raise HorseMonitorTimeoutException from None
-        if session:
-            self._keeper.keep(self._computing, session)
+        if outcome == DONE:
+            self._leaving.add(self._computing)
+            return self.horse_pid, os.EX_OK, None
+        if outcome:
+            self._keeper.keep(self._computing, outcome)
             return self.horse_pid, os.EX_OK, None
         try:
             status = self._computing.process.wait(self.job_monitoring_interval)

@@ -34,7 +34,7 @@ def connect(make: Callable[..., Any], seconds: float, said: Connection) -> None:
 
     links.CONNECT_SECONDS = seconds
     link.create_brpc = make
-    links.prepare_links(None, {})
+    links.prepare_links()
     try:
         link.create_brpc(link.Desc(), 0)
     except RuntimeError as error:

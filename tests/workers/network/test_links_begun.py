@@ -22,7 +22,7 @@ def make_links(talk: Connection, addresses: list[str]) -> None:
 
     from workers.network import links
 
-    links.prepare_links(None, {})
+    links.prepare_links()
 
     def described(hosts: list[str]) -> Any:
         found = link.Desc()

@@ -60,8 +60,10 @@ class Party(threading.Thread):
         timeout: float = 5,
         late: float = 0,
         tls: KeyMaterial | None = None,
+        listener: socket.socket | None = None,
     ) -> None:
         super().__init__(daemon=True)
+        self.listener = listener
         self.party, self.where, self.late = name, where, late
         self.job, self.digest, self.timeout, self.tls = job, digest, timeout, tls
         self.offer = offer
@@ -84,6 +86,7 @@ class Party(threading.Thread):
                 digest=self.digest,
                 offer=self.offer,
                 tls=self.tls,
+                listener=self.listener,
                 timeout=self.timeout,
             )
             self.certificates, self.offers = self.met.certificates, self.met.offers

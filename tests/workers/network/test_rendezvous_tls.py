@@ -17,10 +17,12 @@ import pytest
 from executions.trial.certificates import TrialCA
 from tests.workers.network.test_rendezvous import LIMIT, Party, Ports, connect, greeting, impostor
 from tests.workers.network.test_rendezvous import ports as ports
+from workers.contract.endpoints import split
 from workers.network import rendezvous
 from workers.network.rendezvous import check_free
 from workers.network.run_certificate import RunCertificate
 from workers.network.tls import KeyMaterial
+from workers.network.tls_door import listen
 
 Files = dict[str, KeyMaterial]
 COMPARE = "compare the certificates and the CA that the two parties use"
@@ -51,6 +53,18 @@ def test_the_parties_meet_and_know_each_others_certificates(ports: Ports, files:
         assert party.certificates == {name: der for name, der in made.items() if name != party.party}
     for address in where.values():
         check_free(address)
+
+
+def test_who_calls_after_the_meeting_waits_where_it_was_and_is_not_refused(ports: Ports, files: Files) -> None:
+    """A peer that connects its link a moment too early: brpc leaves one that refused it alone for a while."""
+    where = {"alice": ports.take(), "bob": ports.take()}
+    with listen(where["alice"]) as listener:
+        parties = [Party("alice", where, tls=files["alice"], listener=listener), Party("bob", where, tls=files["bob"])]
+        assert [p.outcome() for p in parties] == ["met", "met"]
+        with socket.create_connection(split(where["alice"]), timeout=LIMIT) as caller:
+            accepted, address = listener.accept()
+            accepted.close()
+            assert address == caller.getsockname()
 
 
 def test_it_never_hangs_over_tls(ports: Ports, files: Files) -> None:

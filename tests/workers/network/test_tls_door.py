@@ -15,7 +15,7 @@ from tests.workers.network.test_rendezvous import LIMIT, Ports
 from tests.workers.network.test_rendezvous import ports as ports
 from workers.contract.endpoints import split
 from workers.network import tls_door
-from workers.network.tls_door import TLSDoor
+from workers.network.tls_door import TLSDoor, listen
 
 #: How a client's hello begins; what comes after it only the server looks at.
 HELLO = bytes([0x16, 3, 1, 2, 0, 1]) + b" and so on"
@@ -55,7 +55,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def address(ports: Ports, place: Path) -> Iterator[str]:
     """A door's, with nothing behind it yet."""
     address = ports.take()
-    door = TLSDoor(*split(address), place.name)
+    door = TLSDoor(listen(address), place.name)
     yield address
     door.close()
 
@@ -146,7 +146,7 @@ def test_it_has_a_limit_and_makes_room_again(ports: Ports, place: Path, monkeypa
     monkeypatch.setattr(tls_door, "MAX_CONNECTIONS", 2)
     Echo(place)
     address = ports.take()
-    door = TLSDoor(*split(address), place.name)
+    door = TLSDoor(listen(address), place.name)
     first, second = call(address), call(address)
     for caller in (first, second):
         caller.sendall(HELLO)
@@ -219,6 +219,20 @@ def test_it_leaves_those_alone_who_finished_their_handshake(
 def test_it_frees_its_port_when_it_is_closed(ports: Ports, place: Path) -> None:
     address = ports.take()
     for _ in range(3):
-        TLSDoor(*split(address), place.name).close()
+        TLSDoor(listen(address), place.name).close()
     with socket.create_server(split(address)), pytest.raises(OSError, match="in use"):
-        TLSDoor(*split(address), place.name)
+        listen(address)
+
+
+def test_a_port_that_it_gave_back_serves_another_process_while_its_connections_go_on(ports: Ports, place: Path) -> None:
+    Echo(place)
+    address = ports.take()
+    door = TLSDoor(listen(address), place.name)
+    with call(address) as caller:
+        caller.sendall(HELLO)
+        assert read(caller, len(HELLO)) == HELLO
+        door.close()
+        with listen(address) as next_one, call(address) as other:
+            assert next_one.accept()[1] == other.getsockname()
+            caller.sendall(b"the last answer")
+            assert read(caller, 15) == b"the last answer"
