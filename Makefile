@@ -6,6 +6,8 @@ PY := .venv/bin/python
 INSTALLED := .venv/.installed
 DATABASE_TESTS := tests/controlplane tests/executions
 export DJANGO_SETTINGS_MODULE := controlplane.settings
+# A hundred processes import this code while the tests run: compiled once, even where the environment would not have it so
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help install demo test lint unit test-postgres chaos links fuzz bench scale audit docs lock clean
 

@@ -31,10 +31,12 @@ class Parameter:
     help: str
 
 
-def parameters(executor: type[BaseTaskExecutor], variant: str = "") -> list[Parameter]:
-    """Return the parameters of a task type or of one of its variants; those in a group are named after the group."""
+@cache
+def parameters(executor: type[BaseTaskExecutor], variant: str = "") -> Sequence[Parameter]:
+    """Return the parameters of a task type or of one of its variants; those in a group are named after the group.
+    Cached, as the models do not change."""
     schema = (executor.params_model(variant) if variant else executor.Params).model_json_schema()
-    return list(_parameters(schema, schema.get("$defs", {}), executor.params_key))
+    return tuple(_parameters(schema, schema.get("$defs", {}), executor.params_key))
 
 
 def _parameters(schema: Mapping[str, Any], definitions: Mapping[str, Any], prefix: str) -> Iterator[Parameter]:

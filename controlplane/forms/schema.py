@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -39,12 +40,18 @@ class Offer:
 
 def form_schema(model: type[BaseModel], offer: Offer, *, hidden: Sequence[str] = ()) -> Schema:
     """Return the schema of a document's form without fields marked IN_NO_FORM. ``hidden``: keys shown elsewhere."""
-    schema = model.model_json_schema()
+    schema = dict(_schema_of(model))
     builder = _Builder(schema.pop("$defs", {}), offer)
     schema["properties"] = {k: v for k, v in schema["properties"].items() if k not in hidden}
     schema.pop("description", None)
     schema.pop("title", None)
     return builder.convert(schema, key="")
+
+
+@cache
+def _schema_of(model: type[BaseModel]) -> Schema:
+    """Return a model's JSON Schema, which is not to be changed: making it takes some milliseconds for each form."""
+    return model.model_json_schema()
 
 
 class _Builder:

@@ -111,17 +111,16 @@ def walk(caller: str, mine: Circle, other: Circle, subject: Any) -> tuple[dict[A
         if address.name in known:
             continue
         client = api if address.pattern.startswith("api") else admin
+        path, path_of_others = (address.path(values_for(address, circle, subject)) for circle in (mine, other))
         for method in METHODS:
             if not is_asked(address, method, caller):
                 continue
             key = address.name, method
             # a name may have several patterns
-            own[key] = max(
-                own.get(key, 0), ask(client, method, address.path(values_for(address, mine, subject)), caller)
-            )
+            own[key] = max(own.get(key, 0), ask(client, method, path, caller))
             is_asked_twice = caller not in UNLIMITED and (client is api or method in ("GET", "POST"))
             if is_asked_twice and address.model in other.rows and address.model not in SHARED:
-                others[key] = ask(client, method, address.path(values_for(address, other, subject)), caller)
+                others[key] = ask(client, method, path_of_others, caller)
     return own, others
 
 
