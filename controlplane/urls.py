@@ -3,6 +3,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularSwaggerSplitView
 
+from controlplane.admin.autocomplete import Autocomplete
 from controlplane.api.description import DescriptionView
 from controlplane.api.login import LoginView, LogoutView
 from controlplane.api.site import SiteView
@@ -18,6 +19,7 @@ api = [
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("admin/autocomplete/", admin.site.admin_view(Autocomplete.as_view(admin_site=admin.site))),
     path("admin/", admin.site.urls),
     path("api/v1/", include(api)),
 ]

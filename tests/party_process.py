@@ -14,11 +14,16 @@ import json
 import os
 import signal
 import sys
+import threading
 import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from workers.network.links import LINK_LOST
+
+#: How long a session may take to end.
+LATE_SECONDS = 15.0
 #: In the current run.
 brought_up: list[Any] = []
 
@@ -111,7 +116,11 @@ def end_session(runtime: Any) -> None:
         for device in reversed(runtime.session.devices.values()):
             device.stop()
         runtime.session = None
+        # Now and then brpc loses a call, and the party that waits for it would do so for ever
+        late = threading.Timer(LATE_SECONDS, os._exit, [LINK_LOST])
+        late.start()
         sf.shutdown()
+        late.cancel()
 
 
 def watch() -> None:

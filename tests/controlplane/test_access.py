@@ -10,8 +10,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.contrib.auth.models import Group, User
 from django.core.management import call_command
+from django.test import Client
 from django.utils import timezone
 
 from controlplane.access import Access
@@ -76,6 +78,16 @@ def test_autocompletion_finds_nothing_of_others(circle: Circle, operator: User, 
     answer = admin_client(operator).get("/admin/autocomplete/", query)
     assert (answer.status_code, tells(answer)) == (200, [])
     assert answer.json()["results"]
+
+
+def test_autocompletion_answers_whatever_the_address_names(admin: Client) -> None:
+    for model in apps.get_models():
+        for field in [*model._meta.get_fields(), *(name for name in ("x", "", "\0"))]:
+            query = {
+                "app_label": model._meta.app_label, "model_name": model._meta.model_name,
+                "field_name": getattr(field, "name", field), "term": "\0",
+            }  # fmt: skip
+            assert admin.get("/admin/autocomplete/", query).status_code in (200, 403, 404), query
 
 
 def test_a_form_takes_no_row_of_others(circle: Circle, operator: User) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+import logging
+import os
 import signal
 import socket
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,14 +17,25 @@ from typing import Any
 from workers.contract.validation import Run
 from workers.devices.base import Device
 from workers.host.party import PartyHost
-from workers.network.links import GRPC_OPTIONS, begin_link, prepare_links, secure_links, take_no_more_calls
+from workers.network.links import (
+    GRPC_OPTIONS,
+    LINKS_STAY,
+    begin_link,
+    prepare_links,
+    secure_links,
+    take_no_more_calls,
+)
 from workers.network.tls_door import listen
 from workers.runtime.meeting import meet_peers
+
+log = logging.getLogger(__name__)
 
 
 class Cluster:
     #: How long links over TLS stay, once all parties are done, for answers that are on their way.
     SETTLE_SECONDS = 0.1
+    #: How long links in cleartext may take to end, once all parties are done: it takes a hundredth of a second.
+    END_SECONDS = 10.0
 
     def __init__(self, host: PartyHost, run: Run) -> None:
         self.host, self.run = host, run
@@ -83,6 +97,32 @@ class Cluster:
         # On any error fed sends SIGINT to its own process, whose handler exits before anything can be
         # reported; ignored, the error reaches the main thread as an exception instead.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def shut_down(self, late: Callable[[], None]) -> None:
+        """End the links in cleartext, and SecretFlow, once all parties are done. Raises what SecretFlow raises.
+
+        brpc loses a call now and then as links end, too, and a party would wait for it for ever. All are done by then:
+        after END_SECONDS ``late`` is called, in a thread, and this process ends with LINKS_STAY.
+        """
+        import secretflow as sf
+        from secretflow.device.driver import barrier
+
+        def give_up() -> None:
+            log.warning("ending: its job is done, and a link to the other parties hangs as it ends")
+            try:
+                late()
+            finally:
+                os._exit(LINKS_STAY)
+
+        barrier()
+        timer = threading.Timer(self.END_SECONDS, give_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            sf.shutdown(barrier_on_shutdown=False)
+        finally:
+            timer.cancel()
+        gc.enable()
 
     def leave(self) -> float:
         """Let the links of a run over TLS end with this process. Returns until when, by the monotonic clock, it stays.

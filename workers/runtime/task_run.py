@@ -338,17 +338,20 @@ class TaskRun:
         for device in reversed(self.devices.values()):
             with suppress(Exception):
                 device.stop()
-        if failure is None:
+        if failure is None and self.cluster:
             try:
-                import secretflow as sf
-
-                sf.shutdown()
-                gc.enable()
+                self.cluster.shut_down(self._end_late)
             except Exception:
                 log.warning("SecretFlow did not shut down cleanly", exc_info=True)
-        elif self.cluster_is_up and not failure.caused_by_peer:
+        elif failure and self.cluster_is_up and not failure.caused_by_peer:
             # No sf.shutdown after an error: it ends this process (on_error) or hangs
             time.sleep(self.LINGER_SECONDS)
+
+    def _end_late(self) -> None:
+        """Say that this process has released everything, where it ends without more words."""
+        if self.workdir_lock:
+            shutil.rmtree(self.workdir, ignore_errors=True)
+        self.publisher.publish(SUCCESS, "cleanup")
 
 
 def _task_type(documents: dict[str, Any]) -> str:

@@ -28,7 +28,7 @@ from workers.contract.orders import PORTS_WANTED
 from workers.contract.run_name import RunName
 from workers.host.party import PartyHost
 from workers.host.workdirs import remove_traces
-from workers.network.links import LINK_LOST
+from workers.network.links import LINK_LOST, LINKS_STAY
 from workers.runtime.compute_process import DONE, ComputeProcess
 from workers.runtime.desk import Desk
 from workers.runtime.diagnosis import describe_host, name_process, write_stacks_on_signal
@@ -362,7 +362,7 @@ class PartyWorker(OrderedWorker):
     def _report_killed(self, job: Any) -> None:
         """Tell the control plane of a job whose process did not end by itself, and tidy up behind it."""
         status = self._computing.process.returncode
-        if status is None or status == 0:
+        if status in (None, 0, LINKS_STAY):
             return
         try:
             run = RunName.of(job.kwargs["task_request_id"], job.kwargs)

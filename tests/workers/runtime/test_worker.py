@@ -37,7 +37,7 @@ from workers.contract.keys import stream_of
 from workers.contract.orders import OrderRefused
 from workers.contract.run_name import RunName
 from workers.host.party import PartyHost
-from workers.network.links import LINK_LOST
+from workers.network.links import LINK_LOST, LINKS_STAY
 from workers.runtime.compute_process import ABANDONED, ComputeProcess
 from workers.runtime.exit_status import describe_exit
 from workers.runtime.journal import Journal
@@ -104,7 +104,7 @@ def test_it_says_how_a_process_ended(code: str, words: str, error_type: str) -> 
     assert found == error_type
 
 
-EXITS = st.integers(1, 255).filter(lambda code: code not in (ABANDONED, LINK_LOST, *EXCEEDED))
+EXITS = st.integers(1, 255).filter(lambda code: code not in (ABANDONED, LINK_LOST, LINKS_STAY, *EXCEEDED))
 
 
 @given(status=st.integers(-64, -1) | EXITS)
@@ -351,7 +351,7 @@ def test_a_process_goes_on_while_its_worker_cannot_renew_its_key(connection: Red
         process.communicate(timeout=10)
 
 
-@pytest.mark.parametrize("status", [0, None])
+@pytest.mark.parametrize("status", [0, None, LINKS_STAY])
 def test_it_does_not_report_a_job_that_ended_by_itself(connection: Redis, party_toml: Path, status: int | None) -> None:
     made = worker(connection, ["alice"])
     ended(made, status)
