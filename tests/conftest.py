@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from django.conf import settings
 from django.test import Client
 from django.utils import timezone
 from redis import Redis
@@ -36,6 +37,11 @@ LONGEST = (
     "test_chaos_cleanup", "test_scale", "test_life_of_executions", "test_isolation", "test_large_results",
     "test_worker", "test_tls_links", "test_devices", "test_large", "test_party_host",
 )  # fmt: skip
+
+
+def pytest_configure() -> None:
+    # Each test client has middleware of its own, which would look for all static files first: a tenth of a second
+    settings.WHITENOISE_AUTOREFRESH = True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
