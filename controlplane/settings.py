@@ -1,6 +1,5 @@
 """Django settings; what differs between installations comes from ``controlplane.environment``."""
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +10,9 @@ from django.templatetags.static import static
 from django.urls import reverse_lazy
 
 from controlplane.environment import ROOT, environment
+from controlplane.host import settings as host
 from workers.contract.registry import further_layers
 
-# What the processes of the control plane write, such as SQLite's files, is for their user alone
-os.umask(0o077)
 SECRET_KEY = environment.secret()
 DEBUG = environment.debug
 ALLOWED_HOSTS = environment.allowed_hosts
@@ -55,6 +53,7 @@ INSTALLED_APPS = [
     # ours before django_rq: its rqworker command is wrapped for clear errors
     "executions",
     "controlplane",
+    "controlplane.host",
     "django_rq",
 ]
 
@@ -129,25 +128,12 @@ AUTH_PASSWORD_VALIDATORS = [
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
 
-LANGUAGE_CODE = "en-gb"
-TIME_ZONE = "UTC"
-USE_TZ = True
+LANGUAGE_CODE, TIME_ZONE, USE_TZ = host.LANGUAGE_CODE, host.TIME_ZONE, host.USE_TZ
 STATIC_URL = "static/"
 # Static files come from the installed packages themselves: no collectstatic step to forget
 WHITENOISE_USE_FINDERS = True
 
-RQ = {"WORKER_CLASS": "workers.runtime.worker.PartyWorker", "JOB_CLASS": "workers.contract.jobs.PartyJob"}
-
-
-class _QueuePerParty(dict[str, object]):
-    """django-rq wants every queue named ahead; ours are the parties, which come and go."""
-
-    def __missing__(self, party: str) -> dict[str, object]:
-        return {"URL": environment.redis_url, "SERIALIZER": "rq.serializers.JSONSerializer"}
-
-
-RQ_QUEUES = _QueuePerParty(default={"URL": environment.redis_url, "SERIALIZER": "rq.serializers.JSONSerializer"})
-
+LOGGING, RQ, RQ_QUEUES = host.LOGGING, host.RQ, host.RQ_QUEUES
 # Its pages are open to all staff, show and change the jobs of all parties, and what is in Redis is not the truth here
 RQ_SHOW_ADMIN_LINK = False
 # knox's own default, which migrations ask for
@@ -186,14 +172,6 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
-}
-
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": "INFO"},
 }
 
 

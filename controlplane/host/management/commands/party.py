@@ -13,7 +13,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from controlplane.environment import environment
-from controlplane.management import approvals
+from controlplane.host import approvals
 from controlplane.management.redis import connect_to_redis
 from workers.contract.connection import trouble
 from workers.contract.errors import ConfigError
