@@ -9,7 +9,7 @@ export DJANGO_SETTINGS_MODULE := controlplane.settings
 # A hundred processes import this code while the tests run: compiled once, even where the environment would not have it so
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install demo test lint unit test-postgres chaos links fuzz bench scale audit docs lock clean
+.PHONY: help install demo test lint style types unit test-postgres chaos links fuzz bench scale audit docs lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -33,14 +33,19 @@ demo: $(INSTALLED) ## Run the main job with two parties on this machine; ARGS=--
 test: lint unit test-postgres ## Linters, types, import rules and all tests, on SQLite and on PostgreSQL
 
 lint: $(INSTALLED) ## Linters, types, import rules, dead code
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync style types
+
+style: $(INSTALLED)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	.venv/bin/lint-imports
 	! .venv/bin/vulture | grep -E "unused (function|class|method|property|import)|unused variable '_?[A-Z][A-Z_]+'"
 	.venv/bin/hadolint deploy/*.Dockerfile
-	$(PY) -m mypy
 	$(PY) manage.py makemigrations --check --dry-run
 	$(PY) manage.py check
+
+types: $(INSTALLED)
+	$(PY) -m mypy
 
 # Four at a time, a file each, the longest first (tests/conftest.py): on two cores, as they often wait. Every process
 # has servers of its own
@@ -53,7 +58,7 @@ unit: $(INSTALLED) ## The tests on SQLite; ARGS="tests/executions" for some
 # the same of both databases, and not what starts processes with a database of their own
 SAME_ON_BOTH := $(addprefix --ignore=tests/controlplane/test_, every_address.py profile_command.py production.py)
 test-postgres: $(INSTALLED) ## What touches the database, on PostgreSQL
-	TEST_DATABASE=postgresql $(PYTEST) $(DATABASE_TESTS) $(SAME_ON_BOTH) \
+	TEST_DATABASE=postgresql $(PYTEST) -n 2 $(DATABASE_TESTS) $(SAME_ON_BOTH) \
 		--cov --cov-report=term:skip-covered $(ARGS)
 
 chaos: $(INSTALLED) ## Break things at random under 300 executions; CHAOS_SEED= to repeat, TEST_DATABASE=postgresql

@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from redis.exceptions import RedisError
 from simple_history.utils import bulk_create_with_history
 
+from controlplane.audit.record import record
 from controlplane.documents.storable import unstorable
 from controlplane.models import ALIGNMENT_LENGTH, COLUMN_TYPES, Dataset, NotTaken, Party, Publication
 from executions.coordinator.approvals import note_decision
@@ -234,7 +235,10 @@ def _note_tables(owner: Party, report: DatasetsReport) -> dict[str, dict[str, st
         verdict, problem = _judge_table(owner, known, name, raw, now)
         verdicts[name] = {"verdict": verdict, "problem": problem}
     # All at once: a party may have a thousand tables, and the others' events wait meanwhile
-    bulk_create_with_history([d for name, d in known.items() if name not in before], Dataset)
+    if new := [d for name, d in known.items() if name not in before]:
+        bulk_create_with_history(new, Dataset)
+        columns = {dataset.name: dataset.columns for dataset in new}
+        record("register", f"datasets of {owner}", content=columns, details=", ".join(columns), actor=f"party {owner}")
     told = [d for d in known.values() if d.name in report.datasets and d.name in before and not d.produced_by]
     Dataset.objects.filter(pk__in=[d.pk for d in told]).update(reported_at=now)
     for dataset in told:

@@ -1,4 +1,5 @@
-"""Many short PSIs submitted at once, with one slot a party and with four: seconds each, over the bare script."""
+"""Many short PSIs submitted at once, with one slot a party and with four, and over TLS: seconds each, over the bare
+script, which has no TLS."""
 
 from __future__ import annotations
 
@@ -22,10 +23,12 @@ HAND_RUNS = 3
 ROWS_OF_RESULT = SHORT.rows / 2
 
 
-def submit_at_once(service: Service, count: int) -> list[float]:
+def submit_at_once(service: Service, count: int, *, over_tls: bool = False) -> list[float]:
     """Return when each execution ended, in seconds since the first was submitted, the earliest first."""
     started = time.time()
-    submitted = [service.submit(SHORT.body(SHORT.table))["id"] for _ in range(count)]
+    body = SHORT.body(SHORT.table)
+    body["sf_init_config"] |= {"tls_config": {"enabled": over_tls}}
+    submitted = [service.submit(body)["id"] for _ in range(count)]
     until = time.monotonic() + LIMIT
     while True:
         listed = {e["id"]: e for e in _all(service, count)}
@@ -62,7 +65,7 @@ def _mb(pid: int) -> float:
     return own + sum(_mb(int(child)) for child in children)
 
 
-def measure(console: Console, slots: int, count: int) -> None:
+def measure(console: Console, slots: int, count: int, *, over_tls: bool = False) -> None:
     directory = Path(tempfile.mkdtemp(prefix="cp-bench-", dir="/tmp"))
     try:
         with Trial(directory) as trial:
@@ -76,7 +79,7 @@ def measure(console: Console, slots: int, count: int) -> None:
                 service.call("POST", "/api/v1/datasets/", {"party": party, "name": SHORT.table, "columns": columns})
             time.sleep(3)
             idle = idle_mb(trial)
-            ends = submit_at_once(service, count)
+            ends = submit_at_once(service, count, over_tls=over_tls)
             trial.wait_for_workers()
             port = trial.ports["alice"][1] - 4 * HAND_RUNS
             bare = [by_hand(SHORT, directory, port + 4 * run, ROWS_OF_RESULT)[0] for run in range(HAND_RUNS)]
@@ -86,7 +89,8 @@ def measure(console: Console, slots: int, count: int) -> None:
     each, quarter = ends[-1] / count, count // 4
     first, last = ends[quarter - 1] / quarter, (ends[-1] - ends[-quarter - 1]) / quarter
     console.print(
-        f"{count} PSIs of {SHORT.rows:,} rows submitted at once, slots a party: {slots}: {ends[-1]:.0f} s, "
+        f"{count} PSIs of {SHORT.rows:,} rows submitted at once{', over TLS' * over_tls}, slots a party: {slots}: "
+        f"{ends[-1]:.0f} s, "
         f"{60 / each:.0f} a minute, {each:.2f} s each (the first quarter {first:.2f} s, the last {last:.2f} s); "
         f"by hand {hand:.2f} s; ratio (each / by hand): [bold]{each / hand:.3f}[/], of the last quarter "
         f"[bold]{last / hand:.3f}[/]   (aim: 0.10 or less)\n"
@@ -98,3 +102,4 @@ def measure(console: Console, slots: int, count: int) -> None:
 def main(console: Console, count: int = 100) -> None:
     for slots in (1, 4):
         measure(console, slots, count)
+    measure(console, 1, count, over_tls=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import Group, User
@@ -20,6 +23,7 @@ from controlplane.audit import record as recording
 from controlplane.audit.chain import AT_ONCE, BEGINNING, seal, verify
 from controlplane.audit.record import digest_of, record
 from controlplane.models import AuditEntry, Party, Task, TokenTerms
+from executions.coordinator import reports
 from executions.models import Execution
 from tests.composed import admin_client, api_client, documents, make_task, make_user, superuser
 
@@ -42,6 +46,21 @@ def fresh_minute(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # --- what leaves an entry
+
+
+def test_what_a_party_publishes(parties: dict[str, Party], connection: Redis) -> None:
+    since, columns = last(), {"people": {"id": "int"}, "places": {"id": "str"}}
+
+    def publish(at: float) -> None:
+        datasets = {name: {"columns": told} for name, told in columns.items()}
+        content = {"publication": str(uuid4()), "told_at": time.time() + at, "datasets": datasets}
+        reports.apply("alice", "datasets", json.dumps(content).encode())
+
+    publish(0)
+    publish(1)  # says nothing new
+    assert new_entries(since) == [("party alice", "register", "datasets of alice")]
+    entry = AuditEntry.objects.get(pk=since + 1)
+    assert (entry.details, entry.digest) == ("people, places", digest_of(columns))
 
 
 def test_what_is_registered_over_the_api(parties: dict[str, Party], api: APIClient) -> None:

@@ -46,7 +46,7 @@ from tests.parties import Processes
 
 #: Module, and how many random tables it gets here: fewer where a case takes seconds.
 SUBJECTS = {
-    psi: 20, rows: 12, training: 4, table_statistics: 8, stability: 8, one_hot: 8, evaluate: 8,
+    psi: 12, rows: 8, training: 3, table_statistics: 5, stability: 5, one_hot: 5, evaluate: 5,
     group_by: 3, woe_binning: 4, moments: 4, he_sum: 3,
     unbalanced_psi: 4, apply_rule: 4, predict: 1, components: 5, component_figures: 2,
     encodings: 4, bins: 4, joins: 4, links: 1, drifts: 3, models: 2, queries: 4, scores: 3, significance: 1,
