@@ -7,7 +7,6 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -30,24 +29,19 @@ def submit_at_once(service: Service, count: int, *, over_tls: bool = False) -> l
     body["sf_init_config"] |= {"tls_config": {"enabled": over_tls}}
     submitted = [service.submit(body)["id"] for _ in range(count)]
     until = time.monotonic() + LIMIT
-    while True:
-        listed = {e["id"]: e for e in _all(service, count)}
-        if all(listed[pk]["status"] in ENDED for pk in submitted):
-            break
+    ended: dict[str, dict[str, str]] = {}
+    while ended.keys() != set(submitted):
+        newest = service.call("GET", f"/api/v1/executions/?page_size={count}")["results"]
+        ended |= {e["id"]: e for e in newest if e["status"] in ENDED}
         assert time.monotonic() < until, "they do not end"
         time.sleep(0.5)
     ends = []
     for pk in submitted:
-        execution = service.execution(listed[pk])
+        execution = service.execution(ended[pk])
         assert execution["status"] == "SUCCESS", execution["error"]
         assert SHORT.figure(execution["result"]) == ROWS_OF_RESULT
         ends.append(datetime.fromisoformat(execution["ended_at"].replace("Z", "+00:00")).timestamp() - started)
     return sorted(ends)
-
-
-def _all(service: Service, count: int) -> Iterator[dict[str, str]]:
-    for page in range(1, 1 + -(-count // 50)):
-        yield from service.call("GET", f"/api/v1/executions/?page_size=50&page={page}")["results"]
 
 
 def idle_mb(trial: Trial) -> float:
