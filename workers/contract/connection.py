@@ -103,7 +103,9 @@ def _why_not_connected(error: BaseException) -> str:
             # OpenSSL's word for it, which quotes nothing
             why = (cause.reason or "error").replace("_", " ").lower()
             return f"TLS failed ({why}); check the files for TLS that REDIS_URL names, and the server"
-        if isinstance(cause, FileNotFoundError | PermissionError) and "unix" not in str(error):
+        # Not a Unix socket's file, of which redis-py says where it connects to, or that it is one
+        is_socket = "unix" in str(error) or "connecting to /" in str(error)
+        if isinstance(cause, FileNotFoundError | PermissionError) and not is_socket:
             return "a file for TLS that REDIS_URL names cannot be read; correct its path, or who may read it"
     return ""
 

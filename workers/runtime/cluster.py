@@ -74,8 +74,11 @@ class Cluster:
         else:
             # A slow peer is not a dead one: the control plane finds and stops the dead (docs/secretflow.md)
             options = {"recv_timeout_ms": 24 * 3600 * 1000, "connect_retry_times": 5} | options
-        for described, rank in self._links:
-            begin_link(described, rank)
+        if not self.over_tls:
+            # Beside SecretFlow's own. Over TLS no link waits for the other side, and they are made one after the other:
+            # two that a process began at the same moment were seen to hang
+            for described, rank in self._links:
+                begin_link(described, rank)
         # SecretFlow's objects submit work when they are deleted, and it tells what belongs to what by the number
         # of the submission: garbage that one party collects earlier than the other makes them wait for each other
         # for ever. So does a collection in the middle of a submission, for a lock that this holds. Hence garbage is

@@ -109,19 +109,20 @@ class ComputeProcess:
             raise TimeoutError
         return json.loads(line or b"null")
 
-    def close(self) -> None:
-        """End it, at once if it does not end by itself, and tell the log."""
+    def close(self, why: str = "") -> None:
+        """End it, at once if it does not end by itself, and tell the log; ``why``: of one that was killed already."""
         assert self.process.stdin
         with suppress(OSError):
             self.process.stdin.close()
         try:
             self.process.wait(self.PATIENCE)
         except subprocess.TimeoutExpired:
+            why = f"as it had not ended by itself after {self.PATIENCE:g} s"
             self.process.kill()
             self.process.wait()
         if self._directory:
             shutil.rmtree(self._directory, ignore_errors=True)
-        self.tell_end()
+        self.tell_end(why)
 
     def tell_end(self, why: str = "") -> None:
         """Tell the log, once, how it ended, and why if that is known."""

@@ -91,7 +91,7 @@ class Desk:
             processes, self._processes = self._processes, set()
         for process in processes:
             process.process.kill()
-            process.close()
+            process.close("as its worker ends")
 
     def _answer(self, raw: bytes, then: Callable[[], None] = lambda: None) -> None:
         """Answer a request, and log what keeps it from that; ``then`` is called in any case."""
