@@ -11,7 +11,7 @@ from workers.contract.connection import connect, trouble
 
 
 @pytest.mark.parametrize("how", ["missing", "no socket"])
-def test_a_unix_socket_that_is_not_there_is_no_matter_of_tls(tmp_path: Path, how: str) -> None:
+def test_a_socket_that_is_not_there_is_no_matter_of_tls(tmp_path: Path, how: str) -> None:
     path = tmp_path / "redis.sock"
     if how == "no socket":
         path.write_text("")
