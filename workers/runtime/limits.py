@@ -42,7 +42,7 @@ def limited(limits: Limits, directory: Path) -> Iterator[None]:
 
 def _watch(limits: Limits, directory: Path, over: threading.Event) -> None:
     begun = looked = time.monotonic()
-    while not over.wait(INTERVAL):
+    while not over.is_set():  # at once, too: a short run is over by the second time
         now = time.monotonic()
         if limits.max_memory_mb is not None and memory() > limits.max_memory_mb * _MIB:
             _end("max_memory_mb", limits.max_memory_mb)
@@ -52,6 +52,7 @@ def _watch(limits: Limits, directory: Path, over: threading.Event) -> None:
             if size_of(directory) > limits.max_disk_mb * _MIB:
                 _end("max_disk_mb", limits.max_disk_mb)
             looked = time.monotonic()  # a walk through many files may take a while
+        over.wait(INTERVAL)
 
 
 def _end(name: str, most: int) -> None:
