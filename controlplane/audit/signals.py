@@ -11,7 +11,7 @@ from django.db.models.signals import m2m_changed, post_save, pre_delete
 from knox.models import AuthToken
 from simple_history.signals import post_create_historical_record
 
-from controlplane.audit.record import record, record_refusal
+from controlplane.audit.record import current_request, record, record_refusal
 from controlplane.models import PartyGrant, TokenTerms
 
 #: Of a user, not worth or not fit for the trail.
@@ -70,7 +70,9 @@ def _token_made(instance: TokenTerms, created: bool, raw: bool = False, **_: Any
     if created and not raw:
         user = instance.token.user
         said = {"name": instance.name, "scopes": instance.scopes, "parties": instance.parties}
-        record("make token", f"token {instance.name} of {user}", content=said, by=user)
+        # By a command it is made for the user, and not by the user
+        by = user if current_request() else None
+        record("make token", f"token {instance.name} of {user}", content=said, by=by)
 
 
 def _token_ended(instance: AuthToken, **_: Any) -> None:

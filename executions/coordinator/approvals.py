@@ -130,4 +130,8 @@ def note_decision(party: str, digest: str, executions: Collection[UUID], approve
                 transition(execution, Status.FAILURE, why=error, error_stage="approval", **fields)
             elif not Approval.objects.filter(execution=pk, state=ApprovalState.ASKED).exists():
                 transition(execution, Status.QUEUED, why=f"approved by {party}", waiting_for="", queued_at=now)
+    if not waiting and Approval.objects.filter(party__name=party, digest=digest).exists():
+        # It holds for what comes, or takes back what held
+        subject = f"request {digest[:8]} of {party}"
+        record("approve" if approved else "refuse", subject, actor=f"{by} at {party}", details=reason)
     return bool(waiting)

@@ -45,6 +45,8 @@ MOST_EVENTS = 10_000
 RunKey = tuple[UUID, int, str]
 #: What an entry of a stream may be, by the field that has it; others only wake the coordinator.
 KINDS = (EVENT, PIECE, *reports.KINDS)
+#: What an entry has one of; a worker that is ready says no more than that.
+_KNOWN = {*(kind.encode() for kind in KINDS), b"ready"}
 
 
 class Listener:
@@ -178,6 +180,9 @@ def _sort(
     """Apply what an entry says if it is a report; add it to the events or pieces if it is one of these. What is none of
     them, but should be, or is not signed by the party, is set aside."""
     party = stream.removeprefix(stream_of(""))
+    if fields.keys().isdisjoint(_KNOWN):
+        names = ", ".join(sorted(name.decode(errors="replace") for name in fields))
+        set_aside(party, "entry", names.encode(), "it is none of what a party of this version sends")
     for kind in KINDS:
         if (raw := fields.get(kind.encode())) is None:
             continue

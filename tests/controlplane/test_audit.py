@@ -24,7 +24,8 @@ from controlplane.audit.chain import AT_ONCE, BEGINNING, seal, verify
 from controlplane.audit.record import digest_of, record
 from controlplane.models import AuditEntry, Party, Task, TokenTerms
 from executions.coordinator import reports
-from executions.models import Execution
+from executions.coordinator.approvals import note_decision
+from executions.models import Approval, ApprovalState, Execution
 from tests.composed import admin_client, api_client, documents, make_task, make_user, superuser
 
 pytestmark = pytest.mark.django_db
@@ -61,6 +62,14 @@ def test_what_a_party_publishes(parties: dict[str, Party], connection: Redis) ->
     assert new_entries(since) == [("party alice", "register", "datasets of alice")]
     entry = AuditEntry.objects.get(pk=since + 1)
     assert (entry.details, entry.digest) == ("people, places", digest_of(columns))
+
+
+def test_what_people_at_a_party_decide_when_nothing_waits_for_it(execution: Execution) -> None:
+    since, alice = last(), Party.objects.get(name="alice")
+    note_decision("alice", "b" * 64, [], approved=True, by="ann", reason="of no request")
+    Approval.objects.create(execution=execution, party=alice, digest="a" * 64, state=ApprovalState.REFUSED)
+    note_decision("alice", "a" * 64, [execution.pk], approved=True, by="ann", reason="after all")
+    assert new_entries(since) == [("ann at alice", "approve", "request aaaaaaaa of alice")]
 
 
 def test_what_is_registered_over_the_api(parties: dict[str, Party], api: APIClient) -> None:
@@ -134,6 +143,7 @@ def test_tokens_are_noted_and_none_is_shown(parties: dict[str, Party]) -> None:
     ]  # fmt: skip
     for entry in AuditEntry.objects.filter(pk__gt=since):
         assert text[:10] not in f"{entry.actor}{entry.subject}{entry.details}"
+        assert entry.actor != "ann", "it was made and ended for ann, by a program"
 
 
 def test_a_token_is_told_from_its_user(parties: dict[str, Party]) -> None:

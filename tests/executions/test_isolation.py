@@ -447,3 +447,13 @@ def test_whatever_a_party_sends_the_others_events_are_applied(
     assert connection.xlen(stream_of("alice")) == 0
     # What was taken can be shown
     assert [str(e.timestamp) for e in ExecutionEvent.objects.all()]
+
+
+def test_an_entry_of_no_kind_is_set_aside(parties: dict[str, Party], connection: Redis) -> None:
+    for fields in ({"x": "y"}, {"ready": "alice-1"}):
+        connection.xadd(stream_of("alice"), fields)
+    Listener(connection).step()
+    assert connection.xlen(stream_of("alice")) == 0
+    [letter] = DeadLetter.objects.all()
+    assert (letter.party, letter.kind) == ("alice", "entry")
+    assert "none of what a party" in letter.reason
