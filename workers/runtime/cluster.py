@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 
 class Cluster:
+    """What the parties of a run make together before they compute, and end when all are done."""
+
     #: How long links over TLS stay, once all parties are done, for answers that are on their way.
     SETTLE_SECONDS = 0.1
     #: How long links in cleartext may take to end, once all parties are done: it takes a hundredth of a second.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 from workers.contract.events import FAILURE
-from workers.network.links import LINK_LOST, LINKS_STAY
+from workers.network.links import LINK_LOST
 from workers.runtime.compute_process import ABANDONED
 from workers.runtime.limits import EXCEEDED
 from workers.runtime.publisher import Publisher
@@ -29,8 +29,6 @@ def describe_exit(status: int) -> tuple[str, str]:
         return f"the computing process crashed (signal {-status})", "AlgorithmError"
     if status == LINK_LOST:
         return "the links to the other parties hung as they connected, in each of several processes", "NetworkError"
-    if status == LINKS_STAY:
-        return "the links to the other parties hung as they ended, after the job was done", "NetworkError"
     if status in EXCEEDED:
         return f"stopped: the run took more than {EXCEEDED[status]} in this host's party.toml allows", "AlgorithmError"
     if status == ABANDONED:

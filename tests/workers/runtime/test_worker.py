@@ -104,7 +104,7 @@ def test_it_says_how_a_process_ended(code: str, words: str, error_type: str) -> 
     assert found == error_type
 
 
-EXITS = st.integers(1, 255).filter(lambda code: code not in (ABANDONED, LINK_LOST, LINKS_STAY, *EXCEEDED))
+EXITS = st.integers(1, 255).filter(lambda code: code not in (ABANDONED, LINK_LOST, *EXCEEDED))
 
 
 @given(status=st.integers(-64, -1) | EXITS)
