@@ -152,23 +152,32 @@ def rows(path: Path) -> list[dict[str, str]]:
 def is_a_waiting_process(directory: Path) -> bool:
     if not directory.name.startswith("process-"):
         return False
-    with (directory / ".lock").open() as lock:
-        try:
+    try:
+        with (directory / ".lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:  # removed in this moment
+        pass
     return False
 
 
 def leftovers(site: Site) -> list[str]:
-    """Private directories of runs and trace files: they hold intersection rows."""
+    """Private directories of runs and trace files that stay: they hold intersection rows.
+
+    A worker is idle before the process of its job has ended and what that left is removed; and a run beside this one,
+    of another test, removes its own traces when it ends.
+    """
+    end = time.monotonic() + 20
+    while (found := leftovers_now(site)) and time.monotonic() < end:
+        time.sleep(0.1)
+    return found
+
+
+def leftovers_now(site: Site) -> list[str]:
     work = [p for party in site.trial.parties for p in (site.trial.party_dir(party) / "outputs/.work").glob("*-*")]
     traces = [p for p in Path("/tmp").glob("psi_*.trace") if is_newer(p, site.trial.directory)]
-    # Of a run beside this one, of another test: it removes its own when it ends. What is left stays for good.
-    end = time.monotonic() + 20
-    while (traces := [p for p in traces if p.exists()]) and time.monotonic() < end:
-        time.sleep(0.1)
-    return [str(p) for p in work if not is_a_waiting_process(p)] + [str(p) for p in traces]
+    return [str(p) for p in (*work, *traces) if p.exists() and not is_a_waiting_process(p)]
 
 
 def is_tried_again_or_over(execution: dict[str, Any]) -> bool:
