@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +103,48 @@ def test_it_shows_the_newest_stage_when_an_older_event_comes_late(
         connection.xadd(stream_of("alice"), fields)
         listener.step()
         assert execution.runs.get(party__name="alice").stage == shown
+
+
+def test_it_applies_what_comes_in_the_same_moment_at_once(
+    execution: Execution, connection: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Listener, "GATHER_MS", 30_000)
+    batches: list[int] = []
+    apply = listening.apply
+
+    def count(events: list[Any], pieces: list[Any]) -> None:
+        batches.append(len(events))
+        apply(events, pieces)
+
+    monkeypatch.setattr(listening, "apply", count)
+    publish_success(execution, "alice", connection, tmp_path)
+    entries = connection.xrange(stream_of("alice"))
+    connection.flushdb()
+    listener = Listener(connection)
+    listener.step()  # makes its groups
+    batches.clear()
+
+    def send(some: Any) -> None:
+        for _, fields in some:
+            time.sleep(0.02)
+            connection.xadd(stream_of("alice"), fields)
+
+    began = time.monotonic()
+    sender = threading.Thread(target=send, args=[entries[:-1]])
+    sender.start()
+    listener.step(30_000)
+    sender.join()
+    assert batches == [len(entries) - 1], "all progress, and the success that ends the waiting"
+    send(entries[-1:])
+    listener.step(30_000)
+    assert batches[1:] == [1]
+    assert time.monotonic() - began < 20
+    assert execution.runs.get(party__name="alice").status == RunStatus.SUCCESS
+
+    monkeypatch.setattr(Listener, "GATHER_MS", 1)
+    publisher(execution, "bob", connection, tmp_path).publish(RUNNING, "task_started")
+    listener.step(30_000)
+    assert execution.runs.get(party__name="bob").stage == "task_started", "it waits no longer than that for more"
 
 
 def test_it_applies_what_was_read_but_not_applied_before_a_crash(
