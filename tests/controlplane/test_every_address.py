@@ -30,7 +30,7 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 #: Callers of the admin: tokens are for the API.
 OF_THE_ADMIN = [name for name in CALLERS if "token" not in name]
 #: An admin page tells POST from all other methods, and only from it: it is enough to ask for who may do nothing.
-BY_ALL_METHODS = ("anonymous", "no role")
+BY_ALL_METHODS = ("no role",)
 #: Whose pages are made whole; of the others their status is enough.
 WHOLE_PAGES = ("viewer", "operator", "administrator")
 #: Who sees all parties.

@@ -19,6 +19,7 @@ class LightParams(Document):
     """Parameters of a task that does next to nothing."""
 
     rounds: int = Field(ge=1, le=100_000, description="How often every party tells all others a number.")
+    pause: float = Field(default=0, ge=0, le=1, description="Seconds between two rounds, in which nothing computes.")
     last_word_takes: float = Field(
         default=0, ge=0, le=60, description="Seconds until the first party tells a last number, which nobody waits for."
     )
@@ -58,6 +59,7 @@ class LightTaskExecutor(BaseTaskExecutor):
             # Every party's own number, revealed to all: the links are busy in both directions
             total += sum(sf.reveal([pyu(lambda n: n + 1)(number) for pyu in parties]))
             self.context.progress((number + 1) / algorithm_params.rounds)
+            time.sleep(algorithm_params.pause)
         if algorithm_params.breaks_at == self.context.party:
             raise ValueError("it was asked to fail")
         if algorithm_params.last_word_takes:
@@ -82,7 +84,9 @@ def late_number(seconds: float) -> float:
     return seconds
 
 
-def light_documents(parties: Sequence[str], rounds: int, dataset: str = "breast_cancer") -> dict[str, Any]:
+def light_documents(
+    parties: Sequence[str], rounds: int, dataset: str = "breast_cancer", pause: float = 0
+) -> dict[str, Any]:
     """What a service submits to have these parties exchange numbers, without a device."""
     return {
         "sf_init_config": {"parties": list(parties)},
@@ -91,7 +95,7 @@ def light_documents(parties: Sequence[str], rounds: int, dataset: str = "breast_
         "task_config": {
             "task_type": "light",
             "data_sources": dict.fromkeys(parties, dataset),
-            "algorithm_params": {"light_params": {"rounds": rounds}},
+            "algorithm_params": {"light_params": {"rounds": rounds, "pause": pause}},
         },
     }
 

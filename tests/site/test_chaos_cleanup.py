@@ -27,11 +27,9 @@ def test_it():
     (DIRECTORY / "chaos").mkdir()
     with told_to_end(), ChaosTrial(DIRECTORY / "chaos") as trial:
         trial.start_valkey()
-        trial._prepare_site()
-        for name in ("coordinator-1", "coordinator-2"):
-            trial.start_coordinator(name)
-        trial._wait("coordinator-2", lambda: "coordinating" in trial.tail("coordinator-2"), 60)
-        os.kill(trial.processes["coordinator-1"].pid, signal.SIGSTOP)
+        trial.start_web()
+        trial._wait("web", lambda: "Booting worker" in trial.tail("web"), 60)
+        os.kill(trial.processes["web"].pid, signal.SIGSTOP)
         Path(os.environ["SAYS"]).write_text(str(DIRECTORY))
         time.sleep(100)
 """
@@ -50,7 +48,7 @@ def test_nothing_is_left_behind(tmp_path: Path, number: signal.Signals) -> None:
     try:
         wait_until(lambda: says.exists() and says.read_text())
         directory = Path(says.read_text())
-        assert len(list(left_behind(directory))) >= 5, "two coordinators, two Valkeys and PostgreSQL's"
+        assert len(list(left_behind(directory))) >= 5, "a web server and its worker, two Valkeys and PostgreSQL's"
         pytest_process.send_signal(number)
         pytest_process.wait(30)
         wait_until(lambda: not list(left_behind(directory)) and not directory.exists())

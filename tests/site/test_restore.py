@@ -26,8 +26,8 @@ from tests.stack import DIRECTORY
 pytestmark = pytest.mark.pipeline
 
 LIMIT = 120.0
-#: Rounds of a task that goes on for some seconds, and of one that ends at once.
-LONG, SHORT = 1500, 5
+#: Rounds of a task that goes on for some seconds, and of one that ends at once; seconds between two of them.
+LONG, SHORT, PAUSE = 200, 5, 0.03
 
 
 class Site:
@@ -60,7 +60,7 @@ class Site:
         subprocess.run(command, cwd=ROOT, env=self.trial.env, check=True, timeout=60, capture_output=True)
 
     def submit(self, rounds: int) -> str:
-        body = light_documents(["alice", "bob"], rounds)
+        body = light_documents(["alice", "bob"], rounds, pause=PAUSE)
         pk: str = self.service.submit(body | {"name": f"{rounds} rounds"})["id"]
         return pk
 

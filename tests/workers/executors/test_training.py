@@ -128,8 +128,8 @@ def test_so_does_a_generalised_linear_model(parties: Parties) -> None:
 def test_its_defaults_rank_the_rows_of_public_tables(parties: Parties, load: Any, task_type: str) -> None:
     table = public(load)
     if task_type != "lr":
-        # Two of the columns, one of them bob's: the time of trees goes with their number
-        table = table[["alcohol", "flavanoids", "y"]]
+        # Two of the columns, one of them bob's, and half of the rows: the time of trees goes with their number
+        table = table[["alcohol", "flavanoids", "y"]][::2].reset_index(drop=True)
     parties.run(training(put(parties, table), task_type))
     features = StandardScaler().fit_transform(table.drop(columns="y"))
     clear = MODELS["lr" if task_type == "lr" else "ss_xgb"].fit(features, table.y).predict_proba(features)[:, 1]
