@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests import watchdog
+from tests import migrated, watchdog
 
 # The device and the task types of other packages that the tests bring along; their entry points are found here
 sys.path.append(str(Path(__file__).parent / "plugin"))
@@ -26,6 +26,7 @@ DIRECTORY = Path(tempfile.mkdtemp(prefix="cp-tests-", dir="/tmp"))
 PASSWORD = secrets.token_urlsafe(16)
 
 watchdog.start(DIRECTORY)
+migrated.announce(DIRECTORY)
 
 os.environ |= {
     watchdog.MARK: str(DIRECTORY),
@@ -81,6 +82,15 @@ def pytest_configure() -> None:
     global _valkey
     from executions.trial.stack import CONTROL_PLANE, Trial
 
+    prepare = Trial._prepare_site
+
+    def prepare_migrated(trial: Trial) -> tuple[str, str]:
+        database = trial.directory / "db.sqlite3"
+        if "DATABASE_URL" not in trial.env and not database.exists():
+            migrated.copy_to(database)
+        return prepare(trial)
+
+    Trial._prepare_site = prepare_migrated  # type: ignore[method-assign, assignment]
     _valkey = Trial(DIRECTORY, parties=(), redis_passwords={CONTROL_PLANE: PASSWORD})
     _valkey.start_valkey()
 
