@@ -59,8 +59,9 @@ class Listener:
     REPORT_SECONDS = 0.25
     #: An entry that another consumer has read but not acknowledged for this long is taken over.
     CLAIM_AFTER_MS = 5000
-    #: How long news of progress waits for more of it: applied one by one, they cost as much CPU as a short run itself.
-    GATHER_MS = 50
+    #: How long progress waits for more of it, and what ends a run for that of the other parties: applied one by one,
+    #: they cost as much CPU as a short run itself.
+    GATHER_MS, END_GATHER_MS = 50, 4
 
     def __init__(self, connection: Redis) -> None:
         self.connection = connection
@@ -70,6 +71,8 @@ class Listener:
         self._claim_at = 0.0
         #: Streams of which something was read and not applied: it is read again before anything new of theirs.
         self._behind: set[str] = set()
+        #: Whether the last step brought something, and nothing after which anything could begin or end.
+        self.heard_progress_alone = False
         #: Counts the batches, so that each stream is the first one once.
         self._turn = 0
 
@@ -77,6 +80,7 @@ class Listener:
         """Apply the entries that have come, waiting up to ``block_ms`` for one. Returns whether anything came, wake-ups
         included. Raises RedisError or DatabaseError; the same entries are then read again.
         """
+        self.heard_progress_alone = False
         self._voices.learn(dict(Party.objects.values_list("name", "signing_keys")))
         streams = [stream_of(party) for party in self._voices.parties] + [WAKE_STREAM]
         try:
@@ -101,6 +105,7 @@ class Listener:
         batches = self._entries(positions, block)
         if block:
             self._gather(batches, positions)
+        self.heard_progress_alone = bool(batches) and not came and is_progress(batches)
         left = self._handle(batches)
         # What was read again may not have been all of it
         self._behind = left | (behind & set(batches))
@@ -111,11 +116,12 @@ class Listener:
         return {name.decode(): entries for name, entries in answer if entries}
 
     def _gather(self, batches: dict[str, list[Any]], positions: dict[Any, Any]) -> None:
-        """Add what comes in the next moment, for as long as all that came is progress and there is room for more."""
+        """Add what comes in the next moment, as long as there is room for more."""
         until, came = time.monotonic() + self.GATHER_MS / 1000, batches
-        while came and all(_is_progress(fields) for entries in came.values() for _, fields in entries):
-            left = int((until - time.monotonic()) * 1000)
-            if left < 1 or max(map(len, batches.values())) >= self.BATCH:
+        while came and max(map(len, batches.values())) < self.BATCH:
+            if not is_progress(came):
+                until = min(until, time.monotonic() + self.END_GATHER_MS / 1000)
+            if (left := int((until - time.monotonic()) * 1000)) < 1:
                 return
             came = self._entries(positions, left)
             for stream, entries in came.items():
@@ -188,9 +194,11 @@ class Listener:
         return {stream for stream in batches if len(done[stream]) < len(batches[stream])}
 
 
-def _is_progress(fields: Mapping[bytes, bytes]) -> bool:
-    """Return whether an entry looks like news that nothing waits for: whoever makes it look so delays it alone."""
-    return f'"{RUNNING}"'.encode() in fields.get(EVENT.encode(), b"")
+def is_progress(batches: Mapping[str, Any]) -> bool:
+    """Return whether all entries look like events that neither fail a run nor are its last: nothing waits for them.
+    A party that makes others look so delays them alone."""
+    entries = (fields.get(EVENT.encode(), b"") for found in batches.values() for _, fields in found if fields)
+    return all(raw and b'"FAILURE"' not in raw and b'"cleanup"' not in raw for raw in entries)
 
 
 def _sort(

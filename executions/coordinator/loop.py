@@ -47,12 +47,8 @@ class Coordinator:
         # What fails in one of these keeps the others from nothing
         with alone("listening"):
             did |= self.listener.step(block_ms)
-        if time.monotonic() >= self._recover_at:
-            with alone("recovery"):
-                did |= self.recovery.step()
-            with alone("approvals"):
-                did |= approvals.look_again(self.connection)
-            self._recover_at = time.monotonic() + self.RECOVERY_INTERVAL
+        if self.listener.heard_progress_alone and time.monotonic() < self._recover_at:
+            return True  # everything else would find what it left
         with alone("pipelines"):
             did |= pipelines.step()
         with alone("schedules"):
@@ -61,6 +57,13 @@ class Coordinator:
             did |= preflight.send_asked(self.connection)
         with alone("dispatching"):
             did |= self.dispatcher.step()
+        # After it: what waits for the slot of a run that has just ended need not wait for a look at all the others
+        if time.monotonic() >= self._recover_at:
+            with alone("recovery"):
+                did |= self.recovery.step()
+            with alone("approvals"):
+                did |= approvals.look_again(self.connection)
+            self._recover_at = time.monotonic() + self.RECOVERY_INTERVAL
         if time.monotonic() >= self._seal_at:
             with alone("sealing the audit trail"):
                 seal()
