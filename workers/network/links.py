@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from workers.contract.endpoints import split
@@ -66,6 +67,8 @@ class _Secured:
 
 
 _secured: _Secured | None = None
+#: When links are made that wait for the other side to listen, by the monotonic clock: see workers.network.start_line.
+_start: float | None = None
 _wrapped = False
 #: Makes a link by its description and this party's rank, once links are prepared.
 _make_link: Callable[..., Any]
@@ -85,6 +88,24 @@ def prepare_links() -> None:
         _wrapped = True
 
 
+def warm_up(directory: Path) -> None:
+    """Have brpc begin what it begins once a process, by a link of nobody else in this private directory: the links of
+    a run then listen and connect within a millisecond of each other."""
+    import spu.libspu.link as link
+
+    before = Path.cwd()
+    os.chdir(directory)  # a Unix socket's path has to be short
+    try:
+        alone = link.Desc()
+        alone.add_party("warm", "unix:warm.sock")
+        link.create_brpc(alone, 0)
+    except Exception:  # then the first link takes longer, as it did without this
+        log.debug("brpc could not be warmed up", exc_info=True)
+    finally:
+        Path("warm.sock").unlink(missing_ok=True)
+        os.chdir(before)
+
+
 def secure_links(
     tls: KeyMaterial | None, certificates: Mapping[str, bytes], listening: Mapping[str, socket.socket]
 ) -> None:
@@ -98,11 +119,17 @@ def secure_links(
     _secured = _Secured(tls, certificates, dict(listening)) if tls else None
 
 
+def start_links_at(start: float | None) -> None:
+    """Make the links in cleartext at this moment, by the monotonic clock, those that are asked for later at once."""
+    global _start
+    _start = start
+
+
 def begin_link(described: Any, rank: int) -> None:
     """Begin to make a link for which SecretFlow will ask with this description, in a thread.
 
-    In cleartext each link waits for a tenth of a second: one of two peers connects before the other one listens, and
-    brpc leaves it alone for so long. Links that come up beside one another wait once.
+    In cleartext a link may wait for a tenth of a second, though all start at the same moment: where one of two peers
+    connects before the other one listens, its brpc leaves it alone for so long. Links beside one another wait once.
     """
     thread = ThreadPoolExecutor(1, "link")
     _begun[_key(described, rank)] = thread.submit(_make_link, described, rank)
@@ -142,6 +169,8 @@ def _wrap_brpc() -> None:
         return begun.result() if begun else new_link(desc, rank, **options)
 
     def new_link(desc: Any, rank: int, **options: Any) -> Any:
+        if _start and (left := _start - time.monotonic()) > 0:
+            time.sleep(left)
         with _in_time():
             return secured_link(desc, rank, **options) if _secured else make_link(desc, rank, **options)
 

@@ -33,6 +33,7 @@ from cryptography import x509
 from workers.contract.endpoints import split
 from workers.contract.errors import ConfigError, NetworkError, ResourceError
 from workers.network.run_certificate import RunCertificate, check_run_certificate
+from workers.network.start_line import StartLine
 from workers.network.tls import KeyMaterial, names_of, words_of
 
 RETRY_SECONDS = 0.02
@@ -59,6 +60,8 @@ class Met(NamedTuple):
     offers: dict[str, str]
     #: This party's own for this run; None without TLS.
     own: RunCertificate | None
+    #: The moment at which all parties make their links, by this host's monotonic clock; None if that does not matter.
+    start: float | None = None
 
     def links_tls(self, directory: Path) -> KeyMaterial | None:
         """Return what the links of this run show and accept, in files of a private directory; None without TLS."""
@@ -75,6 +78,7 @@ def meet(
     offer: str = "",
     tls: KeyMaterial | None = None,
     listener: socket.socket | None = None,
+    line_up: bool = False,
     timeout: float = 30,
     given_up: Callable[[], bool] = lambda: False,
 ) -> Met:
@@ -83,14 +87,15 @@ def meet(
     ``offer`` is told to all of them, who may differ in it. ``given_up`` is asked ten times a second whether the meeting
     makes no sense any more; it then ends as if the time were over. With ``tls`` the peers are met over mutual TLS.
     ``listener``: a socket that listens at ``listen`` already, and stays open: who calls when the meeting is over waits
-    there, and is not refused.
+    there, and is not refused. ``line_up``: agree on a moment at which all start (:mod:`workers.network.start_line`).
 
     Raises ResourceError if the port is taken, NetworkError if a peer does not come within ``timeout``
     seconds, ConfigError if a peer was sent other documents or has no certificate that proves who it is.
     """
-    meeting = _Meeting(me, listen, peers, {"job": job_name, "digest": digest, "offer": offer}, tls, listener)
+    said = {"job": job_name, "digest": digest, "offer": offer}
+    meeting = _Meeting(me, listen, peers, said, tls, listener, StartLine(me, peers) if line_up else None)
     asyncio.run(meeting.hold(timeout, given_up))
-    return Met(meeting.certificates, meeting.offers, meeting.own)
+    return Met(meeting.certificates, meeting.offers, meeting.own, meeting.start)
 
 
 def check_free(endpoint: str) -> None:
@@ -144,8 +149,9 @@ class _Meeting:
         said: Mapping[str, str],
         tls: KeyMaterial | None,
         listener: socket.socket | None,
+        line: StartLine | None,
     ) -> None:
-        self.me, self.listen, self.peers, self.listener = me, listen, peers, listener
+        self.me, self.listen, self.peers, self.listener, self.line = me, listen, peers, listener, line
         self.server_tls = tls and tls.context(server=True)
         self.client_tls = tls and tls.context(server=False)
         self.own = RunCertificate(me) if tls else None
@@ -164,6 +170,7 @@ class _Meeting:
         self.met: set[str] = set()
         self.deadline = 0.0
         self.over = False
+        self.start: float | None = None
 
     async def hold(self, timeout: float, given_up: Callable[[], bool]) -> None:
         host, port = split(self.listen)
@@ -183,9 +190,13 @@ class _Meeting:
                 done, pending = await asyncio.wait(pending, timeout=min(left, 0.1))
                 for task in done:
                     task.result()
+            if self.line and not pending and not self.disagreeing:
+                self.start = await self.line.start()
         finally:
             self.over = True
             server.close()
+            if self.line:
+                self.line.close()
             if self.listener:
                 self.listener.setblocking(True)  # what is not blocking is what the two share, not either of them
         if self.disagreeing:
@@ -216,9 +227,12 @@ class _Meeting:
                     self._greet(writer)
                     if self._hear(await asyncio.wait_for(reader.readline(), ANSWER_SECONDS), writer, peer):
                         writer.write(THANKS)
+                        if self.line and self.line.waits_for(peer):
+                            self.line.add(peer, reader, writer)
                         return
                 finally:
-                    writer.close()
+                    if not (self.line and self.line.has(writer)):
+                        writer.close()
             except ssl.SSLError as error:
                 self._refuse(peer, error)
             except _MISHAPS:
@@ -250,9 +264,12 @@ class _Meeting:
                 if peer := self._hear(await asyncio.wait_for(reader.readline(), ANSWER_SECONDS), writer):
                     self._greet(writer)
                     if await reader.readline() == THANKS:
+                        if self.line and self.line.leads:
+                            self.line.add(peer, reader, writer)
                         self.called_by[peer].set()
         finally:
-            writer.close()
+            if not (self.line and self.line.has(writer)):
+                writer.close()
 
     def _greet(self, writer: asyncio.StreamWriter) -> None:
         writer.write(json.dumps(self.greeting).encode() + b"\n")

@@ -23,6 +23,7 @@ from workers.network.links import (
     begin_link,
     prepare_links,
     secure_links,
+    start_links_at,
     take_no_more_calls,
 )
 from workers.network.tls_door import listen
@@ -61,7 +62,9 @@ class Cluster:
             brpc = [] if self._over_grpc else [own.listen_addr or own.address]
             listening = {place: listen(place) for place in (*brpc, *(link.parties[n].host for link, n in self._links))}
         listener = listening.get(own.listen_addr or own.address)
-        met = meet_peers(self.host, self.run, documents, meeting, listener=listener)
+        line_up = not self.over_tls and not self._over_grpc
+        met = meet_peers(self.host, self.run, documents, meeting, listener=listener, line_up=line_up)
+        start_links_at(met.start)
         # The current directory is private, and stays for as long as the links
         secure_links(met.links_tls(Path.cwd()), met.certificates, listening)
 

@@ -30,8 +30,9 @@ from workers.contract.connection import connect, when_it_takes_writes
 from workers.contract.jobs import STOP_MARK, OrderedJob, install_gate, ordered_job
 from workers.host.party import PartyHost
 from workers.host.stream import Stream
+from workers.network.links import warm_up
 from workers.runtime import preflight, task_run, zygote
-from workers.runtime.compute_process import ABANDONED, DONE, READY
+from workers.runtime.compute_process import ABANDONED, DONE, FOR_A_JOB, READY
 from workers.runtime.diagnosis import begin_job, end_job, name_process, write_log
 from workers.runtime.zygote import die_with_parent
 
@@ -88,6 +89,8 @@ def serve() -> None:
     stream = Stream(connection, host.name, host.signer)
     runtime = task_run.runtime = task_run.Runtime(host, stream, hello["worker"], Path(os.environ["TMPDIR"]), ends=True)
     answers.write(READY + b"\n")
+    if hello["purpose"] == FOR_A_JOB:
+        warm_up(Path(os.environ["TMPDIR"]))  # while it waits
     #: What this process must not outlive, from its first job on.
     watched: list[str] = []
     while line := sys.stdin.buffer.readline():

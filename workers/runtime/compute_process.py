@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 READY = b"ready"
 #: What a process says when its job is done and it is about to end.
 DONE = "done"
+#: What a process is for that will be given a job, and not questions.
+FOR_A_JOB = "a job"
 #: Exit status of a process that ended because nobody looked after it any more.
 ABANDONED = 70
 

@@ -11,7 +11,7 @@ from typing import IO
 from uuid import uuid4
 
 from workers.host.party import PartyHost
-from workers.runtime.compute_process import ComputeProcess
+from workers.runtime.compute_process import FOR_A_JOB, ComputeProcess
 from workers.runtime.forked import Forked
 from workers.runtime.zygote import ROOT, Zygote
 
@@ -33,7 +33,7 @@ class Starter:
         # Now, and not when threads are short: what was to be done would be forgotten, and done later
         self._thread.submit(int).result()
 
-    def start(self, purpose: str = "a job") -> ComputeProcess:
+    def start(self, purpose: str = FOR_A_JOB) -> ComputeProcess:
         """Return a new process. Raises OSError where none can be started."""
         return self._thread.submit(self._start, purpose).result()
 

@@ -185,6 +185,8 @@ def load() -> str:
     # Read as the libraries are loaded: no thread of jemalloc's, none of OpenBLAS's
     os.environ |= {"ARROW_DEFAULT_MEMORY_POOL": "system", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
     os.environ |= {"JAX_PLATFORMS": "cpu", "OPENBLAS_NUM_THREADS": "1"}  # see unlike_its_siblings
+    # Its threads, which begin in each process, would spin for up to 80 ms before they sleep: half of a short run's CPU
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     if importlib.util.find_spec("duckdb"):
         # Its default database has a thread, which waits for work; queries do without it
         importlib.import_module("duckdb")
