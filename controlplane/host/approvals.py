@@ -110,11 +110,13 @@ def _tell(
 ) -> None:
     """Tell the control plane, so that what waits goes on at once. Raises CommandError if it did not hear."""
     publication = str(uuid4())
-    content = {
+    content: dict[str, Any] = {
         "publication": publication, "digest": request.digest, "executions": request.executions, "approved": approved,
         "by": by, "reason": "" if approved else options["reason"][:REASON_LENGTH],
     }  # fmt: skip
     again = "It is decided on this host; run this again to tell the control plane."
+    if approved:
+        content |= {"uses": options["uses"], "days": options["days"]}
     try:
         stream = Stream(connect_to_redis(), host.name, host.signer)
         stream.report(APPROVAL, content)

@@ -106,9 +106,12 @@ def _digest_needed(facts: Any) -> str:
     return digest if isinstance(digest, str) and len(digest) == 64 and digest.isalnum() else ""
 
 
-def note_decision(party: str, digest: str, executions: Collection[UUID], approved: bool, by: str, reason: str) -> bool:
+def note_decision(
+    party: str, digest: str, executions: Collection[UUID], approved: bool, by: str, reason: str, terms: str = ""
+) -> bool:
     """Take note of what people at a party decided about these executions: those that wait for it alone go on, or fail.
-    Returns whether any of them waited for it."""
+    ``terms``: those of an approval. Returns whether any of them waited for it."""
+    details = reason or terms
     asked = Approval.objects.filter(
         party__name=party, digest=digest, state=ApprovalState.ASKED, execution__in=executions
     )
@@ -120,7 +123,12 @@ def note_decision(party: str, digest: str, executions: Collection[UUID], approve
             now = timezone.now()
             if not asked.filter(execution=pk).update(state=state, decided_at=now, decided_by=by, reason=reason):
                 continue
-            record("approve" if approved else "refuse", f"execution {pk}", actor=f"{by} at {party}", details=reason)
+            record(
+                "approve" if approved else "refuse",
+                f"execution {pk}",
+                actor=f"{by} at {party}",
+                details=reason or terms,
+            )
             execution = Execution.objects.defer("documents").get(pk=pk)
             if execution.status != Status.AWAITING_APPROVAL:
                 continue
@@ -133,5 +141,5 @@ def note_decision(party: str, digest: str, executions: Collection[UUID], approve
     if not waiting and Approval.objects.filter(party__name=party, digest=digest).exists():
         # It holds for what comes, or takes back what held
         subject = f"request {digest[:8]} of {party}"
-        record("approve" if approved else "refuse", subject, actor=f"{by} at {party}", details=reason)
+        record("approve" if approved else "refuse", subject, actor=f"{by} at {party}", details=details)
     return bool(waiting)

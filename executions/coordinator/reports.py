@@ -118,6 +118,16 @@ class ApprovalReport(BaseModel):
     approved: bool
     by: str = Field(max_length=reports.NAME_LENGTH)
     reason: str = Field(default="", max_length=reports.REASON_LENGTH)
+    #: Of an approval: for how many executions, and for how long.
+    uses: int = Field(default=1, ge=1, le=1_000_000)
+    days: float | None = Field(default=None, gt=0, le=3660)
+
+    @property
+    def terms(self) -> str:
+        """Return for how much an approval holds, in words."""
+        if not self.approved or self.days is None:
+            return ""
+        return f"for {self.uses:,} execution{'s' * (self.uses > 1)}, within {self.days:g} days"
 
 
 Report = PreflightReport | DatasetsReport | OutputsReport | RefusalReport | ApprovalReport
@@ -143,7 +153,9 @@ def apply(party: str, kind: str, raw: bytes) -> None:
         _apply_preflight(party, report)
         return
     if isinstance(report, ApprovalReport):
-        waited = note_decision(party, report.digest, report.executions, report.approved, report.by, report.reason)
+        waited = note_decision(
+            party, report.digest, report.executions, report.approved, report.by, report.reason, report.terms
+        )
         verdict = reports.WENT_ON if waited else reports.NONE_WAITED
         _answer(answers_to(party, str(report.publication)), {report.digest: {"verdict": verdict}})
         return

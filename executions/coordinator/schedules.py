@@ -8,6 +8,8 @@ from datetime import datetime
 from django.db import transaction
 from django.utils import timezone
 
+from controlplane.audit.record import record
+from controlplane.audit.signals import name_of
 from controlplane.models import Schedule, Task
 from executions.coordinator.isolation import alone
 from executions.mandate import objection
@@ -52,6 +54,9 @@ def fire(pk: int, now: datetime, skipped: str = "") -> bool:
                 except DocumentsInvalid as error:
                     tick.skipped = f"not valid now: {error}"
             tick.save()
+            if tick.started:
+                what = "execution" if tick.execution else "pipeline run"
+                record("start", name_of(schedule), details=f"{what} {tick.started.pk}", by=schedule.owner)
         # not by save, which would make a version: no operator changed anything
         Schedule.objects.filter(pk=pk).update(next_run_at=schedule.time_after(now))
     return True

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
@@ -11,6 +12,7 @@ import pytest
 from django.utils import timezone
 from redis import Redis
 
+from controlplane.models import AuditEntry
 from executions.coordinator import approvals
 from executions.coordinator.approvals import look_again
 from executions.coordinator.dispatch import Dispatcher
@@ -47,17 +49,41 @@ def step(dispatcher: Dispatcher, **asked: str) -> None:
 
 
 def decide(
-    connection: Redis, party: str, executions: list[Execution], *, approved: bool = True, digest: str = DIGEST
+    connection: Redis,
+    party: str,
+    executions: list[Execution],
+    *,
+    approved: bool = True,
+    digest: str = DIGEST,
+    terms: Mapping[str, Any] = MappingProxyType({}),
 ) -> str:
     publication = str(uuid4())
     content = {
         "publication": publication, "digest": digest, "executions": [str(one.pk) for one in executions],
         "approved": approved, "by": "ann", "reason": "" if approved else "not this quarter",
     }  # fmt: skip
-    stream(connection, party).report(APPROVAL, content)
+    stream(connection, party).report(APPROVAL, {**content, **terms})
     Listener(connection).step()
     answer: Any = connection.lpop(f"datasets:{party}:{publication}")
     return answer.decode() if answer else ""
+
+
+@pytest.mark.parametrize(
+    ("terms", "told"),
+    [
+        ({"uses": 1, "days": 7.0}, "for 1 execution, within 7 days"),
+        ({"uses": 1000, "days": 0.5}, "for 1,000 executions, within 0.5 days"),
+        ({}, ""),  # of a party of an older version
+    ],
+)
+def test_the_audit_trail_tells_how_much_was_approved(
+    dispatcher: Dispatcher, connection: Redis, terms: dict[str, Any], told: str
+) -> None:
+    execution = submit()
+    step(dispatcher, alice=DIGEST)
+    decide(connection, "alice", [execution], terms=terms)
+    entry = AuditEntry.objects.get(action="approve")
+    assert (entry.actor, entry.subject, entry.details) == ("ann at alice", f"execution {execution.pk}", told)
 
 
 def test_it_waits_for_everybody_who_has_to_approve(dispatcher: Dispatcher, connection: Redis) -> None:

@@ -9,7 +9,7 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.utils import timezone as clock
 
-from controlplane.models import Dataset, Schedule
+from controlplane.models import AuditEntry, Dataset, Schedule
 from controlplane.pipelines.cron import Cron
 from executions.coordinator import schedules
 from executions.models import Execution, PipelineRun, Tick
@@ -113,6 +113,8 @@ def test_it_submits_what_is_due_once_in_its_owners_name(connection: Any) -> None
     assert (execution.task, execution.priority, execution.submitted_by) == (task, 4, owner)
     tick = Tick.objects.get()
     assert (tick.due_at, tick.execution, tick.skipped) == (due, execution, "")
+    entry = AuditEntry.objects.get(action="start")
+    assert (entry.actor, entry.subject, entry.details) == ("owner", "schedule nightly", f"execution {execution.pk}")
     schedule.refresh_from_db()
     assert schedule.next_run_at
     assert schedule.next_run_at > clock.now()
