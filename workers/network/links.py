@@ -22,8 +22,9 @@ from typing import Any
 
 from workers.contract.endpoints import split
 from workers.network import wire
+from workers.network.listening import listen
 from workers.network.tls import KeyMaterial, name_for_grpc
-from workers.network.tls_door import TLSDoor, listen
+from workers.network.tls_door import TLSDoor
 
 log = logging.getLogger(__name__)
 

@@ -18,9 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import errno
 import json
-import os
 import socket
 import ssl
 from collections.abc import Callable, Mapping
@@ -31,7 +29,8 @@ from typing import Any, NamedTuple
 from cryptography import x509
 
 from workers.contract.endpoints import split
-from workers.contract.errors import ConfigError, NetworkError, ResourceError
+from workers.contract.errors import ConfigError, NetworkError
+from workers.network.listening import listen_error
 from workers.network.run_certificate import RunCertificate, check_run_certificate
 from workers.network.start_line import StartLine
 from workers.network.tls import KeyMaterial, names_of, words_of
@@ -98,38 +97,6 @@ def meet(
     return Met(meeting.certificates, meeting.offers, meeting.own, meeting.start)
 
 
-def check_free(endpoint: str) -> None:
-    """Raise ResourceError if something already listens where this party is to listen."""
-    host, port = split(endpoint)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-            probe.listen(1)
-        except (OSError, UnicodeError) as error:
-            raise _listen_error(endpoint, error) from None
-
-
-def _listen_error(endpoint: str, error: OSError | UnicodeError) -> Exception:
-    port = split(endpoint)[1]
-    # UnicodeError: the name has a label that is empty or too long to be looked up
-    if isinstance(error, (socket.gaierror, UnicodeError)):
-        return ConfigError(
-            "the address registered for this party cannot be resolved on this host; "
-            "correct the party's address, or set listen_host in party.toml"
-        )
-    if error.errno == errno.EADDRINUSE:
-        return ResourceError(f"port {port} is already in use on this host")
-    if error.errno == errno.EACCES:
-        return ConfigError(f"this host may not listen on port {port}; register a port range above 1023")
-    # Not the error's own text, into which asyncio puts the address
-    return ConfigError(
-        f"this host cannot listen at the address registered for it ({os.strerror(error.errno or 0)}); "
-        "correct the party's address, or set listen_host in party.toml"
-    )
-
-
 def _refusal(error: ssl.SSLError) -> str | None:
     """Return what the user should know of a failed handshake; None if it may have failed for another reason than the
     certificates."""
@@ -182,7 +149,7 @@ class _Meeting:
                 self._answer, **place, limit=GREETING_LIMIT, ssl=self.server_tls, **self._patience()
             )
         except (OSError, UnicodeError) as error:
-            raise _listen_error(self.listen, error) from None
+            raise listen_error(self.listen, error) from None
         pending = {asyncio.ensure_future(self._meet(peer)) for peer in self.peers}
         try:
             while pending and (left := self.deadline - loop.time()) > 0 and not given_up():

@@ -16,8 +16,6 @@ import time
 from collections import Counter
 from contextlib import suppress
 
-from workers.contract.endpoints import split
-
 log = logging.getLogger(__name__)
 
 #: First bytes of a TLS record of type handshake, and, after two bytes of version and two of length, of the client's
@@ -33,12 +31,6 @@ MAX_CONNECTIONS = 256
 #: And how many from one address: who fills them keeps out only its neighbours.
 MAX_FROM_ONE = 64
 CHUNK = 256 * 1024
-
-
-def listen(address: str) -> socket.socket:
-    """Return a socket that listens at ``host:port``. Raises OSError if that is not possible."""
-    host, port = split(address)
-    return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=128)
 
 
 class TLSDoor:

@@ -26,7 +26,7 @@ from workers.network.links import (
     start_links_at,
     take_no_more_calls,
 )
-from workers.network.tls_door import listen
+from workers.network.listening import listen
 from workers.runtime.meeting import meet_peers
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Cluster:
     def meet(self, documents: dict[str, Any], devices: Iterable[tuple[Device, Any]], meeting: str) -> None:
         """Return once all parties of the meeting with this name are here. ``devices``: each with its document.
 
-        Raises what :func:`workers.network.rendezvous.meet` raises, and OSError if this party cannot listen.
+        Raises what :func:`workers.network.rendezvous.meet` raises.
         """
         cluster, own = self.run.cluster, self.run.cluster.cluster[self.host.name]
         prepare_links()

@@ -11,6 +11,7 @@ from workers.contract.secrets import masked
 from workers.contract.validation import Run
 from workers.host.party import PartyHost
 from workers.network import rendezvous
+from workers.network.listening import check_free
 
 #: How long parties wait for each other where all are asked at the same moment, in seconds.
 MEETING_SECONDS = 10.0
@@ -20,7 +21,7 @@ def check_ports(host: PartyHost, run: Run) -> None:
     """Raise ResourceError if something already listens where this party is to listen."""
     for _, party, address, listen in endpoints(run.cluster, run.devices):
         if party == host.name:
-            rendezvous.check_free(listen or address)
+            check_free(listen or address)
 
 
 def meet_peers(host: PartyHost, run: Run, documents: dict[str, Any], name: str, **options: Any) -> rendezvous.Met:

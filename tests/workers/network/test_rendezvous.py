@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from workers.contract.endpoints import split
 from workers.contract.errors import ConfigError, ResourceError
 from workers.network import rendezvous
-from workers.network.rendezvous import Met, check_free, meet
+from workers.network.listening import check_free, listen
+from workers.network.rendezvous import Met, meet
 from workers.network.tls import KeyMaterial
 
 #: No meeting of these tests takes longer than this, whatever its outcome.
@@ -383,7 +384,7 @@ def test_it_does_not_wait_for_a_name_that_cannot_be_resolved(ports: Ports) -> No
 # --- its own port
 
 
-@pytest.mark.parametrize("call", [check_free, lambda address: meet("a", address, {}, job_name="j", digest="d")])
+@pytest.mark.parametrize("call", [check_free, listen, lambda address: meet("a", address, {}, job_name="j", digest="d")])
 def test_it_says_which_port_is_taken(ports: Ports, call: Callable[[str], None]) -> None:
     address = ports.take()
     with socket.create_server(split(address)):
@@ -394,7 +395,7 @@ def test_it_says_which_port_is_taken(ports: Ports, call: Callable[[str], None]) 
         call(address)
 
 
-@pytest.mark.parametrize("call", [check_free, lambda address: meet("a", address, {}, job_name="j", digest="d")])
+@pytest.mark.parametrize("call", [check_free, listen, lambda address: meet("a", address, {}, job_name="j", digest="d")])
 @pytest.mark.parametrize(
     ("host", "words"),
     [

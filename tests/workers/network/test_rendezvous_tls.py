@@ -19,10 +19,9 @@ from tests.workers.network.test_rendezvous import LIMIT, Party, Ports, connect, 
 from tests.workers.network.test_rendezvous import ports as ports
 from workers.contract.endpoints import split
 from workers.network import rendezvous
-from workers.network.rendezvous import check_free
+from workers.network.listening import check_free, listen
 from workers.network.run_certificate import RunCertificate
 from workers.network.tls import KeyMaterial
-from workers.network.tls_door import listen
 
 Files = dict[str, KeyMaterial]
 COMPARE = "compare the certificates and the CA that the two parties use"

@@ -14,8 +14,10 @@ import pytest
 from tests.workers.network.test_rendezvous import LIMIT, Ports
 from tests.workers.network.test_rendezvous import ports as ports
 from workers.contract.endpoints import split
+from workers.contract.errors import ResourceError
 from workers.network import tls_door
-from workers.network.tls_door import TLSDoor, listen
+from workers.network.listening import listen
+from workers.network.tls_door import TLSDoor
 
 #: How a client's hello begins; what comes after it only the server looks at.
 HELLO = bytes([0x16, 3, 1, 2, 0, 1]) + b" and so on"
@@ -220,7 +222,7 @@ def test_it_frees_its_port_when_it_is_closed(ports: Ports, place: Path) -> None:
     address = ports.take()
     for _ in range(3):
         TLSDoor(listen(address), place.name).close()
-    with socket.create_server(split(address)), pytest.raises(OSError, match="in use"):
+    with socket.create_server(split(address)), pytest.raises(ResourceError, match="is already in use on this host"):
         listen(address)
 
 
