@@ -32,7 +32,7 @@ OF_THE_ADMIN = [name for name in CALLERS if "token" not in name]
 #: An admin page tells POST from all other methods, and only from it: it is enough to ask for who may do nothing.
 BY_ALL_METHODS = ("no role",)
 #: Whose pages are made whole; of the others their status is enough.
-WHOLE_PAGES = ("viewer", "administrator")
+WHOLE_PAGES = ("operator", "administrator")
 #: Who sees all parties.
 UNLIMITED = ("administrator",)
 #: What everybody may look at without signing in.

@@ -83,6 +83,7 @@ def touched(node: dict[str, Any]) -> Iterator[str]:
         yield from touched(part)
 
 
+@pytest.mark.no_cover  # it takes half as long again with it, and other tests cover the same
 @pytest.mark.django_db
 def test_nothing_goes_through_all_that_was_ever_run(connection: Redis) -> None:
     many = measured(connection, LARGE[database.vendor], explained=True)
