@@ -47,9 +47,9 @@ style: $(INSTALLED)
 types: $(INSTALLED)
 	$(PY) -m mypy
 
-# Five at a time, a file each, the longest first (tests/conftest.py): on two cores, as they often wait. Every process
+# Four at a time, a file each, the longest first (tests/conftest.py): on two cores, as they often wait. Every process
 # has servers of its own
-PYTEST := $(PY) -m pytest -n 5 --dist loadfile --no-loadscope-reorder
+PYTEST := $(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 unit: $(INSTALLED) ## The tests on SQLite; ARGS="tests/executions" for some
 	$(PYTEST) $(ARGS)
