@@ -28,8 +28,10 @@ def pages(circle: Circle) -> list[str]:
     registered = ("party", "dataset", "clusterconfig", "spuconfig", "heuconfig", "task", "pipeline", "schedule")
     found = ["/admin/", "/admin/password_change/", "/admin/controlplane/task/types/", "/admin/knox/authtoken/add/"]
     for name in registered:
+        # Versions and deletions of all kinds have the same templates
+        shown = ("change", "history", "delete") if name in ("party", "task") else ("change",)
         base = f"/admin/controlplane/{name}/"
-        found += [base, f"{base}add/", *(f"{base}{rows[name].pk}/{page}/" for page in ("change", "history", "delete"))]
+        found += [base, f"{base}add/", *(f"{base}{rows[name].pk}/{page}/" for page in shown)]
     found += [
         f"/admin/controlplane/task/{rows['task'].pk}/dry-run/",
         f"/admin/controlplane/task/{rows['task'].pk}/run/",
