@@ -23,6 +23,7 @@ from tests import party_process
 from tests.keys import introduce
 from tests.workers.network.test_rendezvous import Ports
 from workers.network.links import LINK_LOST
+from workers.runtime.compute_process import LINKS_STAY
 from workers.runtime.worker import MOST_TRIES
 
 #: No run of these tests takes longer, in seconds.
@@ -63,7 +64,7 @@ class Processes:
                     self._orders[name].send(order)
                 answers = self._hear_all(orders, LIMIT)
             finally:
-                lost = any(process.exitcode == LINK_LOST for process in self._processes.values())
+                lost = any(process.exitcode in (LINK_LOST, -LINKS_STAY) for process in self._processes.values())
                 if any(failed(answers.get(name)) for name in orders):
                     self.end(orders)
             if not lost:

@@ -14,13 +14,10 @@ import json
 import os
 import signal
 import sys
-import threading
 import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
-
-from workers.network.links import LINK_LOST
 
 #: How long a session may take to end.
 LATE_SECONDS = 15.0
@@ -113,14 +110,13 @@ def end_session(runtime: Any) -> None:
     import secretflow as sf
 
     if runtime.session:
-        for device in reversed(runtime.session.devices.values()):
+        devices, runtime.session = reversed(runtime.session.devices.values()), None
+        # Now and then brpc loses a call, and the party that waits for it would do so for ever, with Python's lock
+        signal.setitimer(signal.ITIMER_REAL, LATE_SECONDS)
+        for device in devices:
             device.stop()
-        runtime.session = None
-        # Now and then brpc loses a call, and the party that waits for it would do so for ever
-        late = threading.Timer(LATE_SECONDS, os._exit, [LINK_LOST])
-        late.start()
         sf.shutdown()
-        late.cancel()
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def watch() -> None:

@@ -35,8 +35,6 @@ MAX_RETRIES = 500
 CONNECT_SECONDS = 15.0
 #: Exit status of a process whose link did not connect. See ``_in_time``.
 LINK_LOST = 71
-#: Exit status of a process whose job is done, and whose links hung as they ended.
-LINKS_STAY = 72
 #: Longest chain of certificates between a party's own and the CA's. Zero would turn verification off.
 VERIFY_DEPTH = 4
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import signal
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,6 @@ from workers.devices.base import Device
 from workers.host.party import PartyHost
 from workers.network.links import (
     GRPC_OPTIONS,
-    LINKS_STAY,
     begin_link,
     prepare_links,
     secure_links,
@@ -27,6 +24,7 @@ from workers.network.links import (
     take_no_more_calls,
 )
 from workers.network.listening import listen
+from workers.runtime.compute_process import LINKS_STAY
 from workers.runtime.meeting import meet_peers
 
 log = logging.getLogger(__name__)
@@ -38,7 +36,7 @@ class Cluster:
     #: How long links over TLS stay, once all parties are done, for answers that are on their way.
     SETTLE_SECONDS = 0.1
     #: How long links in cleartext may take to end, once all parties are done: it takes a hundredth of a second.
-    END_SECONDS = 10.0
+    END_SECONDS = 5.0
 
     def __init__(self, host: PartyHost, run: Run) -> None:
         self.host, self.run = host, run
@@ -106,30 +104,25 @@ class Cluster:
         # reported; ignored, the error reaches the main thread as an exception instead.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    def shut_down(self, late: Callable[[], None]) -> None:
+    def shut_down(self, devices: Iterable[Device]) -> None:
         """End the links in cleartext, and SecretFlow, once all parties are done. Raises what SecretFlow raises.
 
-        brpc loses a call now and then as links end, too, and a party would wait for it for ever. All are done by then:
-        after END_SECONDS ``late`` is called, in a thread, and this process ends with LINKS_STAY.
+        brpc loses a call now and then as links end, too, and a party would wait for it for ever; with Python's lock, so
+        that no thread of Python's could end it. The kernel does after END_SECONDS, by LINKS_STAY: all are done by then.
         """
         import secretflow as sf
         from secretflow.device.driver import barrier
 
-        def give_up() -> None:
-            log.warning("ending: its job is done, and a link to the other parties hangs as it ends")
-            try:
-                late()
-            finally:
-                os._exit(LINKS_STAY)
-
         barrier()
-        timer = threading.Timer(self.END_SECONDS, give_up)
-        timer.daemon = True
-        timer.start()
+        signal.signal(LINKS_STAY, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, self.END_SECONDS)
         try:
+            for device in devices:
+                with suppress(Exception):
+                    device.stop()
             sf.shutdown(barrier_on_shutdown=False)
         finally:
-            timer.cancel()
+            signal.setitimer(signal.ITIMER_REAL, 0)
         gc.enable()
 
     def leave(self) -> float:

@@ -7,6 +7,7 @@ import logging
 import os
 import select
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -25,6 +26,8 @@ READY = b"ready"
 DONE = "done"
 #: What a process is for that will be given a job, and not questions.
 FOR_A_JOB = "a job"
+#: Signal that ends a process whose job is done, and whose links hang as they end.
+LINKS_STAY = signal.SIGALRM
 #: Exit status of a process that ended because nobody looked after it any more.
 ABANDONED = 70
 

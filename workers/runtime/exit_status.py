@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import signal
 
-from workers.contract.events import FAILURE
+from workers.contract.events import FAILURE, SUCCESS
 from workers.network.links import LINK_LOST
-from workers.runtime.compute_process import ABANDONED
+from workers.runtime.compute_process import ABANDONED, LINKS_STAY
 from workers.runtime.limits import EXCEEDED
 from workers.runtime.publisher import Publisher
 
@@ -38,6 +38,9 @@ def describe_exit(status: int) -> tuple[str, str]:
 
 def publish_end(publisher: Publisher, status: int, stopped_because: tuple[str, str] | None) -> None:
     """Publish that a compute process ended with this status. ``stopped_because``: error and class, if it was ended."""
+    if status == -LINKS_STAY and not stopped_because:  # it has said how its job ended
+        publisher.publish(SUCCESS, "cleanup")
+        return
     error, error_type = stopped_because or describe_exit(status)
     crashed = status < 0 and status not in (-signal.SIGKILL, -signal.SIGTERM)
     publisher.publish(FAILURE, "cleanup", error=error, error_type=error_type, crashed=crashed or None)

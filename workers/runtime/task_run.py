@@ -335,23 +335,19 @@ class TaskRun:
         if failure is None and self.cluster and self.cluster.over_tls and self.runtime.ends:
             self.runtime.stays_until = self.cluster.leave()
             return
-        for device in reversed(self.devices.values()):
-            with suppress(Exception):
-                device.stop()
+        devices = reversed(self.devices.values())
         if failure is None and self.cluster:
             try:
-                self.cluster.shut_down(self._end_late)
+                self.cluster.shut_down(devices)
             except Exception:
                 log.warning("SecretFlow did not shut down cleanly", exc_info=True)
-        elif failure and self.cluster_is_up and not failure.caused_by_peer:
+            return
+        for device in devices:
+            with suppress(Exception):
+                device.stop()
+        if failure and self.cluster_is_up and not failure.caused_by_peer:
             # No sf.shutdown after an error: it ends this process (on_error) or hangs
             time.sleep(self.LINGER_SECONDS)
-
-    def _end_late(self) -> None:
-        """Say that this process has released everything, where it ends without more words."""
-        if self.workdir_lock:
-            shutil.rmtree(self.workdir, ignore_errors=True)
-        self.publisher.publish(SUCCESS, "cleanup")
 
 
 def _task_type(documents: dict[str, Any]) -> str:

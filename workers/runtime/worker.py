@@ -28,8 +28,8 @@ from workers.contract.orders import PORTS_WANTED
 from workers.contract.run_name import RunName
 from workers.host.party import PartyHost
 from workers.host.workdirs import remove_traces
-from workers.network.links import LINK_LOST, LINKS_STAY
-from workers.runtime.compute_process import DONE, ComputeProcess
+from workers.network.links import LINK_LOST
+from workers.runtime.compute_process import DONE, LINKS_STAY, ComputeProcess
 from workers.runtime.desk import Desk
 from workers.runtime.diagnosis import describe_host, name_process, write_stacks_on_signal
 from workers.runtime.exit_status import publish_end
@@ -318,6 +318,8 @@ class PartyWorker(OrderedWorker):
             status = self._computing.process.wait(self.job_monitoring_interval)
         except subprocess.TimeoutExpired:
             raise HorseMonitorTimeoutException from None
+        if status == -LINKS_STAY:
+            self._computing.tell_end("its job is done, and its links to the other parties hung as they ended")
         self._computing.tell_end(self._stopped_because[0] if self._stopped_because else "")
         if status == LINK_LOST and self._order["tries"] < MOST_TRIES - 1:
             self._try_again()
@@ -362,7 +364,7 @@ class PartyWorker(OrderedWorker):
     def _report_killed(self, job: Any) -> None:
         """Tell the control plane of a job whose process did not end by itself, and tidy up behind it."""
         status = self._computing.process.returncode
-        if status in (None, 0, LINKS_STAY):
+        if status in (None, 0):
             return
         try:
             run = RunName.of(job.kwargs["task_request_id"], job.kwargs)

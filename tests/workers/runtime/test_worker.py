@@ -37,8 +37,8 @@ from workers.contract.keys import stream_of
 from workers.contract.orders import OrderRefused
 from workers.contract.run_name import RunName
 from workers.host.party import PartyHost
-from workers.network.links import LINK_LOST, LINKS_STAY
-from workers.runtime.compute_process import ABANDONED, ComputeProcess
+from workers.network.links import LINK_LOST
+from workers.runtime.compute_process import ABANDONED, LINKS_STAY, ComputeProcess
 from workers.runtime.exit_status import describe_exit
 from workers.runtime.journal import Journal
 from workers.runtime.limits import EXCEEDED
@@ -351,7 +351,19 @@ def test_a_process_goes_on_while_its_worker_cannot_renew_its_key(connection: Red
         process.communicate(timeout=10)
 
 
-@pytest.mark.parametrize("status", [0, None, LINKS_STAY])
+def test_it_says_that_a_job_whose_links_hung_as_they_ended_has_released_everything(
+    connection: Redis, party_toml: Path
+) -> None:
+    made = worker(connection, ["alice"])
+    ended(made, -LINKS_STAY)
+    made._report_killed(job_of(connection, **ORDER))
+    ((_, fields),) = connection.xrange(stream_of("alice"))
+    event = json.loads(fields[b"event"])
+    assert (event["status"], event["data"]) == ("SUCCESS", event["data"] | {"stage": "cleanup"})
+    assert "error" not in event["data"]
+
+
+@pytest.mark.parametrize("status", [0, None])
 def test_it_does_not_report_a_job_that_ended_by_itself(connection: Redis, party_toml: Path, status: int | None) -> None:
     made = worker(connection, ["alice"])
     ended(made, status)
