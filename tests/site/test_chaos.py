@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import time
 from collections import Counter
@@ -189,10 +190,20 @@ def test_every_execution_ends_once_whatever_is_broken(monkeypatch: pytest.Monkey
             check(executions[pk], followed, patients, has_journal=pk not in site.without_journal)
         except (AssertionError, KeyError, StopIteration) as error:
             wrong.append(pk)
-            print(
-                "\n".join([f"WRONG: {followed}: {error!r}", *executions[pk]["history"], *executions[pk]["times"], ""])
-            )
+            found_out = [*executions[pk]["history"], *executions[pk]["times"], *logged(trial, pk), ""]
+            print("\n".join([f"WRONG: {followed}: {error!r}", *found_out]))
     assert wrong == []
+
+
+def logged(trial: ChaosTrial, pk: str) -> Iterator[str]:
+    """Yield what the workers' logs say of an execution that is more than information, with its traceback."""
+    for path in sorted(trial.logs.glob("*.log")):
+        is_shown = False
+        for line in path.read_text(errors="replace").splitlines():
+            if re.match(r"\d{4}-\d\d-\d\d ", line):
+                is_shown = pk in line and " INFO " not in line
+            if is_shown:
+                yield f"{path.stem}: {line[:300]}"
 
 
 def summary(site: Site, services: Services, executions: dict[str, Any], seconds: float) -> Iterator[str]:

@@ -111,6 +111,11 @@ _RULES: tuple[tuple[re.Pattern[str], type[SecretFlowTaskError], str], ...] = tup
         ),
         (r"no space left|disk quota", ResourceError, "the disk is full"),
         (r"file too large", ResourceError, _FILES_LIMITED),
+        (
+            r"writerecordbatch failed",  # it does not say why
+            ResourceError,
+            "PSI could not write its temporary files: the disk of output_dir is full, or this host limits its files",
+        ),
         (r"cannot allocate memory|out of memory|bad_alloc", ResourceError, "memory ran out"),
     )
 )

@@ -105,6 +105,11 @@ SEEN: list[tuple[str, type[SecretFlowTaskError], str]] = [
     ("write failed: No space left on device", ResourceError, "disk is full"),
     ("[Errno 122] Disk quota exceeded", ResourceError, "disk is full"),
     ("Error writing bytes to file. Detail: [errno 27] File too large", ResourceError, "larger than this host lets"),
+    (
+        "what: \n\t[external/psi~/psi/utils/index_store.cc:109] writer WriteRecordBatch failed. \nStacktrace:\n",
+        ResourceError,
+        "PSI could not write its temporary files",
+    ),
     ("std::bad_alloc", ResourceError, "memory ran out"),
     ("RESOURCE_EXHAUSTED: Out of memory allocating 8589934592 bytes", ResourceError, "memory ran out"),
     ("[Errno 12] Cannot allocate memory", ResourceError, "memory ran out"),
