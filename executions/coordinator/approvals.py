@@ -111,7 +111,7 @@ def note_decision(
 ) -> bool:
     """Take note of what people at a party decided about these executions: those that wait for it alone go on, or fail.
     ``terms``: those of an approval. Returns whether any of them waited for it."""
-    details = reason or terms
+    action, details = "approve" if approved else "refuse", reason or terms
     asked = Approval.objects.filter(
         party__name=party, digest=digest, state=ApprovalState.ASKED, execution__in=executions
     )
@@ -123,12 +123,7 @@ def note_decision(
             now = timezone.now()
             if not asked.filter(execution=pk).update(state=state, decided_at=now, decided_by=by, reason=reason):
                 continue
-            record(
-                "approve" if approved else "refuse",
-                f"execution {pk}",
-                actor=f"{by} at {party}",
-                details=reason or terms,
-            )
+            record(action, f"execution {pk}", actor=f"{by} at {party}", details=details)
             execution = Execution.objects.defer("documents").get(pk=pk)
             if execution.status != Status.AWAITING_APPROVAL:
                 continue
@@ -141,5 +136,5 @@ def note_decision(
     if not waiting and Approval.objects.filter(party__name=party, digest=digest).exists():
         # It holds for what comes, or takes back what held
         subject = f"request {digest[:8]} of {party}"
-        record("approve" if approved else "refuse", subject, actor=f"{by} at {party}", details=details)
+        record(action, subject, actor=f"{by} at {party}", details=details)
     return bool(waiting)
