@@ -55,8 +55,8 @@ def fire(pk: int, now: datetime, skipped: str = "") -> bool:
                     tick.skipped = f"not valid now: {error}"
             tick.save()
             if tick.started:
-                what = "execution" if tick.execution else "pipeline run"
-                record("start", name_of(schedule), details=f"{what} {tick.started.pk}", by=schedule.owner)
+                started = f"{tick.started._meta.verbose_name} {tick.started.pk}"
+                record("start", name_of(schedule), details=started, by=schedule.owner)
         # not by save, which would make a version: no operator changed anything
         Schedule.objects.filter(pk=pk).update(next_run_at=schedule.time_after(now))
     return True

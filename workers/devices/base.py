@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from workers.contract.documents import Document, SFInitConfig
@@ -62,3 +63,10 @@ class Device(ABC):
     @abstractmethod
     def stop(self) -> None:
         """Drop the device, so that its ports are free when ``sf.shutdown`` returns."""
+
+
+def stop_all(devices: Iterable[Device]) -> None:
+    """Stop devices, whatever becomes of each of them: their process is about to end."""
+    for device in devices:
+        with suppress(Exception):
+            device.stop()

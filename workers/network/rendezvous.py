@@ -198,8 +198,7 @@ class _Meeting:
                             self.line.add(peer, reader, writer)
                         return
                 finally:
-                    if not (self.line and self.line.has(writer)):
-                        writer.close()
+                    self._hang_up(writer)
             except ssl.SSLError as error:
                 self._refuse(peer, error)
             except _MISHAPS:
@@ -235,8 +234,11 @@ class _Meeting:
                             self.line.add(peer, reader, writer)
                         self.called_by[peer].set()
         finally:
-            if not (self.line and self.line.has(writer)):
-                writer.close()
+            self._hang_up(writer)
+
+    def _hang_up(self, writer: asyncio.StreamWriter) -> None:
+        if not (self.line and self.line.has(writer)):  # that one closes it when all have been told
+            writer.close()
 
     def _greet(self, writer: asyncio.StreamWriter) -> None:
         writer.write(json.dumps(self.greeting).encode() + b"\n")

@@ -87,10 +87,11 @@ def serve() -> None:
     install_gate()
     connection, host = connect(hello["redis_url"]), PartyHost.from_message(hello["host"])
     stream = Stream(connection, host.name, host.signer)
-    runtime = task_run.runtime = task_run.Runtime(host, stream, hello["worker"], Path(os.environ["TMPDIR"]), ends=True)
+    directory = Path(os.environ["TMPDIR"])
+    runtime = task_run.runtime = task_run.Runtime(host, stream, hello["worker"], directory, ends=True)
     answers.write(READY + b"\n")
     if hello["purpose"] == FOR_A_JOB:
-        warm_up(Path(os.environ["TMPDIR"]))  # while it waits
+        warm_up(directory)  # while it waits
     #: What this process must not outlive, from its first job on.
     watched: list[str] = []
     while line := sys.stdin.buffer.readline():

@@ -9,7 +9,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,7 @@ from workers.contract.registry import DEVICE_REGISTRY
 from workers.contract.run_name import RunName
 from workers.contract.validation import Run, validate
 from workers.contract.wording import Text
-from workers.devices.base import Device
+from workers.devices.base import Device, stop_all
 from workers.executors.results import check_result
 from workers.host.approvals import digest_of
 from workers.host.gate import Gate
@@ -342,9 +341,7 @@ class TaskRun:
             except Exception:
                 log.warning("SecretFlow did not shut down cleanly", exc_info=True)
             return
-        for device in devices:
-            with suppress(Exception):
-                device.stop()
+        stop_all(devices)
         if failure and self.cluster_is_up and not failure.caused_by_peer:
             # No sf.shutdown after an error: it ends this process (on_error) or hangs
             time.sleep(self.LINGER_SECONDS)

@@ -318,9 +318,8 @@ class PartyWorker(OrderedWorker):
             status = self._computing.process.wait(self.job_monitoring_interval)
         except subprocess.TimeoutExpired:
             raise HorseMonitorTimeoutException from None
-        if status == -LINKS_STAY:
-            self._computing.tell_end("its job is done, and its links to the other parties hung as they ended")
-        self._computing.tell_end(self._stopped_because[0] if self._stopped_because else "")
+        hung = "its job is done, and its links to the other parties hung as they ended" if status == -LINKS_STAY else ""
+        self._computing.tell_end(self._stopped_because[0] if self._stopped_because else hung)
         if status == LINK_LOST and self._order["tries"] < MOST_TRIES - 1:
             self._try_again()
             return self.wait_for_process()
