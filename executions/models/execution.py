@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -147,6 +147,36 @@ class Execution(Submission, RunOptions):
 
     def read_as(self) -> dict[str, Any]:
         return {"attempt": self.attempt}
+
+    @property
+    def _began_at(self) -> datetime | None:
+        """Return when the first party began in the latest attempt; None if none has, also between two attempts."""
+        began = self.started_at
+        if began is None or self.status in (Status.AWAITING_APPROVAL, Status.QUEUED, Status.RETRY):
+            return None
+        # It ended while it was queued for another attempt
+        return None if self.created_at < self.queued_at and began < self.queued_at else began
+
+    @property
+    def waited(self) -> timedelta | None:
+        """Return how long it waited until the first party began; until its end, or now, if none has.
+
+        Counts from the submission; of a later attempt, from when it was queued again. None while a retry is not due.
+        Reads fields of its own alone.
+        """
+        began = self._began_at
+        if self.status == Status.RETRY and self.attempt:
+            return None
+        was_dispatched = self.dispatched_at is not None and self.dispatched_at < self.queued_at
+        since = self.queued_at if self.attempt > 1 or was_dispatched else self.created_at
+        return max((began or self.ended_at or timezone.now()) - since, timedelta())  # clocks of two hosts differ
+
+    @property
+    def ran(self) -> timedelta | None:
+        """Return how long the latest attempt ran, from the first party's start to the end, or to now; None if no party
+        has begun. Reads fields of its own alone."""
+        began = self._began_at
+        return max((self.ended_at or timezone.now()) - began, timedelta()) if began else None
 
     @property
     def waiting_reason(self) -> str:
