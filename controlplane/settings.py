@@ -196,7 +196,7 @@ UNFOLD = {
     "SITE_HEADER": "SecretFlow control plane",
     "SITE_SYMBOL": "hub",
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _static("favicon.svg")}],
-    "STYLES": [_static("document-form.css"), _static("pages.css")],
+    "STYLES": [_static("document-form.css"), _static("pages.css"), _static("results.css"), _static("timeline.css")],
     "DASHBOARD_CALLBACK": "executions.admin.dashboard.dashboard",
     "ENVIRONMENT": "controlplane.admin.site.environment_label",
     "SIDEBAR": {

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from datetime import datetime
-from itertools import islice
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,28 +12,28 @@ from django.db.models import Max, Min
 from django.db.models.fields.json import KT
 from django.utils import timezone
 
+from controlplane.access import Access
+from controlplane.admin.shown import moment, span
+from executions.admin.lineage import inputs_and_outputs, origin
+from executions.admin.timeline import PHASES, timeline
 from executions.models import Execution, ExecutionEvent, Preflight
+from executions.results.reading import read
 from executions.states import COLOURS, Status
 from workers.contract.layers import layers
 from workers.contract.registry import TASK_EXECUTOR_REGISTRY
-from workers.contract.registry import stages as stages_of_a_run
 from workers.contract.secrets import masked
 
 SHOWN_EVENTS = 200
 SHOWN_OF_AN_EVENT = 400
-#: How much of a result is shown: rows, characters of one value, warnings.
-SHOWN_OF_A_RESULT, SHOWN_OF_A_VALUE, SHOWN_WARNINGS = 500, 500, 50
+#: What an event's data says that its row says already.
+NOT_SHOWN = frozenset({"stage"})
+#: Earlier executions of a task by which the time that is left is estimated.
+SEEN_FOR_AN_ESTIMATE = 30
 
 
 def duration(start: datetime | None, end: datetime | None) -> str:
-    """Return a duration as ``1 h 02 min``, ``3 min 05 s`` or ``2.31 s``; up to now if there is no end yet."""
-    if start is None:
-        return "-"
-    seconds = max(((end or timezone.now()) - start).total_seconds(), 0)
-    if seconds < 60:
-        return f"{seconds:.2f} s" if end else f"{seconds:.0f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min {rest:02} s"
+    """Return how long it took from start to end, in words; to now if there is no end yet, ``-`` without a start."""
+    return span((end or timezone.now()) - start if start else None, is_over=end is not None)
 
 
 def title_of(task_type: str) -> str:
@@ -46,46 +45,94 @@ def percent(progress: float) -> int:
     return round(100 * min(max(progress, 0), 1))
 
 
-def live(execution: Execution) -> dict[str, Any]:
-    """Return everything on the page that changes while the execution runs. Takes seven queries, whatever its size."""
-    latest = execution.runs.filter(attempt=execution.attempt).select_related("party").defer("result")
-    runs: list[Any] = list(latest.order_by("pk"))
+def live(execution: Execution, access: Access) -> dict[str, Any]:
+    """Return everything on the page that changes while the execution runs. Takes ten queries at most, whatever its
+    size."""
+    every = list(execution.runs.select_related("party").defer("result").order_by("attempt", "pk"))
+    runs: list[Any] = [run for run in every if run.attempt == execution.attempt]
     for run in runs:
         run.colour, run.percent = COLOURS.get(run.status, "default"), percent(run.progress)
         run.duration = duration(run.started_at, run.ended_at)
+        run.host = run.worker.partition("@")[2].rpartition("-")[0]
+    changes = list(execution.changes.select_related("by").order_by("at", "pk"))
+    reached = stages(execution) if every else []
+    preflight = execution.preflights.select_related("requested_by").first()
+    shown_checks = checked(preflight)
+    outputs = inputs_and_outputs(execution, access)[1] if execution.status == Status.SUCCESS else []
+    return (
+        {
+            "execution": execution,
+            "colour": COLOURS.get(execution.status, "default"),
+            "title_of_type": title_of(execution.task_type),
+            "percent": percent(execution.progress),
+            "waited": span(execution.waited, is_over=execution.ran is not None or execution.has_ended),
+            "ran": span(execution.ran, is_over=execution.has_ended) if execution.ran is not None else "",
+            "left": time_left(execution),
+            "moments": {
+                "submitted": moment(execution.created_at),
+                "started": moment(execution.started_at),
+                "ended": moment(execution.ended_at),
+            },
+            "schedule": origin(execution),
+            "runs": runs,
+            "timeline": timeline(execution, every, changes, reached, _checking(preflight, shown_checks)),
+            "phases": PHASES,
+            "devices_of": builder_of(reached, execution.attempt),
+            "found": read(execution.task_type, execution.result),
+            "outputs": outputs,
+            "changes": changes,
+        }
+        | _events(execution)
+        | shown_checks
+    )
+
+
+def _checking(preflight: Preflight | None, shown: dict[str, Any]) -> list[tuple[datetime, datetime]]:
+    """Return from when to when the hosts checked it."""
+    answered = [host["answered"] for host in shown.get("hosts", ()) if host["answered"]]
+    return [(preflight.requested_at, max(answered))] if preflight and preflight.requested_at and answered else []
+
+
+def _events(execution: Execution) -> dict[str, Any]:
+    """Return the latest events, newest first, and apart from them the errors among them."""
     events: list[Any] = list(execution.events.order_by("-pk")[: SHOWN_EVENTS + 1])
     for event in events:
-        said = {key: value for key, value in event.data.items() if key != "stage"}
+        said = {key: value for key, value in event.data.items() if key not in NOT_SHOWN}
         event.colour, event.label = COLOURS.get(event.status, "default"), Status(event.status).label
         event.said = json.dumps(said, ensure_ascii=False)[:SHOWN_OF_AN_EVENT] if said else ""
-    reached = stages(execution) if runs else []
-    result = {**execution.result} if isinstance(execution.result, dict) else {}
-    warnings = result.pop("warnings", [])
-    if not isinstance(warnings, list):  # a party wrote it
-        warnings = [warnings]
-    rows = list(islice(flat(result), SHOWN_OF_A_RESULT + 1))
     return {
-        "execution": execution,
-        "colour": COLOURS.get(execution.status, "default"),
-        "title_of_type": title_of(execution.task_type),
-        "percent": percent(execution.progress),
-        "duration": duration(execution.created_at, execution.ended_at),
-        "runs": runs,
-        "stages": reached,
-        "devices_of": builder_of(reached),
-        "warnings": [cut(str(warning)) for warning in warnings[:SHOWN_WARNINGS]],
-        "more_warnings": max(len(warnings) - SHOWN_WARNINGS, 0),
-        "result": rows[:SHOWN_OF_A_RESULT],
-        "more_result": len(rows) > SHOWN_OF_A_RESULT,
-        "changes": execution.changes.select_related("by").order_by("at", "pk"),
         "events": events[:SHOWN_EVENTS],
         "more_events": len(events) > SHOWN_EVENTS,
-    } | checked(execution.preflights.select_related("requested_by").first())
+        "errors": [event for event in events[:SHOWN_EVENTS] if event.status == Status.FAILURE],
+    }
 
 
-def builder_of(reached: list[dict[str, Any]]) -> Execution | None:
+def time_left(execution: Execution) -> str:
+    """Return an estimate of how long a running execution will go on: by how long the task's latest runs took, or else
+    by its progress; empty if there is nothing to go by. Takes one query, or none."""
+    so_far = execution.ran
+    if execution.status != Status.RUNNING or so_far is None:
+        return ""
+    before: list[timedelta] = []
+    if execution.task_id is not None:
+        latest = Execution.objects.filter(task=execution.task_id).order_by("-created_at", "-id")
+        rows = latest.only("status", "started_at", "ended_at", "dispatched_at", "queued_at", "attempt", "created_at")
+        before = sorted(row.ran for row in rows[:SEEN_FOR_AN_ESTIMATE] if row.status == Status.SUCCESS and row.ran)
+    if before:
+        usual = before[len(before) // 2]
+        if so_far <= usual:
+            left = span(usual - so_far, is_over=False)
+            return f"about {left} left (the median of {len(before)} runs is {span(usual)})"
+        return f"longer than usual: the median of {len(before)} runs is {span(usual)}"
+    if 0.05 <= execution.progress < 1:
+        rest = so_far * ((1 - execution.progress) / execution.progress)
+        return f"about {span(rest, is_over=False)} left, by its progress"
+    return ""
+
+
+def builder_of(reached: list[Any], attempt: int) -> Execution | None:
     """Return the execution whose devices were reused, going by the stages that were reached; None if none were."""
-    job_name = next((stage["reused"] for stage in reached if stage["reused"]), "")
+    job_name = next((row.reused for row in reached if row.attempt == attempt and row.reused), "")
     try:
         builder = UUID(job_name.rpartition("-")[0])
     except ValueError:  # a party wrote it: it may be anything, and is mostly empty
@@ -127,60 +174,22 @@ def _facts(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield str(package)[:32], str(version)[:32]
 
 
-def stages(execution: Execution) -> list[dict[str, Any]]:
-    """Return each stage with the time at which the first party reached it, counted from the dispatch, and the run whose
-    session it reused."""
-    rows = list(
-        ExecutionEvent.objects.filter(execution=execution, attempt=execution.attempt)
+def stages(execution: Execution) -> list[Any]:
+    """Return when each party began each stage of each attempt, by its own clock and by when that was heard, and the run
+    whose session it reused."""
+    return list(
+        ExecutionEvent.objects.filter(execution=execution)
+        .exclude(stage="")
         .order_by()
-        .values_list("stage")
-        .annotate(at=Min("timestamp"), reused=Max(KT("data__reused_session")))
+        .values("attempt", "party", "stage")
+        .annotate(
+            began_at=Min("timestamp"),
+            heard_at=Min("received_at"),
+            first=Min("sequence"),
+            reused=Max(KT("data__reused_session")),
+        )
+        .values_list("attempt", "party", "stage", "began_at", "heard_at", "first", "reused", named=True)
     )
-    first: dict[str, datetime] = {stage: at for stage, at, _ in rows}
-    reused = {stage: job_name or "" for stage, _, job_name in rows}
-    start = execution.dispatched_at or min(first.values(), default=None)
-    # a device that is off has no stage: it is not shown once a later stage was reached
-    order = stages_of_a_run()
-    reached = [i for i, name in enumerate(order) if name in first]
-    newest = max(reached, default=-1)
-    shown = [(i, name) for i, name in enumerate(order) if name in first or i > newest]
-    found = []
-    for i, name in shown:
-        state = "cp-reached" if name in first else ""
-        if i == newest and not execution.has_ended:
-            state += " cp-now"
-        if execution.status == Status.FAILURE and name == execution.error_stage:
-            state += " cp-broke"
-        after = (first[name] - start).total_seconds() if name in first and start else None
-        shown_after = f"+{max(after, 0):.2f} s" if after is not None else ""
-        found.append({"name": name, "state": state, "after": shown_after, "reused": reused.get(name, "")})
-    return found
-
-
-def flat(result: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield a nested result as rows of label and value: ``intersection count, alice`` and the number."""
-    if isinstance(result, dict):
-        for key, value in result.items():
-            yield from flat(value, cut(f"{prefix}, {key}" if prefix else str(key).replace("_", " ")))
-    elif isinstance(result, bool) or result is None:
-        yield prefix, {True: "yes", False: "no", None: "-"}[result]
-    elif isinstance(result, int):
-        yield prefix, f"{result:,}"
-    elif isinstance(result, float):
-        yield prefix, f"{result:.6g}"
-    elif isinstance(result, list):
-        few = ", ".join(cut(str(value)) for value in result[:SHOWN_OF_A_VALUE])
-        more = f", and {len(result) - SHOWN_OF_A_VALUE:,} more" if len(result) > SHOWN_OF_A_VALUE else ""
-        yield prefix, cut(few) + more
-    else:
-        yield prefix, cut(str(result))
-
-
-def cut(text: str) -> str:
-    """Return a text as the page shows it: shortened if it is long."""
-    if len(text) <= SHOWN_OF_A_VALUE:
-        return text
-    return f"{text[:SHOWN_OF_A_VALUE]} ... ({len(text):,} characters)"
 
 
 def as_text(found: Mapping[str, Any]) -> list[tuple[str, str]]:

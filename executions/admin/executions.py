@@ -18,8 +18,10 @@ from controlplane.access import Access
 from controlplane.admin.confirm import confirm_page
 from controlplane.admin.permissions import may
 from executions.admin import execution_page as pages
+from executions.admin.lineage import inputs_and_outputs, since
 from executions.admin.read_only import ReadOnlyAdmin
 from executions.admin.rerun import RerunForm
+from executions.admin.result_views import ResultViews
 from executions.admin.runnable import may_run
 from executions.models import Execution, NotCancellable
 from executions.permissions import CANCEL
@@ -46,7 +48,7 @@ class TaskTypeFilter(admin.SimpleListFilter):
 
 
 @admin.register(Execution)
-class ExecutionAdmin(ReadOnlyAdmin):
+class ExecutionAdmin(ResultViews, ReadOnlyAdmin):
     list_display = ("title", "shown_status", "task_type", "shown_parties", "stage", "shown_progress", "created", "took")
     list_filter = ("status", TaskTypeFilter, *ReadOnlyAdmin.list_filter)
     sortable_by = ("created",)
@@ -83,6 +85,7 @@ class ExecutionAdmin(ReadOnlyAdmin):
         views = (self.cancel_view, self.again_view, self.rerun_view)
         cancel, again, rerun = (self.admin_site.admin_view(view) for view in views)
         return [
+            *self.result_urls(),
             path("<path:object_id>/cancel/", cancel, name="executions_execution_cancel"),
             path("<path:object_id>/again/", again, name="executions_execution_again"),
             path("<path:object_id>/rerun/", rerun, name="executions_execution_rerun"),
@@ -106,12 +109,16 @@ class ExecutionAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         """Return the page of an execution; with ``?fragment=1`` the part of it that changes."""
         execution = self._get(request, object_id)
-        context = pages.live(execution) | {
+        context = pages.live(execution, Access.of(request)) | {
             "may_cancel": may(request, CANCEL) and not execution.has_ended,
             "may_run_again": may_run(request, execution) and execution.has_ended,
             "again_url": reverse("admin:executions_execution_again", args=[execution.pk]),
             "rerun_url": reverse("admin:executions_execution_rerun", args=[execution.pk]),
             "may_see_task": may(request, "controlplane.view_task"),
+            "may_see_schedule": may(request, "controlplane.view_schedule"),
+            "may_see_datasets": may(request, "controlplane.view_dataset"),
+            "compare_url": reverse("admin:executions_execution_compare") + f"?id={execution.pk}",
+            "csv_url": reverse("admin:executions_execution_table", args=[execution.pk, 0]).removesuffix("0/"),
             "cancel_url": reverse("admin:executions_execution_cancel", args=[execution.pk]),
         }
         if "fragment" in request.GET:
@@ -122,6 +129,8 @@ class ExecutionAdmin(ReadOnlyAdmin):
             "opts": self.opts,
             "original": execution,
             "documents": pages.as_text(execution.documents),
+            "inputs": inputs_and_outputs(execution, Access.of(request))[0],
+            "differences": since(execution) if context["may_see_task"] else None,
         }
         return TemplateResponse(request, "executions/detail.html", context | (extra_context or {}))
 

@@ -192,6 +192,37 @@ def test_it_cancels_after_asking(page: Page) -> None:
     assert StateChange.objects.filter(execution=execution, to_status="CANCELLED", by__username="root").exists()
 
 
+def test_a_result_is_drawn_sorted_and_looked_at_by_threshold(page: Page) -> None:
+    bins = [[0.8, 10, 10, 0.9], [0.5, 10, 6, 0.65], [0.2, 20, 3, 0.35], [None, 10, 0, 0.1]]
+    columns = ["from", "rows", "positives", "prediction"]
+    result = {"rows": 50, "metrics": {"auc": 0.95}, "bins": {"columns": columns, "rows": bins}}
+    task = make_task()
+    execution = Execution.objects.submit(task.documents(), task=task)
+    Execution.objects.filter(pk=execution.pk).update(status="SUCCESS", task_type="lr", result=result)
+    page.goto(f"/admin/executions/execution/{execution.pk}/change/")
+    expect(page.locator("canvas[data-plot]")).to_have_count(4)
+    drawn = "all => all.map(canvas => Chart.getChart(canvas).data.datasets.length)"
+    assert page.locator("canvas[data-plot]").evaluate_all(drawn) == [2, 2, 2, 2]
+    matrix = page.locator("[data-confusion]")
+    expect(matrix.locator("[data-cell='1']")).to_have_text("16")
+    matrix.locator("input").focus()
+    page.keyboard.press("ArrowLeft")
+    expect(matrix.locator("output")).to_have_text("0.8")
+    expect(matrix.locator("[data-cell='1']")).to_have_text("10")
+    expect(matrix.locator("[data-rate='0']")).to_have_text("1.000")
+    lift = page.locator(".cp-block", has=page.get_by_role("heading", name="Lift"))
+    lift.locator("summary").click()
+    lift.get_by_role("button", name="Lift", exact=True).click()
+    first = lift.locator("tbody tr").first.locator("td").nth(1)
+    expect(first).to_have_text("1")
+    lift.get_by_role("button", name="Lift", exact=True).click()
+    expect(first).to_have_text("2.63158")
+    expect(lift.locator("th[aria-sort=descending]")).to_have_text("Lift")
+    with page.expect_download() as download:
+        lift.get_by_role("link", name="Download Lift as CSV").click()
+    assert download.value.suggested_filename.endswith("_Lift.csv")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_can_be_read_in_both_modes(page: Page, scheme: Any) -> None:
     """Our own style sheet follows unfold's mode, and text stands out from its ground."""

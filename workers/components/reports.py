@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-#: How many rows of a report go into the result, at most: people read it on a page.
-MOST_ROWS = 1000
+from workers.contract.results import MOST_ROWS
 
 
 def report(data: Any) -> list[dict[str, Any]]:

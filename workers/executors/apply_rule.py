@@ -16,6 +16,7 @@ from workers.contract.checks import check_each_party
 from workers.contract.documents import Document, SFInitConfig, TaskConfig
 from workers.contract.errors import ConfigError
 from workers.contract.problems import Problem
+from workers.contract.results import ColumnsResult
 from workers.contract.roles import Roles
 from workers.executors.one_hot import ONE_HOT, UNKNOWN, VALUES, as_zero_and_one, coded, coded_names
 from workers.executors.preprocessing import (
@@ -28,7 +29,6 @@ from workers.executors.preprocessing import (
     new_columns,
     prepared_of,
 )
-from workers.executors.results import ColumnsResult
 from workers.executors.vertical import VerticalExecutor, listed, own_names, private_table
 
 

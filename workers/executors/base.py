@@ -12,8 +12,8 @@ from workers.computing.context import Context
 from workers.contract.catalogue import Catalogue
 from workers.contract.documents import Document, SFInitConfig, TaskConfig
 from workers.contract.problems import DocumentsInvalid, Problem, problems_of
+from workers.contract.results import Figures
 from workers.contract.roles import Place, Roles
-from workers.executors.results import Figures
 
 
 class BaseTaskExecutor(ABC):
@@ -25,7 +25,7 @@ class BaseTaskExecutor(ABC):
     params_key: ClassVar[str]
     #: Model of the parameters under that key.
     Params: ClassVar[type[Document]]
-    #: Model of its result, which has no room for rows; see :mod:`workers.executors.results`.
+    #: Model of its result, which has no room for rows; see :mod:`workers.contract.results`.
     Result: ClassVar[type[BaseModel]] = Figures
     #: Devices the task cannot run without.
     devices: ClassVar[tuple[str, ...]] = ("spu",)

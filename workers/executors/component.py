@@ -31,9 +31,9 @@ from workers.contract.catalogue import TABLE, Catalogue
 from workers.contract.checks import check_column, check_parties, not_a_party
 from workers.contract.documents import Document, PartyName, SFInitConfig, TaskConfig
 from workers.contract.problems import DocumentsInvalid, Problem, closest
+from workers.contract.results import ComponentResult
 from workers.contract.roles import Place, Roles
 from workers.executors.base import BaseTaskExecutor
-from workers.executors.results import ComponentResult
 from workers.host.tables import types_of
 
 

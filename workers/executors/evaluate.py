@@ -12,11 +12,11 @@ from workers.contract.checks import check_column, not_a_party
 from workers.contract.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
 from workers.contract.errors import ConfigError
 from workers.contract.problems import Problem
+from workers.contract.results import ModelResult
 from workers.contract.roles import Roles
 from workers.contract.wording import Text
 from workers.executors.base import BaseTaskExecutor
 from workers.executors.metrics import measured, unfit
-from workers.executors.results import ModelResult
 from workers.executors.vertical import check_no_outputs
 from workers.host.tables import read_columns
 
@@ -85,6 +85,6 @@ class EvaluateExecutor(BaseTaskExecutor):
     def execute_algorithm(self, algorithm_params: Any) -> dict[str, Any]:
         params, values = algorithm_params
         label, prediction = (values[:, 0], values[:, 1]) if values is not None else (None, None)
-        metrics = measured(self.context, params.party, label, prediction, params.kind == "classification")
+        found = measured(self.context, params.party, label, prediction, params.kind == "classification")
         self.context.progress(1.0)
-        return {"metrics": metrics} | ({"rows": len(values)} if values is not None else {})
+        return found | ({"rows": len(values)} if values is not None else {})

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from workers.components.reports import MOST_ROWS
 from workers.computing.alignment import check_alignment
 from workers.computing.cells import Cells, own_rows, read_cells, read_numbers
 from workers.computing.context import LeastRows
@@ -20,9 +19,9 @@ from workers.contract.checks import check_column, not_a_party
 from workers.contract.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
 from workers.contract.errors import ConfigError
 from workers.contract.problems import Problem
+from workers.contract.results import MOST_ROWS, ReportsResult
 from workers.executors import grouping
 from workers.executors.precision import told_precision
-from workers.executors.results import ReportsResult
 from workers.executors.vertical import PartyColumns, VerticalExecutor, check_no_outputs, check_party_columns
 from workers.host.codes import PADDED
 from workers.host.tables import WHOLE_LIMIT

@@ -15,9 +15,9 @@ from workers.contract.checks import check_column, check_parties
 from workers.contract.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
 from workers.contract.errors import ConfigError
 from workers.contract.problems import Problem
+from workers.contract.results import RowsResult
 from workers.executors.base import BaseTaskExecutor
 from workers.executors.precision import told_precision
-from workers.executors.results import RowsResult
 from workers.executors.vertical import greatest
 from workers.host.tables import WHOLE_LIMIT, read_columns
 

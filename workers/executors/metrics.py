@@ -1,27 +1,83 @@
-"""Metrics of predictions, computed at the party of label and predictions; only the figures leave it."""
+"""Metrics of predictions, computed at the party of label and predictions; only the figures leave it.
+
+Besides the metrics it tells *bins*: the rows by falling prediction, in at most ``MOST_BINS`` groups of at least
+``LEAST_IN_A_BIN`` rows. They are all that curves need: ROC, KS, lift, calibration, the confusion matrix at each
+threshold, and a regression's residuals (``executions/results/curves.py``).
+"""
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 from workers.computing.context import Context
+from workers.computing.minimum import agreed
+from workers.contract.results import MOST_BINS
 
 #: Shares of the rows, highest predictions first, whose lift is told.
 LIFT_AT = (0.1, 0.2, 0.5)
+#: The fewest rows in a bin, unless a party's policy asks for more: what a bin tells should be of no single row.
+LEAST_IN_A_BIN = 10
+#: Columns of the bins of a classification, and of a regression. ``from``: the threshold above which the bin lies.
+CLASS_BINS = ("from", "rows", "positives", "prediction")
+NUMBER_BINS = ("rows", "prediction", "label", "rmse")
 
 
-def measured(context: Context, party: str, label: Any, predictions: Any, is_classification: bool) -> dict[str, float]:
-    """Return the metrics, the same at all parties. ``label`` and ``predictions``: (rows,), only at ``party``. A metric
-    without a value is left out, and a warning says why: a bad label must not lose the predictions.
+def measured(context: Context, party: str, label: Any, predictions: Any, is_classification: bool) -> dict[str, Any]:
+    """Return ``metrics`` and, if there are rows enough, ``bins``, the same at all parties. ``label`` and
+    ``predictions``: (rows,), only at ``party``. A metric without a value is left out, and a warning says why: a bad
+    label must not lose the predictions.
     """
     import secretflow as sf
 
+    least = max(agreed(context).group, LEAST_IN_A_BIN)
     measure = classification if is_classification else regression
-    found: dict[str, float]
-    found, missing = sf.reveal(sf.PYU(party)(measure)(label, predictions))
+
+    def figures(label: Any, predictions: Any) -> tuple[dict[str, float], list[str], list[list[Any]]]:
+        found, missing = measure(label, predictions)
+        return found, missing, binned(label, predictions, is_classification, least) if found else []
+
+    found, missing, bins = sf.reveal(sf.PYU(party)(figures)(label, predictions))
     context.warnings += [f"{party}: {reason}" for reason in missing]
-    return found
+    columns = CLASS_BINS if is_classification else NUMBER_BINS
+    return {"metrics": found} | ({"bins": {"columns": [*columns], "rows": bins}} if bins else {})
+
+
+def binned(label: Any, score: Any, is_classification: bool, least: int) -> list[list[Any]]:
+    """Return the rows by falling prediction in bins of at least ``least`` rows, which have no prediction in common: for
+    each what ``CLASS_BINS`` or ``NUMBER_BINS`` says. Empty if there are fewer rows than two bins take, or a number is
+    beyond float64."""
+    import numpy as np
+
+    order = np.argsort(-np.asarray(score, float).ravel(), kind="stable")
+    y, p = np.asarray(label, float).ravel()[order], np.asarray(score, float).ravel()[order]
+    size = max(least, math.ceil(len(p) / MOST_BINS))
+    # Rows of one prediction stay together: no threshold lies between them
+    changes = np.append(np.flatnonzero(np.diff(p)) + 1, len(p))
+    ends = [0]
+    while len(p) - ends[-1] >= 2 * size:
+        end = int(changes[np.searchsorted(changes, ends[-1] + size)])
+        if len(p) - end < size:
+            break
+        ends.append(end)
+    if len(ends) == 1:
+        return []
+    ends.append(len(p))
+    found: list[list[Any]] = []
+    for start, end in pairwise(ends):
+        mean = float(p[start:end].mean())
+        if is_classification:
+            # Between two bins: a threshold is no row's own prediction
+            below = float((p[end - 1] + p[end]) / 2) if end < len(p) else None
+            found.append([below, end - start, int(y[start:end].sum()), mean])
+        else:
+            with np.errstate(over="ignore"):
+                error = p[start:end] - y[start:end]
+                rmse = float(np.sqrt(np.mean(error**2)))
+            found.append([end - start, mean, float(y[start:end].mean()), rmse])
+    is_finite = all(math.isfinite(cell) for row in found for cell in row if cell is not None)
+    return found if is_finite else []
 
 
 def classification(label: Any, score: Any) -> tuple[dict[str, float], list[str]]:

@@ -17,11 +17,11 @@ from workers.contract.checks import check_columns, check_each_party, not_a_party
 from workers.contract.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
 from workers.contract.errors import ConfigError
 from workers.contract.problems import Problem
+from workers.contract.results import ModelResult
 from workers.contract.roles import Roles
 from workers.contract.wording import Text
 from workers.executors.doubts import warn_of_model
 from workers.executors.metrics import measured
-from workers.executors.results import ModelResult
 from workers.executors.training import (
     LABEL_SCALING,
     MODEL,
@@ -160,7 +160,7 @@ class PredictExecutor(VerticalExecutor):
         context.progress(0.8)
         result: dict[str, Any] = {"rows": prepared.rows, "model": model.type}
         if params.label:
-            result["metrics"] = measured(
+            result |= measured(
                 context, params.receiver, prepared.label, predictions, prepared.training["is_classification"]
             )
             if result["metrics"]:  # a bad label tells nothing of the model

@@ -17,8 +17,8 @@ from workers.contract.catalogue import NUMERIC, Catalogue
 from workers.contract.documents import Document, SFInitConfig, TaskConfig
 from workers.contract.errors import ConfigError
 from workers.contract.problems import Problem
+from workers.contract.results import ColumnsResult
 from workers.contract.roles import Roles
-from workers.executors.results import ColumnsResult
 from workers.executors.standard import check_standard
 from workers.executors.training import LABEL
 from workers.executors.vertical import (

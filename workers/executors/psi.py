@@ -16,9 +16,9 @@ from workers.contract.checks import check_columns, check_each_party, check_parti
 from workers.contract.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
 from workers.contract.errors import ConfigError
 from workers.contract.problems import Problem
+from workers.contract.results import PSIResult
 from workers.contract.wording import hint
 from workers.executors.base import BaseTaskExecutor
-from workers.executors.results import PSIResult
 from workers.host.tables import check_keys, column_types
 
 #: Protocols that can do more than an inner join of unique keys.

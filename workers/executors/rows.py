@@ -17,8 +17,8 @@ from workers.contract.checks import check_each_party
 from workers.contract.documents import Document, SFInitConfig, TaskConfig
 from workers.contract.errors import AlgorithmError, ConfigError
 from workers.contract.problems import Problem
+from workers.contract.results import RowsResult
 from workers.contract.roles import Roles
-from workers.executors.results import RowsResult
 from workers.executors.vertical import PartyColumns, VerticalExecutor, check_party_columns, is_kept, keep_blocks
 from workers.host.tables import column_types, count_rows, text_blocks, types_of
 

@@ -18,11 +18,11 @@ from workers.contract.checks import check_column
 from workers.contract.documents import SFInitConfig, TaskConfig
 from workers.contract.errors import ConfigError
 from workers.contract.problems import Problem
+from workers.contract.results import ReportsResult
 from workers.contract.roles import Roles
 from workers.contract.wording import Text
 from workers.executors.base import BaseTaskExecutor
 from workers.executors.bins import counts, cut_points
-from workers.executors.results import ReportsResult
 from workers.executors.statistics import StatisticsParams
 from workers.executors.vertical import check_no_outputs, check_party_columns
 

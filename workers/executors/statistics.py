@@ -16,7 +16,7 @@ from workers.contract.catalogue import Catalogue
 from workers.contract.documents import Document, SFInitConfig, TaskConfig
 from workers.contract.errors import AlgorithmError, ConfigError
 from workers.contract.problems import Problem
-from workers.executors.results import ReportsResult
+from workers.contract.results import ReportsResult
 from workers.executors.standard import standardized
 from workers.executors.vertical import (
     PartyColumns,

@@ -12,8 +12,8 @@ from workers.computing.telling import told_by
 from workers.contract.catalogue import Catalogue
 from workers.contract.documents import SFInitConfig, TaskConfig
 from workers.contract.problems import Problem
+from workers.contract.results import ReportsResult
 from workers.executors.base import BaseTaskExecutor
-from workers.executors.results import ReportsResult
 from workers.executors.statistics import StatisticsParams, example_of
 from workers.executors.vertical import check_no_outputs, check_party_columns
 

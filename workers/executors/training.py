@@ -20,12 +20,12 @@ from workers.contract.checks import check_column, not_a_party
 from workers.contract.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
 from workers.contract.errors import ConfigError
 from workers.contract.problems import Problem
+from workers.contract.results import ModelResult
 from workers.contract.roles import Roles
 from workers.contract.wording import Text
 from workers.executors.doubts import warn_of_model
 from workers.executors.metrics import measured
 from workers.executors.precision import told_precision
-from workers.executors.results import ModelResult
 from workers.executors.standard import check_standard
 from workers.executors.vertical import (
     PartyColumns,
@@ -264,7 +264,7 @@ class TrainingExecutor(VerticalExecutor):
         if prepared.label_scaling is not None:
             mean, deviation = prepared.label_scaling
             predictions = predictions * deviation + mean
-        metrics = measured(context, owner, prepared.label, predictions, self.is_classification(params))
+        found = measured(context, owner, prepared.label, predictions, self.is_classification(params))
         warn_of_model(context, owner, prepared.label, predictions, self.is_classification(params))
         keep_predictions(context, owner, predictions)
         own = {"scaling": prepared.scaling, LABEL_SCALING: prepared.label_scaling}
@@ -273,7 +273,7 @@ class TrainingExecutor(VerticalExecutor):
         return {
             "rows": prepared.rows,
             "features": {p: len(named) for p, named in params.features.items()},
-            "metrics": metrics,
+            **found,
         } | runner.reports(trained)
 
 

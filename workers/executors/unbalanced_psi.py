@@ -14,8 +14,8 @@ from workers.contract.catalogue import Catalogue
 from workers.contract.checks import not_a_party
 from workers.contract.documents import ColumnName, Document, PartyName, SFInitConfig, TaskConfig
 from workers.contract.problems import Problem
+from workers.contract.results import PSIResult
 from workers.executors.base import BaseTaskExecutor
-from workers.executors.results import PSIResult
 from workers.executors.vertical import check_outputs, check_party_columns
 from workers.host.tables import check_keys
 

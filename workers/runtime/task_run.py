@@ -22,11 +22,11 @@ from workers.contract.connection import DEFAULT_URL, connect
 from workers.contract.errors import ConfigError, NetworkError, SecretFlowTaskError, classify, contract_name
 from workers.contract.events import FAILURE, RUNNING, SUCCESS
 from workers.contract.registry import DEVICE_REGISTRY
+from workers.contract.results import check_result
 from workers.contract.run_name import RunName
 from workers.contract.validation import Run, validate
 from workers.contract.wording import Text
 from workers.devices.base import Device, stop_all
-from workers.executors.results import check_result
 from workers.host.approvals import digest_of
 from workers.host.gate import Gate
 from workers.host.key import with_secrets_opened

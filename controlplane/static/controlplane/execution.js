@@ -29,7 +29,14 @@
       })
       .then(function (html) {
         failures = 0;
+        var open = [];
+        live().querySelectorAll("details[data-keep][open]").forEach(function (part) { open.push(part.dataset.keep); });
         live().outerHTML = html;
+        open.forEach(function (name) {
+          var part = live().querySelector('details[data-keep="' + name + '"]');
+          if (part) part.open = true;
+        });
+        document.dispatchEvent(new Event("cp:shown"));
       })
       .catch(function () {
         failures += 1;

@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 
 from controlplane.examples import TABLE, examples, made_by, request_of
+from executions.results.reading import read
 from fixtures.tables import write_tables
 from tests.parties import SMALL_KEYS, Parties, Processes
 from workers.contract.registry import TASK_EXECUTOR_REGISTRY
+from workers.contract.results import Figures
 
 #: Task types of the tests' own.
 OF_TESTS = {"pseudonymise", "light", "arithmetic", "misordered_psi"}
@@ -81,6 +83,12 @@ def test_its_example_runs(parties: Parties, name: str, request: pytest.FixtureRe
             assert output in answers[party]["outputs"]
     metrics = answers["bob"].get("metrics", {})
     assert metrics.get("auc", 1) > 0.85, metrics
+    # What it found is shown as what it is: in its declared form, and a table's figures under their names
+    task_type = example["task_type"]
+    found = read(task_type, answers["bob"])
+    titles = {block.title for block in found.blocks}
+    assert TASK_EXECUTOR_REGISTRY[task_type].Result is Figures or "Result" not in titles
+    assert "auc" not in metrics or "ROC curve" in titles
 
 
 def test_all_have_an_example_or_say_why_not() -> None:

@@ -12,7 +12,8 @@ from scipy.stats import ks_2samp
 from sklearn import metrics
 
 from tests.parties import Parties, Processes
-from workers.executors.metrics import classification, regression
+from workers.contract.results import MOST_BINS
+from workers.executors.metrics import binned, classification, regression
 
 #: Sums of up to some hundred float64, in another order.
 CLOSE = 1e-12
@@ -143,3 +144,42 @@ def test_predictions_are_kept_whatever_is_wrong_with_the_label(processes: Proces
             assert answer["metrics"] == {}
             assert f"bob: there are no metrics: the label {words}" in " ".join(answer["warnings"])
     parties.close()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_bins_tell_the_curves_of_scikit_learn(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    rows = int(random.integers(20, 2000))
+    label = random.integers(0, 2, rows)
+    score = np.round(random.random(rows), int(random.integers(1, 5)))
+    least = int(random.integers(1, 60))
+    bins = binned(label, score, True, least)
+    if not bins:
+        assert rows < 2 * least or len(np.unique(score)) < rows / least
+        return
+    assert len(bins) <= MOST_BINS
+    assert all(count >= least for _, count, _, _ in bins)
+    assert sum(count for _, count, _, _ in bins) == rows
+    for index, (threshold, *_) in enumerate(bins[:-1]):
+        predicted = score > threshold
+        no, yes = metrics.confusion_matrix(label, predicted)[:, 1]
+        assert yes == sum(positives for _, _, positives, _ in bins[: index + 1])
+        assert yes + no == sum(count for _, count, _, _ in bins[: index + 1])
+        assert threshold not in score
+    assert bins[-1][0] is None
+
+
+def test_no_bin_is_smaller_than_said_whatever_the_ties() -> None:
+    score = np.repeat([0.9, 0.5, 0.1], [3, 90, 7])
+    assert binned(np.arange(100) % 2, score, True, 10) == []
+    assert [count for count, *_ in binned(np.arange(100), np.repeat([3.0, 2.0], [10, 90]), False, 10)] == [10, 90]
+
+
+def test_bins_of_a_regression_tell_its_residuals() -> None:
+    prediction = np.arange(100.0)
+    bins = binned(prediction + np.where(prediction < 50, 1.0, -3.0), prediction, False, 50)
+    assert bins == [[50, 74.5, 71.5, 3.0], [50, 24.5, 25.5, 1.0]]
+
+
+def test_bins_beyond_float64_are_not_told() -> None:
+    assert binned(np.array([1e308, -1e308] * 50), np.linspace(0, 1, 100), False, 10) == []

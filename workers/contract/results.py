@@ -22,7 +22,6 @@ from pydantic import (
     ValidationInfo,
 )
 
-from workers.components.reports import MOST_ROWS
 from workers.contract.documents import PartyName
 from workers.contract.errors import AlgorithmError
 from workers.contract.wording import Text
@@ -31,6 +30,10 @@ log = logging.getLogger(__name__)
 
 #: More columns than a table has, and more parties than a cluster.
 MOST_COLUMNS, MOST_PARTIES = 100_000, 32
+#: Rows of a report's table, at most: people read it on a page.
+MOST_ROWS = 1000
+#: Bins of a model's rows, of which curves are drawn.
+MOST_BINS = 50
 Count = Annotated[int, Field(ge=0)]
 #: A column with its party before it, or what a report calls something.
 Name = Annotated[str, StringConstraints(max_length=500)]
@@ -104,6 +107,16 @@ class RowsResult(Result):
     columns: Columns = {}
 
 
+class Bins(Result):
+    """The rows by falling prediction, in few bins of many rows each: what curves are drawn of
+    (``workers/executors/metrics.py``)."""
+
+    columns: Annotated[list[Annotated[str, StringConstraints(max_length=20)]], Field(min_length=4, max_length=4)]
+    rows: Annotated[
+        list[Annotated[list[int | float | None], Field(min_length=4, max_length=4)]], Field(max_length=MOST_BINS)
+    ]
+
+
 class ModelResult(ReportsResult):
     """Of a model: how good it is, not what it says of a row."""
 
@@ -111,6 +124,7 @@ class ModelResult(ReportsResult):
     model: Name = ""
     features: Counts = {}
     metrics: Metrics = {}
+    bins: Bins | None = None
 
 
 class ColumnsResult(ReportsResult):

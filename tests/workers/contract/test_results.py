@@ -15,7 +15,7 @@ from fixtures.documents import psi_documents
 from tests.keys import stream
 from workers.contract.errors import AlgorithmError
 from workers.contract.registry import TASK_EXECUTOR_REGISTRY
-from workers.executors.results import Figures, check_result
+from workers.contract.results import Figures, check_result
 from workers.executors.rows import SplitExecutor
 from workers.host.party import PartyHost
 from workers.runtime.task_run import Runtime, TaskRun
