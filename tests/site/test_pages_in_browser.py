@@ -228,7 +228,10 @@ def test_text_can_be_read_in_both_modes(page: Page, scheme: Any) -> None:
     """Our own style sheet follows unfold's mode, and text stands out from its ground."""
     task = make_task()
     execution = Execution.objects.submit(task.documents(), task=task)
-    Execution.objects.filter(pk=execution.pk).update(error="no", error_type="ConfigError", waiting_for="a worker")
+    # It has ended: a page that shows itself anew takes away what is being looked at
+    Execution.objects.filter(pk=execution.pk).update(
+        status="FAILURE", error="no", error_type="ConfigError", waiting_for="a worker"
+    )
     page.emulate_media(color_scheme=scheme)
     page.goto(f"/admin/executions/execution/{execution.pk}/change/")
     expect(page.locator("html.dark")).to_have_count(1 if scheme == "dark" else 0)
