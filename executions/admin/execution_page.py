@@ -16,6 +16,7 @@ from controlplane.access import Access
 from controlplane.admin.shown import moment, span
 from executions.admin.lineage import inputs_and_outputs, origin
 from executions.admin.timeline import PHASES, timeline
+from executions.diagnosis.catalogue import remedy_of
 from executions.models import Execution, ExecutionEvent, Preflight
 from executions.results.reading import read
 from executions.states import COLOURS, Status
@@ -68,6 +69,7 @@ def live(execution: Execution, access: Access) -> dict[str, Any]:
             "waited": span(execution.waited, is_over=execution.ran is not None or execution.has_ended),
             "ran": span(execution.ran, is_over=execution.has_ended) if execution.ran is not None else "",
             "left": time_left(execution),
+            "remedy": remedy_of(execution),
             "moments": {
                 "submitted": moment(execution.created_at),
                 "started": moment(execution.started_at),

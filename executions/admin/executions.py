@@ -118,6 +118,7 @@ class ExecutionAdmin(ResultViews, ReadOnlyAdmin):
             "may_see_schedule": may(request, "controlplane.view_schedule"),
             "may_see_datasets": may(request, "controlplane.view_dataset"),
             "compare_url": reverse("admin:executions_execution_compare") + f"?id={execution.pk}",
+            "diagnosis_url": reverse("admin:executions_execution_diagnosis", args=[execution.pk]),
             "csv_url": reverse("admin:executions_execution_table", args=[execution.pk, 0]).removesuffix("0/"),
             "cancel_url": reverse("admin:executions_execution_cancel", args=[execution.pk]),
         }

@@ -1,4 +1,4 @@
-"""Views of results: a table as CSV, and several executions of one task side by side."""
+"""Views of what came of executions: a table as CSV, several side by side, and everything about one in a file."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from django.urls import path, reverse
 from controlplane.access import Access
 from controlplane.admin.shown import moment, span
 from controlplane.documents.differences import ABSENT, shown
+from executions.diagnosis.bundle import diagnose, name_of
 from executions.models import Execution
 from executions.results.comparison import side_by_side
 from executions.results.reading import read, table_of
@@ -36,10 +37,12 @@ class ResultViews:
     opts: Any
 
     def result_urls(self) -> list[Any]:
-        table, compare = self.admin_site.admin_view(self.table_view), self.admin_site.admin_view(self.compare_view)
+        views = (self.table_view, self.compare_view, self.diagnosis_view)
+        table, compare, diagnosis = (self.admin_site.admin_view(view) for view in views)
         return [
             path("compare/", compare, name="executions_execution_compare"),
             path("<uuid:pk>/result/<int:number>/", table, name="executions_execution_table"),
+            path("<uuid:pk>/diagnosis/", diagnosis, name="executions_execution_diagnosis"),
         ]
 
     def table_view(self, request: HttpRequest, pk: UUID, number: int) -> HttpResponse:
@@ -74,6 +77,16 @@ class ResultViews:
             "found": {"blocks": side_by_side([(_short(e), read(e.task_type, e.result)) for e in executions])},
         }
         return TemplateResponse(request, "executions/compare.html", context)
+
+    def diagnosis_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
+        """Return everything about an execution as a zip file."""
+        if not (found := self._visible(request, [pk])):
+            raise Http404("There is no such execution.")
+        disposition = {
+            "Content-Disposition": f'attachment; filename="{name_of(found[0])}"',
+            "Cache-Control": "no-store",
+        }
+        return HttpResponse(diagnose(found[0]), content_type="application/zip", headers=disposition)
 
     def _visible(self, request: HttpRequest, ids: Sequence[UUID]) -> list[Execution]:
         """Return those executions of the ids that the user may see, in the order of the ids."""

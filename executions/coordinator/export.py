@@ -56,7 +56,7 @@ class Export:
         number = 0
         try:
             for line in LINES[kind.model](keys):
-                text = json.dumps(line, cls=_Encoder, separators=(",", ":")).encode() + b"\n"
+                text = json.dumps(line, cls=Encoder, separators=(",", ":")).encode() + b"\n"
                 self._put(packed.compress(text) if packed else text)
                 number += 1
             if packed:
@@ -75,7 +75,7 @@ class Export:
             content = content[self._file.write(content) :]
 
 
-class _Encoder(DjangoJSONEncoder):
+class Encoder(DjangoJSONEncoder):
     """Writes times to the microsecond, and what is no JSON as text."""
 
     def default(self, value: Any) -> Any:
@@ -95,20 +95,25 @@ def _fields(row: Model, *without: str) -> dict[str, Any]:
 def _executions(keys: Sequence[Any]) -> Iterator[dict[str, Any]]:
     for key in keys:  # one at a time: each may have thousands of events, and a result of megabytes
         row = Execution.objects.select_related("task", "submitted_by").filter(pk=key).first()
-        if row is None:  # another process has removed it
-            continue
-        checks = row.preflights.select_related("requested_by").order_by("requested_at")
-        yield {"kind": "execution", **_fields(row, "node", "documents")} | {
-            "documents": masked(row.documents),
-            "runs": [_fields(run, "execution") for run in row.runs.select_related("party")],
-            "changes": [_fields(change, "execution") for change in row.changes.select_related("by")],
-            "events": [_fields(event, "execution") for event in row.events.all()],
-            "preflights": [
-                _fields(check, "execution")
-                | {"checks": [_fields(part, "preflight") for part in check.checks.select_related("party")]}
-                for check in checks
-            ],
-        }
+        if row is not None:  # else another process has removed it
+            yield {"kind": "execution", **record_of(row)}
+
+
+def record_of(row: Execution) -> dict[str, Any]:
+    """Return all that is stored of an execution, secrets masked; :class:`Encoder` writes it as JSON."""
+    checks = row.preflights.select_related("requested_by").order_by("requested_at")
+    return _fields(row, "node", "documents") | {
+        "documents": masked(row.documents),
+        "runs": [_fields(run, "execution") for run in row.runs.select_related("party")],
+        "changes": [_fields(change, "execution") for change in row.changes.select_related("by")],
+        "events": [_fields(event, "execution") for event in row.events.all()],
+        "preflights": [
+            _fields(check, "execution")
+            | {"documents": masked(check.documents) if check.documents else None}
+            | {"checks": [_fields(part, "preflight") for part in check.checks.select_related("party")]}
+            for check in checks
+        ],
+    }
 
 
 def _pipeline_runs(keys: Sequence[Any]) -> Iterator[dict[str, Any]]:

@@ -76,9 +76,12 @@ def check_history(execution: dict[str, Any]) -> None:
     for event in execution["events"]:
         by_attempt.setdefault(event[0], []).append(event)
     for attempt, events in by_attempt.items():
-        began = min(true_time(e[5]) for e in events)
+        began, first = min((true_time(e[5]), e) for e in events)
         for earlier in (e for a, found in by_attempt.items() if a < attempt for e in found if e[4] != "cleanup"):
-            assert true_time(earlier[5]) <= began, f"attempt {earlier[0]} went on beside attempt {attempt}"
+            late = true_time(earlier[5]) - began
+            assert late <= 0, (
+                f"attempt {earlier[0]} went on beside attempt {attempt}: {earlier}, {late:.3f} s after {first}"
+            )
         for party in {e[1] for e in events}:
             computing = {e[6] for e in events if e[1] == party and e[2] < WORKER_SEQUENCE}
             assert len(computing) <= 1, f"{party} ran attempt {attempt} twice"
