@@ -1,0 +1,71 @@
+"""How lists show times, durations, names and long texts."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from datetime import timezone as zone
+from typing import Any
+
+from django.utils import timezone
+from django.utils.html import format_html
+
+#: Characters of a long text that a row shows, and that it shows on hover.
+SHOWN_OF_A_LINE, SHOWN_ON_HOVER = 90, 2000
+#: What stands where there is nothing to say.
+NOTHING = "-"
+_STEPS = ((60, 1, "s"), (3600, 60, "min"), (86_400, 3600, "h"), (30 * 86_400, 86_400, "days"))
+
+
+def moment(at: datetime | None) -> Any:
+    """Return a time as lists show it: how long ago it was, and on hover the time itself with its zone."""
+    if at is None:
+        return NOTHING
+    exact = timezone.localtime(at)
+    return format_html(
+        '<time class="cpl-time" datetime="{}" title="{}">{}</time>',
+        at.astimezone(zone.utc).isoformat(timespec="seconds"),
+        f"{exact:%Y-%m-%d %H:%M:%S %Z}",
+        _relative(at),
+    )
+
+
+def _relative(at: datetime) -> str:
+    seconds = (timezone.now() - at).total_seconds()
+    for below, unit, word in _STEPS:
+        if abs(seconds) < below:
+            number = int(abs(seconds) // unit)
+            word = "day" if word == "days" and number == 1 else word
+            return f"in {number} {word}" if seconds < 0 else f"{number} {word} ago"
+    return f"{timezone.localtime(at):%Y-%m-%d}"
+
+
+def span(length: timedelta | None, is_over: bool = True) -> str:
+    """Return a duration as ``2.31 s``, ``3 min 05 s`` or ``1 h 02 min``; in whole seconds while it is not over."""
+    if length is None:
+        return NOTHING
+    seconds = length.total_seconds()
+    if seconds < 60:
+        return f"{seconds:.2f} s" if is_over else f"{seconds:.0f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min {rest:02} s"
+
+
+def line(text: str) -> Any:
+    """Return the first line of a text, cut if it is long, and on hover the whole of it."""
+    if not text.strip():
+        return NOTHING
+    first = text.strip().splitlines()[0]
+    if first == text.strip() and len(first) <= SHOWN_OF_A_LINE:
+        return format_html('<span class="cpl-line">{}</span>', first)
+    cut = f"{first[:SHOWN_OF_A_LINE].rstrip()} ..."
+    return format_html('<span class="cpl-line" title="{}">{}</span>', text.strip()[:SHOWN_ON_HOVER], cut)
+
+
+def link(url: str, text: Any) -> Any:
+    return format_html('<a class="cpl-link" href="{}">{}</a>', url, text)
+
+
+def counted(number: int, model: Any, limit: int = 0) -> str:
+    """Return ``12 executions``; ``more than 10,000 executions`` above the limit, if there is one."""
+    name = model._meta.verbose_name if number == 1 else model._meta.verbose_name_plural
+    return f"more than {limit:,} {name}" if limit and number > limit else f"{number:,} {name}"
