@@ -62,7 +62,11 @@ def ask(
     )
 
 
-def tell(request: HttpRequest, done: int, said: str, others: Iterable[tuple[int, str]]) -> None:
+#: What is said of one row, and of several or none.
+Said = tuple[str, str]
+
+
+def tell(request: HttpRequest, done: int, said: Said, others: Iterable[tuple[int, Said]]) -> None:
     """Say in one sentence what was done, and what was not and why. Each text comes with its number."""
-    parts = [f"{done} {said}"] + [f"{number} {why}" for number, why in others if number]
+    parts = [f"{number} {words[number != 1]}" for number, words in ((done, said), *others) if number or words is said]
     (messages.success if done else messages.warning)(request, f"{'; '.join(parts)}.")

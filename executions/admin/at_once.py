@@ -18,8 +18,9 @@ from executions.models.pipeline_run import NotPossible
 from executions.states import PipelineStatus, Status
 from workers.contract.problems import DocumentsInvalid
 
-_ENDED = "had already ended"
-_OTHERS = "involve parties that you have no grant for"
+_STOPPED = ("is being stopped", "are being stopped")
+_ENDED = ("had already ended",) * 2
+_OTHERS = ("involves parties that you have no grant for", "involve parties that you have no grant for")
 _AGAIN = (Status.FAILURE, Status.CANCELLED)
 
 
@@ -39,8 +40,8 @@ def cancel_executions(model_admin: Any, request: HttpRequest, rows: QuerySet[Exe
             execution.cancel(by=request.user)
             done[""] += 1
         except NotCancellable:
-            done[_ENDED] += 1
-    tell(request, done[""], "are being stopped" if done[""] != 1 else "is being stopped", [(done[_ENDED], _ENDED)])
+            done["ended"] += 1
+    tell(request, done[""], _STOPPED, [(done["ended"], _ENDED)])
     return None
 
 
@@ -60,7 +61,7 @@ def run_executions_again(model_admin: Any, request: HttpRequest, rows: QuerySet[
         if execution.status not in _AGAIN:
             done["neither"] += 1
         elif not may_run(request, execution):
-            done[_OTHERS] += 1
+            done["others"] += 1
         else:
             try:
                 execution.submit_again(by=request.user, within=Access.of(request).parties)
@@ -68,9 +69,12 @@ def run_executions_again(model_admin: Any, request: HttpRequest, rows: QuerySet[
             except DocumentsInvalid as error:
                 done["invalid"] += 1
                 problem = problem or f"{execution}: {error.problems[0]}"
-    neither = "had neither failed nor been cancelled"
-    others = [(done["neither"], neither), (done[_OTHERS], _OTHERS), (done["invalid"], "are not valid any more")]
-    tell(request, done[""], "were submitted again" if done[""] != 1 else "was submitted again", others)
+    others = [
+        (done["neither"], ("had neither failed nor been cancelled",) * 2),
+        (done["others"], _OTHERS),
+        (done["invalid"], ("is not valid any more", "are not valid any more")),
+    ]
+    tell(request, done[""], ("was submitted again", "were submitted again"), others)
     if problem:
         messages.error(request, problem)
     return None
@@ -92,8 +96,8 @@ def cancel_runs(model_admin: Any, request: HttpRequest, rows: QuerySet[PipelineR
             run.cancel(by=request.user)
             done[""] += 1
         except NotPossible:
-            done[_ENDED] += 1
-    tell(request, done[""], "are being stopped" if done[""] != 1 else "is being stopped", [(done[_ENDED], _ENDED)])
+            done["ended"] += 1
+    tell(request, done[""], _STOPPED, [(done["ended"], _ENDED)])
     return None
 
 
@@ -109,7 +113,7 @@ def retry_runs(model_admin: Any, request: HttpRequest, rows: QuerySet[PipelineRu
     done: Counter[str] = Counter()
     for run in found:
         if not may_run(request, run):
-            done[_OTHERS] += 1
+            done["others"] += 1
         elif not run.has_ended or run.status == PipelineStatus.SUCCESS:
             done["nothing"] += 1
         else:
@@ -118,8 +122,8 @@ def retry_runs(model_admin: Any, request: HttpRequest, rows: QuerySet[PipelineRu
                 done[""] += 1
             except NotPossible:
                 done["nothing"] += 1
-    others = [(done["nothing"], "had nothing to retry"), (done[_OTHERS], _OTHERS)]
-    tell(request, done[""], "go on" if done[""] != 1 else "goes on", others)
+    others = [(done["nothing"], ("had nothing to retry",) * 2), (done["others"], _OTHERS)]
+    tell(request, done[""], ("goes on", "go on"), others)
     return None
 
 
@@ -149,7 +153,7 @@ def _switch(model_admin: Any, request: HttpRequest, rows: QuerySet[Any], on: boo
         if schedule.enabled == on:
             done["already"] += 1
         elif not model_admin.has_change_permission(request, schedule):
-            done[_OTHERS] += 1
+            done["others"] += 1
         else:
             try:
                 schedule.enabled = on
@@ -162,9 +166,9 @@ def _switch(model_admin: Any, request: HttpRequest, rows: QuerySet[Any], on: boo
                 done["invalid"] += 1
                 messages.error(request, f"{schedule}: {error.messages[0]}")
     others = [
-        (done["already"], f"had been {word} before"),
-        (done[_OTHERS], _OTHERS),
-        (done["invalid"], "cannot be enabled"),
+        (done["already"], (f"had been {word} before",) * 2),
+        (done["others"], _OTHERS),
+        (done["invalid"], ("cannot be enabled",) * 2),
     ]
-    tell(request, done[""], f"{'is' if done[''] == 1 else 'are'} {word} now", others)
+    tell(request, done[""], (f"is {word} now", f"are {word} now"), others)
     return None
