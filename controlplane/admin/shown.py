@@ -50,6 +50,18 @@ def span(length: timedelta | None, is_over: bool = True) -> str:
     return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min {rest:02} s"
 
 
+def length(found: timedelta | None, is_over: bool = True, more: str = "") -> Any:
+    """Return a duration as a cell has it, in one line, and ``more`` below it."""
+    below = format_html('<br><span class="cpl-below">{}</span>', more) if more else ""
+    return format_html('<span class="cpl-nowrap">{}{}</span>', span(found, is_over), below)
+
+
+def submission(at: datetime, user: Any) -> Any:
+    """Return when something was submitted, and below it by whom."""
+    below = format_html('<br><span class="cpl-below">by {}</span>', user) if user else ""
+    return format_html("{}{}", moment(at), below)
+
+
 def line(text: str) -> Any:
     """Return the first line of a text, cut if it is long, and on hover the whole of it."""
     if not text.strip():

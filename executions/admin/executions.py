@@ -19,7 +19,7 @@ from controlplane.admin.confirm import confirm_page
 from controlplane.admin.filters import PartyFilter, TaskTypeFilter
 from controlplane.admin.permissions import may
 from controlplane.admin.scoped import ScopedSelectFilter
-from controlplane.admin.shown import NOTHING, line, moment, span
+from controlplane.admin.shown import length, line, submission
 from executions.admin import execution_page as pages
 from executions.admin.at_once import cancel_executions, run_executions_again
 from executions.admin.read_only import ReadOnlyAdmin, SubmitterFilter
@@ -35,8 +35,7 @@ from workers.contract.problems import DocumentsInvalid
 @admin.register(Execution)
 class ExecutionAdmin(ReadOnlyAdmin):
     list_display = (
-        "title", "shown_status", "shown_type", "shown_parties", "shown_submitter", "submitted", "shown_waited",
-        "shown_ran", "shown_error",
+        "title", "shown_status", "shown_type", "shown_parties", "submitted", "shown_waited", "shown_ran", "shown_error",
     )  # fmt: skip
     list_filter = (
         "status", TaskTypeFilter, PartyFilter, SubmitterFilter, ("task", ScopedSelectFilter), *ReadOnlyAdmin.list_filter
@@ -88,23 +87,18 @@ class ExecutionAdmin(ReadOnlyAdmin):
     def shown_parties(self, execution: Execution) -> str:
         return ", ".join(execution.parties)
 
-    @display(description="Submitted by")
-    def shown_submitter(self, execution: Execution) -> str:
-        return str(execution.submitted_by or NOTHING)
-
     @display(description="Submitted", ordering="created_at")
     def submitted(self, execution: Execution) -> Any:
-        return moment(execution.created_at)
+        return submission(execution.created_at, execution.submitted_by)
 
     @display(description="Waited")
-    def shown_waited(self, execution: Execution) -> str:
-        return span(execution.waited, is_over=execution.has_ended or execution.ran is not None)
+    def shown_waited(self, execution: Execution) -> Any:
+        return length(execution.waited, is_over=execution.has_ended or execution.ran is not None)
 
     @display(description="Ran")
-    def shown_ran(self, execution: Execution) -> str:
-        if execution.ran is None or execution.has_ended:
-            return span(execution.ran)
-        return f"{span(execution.ran, is_over=False)}, {pages.percent(execution.progress)} %"
+    def shown_ran(self, execution: Execution) -> Any:
+        is_over = execution.has_ended or execution.ran is None
+        return length(execution.ran, is_over, "" if is_over else f"{pages.percent(execution.progress)} % done")
 
     @display(description="First error")
     def shown_error(self, execution: Execution) -> Any:

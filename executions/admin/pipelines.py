@@ -12,6 +12,7 @@ from django.db.models import OuterRef, Prefetch, QuerySet, Subquery
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
+from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from unfold.decorators import action, display
 
@@ -21,9 +22,8 @@ from controlplane.admin.filters import PartyFilter
 from controlplane.admin.permissions import may
 from controlplane.admin.pipelines import PipelineAdmin, ScheduleAdmin
 from controlplane.admin.scoped import ScopedSelectFilter
-from controlplane.admin.shown import NOTHING, line, link, moment
+from controlplane.admin.shown import NOTHING, length, line, link, moment, submission
 from controlplane.models import Pipeline, Schedule
-from executions.admin import execution_page as pages
 from executions.admin import pipeline_run_page as pipeline_pages
 from executions.admin.at_once import cancel_runs, disable_schedules, enable_schedules, retry_runs
 from executions.admin.read_only import ReadOnlyAdmin, SubmitterFilter
@@ -101,7 +101,7 @@ class RunnablePipelineAdmin(Runnable, PipelineAdmin):
 @admin.register(PipelineRun)
 class PipelineRunAdmin(ReadOnlyAdmin):
     list_display = (
-        "title", "shown_status", "shown_nodes", "shown_parties", "shown_submitter", "submitted", "shown_ran",
+        "title", "shown_status", "shown_nodes", "shown_parties", "submitted", "shown_ran",
         "shown_error",
     )  # fmt: skip
     list_filter = (
@@ -153,17 +153,13 @@ class PipelineRunAdmin(ReadOnlyAdmin):
     def shown_parties(self, run: PipelineRun) -> str:
         return str(run.party_set or NOTHING)
 
-    @display(description="Submitted by")
-    def shown_submitter(self, run: PipelineRun) -> str:
-        return str(run.submitted_by or NOTHING)
-
     @display(description="Submitted", ordering="created_at")
     def submitted(self, run: PipelineRun) -> Any:
-        return moment(run.created_at)
+        return submission(run.created_at, run.submitted_by)
 
     @display(description="Ran")
-    def shown_ran(self, run: PipelineRun) -> str:
-        return pages.duration(run.created_at, run.ended_at)
+    def shown_ran(self, run: PipelineRun) -> Any:
+        return length((run.ended_at or timezone.now()) - run.created_at, run.has_ended)
 
     @display(description="First error")
     def shown_error(self, run: PipelineRun) -> Any:

@@ -104,6 +104,17 @@
       field.setAttribute("aria-label", "Search executions, tasks, datasets and pages");
       field.setAttribute("placeholder", "Id, name or page");
     }
+    // unfold's links without an address: the one that opens the filters
+    document.querySelectorAll("#changelist a:not([href])").forEach(function (link) {
+      link.setAttribute("role", "button");
+      link.setAttribute("tabindex", "0");
+      link.addEventListener("keydown", function (event) {
+        if (event.key === "Enter" || event.key === " ") {
+          event.preventDefault();
+          link.click();
+        }
+      });
+    });
     later();
   });
 })();
