@@ -55,6 +55,8 @@ def _rows(request: HttpRequest, term: str) -> Iterator[SearchResult]:
         if not model_admin.has_view_or_change_permission(request):
             continue
         rows, _ = model_admin.get_search_results(request, model_admin.get_queryset(request), term)
+        if model is Dataset:
+            rows = rows.select_related("party")  # its name has the party's
         at = f"admin:{model._meta.app_label}_{model._meta.model_name}_change"
         for row in rows.prefetch_related(None)[:MOST_OF_A_KIND]:
             yield SearchResult(str(row), _described(row), reverse(at, args=[row.pk]), icon)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import time
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -15,6 +18,7 @@ from django.utils import timezone
 
 from controlplane.admin import csv_download, listing
 from controlplane.models import AuditEntry, Dataset, Party, SavedFilter, Schedule
+from executions.coordinator.listener import Listener
 from executions.models import Execution, PipelineRun
 from executions.states import PipelineStatus, Status
 from tests.composed import (
@@ -29,6 +33,7 @@ from tests.composed import (
     messages_of,
     superuser,
 )
+from tests.keys import send
 from tests.simulated import add_worker
 from tests.walked import Circle
 
@@ -255,6 +260,26 @@ def test_datasets_are_filtered_by_state_and_kind(admin: Client, parties: Any) ->
     made["differs"].save()
     assert rows_of(admin, DATASETS, state="differs") == []
     assert made["differs"].version == 2
+
+
+def test_the_state_filter_knows_each_report(admin: Client, parties: Any, connection: Any) -> None:
+    dataset = Dataset.objects.get(name="customers")
+
+    def publish(at: float, **said: Any) -> str:
+        told = {"publication": str(uuid4()), "told_at": at, **said}
+        send(connection, "alice", datasets=json.dumps(told))
+        Listener(connection).step()
+        dataset.refresh_from_db()
+        assert rows_of(admin, DATASETS, state=dataset.state, q="customers") == [dataset.pk]
+        return dataset.state
+
+    now = time.time()
+    assert publish(now, datasets={"customers": {"columns": {"uid": "str"}}}) == "differs"
+    assert publish(now + 1, datasets={"customers": {"columns": dataset.columns}}) == "as registered"
+    assert publish(now + 2, datasets={"customers": {"columns": {"x": "str"}}}) == "differs"
+    assert publish(now + 3, datasets={"customers": {"error": "no such file"}}) == "unreadable"
+    assert publish(now + 4, datasets={"customers": {"columns": {"x": "str"}}}) == "differs"
+    assert publish(now + 5, names=[]) == "unreadable"
 
 
 # Several at once

@@ -1,4 +1,4 @@
-"""The lists in a real browser: they keep themselves fresh, and are filtered, saved and searched by mouse and keyboard."""
+"""The lists in a real browser: rows that stay fresh, actions, saved filters and the search, by mouse and keyboard."""
 
 from __future__ import annotations
 
