@@ -58,7 +58,6 @@ class Listed(ModelAdmin):
         cl.none_yet = self._none_yet(request)
         if ROWS_ALONE in request.headers:
             response.template_name = "controlplane/list_rows.html"
-            response.headers["Cache-Control"] = "no-store"
             response.headers[ROWS_ALONE] = "yes"
         else:
             context["saved_filters"] = list(saved_of(request, self.opts.label_lower))

@@ -52,14 +52,16 @@ def span(length: timedelta | None, is_over: bool = True) -> str:
 
 def length(found: timedelta | None, is_over: bool = True, more: str = "") -> Any:
     """Return a duration as a cell has it, in one line, and ``more`` below it."""
-    below = format_html('<br><span class="cpl-below">{}</span>', more) if more else ""
-    return format_html('<span class="cpl-nowrap">{}{}</span>', span(found, is_over), below)
+    return format_html('<span class="cpl-nowrap">{}{}</span>', span(found, is_over), _below(more))
 
 
 def submission(at: datetime, user: Any) -> Any:
     """Return when something was submitted, and below it by whom."""
-    below = format_html('<br><span class="cpl-below">by {}</span>', user) if user else ""
-    return format_html("{}{}", moment(at), below)
+    return format_html("<span>{}{}</span>", moment(at), _below(f"by {user}" if user else ""))
+
+
+def _below(text: str) -> Any:
+    return format_html('<br><span class="cpl-below">{}</span>', text) if text else ""
 
 
 def line(text: str) -> Any:

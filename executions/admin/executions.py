@@ -12,6 +12,7 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
+from django.utils.html import format_html
 from unfold.decorators import display
 
 from controlplane.access import Access
@@ -80,8 +81,8 @@ class ExecutionAdmin(ReadOnlyAdmin):
         return str(execution.get_status_display())
 
     @display(description="Task type")
-    def shown_type(self, execution: Execution) -> str:
-        return pages.title_of(execution.task_type)
+    def shown_type(self, execution: Execution) -> Any:
+        return format_html('<span title="{}">{}</span>', pages.title_of(execution.task_type), execution.task_type)
 
     @display(description="Parties")
     def shown_parties(self, execution: Execution) -> str:

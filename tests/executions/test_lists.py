@@ -153,6 +153,8 @@ def test_a_total_is_exact_up_to_a_number(admin: Client, monkeypatch: pytest.Monk
     make_execution()
     assert ">4 executions</span>" in text_of(admin, EXECUTIONS)
     assert ">1 execution with these filters</span>" in text_of(admin, EXECUTIONS, status__exact="QUEUED")
+    monkeypatch.setattr("executions.admin.executions.ExecutionAdmin.list_per_page", 3)
+    assert ">4 executions</span>" in text_of(admin, EXECUTIONS, p="2")
     monkeypatch.setattr("executions.admin.executions.ExecutionAdmin.list_per_page", 2)
     assert ">4 executions</span>" in text_of(admin, EXECUTIONS)
     assert ">4 executions</span>" in text_of(admin, EXECUTIONS, p="2")
@@ -375,6 +377,16 @@ def test_it_switches_schedules(admin: Client) -> None:
     assert Schedule.objects.filter(enabled=True).count() == 3
 
 
+def test_nobody_switches_a_schedule_of_further_parties() -> None:
+    schedule = Circle.make("alice", "bob", 20000).rows["schedule"]
+    rights = ("view_schedule", "change_schedule", "add_execution")
+    one = admin_client(make_user("one", *rights, parties=["alice"]))
+    said = messages_of(act(one, SCHEDULES, "disable_schedules", [schedule], confirmed="yes"))
+    assert said == ["0 are disabled now; 1 involves parties that you have no grant for."]
+    schedule.refresh_from_db()
+    assert (schedule.enabled, schedule.owner) == (True, None)
+
+
 # Downloads
 
 
@@ -509,6 +521,7 @@ def test_a_user_saves_a_bounded_number(admin: Client, monkeypatch: pytest.Monkey
 def test_nobody_saves_a_filter_of_a_list_that_they_may_not_see() -> None:
     stranger = admin_as("stranger")
     assert save_as(stranger, "x", "status__exact=FAILURE").status_code == 403
+    assert not SavedFilter.objects.exists()
 
 
 # Kept fresh
