@@ -1,7 +1,7 @@
 // Keeps the rows of a list fresh while something in it has not ended, and names the field of the search.
 (function () {
   "use strict";
-  var EVERY = 3000, MOST = 60000;
+  var EVERY = 4000, MOST = 60000;
   var failures = 0, timer = null;
 
   function head(within) {
