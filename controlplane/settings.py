@@ -196,10 +196,15 @@ UNFOLD = {
     "SITE_HEADER": "SecretFlow control plane",
     "SITE_SYMBOL": "hub",
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _static("favicon.svg")}],
-    "STYLES": [_static("document-form.css"), _static("pages.css"), _static("results.css"), _static("timeline.css")],
+    "STYLES": [
+        _static(f"{name}.css") for name in ("document-form", "pages", "lists", "results", "timeline")
+    ],
+    "SCRIPTS": [_static("lists.js")],
     "DASHBOARD_CALLBACK": "executions.admin.dashboard.dashboard",
     "ENVIRONMENT": "controlplane.admin.site.environment_label",
     "SIDEBAR": {
+        "show_search": True,
+        "command_search": True,
         "navigation": [
             {
                 "items": [

@@ -20,6 +20,9 @@ api = [
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/autocomplete/", admin.site.admin_view(Autocomplete.as_view(admin_site=admin.site))),
+    # Before unfold's own, which keeps what it has found for minutes, whatever its user may still see
+    path("admin/search/", include("executions.admin.search")),
+    path("admin/filters/", include("controlplane.admin.saved_filters")),
     path("admin/", admin.site.urls),
     path("api/v1/", include(api)),
 ]

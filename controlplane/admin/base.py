@@ -16,11 +16,14 @@ from django.utils.text import capfirst
 from simple_history.admin import SimpleHistoryAdmin
 from simple_history.template_utils import HistoricalRecordContextHelper
 from unfold.admin import ModelAdmin
+from unfold.decorators import display
 
 from controlplane.access import Access
 from controlplane.admin.guarded import Guarded
+from controlplane.admin.listing import Listed
 from controlplane.admin.permissions import may
 from controlplane.admin.scoped import Scoped
+from controlplane.admin.shown import moment
 from controlplane.documents.differences import differences
 from controlplane.forms.document import REBUILD
 from controlplane.models import Pipeline, Task
@@ -64,7 +67,7 @@ def _masked(layer: str, document: Any, before: Any = None) -> Any:
     return change_secrets(layer, document, mask)
 
 
-class ConfigAdmin(Guarded, Scoped, SimpleHistoryAdmin, ModelAdmin):
+class ConfigAdmin(Guarded, Listed, Scoped, SimpleHistoryAdmin, ModelAdmin):
     """Base of the admin of everything that is registered."""
 
     compressed_fields = False
@@ -104,6 +107,10 @@ class ConfigAdmin(Guarded, Scoped, SimpleHistoryAdmin, ModelAdmin):
         request.of_the_past = True  # type: ignore[attr-defined]  # what it shows is an old version on purpose
         # ours: for unfold's links, the model of the history has no pages
         return super().history_form_view(request, object_id, version_id, {"opts": self.opts} | (extra_context or {}))
+
+    @display(description="Changed", ordering="updated_at")
+    def shown_changed(self, row: Any) -> Any:
+        return moment(row.updated_at)
 
     # --- who uses it
 

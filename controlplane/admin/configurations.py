@@ -21,7 +21,10 @@ from workers.contract.registry import further_layers
 
 class ConfigurationAdmin(ConfigAdmin):
     form: type[ConfigurationForm] = ConfigurationForm
-    list_display = ("name", "summary", "description", "version", "updated_at")
+    list_display = ("name", "summary", "description", "version", "shown_changed")
+    csv_columns = (
+        ("name", "name"), ("description", "description"), ("version", "version"), ("changed", "updated_at"),
+    )  # fmt: skip
     fieldsets: Any = (
         (None, {"fields": ("name", "description")}),
         ("Document", {"fields": ("document",)}),
@@ -34,6 +37,8 @@ class ConfigurationAdmin(ConfigAdmin):
 
 @admin.register(ClusterConfig)
 class ClusterConfigAdmin(ConfigurationAdmin):
+    none_yet = "No cluster yet. Add one to say which parties compute together."
+
     @display(description="Parties")
     def summary(self, configuration: Configuration) -> str:
         return ", ".join(map(str, configuration.document.get("parties", [])))
@@ -41,6 +46,8 @@ class ClusterConfigAdmin(ConfigurationAdmin):
 
 @admin.register(SPUConfig)
 class SPUConfigAdmin(ConfigurationAdmin):
+    none_yet = "No SPU configuration yet. Add one: the defaults are good for a start."
+
     @display(description="Protocol")
     def summary(self, configuration: Configuration) -> str:
         if not configuration.document.get("enable_spu", True):
@@ -51,6 +58,8 @@ class SPUConfigAdmin(ConfigurationAdmin):
 
 @admin.register(HEUConfig)
 class HEUConfigAdmin(ConfigurationAdmin):
+    none_yet = "No HEU configuration yet. Add one for tasks that use homomorphic encryption."
+
     @display(description="Scheme")
     def summary(self, configuration: Configuration) -> str:
         if not configuration.document.get("enable_heu", True):

@@ -16,9 +16,10 @@ def confirm_page(
     back: str,
     button_class: str = "cp-button-primary",
     facts: Any = (),
+    hidden: Any = (),
 ) -> HttpResponse:
     """Return the page that asks before ``action`` is done. ``facts``: pairs of label and value; ``back``: URL of the
-    Back button."""
+    Back button; ``hidden``: pairs of name and value that are posted along."""
     context = {
         **model_admin.admin_site.each_context(request),
         "title": question,
@@ -28,5 +29,6 @@ def confirm_page(
         "button_class": button_class,
         "back": back,
         "facts": facts,
+        "hidden": hidden,
     }
     return TemplateResponse(request, "controlplane/confirm.html", context)

@@ -15,19 +15,27 @@ from unfold.decorators import action, display
 
 from controlplane.admin.base import ConfigAdmin
 from controlplane.admin.confirm import confirm_page
+from controlplane.admin.filters import KindFilter, StateFilter
 from controlplane.admin.scoped import ScopedSelectFilter
+from controlplane.admin.shown import NOTHING, link
 from controlplane.forms.dataset import DatasetForm
 from controlplane.models import (
     Dataset,
     Party,
 )
+from controlplane.models.dataset import AS_REGISTERED, DIFFERS, NOT_REPORTED, OUTPUT, UNREADABLE
 from workers.contract.alignment import DECLARED
 from workers.contract.catalogue import TABLE
 
 
 @admin.register(Party)
 class PartyAdmin(ConfigAdmin):
-    list_display = ("name", "description", "address", "ports", "dataset_count")
+    list_display: Any = ("name", "description", "address", "ports", "dataset_count")
+    none_yet = "No party yet. Add at least two: each with the address and ports of its host."
+    csv_columns = (
+        ("name", "name"), ("description", "description"), ("address", "address"), ("first port", "port_first"),
+        ("last port", "port_last"), ("datasets", "dataset_count"),
+    )  # fmt: skip
     fieldsets = (
         (None, {"fields": ("name", "description")}),
         ("Network", {"fields": ("address", "port_first", "port_last")}),
@@ -52,8 +60,17 @@ class PartyAdmin(ConfigAdmin):
 @admin.register(Dataset)
 class DatasetAdmin(ConfigAdmin):
     form = DatasetForm
-    list_display = ("name", "party", "column_names", "keys", "shown_drift", "description")
-    list_filter = (("party", ScopedSelectFilter),)
+    list_display = (
+        "name", "party", "kind", "column_names", "keys", "shown_rows", "shown_state", "shown_maker", "description"
+    )  # fmt: skip
+    list_filter = (("party", ScopedSelectFilter), StateFilter, KindFilter)
+    none_yet = "No dataset yet. Run manage.py publish_datasets on a party's host, or add one."
+    csv_columns = (
+        ("party", "party"), ("name", "name"), ("kind", "kind"), ("state", "state"),
+        ("columns", lambda dataset: " ".join(dataset.columns)), ("keys", lambda row: " ".join(row.key_columns)),
+        ("rows", "reported_rows"), ("reported", "reported_at"), ("made by", "produced_by"),
+        ("differences", lambda dataset: "; ".join(dataset.drift)), ("description", "description"),
+    )  # fmt: skip
     list_filter_submit = True
     list_select_related = ("party",)
     autocomplete_fields = ("party",)
@@ -78,13 +95,22 @@ class DatasetAdmin(ConfigAdmin):
         return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
     @display(
-        description="Drift",
-        label={"as registered": "success", "differs": "warning", "not reported": "default", "output": "info"},
+        description="State",
+        label={AS_REGISTERED: "success", DIFFERS: "warning", UNREADABLE: "danger", NOT_REPORTED: "", OUTPUT: "info"},
     )
-    def shown_drift(self, dataset: Dataset) -> str:
-        if dataset.reported_at is None:
-            return "output" if dataset.produced_by else "not reported"
-        return "differs" if dataset.drift else "as registered"
+    def shown_state(self, dataset: Dataset) -> str:
+        return dataset.state
+
+    @display(description="Rows", ordering="reported_rows")
+    def shown_rows(self, dataset: Dataset) -> str:
+        return NOTHING if dataset.reported_rows is None else f"{dataset.reported_rows:,}"
+
+    @display(description="Made by")
+    def shown_maker(self, dataset: Dataset) -> Any:
+        if dataset.produced_by is None:
+            return NOTHING
+        page = reverse("admin:executions_execution_change", args=[dataset.produced_by])
+        return link(page, str(dataset.produced_by)[:8])
 
     @display(description="Reported")
     def shown_report(self, dataset: Dataset) -> str:

@@ -10,6 +10,7 @@ from unfold.decorators import display
 
 from controlplane.access import Access
 from controlplane.admin.base import ConfigAdmin
+from controlplane.admin.shown import moment
 from controlplane.forms.pipelines import PipelineForm, ScheduleForm, drawing_of
 from controlplane.models import Pipeline, Schedule
 
@@ -18,7 +19,12 @@ NEXT_TIMES = 5
 
 class PipelineAdmin(ConfigAdmin):
     form = PipelineForm
-    list_display: Any = ("name", "node_names", "description", "version", "updated_at")
+    list_display: Any = ("name", "node_names", "description", "shown_changed")
+    none_yet = "No pipeline yet. Add one to run several tasks in an order."
+    csv_columns = (
+        ("name", "name"), ("description", "description"), ("tasks", lambda row: " ".join(sorted(row.task_names()))),
+        ("version", "version"), ("changed", "updated_at"),
+    )  # fmt: skip
     fieldsets: Any = ((None, {"fields": ("name", "description")}), ("Nodes", {"fields": ("nodes",)}))
     change_form_outer_before_template = "controlplane/pipeline_graph.html"
 
@@ -40,8 +46,14 @@ class ScheduleAdmin(ConfigAdmin):
     form = ScheduleForm
     list_display: Any = ("name", "shown_target", "cron", "shown_next", "enabled", "description")
     list_filter = ("enabled",)
+    none_yet = "No schedule yet. Add one to run a task or a pipeline at set times."
+    csv_columns = (
+        ("name", "name"), ("runs", lambda row: str(row.target)), ("cron expression", "cron"),
+        ("time zone", "time_zone"),
+        ("enabled", "enabled"), ("owner", "owner"), ("next time", "next_run_at"), ("description", "description"),
+    )  # fmt: skip
     autocomplete_fields = ("task", "pipeline")
-    list_select_related = ("task", "pipeline")
+    list_select_related: Any = ("task", "pipeline")
     readonly_fields: Any = ("shown_times", "owner")
     fieldsets: Any = (
         (None, {"fields": ("name", "description", "enabled")}),
@@ -57,9 +69,9 @@ class ScheduleAdmin(ConfigAdmin):
         kind = "task" if schedule.task_id else "pipeline"
         return f"{kind} {schedule.target}"
 
-    @display(description="Next time (UTC)", ordering="next_run_at")
+    @display(description="Next time", ordering="next_run_at")
     def shown_next(self, schedule: Schedule) -> Any:
-        return schedule.next_run_at or "-"
+        return moment(schedule.next_run_at)
 
     @display(description="Next times")
     def shown_times(self, schedule: Schedule) -> str:

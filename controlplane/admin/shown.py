@@ -50,6 +50,20 @@ def span(length: timedelta | None, is_over: bool = True) -> str:
     return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min {rest:02} s"
 
 
+def length(found: timedelta | None, is_over: bool = True, more: str = "") -> Any:
+    """Return a duration as a cell has it, in one line, and ``more`` below it."""
+    return format_html('<span class="cpl-nowrap">{}{}</span>', span(found, is_over), _below(more))
+
+
+def submission(at: datetime, user: Any) -> Any:
+    """Return when something was submitted, and below it by whom."""
+    return format_html("<span>{}{}</span>", moment(at), _below(f"by {user}" if user else ""))
+
+
+def _below(text: str) -> Any:
+    return format_html('<br><span class="cpl-below">{}</span>', text) if text else ""
+
+
 def line(text: str) -> Any:
     """Return the first line of a text, cut if it is long, and on hover the whole of it."""
     if not text.strip():

@@ -13,6 +13,7 @@ from django.urls import path
 from unfold.decorators import display
 
 from controlplane.admin.base import ConfigAdmin
+from controlplane.admin.filters import ClusterPartyFilter, DocumentTypeFilter
 from controlplane.admin.scoped import ScopedSelectFilter
 from controlplane.forms.task import TaskForm
 from controlplane.models import (
@@ -25,10 +26,16 @@ from workers.contract.registry import TASK_EXECUTOR_REGISTRY, further_layers
 @admin.register(Task)
 class TaskAdmin(ConfigAdmin):
     form = TaskForm
-    list_display = ("name", "task_type", "cluster", "datasets", "description", "updated_at")
-    list_filter = (("cluster", ScopedSelectFilter),)
+    list_display: Any = ("name", "task_type", "cluster", "datasets", "description", "shown_changed")
+    list_filter = (DocumentTypeFilter, ClusterPartyFilter, ("cluster", ScopedSelectFilter))
     list_filter_submit = True
     list_select_related = ("cluster",)
+    none_yet = "No task yet. Add one: a cluster, its devices, and what to compute."
+    csv_columns = (
+        ("name", "name"), ("task type", lambda task: task.document.get("task_type", "")), ("cluster", "cluster"),
+        ("parties", lambda task: " ".join(sorted(task.involved()))), ("description", "description"),
+        ("version", "version"), ("changed", "updated_at"),
+    )  # fmt: skip
     fieldsets = (
         (None, {"fields": ("name", "description")}),
         ("Parties and devices", {"fields": ("cluster", "spu", "heu", *further_layers())}),

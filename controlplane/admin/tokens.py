@@ -21,6 +21,7 @@ from unfold.widgets import (
 )
 
 from controlplane.access import Access
+from controlplane.admin.listing import Listed
 from controlplane.admin.permissions import may
 from controlplane.admin.scoped import NotFound
 from controlplane.models import Party, TokenTerms
@@ -78,12 +79,13 @@ class TokenForm(forms.Form):
 
 
 @admin.register(AuthToken)
-class AuthTokenAdmin(NotFound):
+class AuthTokenAdmin(Listed, NotFound):
     """Shows and revokes a user's own tokens, or everybody's with the permission to. Each user makes their own, which
     gives nobody more power than they have; those of services are made by ``manage.py token``."""
 
     list_display = ("name", "token_key", "user", "scopes", "parties", "last_used", "created", "expiry")
     list_select_related = ("user", "terms")
+    none_yet = "You have no API token yet. Add one for a service that works in your name."
     search_fields = ("token_key", "user__username", "terms__name")
     fields = ("name", "token_key", "user", "scopes", "parties", "last_used", "created", "expiry")
     ordering = ("-created",)

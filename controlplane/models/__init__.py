@@ -9,6 +9,7 @@ from controlplane.models.party import Party, check_public_key, check_signing_key
 from controlplane.models.party_set import Parties, PartySet, PartySetMember
 from controlplane.models.pipeline import Pipeline
 from controlplane.models.publication import NotTaken, Publication
+from controlplane.models.saved_filter import MOST_SAVED, SavedFilter
 from controlplane.models.schedule import Schedule, check_time_zone
 from controlplane.models.sign_in import SignInTries
 from controlplane.models.site import PRODUCTION, Site
@@ -16,8 +17,8 @@ from controlplane.models.task import RunOptions, Task
 from controlplane.models.token import TokenTerms
 
 __all__ = [
-    "ALIGNMENT_LENGTH", "COLUMN_TYPES", "PRODUCTION", "AuditEntry", "ClusterConfig", "Configuration", "Dataset",
-    "DeviceConfig", "HEUConfig", "NotTaken", "Parties", "Party", "PartyGrant", "PartySet", "PartySetMember", "Pipeline",
-    "Publication", "RunOptions", "SPUConfig", "Schedule", "SignInTries", "Site", "Task", "TokenTerms",
-    "check_public_key", "check_signing_keys", "check_time_zone",
+    "ALIGNMENT_LENGTH", "COLUMN_TYPES", "MOST_SAVED", "PRODUCTION", "AuditEntry", "ClusterConfig", "Configuration",
+    "Dataset", "DeviceConfig", "HEUConfig", "NotTaken", "Parties", "Party", "PartyGrant", "PartySet", "PartySetMember",
+    "Pipeline", "Publication", "RunOptions", "SPUConfig", "SavedFilter", "Schedule", "SignInTries", "Site", "Task",
+    "TokenTerms", "check_public_key", "check_signing_keys", "check_time_zone",
 ]  # fmt: skip

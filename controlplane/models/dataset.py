@@ -21,6 +21,11 @@ from workers.contract.drift import drift
 ALIGNMENT_LENGTH = 200
 COLUMN_TYPES = ("int", "float", "str", "bool")
 
+#: What is known of the table on the party's host, as against what is registered.
+AS_REGISTERED, DIFFERS, UNREADABLE = "as registered", "differs", "unreadable"
+NOT_REPORTED, OUTPUT = "not reported", "output"
+STATES = (AS_REGISTERED, DIFFERS, UNREADABLE, NOT_REPORTED, OUTPUT)
+
 
 class Dataset(Versioned):
     """A table that a party has: its name and columns. Only the party's own host knows where the file is."""
@@ -65,9 +70,19 @@ class Dataset(Versioned):
         max_length=500, blank=True, editable=False, help_text="Reason why the party's host cannot read it."
     )
 
+    differs = models.BooleanField(
+        default=False,
+        editable=False,
+        help_text="Whether the reported columns differ from the registered ones: kept for the list's filter.",
+    )
+
     class Meta:
         ordering = ["party__name", "name"]
         constraints = [models.UniqueConstraint(fields=["party", "name"], name="one_dataset_of_a_name_per_party")]
+        indexes = [
+            models.Index(fields=["kind"], name="datasets_by_kind"),
+            models.Index(fields=["id"], name="datasets_that_differ", condition=models.Q(differs=True)),
+        ]
 
     def __str__(self) -> str:
         return f"{self.party.name}/{self.name}"
@@ -98,6 +113,18 @@ class Dataset(Versioned):
         if missing := [key for key in keys if key not in columns]:
             raise ValidationError({"key_columns": f"{', '.join(missing)}: not among the columns."})
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.differs = self.columns_differ
+        if kwargs.get("update_fields") is not None:
+            kwargs["update_fields"] = {*kwargs["update_fields"], "differs"}
+        super().save(*args, **kwargs)
+
+    @property
+    def columns_differ(self) -> bool:
+        """Return whether the reported columns differ from the registered ones. Who writes either without ``save``
+        stores this in ``differs``."""
+        return bool(drift(self.columns, self.reported_columns or self.columns))
+
     @property
     def drift(self) -> list[str]:
         """Return how the table on the party's host differs from what is registered here, as far as the host has
@@ -105,3 +132,25 @@ class Dataset(Versioned):
         if self.reported_problem:
             return [self.reported_problem]
         return [line for line, _ in drift(self.columns, self.reported_columns or self.columns)]
+
+    @classmethod
+    def in_state(cls, rows: QuerySet[Any], state: str) -> QuerySet[Any]:
+        """Return those of the rows that are in one of the STATES; none for another word."""
+        reported = rows.filter(reported_at__isnull=False)
+        found = {
+            UNREADABLE: reported.exclude(reported_problem=""),
+            DIFFERS: reported.filter(reported_problem="", differs=True),
+            AS_REGISTERED: reported.filter(reported_problem="", differs=False),
+            OUTPUT: rows.filter(reported_at=None, produced_by__isnull=False),
+            NOT_REPORTED: rows.filter(reported_at=None, produced_by=None),
+        }
+        return found.get(state, rows.none())
+
+    @property
+    def state(self) -> str:
+        """Return which of the STATES it is in."""
+        if self.reported_at is None:
+            return OUTPUT if self.produced_by else NOT_REPORTED
+        if self.reported_problem:
+            return UNREADABLE
+        return DIFFERS if self.columns_differ else AS_REGISTERED

@@ -11,7 +11,8 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from controlplane.admin.scoped import ScopedSelectFilter
-from executions.admin.read_only import ReadOnlyAdmin, to_the_second
+from controlplane.admin.shown import moment
+from executions.admin.read_only import CreationFilter, ReadOnlyAdmin, to_the_second
 from executions.models import Approval, ApprovalState
 
 
@@ -20,7 +21,13 @@ class ApprovalAdmin(ReadOnlyAdmin):
     """Shows requests and decisions. Nobody decides here: people do on the party's host, with its key."""
 
     list_display = ("asked", "shown_party", "shown_execution", "shown_state", "decided_by", "reason", "shown_digest")
-    list_filter = ("state", ("party", ScopedSelectFilter))
+    list_filter = ("state", ("party", ScopedSelectFilter), ("asked_at", CreationFilter))
+    none_yet = "No approval was asked for yet. A party asks for them if its party.toml says so."
+    csv_columns = (
+        ("party", lambda approval: approval.party.name), ("execution", "execution_id"), ("state", "state"),
+        ("asked", "asked_at"), ("decided", "decided_at"), ("decided by", "decided_by"), ("reason", "reason"),
+        ("request", "digest"),
+    )  # fmt: skip
     list_select_related = ("party", "execution")
     search_fields = ("digest",)
     search_help_text = "Beginning of the request's name"
@@ -28,8 +35,8 @@ class ApprovalAdmin(ReadOnlyAdmin):
     fields = ("shown_party", "shown_execution", "state", "asked", "how", "decided", "decided_by", "reason")
 
     @display(description="Asked", ordering="asked_at")
-    def asked(self, approval: Approval) -> str:
-        return to_the_second(approval.asked_at)
+    def asked(self, approval: Approval) -> Any:
+        return moment(approval.asked_at)
 
     @display(description="Decided")
     def decided(self, approval: Approval) -> str:

@@ -19,6 +19,11 @@ from executions.admin.read_only import ReadOnlyAdmin, to_the_second
 class AuditEntryAdmin(ReadOnlyAdmin):
     list_display = ("when", "actor", "address", "action", "subject", "details", "is_sealed")
     list_filter = ("action",)
+    none_yet = "Nothing has been noted yet."
+    csv_columns = (
+        ("at", "at"), ("actor", "actor"), ("address", "address"), ("action", "action"), ("subject", "subject"),
+        ("details", "details"), ("digest", "digest"), ("position", "position"), ("hash", "hash"),
+    )  # fmt: skip
     search_fields = ("actor__exact", "subject__exact")
     search_help_text = "Whole name of an actor or a subject, such as party alice"
     get_search_results = ModelAdmin.get_search_results

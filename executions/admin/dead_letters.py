@@ -10,7 +10,8 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
-from executions.admin.read_only import ReadOnlyAdmin
+from controlplane.admin.shown import moment
+from executions.admin.read_only import CreationFilter, ReadOnlyAdmin
 from executions.models import DeadLetter
 
 
@@ -29,12 +30,20 @@ class PartyFilter(admin.SimpleListFilter):
 
 @admin.register(DeadLetter)
 class DeadLetterAdmin(ReadOnlyAdmin):
-    list_display = ("at", "party", "kind", "shown_size", "reason")
-    list_filter = (PartyFilter, "kind")
+    list_display = ("set_aside", "party", "kind", "shown_size", "reason")
+    list_filter = (PartyFilter, "kind", ("at", CreationFilter))
+    none_yet = "No dead letter. Here stands what a party sent and the control plane could not use."
+    csv_columns = (
+        ("at", "at"), ("party", "party"), ("kind", "kind"), ("bytes", "size"), ("reason", "reason"),
+    )  # fmt: skip
     search_fields = ("reason",)
     search_help_text = "Part of the reason"
     get_search_results = ModelAdmin.get_search_results  # of each party there are few
     fields = ("at", "party", "kind", "shown_size", "reason", "content")
+
+    @display(description="At", ordering="at")
+    def set_aside(self, letter: Any) -> Any:
+        return moment(letter.at)
 
     @display(description="Size", ordering="size")
     def shown_size(self, letter: Any) -> str:

@@ -12,50 +12,67 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
+from django.utils.html import format_html
 from unfold.decorators import display
 
 from controlplane.access import Access
 from controlplane.admin.confirm import confirm_page
+from controlplane.admin.filters import PartyFilter, TaskTypeFilter
 from controlplane.admin.permissions import may
+from controlplane.admin.scoped import ScopedSelectFilter
+from controlplane.admin.shown import length, line, submission
 from executions.admin import execution_page as pages
+from executions.admin.at_once import cancel_executions, run_executions_again
 from executions.admin.lineage import inputs_and_outputs, since
-from executions.admin.read_only import ReadOnlyAdmin
+from executions.admin.read_only import ReadOnlyAdmin, SubmitterFilter
 from executions.admin.rerun import RerunForm
 from executions.admin.result_views import ResultViews
 from executions.admin.runnable import may_run
 from executions.models import Execution, NotCancellable
-from executions.permissions import CANCEL
+from executions.permissions import CANCEL, RUN
 from executions.states import COLOURS, Status
 from workers.contract.layers import layers
 from workers.contract.problems import DocumentsInvalid
-from workers.contract.registry import TASK_EXECUTOR_REGISTRY
-
-
-class TaskTypeFilter(admin.SimpleListFilter):
-    """Offers the registry's task types: collecting the distinct values of a large table would be slow."""
-
-    title = "task type"
-    parameter_name = "task_type"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(name, executor.title) for name, executor in TASK_EXECUTOR_REGISTRY.items()]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        chosen = self.value()
-        if chosen and chosen not in TASK_EXECUTOR_REGISTRY:
-            return queryset.none()
-        return queryset.filter(task_type=chosen) if chosen else queryset
 
 
 @admin.register(Execution)
 class ExecutionAdmin(ResultViews, ReadOnlyAdmin):
-    list_display = ("title", "shown_status", "task_type", "shown_parties", "stage", "shown_progress", "created", "took")
-    list_filter = ("status", TaskTypeFilter, *ReadOnlyAdmin.list_filter)
-    sortable_by = ("created",)
+    list_display = (
+        "title", "shown_status", "shown_type", "shown_parties", "submitted", "shown_waited", "shown_ran", "shown_error",
+    )  # fmt: skip
+    list_filter = (
+        "status", TaskTypeFilter, PartyFilter, SubmitterFilter, ("task", ScopedSelectFilter), *ReadOnlyAdmin.list_filter
+    )  # fmt: skip
+    list_select_related = ("submitted_by",)
+    sortable_by = ("submitted",)
     ordering = ("-created_at",)
+    actions = (cancel_executions, run_executions_again)
+    none_yet = "No execution yet. Open a task and press Run now."
+    csv_columns = (
+        ("id", "pk"), ("name", "name"), ("status", "status"), ("task type", "task_type"),
+        ("parties", lambda execution: " ".join(execution.parties)), ("submitted by", "submitted_by"),
+        ("submitted", "created_at"), ("started", "started_at"), ("ended", "ended_at"),
+        ("waited, seconds", "waited"), ("ran, seconds", "ran"), ("attempt", "attempt"),
+        ("error type", "error_type"), ("error party", "error_party"), ("error stage", "error_stage"),
+        ("error", "error"),
+    )  # fmt: skip
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Execution]:
-        return super().get_queryset(request).defer("documents", "result")
+        return super().get_queryset(request).defer("documents", "result", "submitted_by__password")
+
+    def get_list_filter(self, request: HttpRequest) -> Any:
+        # Its suggestions are those of the tasks' list
+        hidden = "" if may(request, "controlplane.view_task") else "task"
+        return [entry for entry in self.list_filter if not (isinstance(entry, tuple) and entry[0] == hidden)]
+
+    def has_cancel_permission(self, request: HttpRequest) -> bool:
+        return may(request, CANCEL)
+
+    def has_run_permission(self, request: HttpRequest) -> bool:
+        return may(request, RUN)
+
+    def is_live(self, rows: list[Any]) -> bool:
+        return not all(execution.has_ended for execution in rows)
 
     @display(description="Execution", header=True)
     def title(self, execution: Execution) -> list[str]:
@@ -65,21 +82,30 @@ class ExecutionAdmin(ResultViews, ReadOnlyAdmin):
     def shown_status(self, execution: Execution) -> str:
         return str(execution.get_status_display())
 
+    @display(description="Task type")
+    def shown_type(self, execution: Execution) -> Any:
+        return format_html('<span title="{}">{}</span>', pages.title_of(execution.task_type), execution.task_type)
+
     @display(description="Parties")
     def shown_parties(self, execution: Execution) -> str:
         return ", ".join(execution.parties)
 
-    @display(description="Progress")
-    def shown_progress(self, execution: Execution) -> str:
-        return f"{pages.percent(execution.progress)} %"
+    @display(description="Submitted", ordering="created_at")
+    def submitted(self, execution: Execution) -> Any:
+        return submission(execution.created_at, execution.submitted_by)
 
-    @display(description="Created", ordering="created_at")
-    def created(self, execution: Execution) -> Any:
-        return execution.created_at
+    @display(description="Waited")
+    def shown_waited(self, execution: Execution) -> Any:
+        return length(execution.waited, is_over=execution.has_ended or execution.ran is not None)
 
-    @display(description="Duration")
-    def took(self, execution: Execution) -> str:
-        return pages.duration(execution.created_at, execution.ended_at)
+    @display(description="Ran")
+    def shown_ran(self, execution: Execution) -> Any:
+        is_over = execution.has_ended or execution.ran is None
+        return length(execution.ran, is_over, "" if is_over else f"{pages.percent(execution.progress)} % done")
+
+    @display(description="First error")
+    def shown_error(self, execution: Execution) -> Any:
+        return line(execution.error)
 
     def get_urls(self) -> list[Any]:
         views = (self.cancel_view, self.again_view, self.rerun_view)

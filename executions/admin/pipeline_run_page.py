@@ -56,9 +56,11 @@ def live(run: PipelineRun) -> dict[str, Any]:
 
 
 def progress_rows() -> QuerySet[NodeRun]:
-    """Return the nodes of a list of runs, with the fields that ``progress`` reads. Takes two queries for all of
-    them."""
-    return NodeRun.objects.select_related("execution").only("run", "name", "execution__status")
+    """Return the nodes of a list of runs, with the fields that ``progress`` and ``first_error`` read. Takes two queries
+    for all of them."""
+    return NodeRun.objects.select_related("execution").only(
+        "run", "name", "position", "error", "execution__status", "execution__error"
+    )
 
 
 def progress(run: PipelineRun) -> str:
@@ -66,3 +68,11 @@ def progress(run: PipelineRun) -> str:
     nodes = list(run.nodes.all())
     done = sum(node.execution is not None and node.execution.status == Status.SUCCESS for node in nodes)
     return f"{done} of {len(nodes)}"
+
+
+def first_error(run: PipelineRun) -> str:
+    """Return the error of the first node that has one, with the node's name; empty if there is none."""
+    for node in sorted(run.nodes.all(), key=lambda node: node.position):
+        if error := node.error or (node.execution.error if node.execution else ""):
+            return f"{node.name}: {error}"
+    return ""

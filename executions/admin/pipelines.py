@@ -12,42 +12,60 @@ from django.db.models import OuterRef, Prefetch, QuerySet, Subquery
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
+from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from unfold.decorators import action, display
 
 from controlplane.access import Access
 from controlplane.admin.confirm import confirm_page
+from controlplane.admin.filters import PartyFilter
 from controlplane.admin.permissions import may
 from controlplane.admin.pipelines import PipelineAdmin, ScheduleAdmin
+from controlplane.admin.scoped import ScopedSelectFilter
+from controlplane.admin.shown import NOTHING, length, line, link, moment, submission
 from controlplane.models import Pipeline, Schedule
-from executions.admin import execution_page as pages
 from executions.admin import pipeline_run_page as pipeline_pages
-from executions.admin.read_only import ReadOnlyAdmin
+from executions.admin.at_once import cancel_runs, disable_schedules, enable_schedules, retry_runs
+from executions.admin.read_only import ReadOnlyAdmin, SubmitterFilter
 from executions.admin.runnable import Runnable, may_run
 from executions.mandate import objection
 from executions.models import PipelineRun, Tick
 from executions.models.pipeline_run import NotPossible
 from executions.permissions import CANCEL, RUN, VIEW
-from executions.states import COLOURS, PipelineStatus
+from executions.states import COLOURS, PipelineStatus, Status
 from workers.contract.problems import DocumentsInvalid
 
 SHOWN_TICKS = 10
+_RESULTS = {status.label: COLOURS[status] for status in (*Status, *PipelineStatus)} | {"skipped": "warning"}
 
 
 @admin.register(Pipeline)
 class RunnablePipelineAdmin(Runnable, PipelineAdmin):
     """The pipelines' admin, with a button that runs one."""
 
-    list_display = ("name", "node_names", "shown_latest", "description", "version", "updated_at")
+    list_display = ("name", "node_names", "shown_latest", "shown_latest_time", "description", "shown_changed")
     actions_detail = ("run_now",)
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Pipeline]:
-        latest = PipelineRun.objects.filter(pipeline=OuterRef("pk")).order_by("-created_at").values("status")[:1]
-        return super().get_queryset(request).annotate(latest=Subquery(latest))
+    def prepare_rows(self, request: HttpRequest, rows: list[Any]) -> None:
+        newest = PipelineRun.objects.filter(pipeline=OuterRef("pk")).order_by("-created_at").values("pk")[:1]
+        keys = (
+            Pipeline.objects.filter(pk__in=[row.pk for row in rows]).order_by().values_list(Subquery(newest), flat=True)
+        )
+        runs = PipelineRun.objects.filter(pk__in=[key for key in keys if key])
+        latest = {run.pipeline_id: run for run in Access.of(request).visible(runs)}
+        for row in rows:
+            row.latest = latest.get(row.pk)
 
-    @display(description="Latest run", label={s.label: COLOURS[s] for s in PipelineStatus})
+    @display(description="Last result", label={s.label: COLOURS[s] for s in PipelineStatus})
     def shown_latest(self, pipeline: Any) -> str:
-        return str(PipelineStatus(pipeline.latest).label) if pipeline.latest else ""
+        return str(pipeline.latest.get_status_display()) if pipeline.latest else ""
+
+    @display(description="Last run")
+    def shown_latest_time(self, pipeline: Any) -> Any:
+        run = pipeline.latest
+        if run is None:
+            return NOTHING
+        return link(reverse("admin:executions_pipelinerun_change", args=[run.pk]), moment(run.created_at))
 
     # unfold's actions are links: this one leads to a form, and only posting that form starts anything
     @action(description="Run now", icon="play_arrow", permissions=("run",), url_path="run")
@@ -82,14 +100,42 @@ class RunnablePipelineAdmin(Runnable, PipelineAdmin):
 
 @admin.register(PipelineRun)
 class PipelineRunAdmin(ReadOnlyAdmin):
-    list_display = ("title", "shown_status", "shown_nodes", "submitted_by", "created", "took")
-    list_filter = ("status", *ReadOnlyAdmin.list_filter)
-    list_select_related = ("submitted_by",)
-    sortable_by = ("created",)
+    list_display = (
+        "title", "shown_status", "shown_nodes", "shown_parties", "submitted", "shown_ran",
+        "shown_error",
+    )  # fmt: skip
+    list_filter = (
+        "status", PartyFilter, SubmitterFilter, ("pipeline", ScopedSelectFilter), *ReadOnlyAdmin.list_filter
+    )  # fmt: skip
+    list_select_related = ("submitted_by", "party_set")
+    sortable_by = ("submitted",)
     ordering = ("-created_at",)
+    actions = (cancel_runs, retry_runs)
+    none_yet = "No pipeline has been run yet. Open a pipeline and press Run now."
+    csv_columns = (
+        ("id", "pk"), ("name", "name"), ("status", "status"), ("nodes done", pipeline_pages.progress),
+        ("parties", lambda run: " ".join(run.involved() or ())), ("submitted by", "submitted_by"),
+        ("submitted", "created_at"), ("ended", "ended_at"), ("ran, seconds", "seconds"),
+        ("first error", pipeline_pages.first_error),
+    )  # fmt: skip
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[PipelineRun]:
-        return super().get_queryset(request).prefetch_related(Prefetch("nodes", pipeline_pages.progress_rows()))
+        rows = super().get_queryset(request).defer("submitted_by__password")
+        return rows.prefetch_related(Prefetch("nodes", pipeline_pages.progress_rows()))
+
+    def get_list_filter(self, request: HttpRequest) -> Any:
+        # Its suggestions are those of the pipelines' list
+        hidden = "" if may(request, "controlplane.view_pipeline") else "pipeline"
+        return [entry for entry in self.list_filter if not (isinstance(entry, tuple) and entry[0] == hidden)]
+
+    def has_cancel_permission(self, request: HttpRequest) -> bool:
+        return may(request, CANCEL)
+
+    def has_run_permission(self, request: HttpRequest) -> bool:
+        return may(request, RUN)
+
+    def is_live(self, rows: list[Any]) -> bool:
+        return not all(run.has_ended for run in rows)
 
     @display(description="Run", header=True)
     def title(self, run: PipelineRun) -> list[str]:
@@ -103,13 +149,21 @@ class PipelineRunAdmin(ReadOnlyAdmin):
     def shown_nodes(self, run: PipelineRun) -> str:
         return pipeline_pages.progress(run)
 
-    @display(description="Created", ordering="created_at")
-    def created(self, run: PipelineRun) -> Any:
-        return run.created_at
+    @display(description="Parties")
+    def shown_parties(self, run: PipelineRun) -> str:
+        return str(run.party_set or NOTHING)
 
-    @display(description="Duration")
-    def took(self, run: PipelineRun) -> str:
-        return pages.duration(run.created_at, run.ended_at)
+    @display(description="Submitted", ordering="created_at")
+    def submitted(self, run: PipelineRun) -> Any:
+        return submission(run.created_at, run.submitted_by)
+
+    @display(description="Ran")
+    def shown_ran(self, run: PipelineRun) -> Any:
+        return length((run.ended_at or timezone.now()) - run.created_at, run.has_ended)
+
+    @display(description="First error")
+    def shown_error(self, run: PipelineRun) -> Any:
+        return line(pipeline_pages.first_error(run))
 
     def get_urls(self) -> list[Any]:
         cancel, retry = self.admin_site.admin_view(self.cancel_view), self.admin_site.admin_view(self.retry_view)
@@ -187,17 +241,22 @@ class RunningScheduleAdmin(Runnable, ScheduleAdmin):
 
     actions_detail = ("confirm",)
 
-    list_display = ("name", "shown_target", "cron", "shown_next", "shown_latest", "enabled")
+    list_display = ("name", "shown_target", "cron", "owner", "shown_next", "shown_latest", "shown_last_time", "enabled")
+    list_select_related = ("task", "pipeline", "owner")
+    actions = (enable_schedules, disable_schedules)
     readonly_fields = (*ScheduleAdmin.readonly_fields, "shown_ticks")
     fieldsets = (*ScheduleAdmin.fieldsets, ("Recent runs", {"fields": ("shown_ticks",)}))
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Schedule]:
-        latest = Tick.objects.filter(schedule=OuterRef("pk")).order_by("-due_at")[:1]
-        return (
-            super()
-            .get_queryset(request)
-            .annotate(latest_at=Subquery(latest.values("due_at")), latest_skipped=Subquery(latest.values("skipped")))
+    def prepare_rows(self, request: HttpRequest, rows: list[Any]) -> None:
+        newest = Tick.objects.filter(schedule=OuterRef("pk")).order_by("-due_at").values("pk")[:1]
+        keys = (
+            Schedule.objects.filter(pk__in=[row.pk for row in rows]).order_by().values_list(Subquery(newest), flat=True)
         )
+        ticks = Tick.objects.filter(pk__in=[key for key in keys if key]).select_related("execution", "pipeline_run")
+        ticks = ticks.defer("execution__documents", "execution__result")
+        latest = {tick.schedule_id: tick for tick in ticks}
+        for row in rows:
+            row.latest = latest.get(row.pk)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return super().has_add_permission(request) and may(request, RUN)
@@ -221,11 +280,22 @@ class RunningScheduleAdmin(Runnable, ScheduleAdmin):
         question = f"Run {schedule.target} in your name, as it is now, whenever {schedule} is due?"
         return confirm_page(self, request, question, "Run in my name", page, facts=facts)
 
-    @display(description="Last time", label={"ran": "success", "skipped": "warning"})
+    @display(description="Last result", label=_RESULTS)
     def shown_latest(self, schedule: Any) -> str:
-        if schedule.latest_at is None:
+        tick = schedule.latest
+        if tick is None:
             return ""
-        return "skipped" if schedule.latest_skipped else "ran"
+        if tick.skipped:
+            return "skipped"
+        return str(tick.started.get_status_display()) if tick.started else "no longer kept"
+
+    @display(description="Last time")
+    def shown_last_time(self, schedule: Any) -> Any:
+        tick = schedule.latest
+        if tick is None or not tick.started:
+            return moment(tick and tick.due_at)
+        url = reverse(f"admin:executions_{tick.started._meta.model_name}_change", args=[tick.started.pk])
+        return link(url, moment(tick.due_at))
 
     @display(description="Recent runs")
     def shown_ticks(self, schedule: Schedule) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
+from django.contrib.auth.models import User
 from django.db.models import JSONField, QuerySet
 from django.http import Http404, HttpRequest
 from django.utils import timezone
@@ -15,6 +18,8 @@ from unfold.contrib.filters.admin import RangeDateTimeFilter
 from unfold.paginator import InfinitePaginator
 from unfold.utils import parse_datetime_str
 
+from controlplane.admin.filters import SuggestingFilter
+from controlplane.admin.listing import Listed
 from controlplane.admin.permissions import may
 from controlplane.admin.scoped import Scoped
 from executions.permissions import VIEW
@@ -24,6 +29,16 @@ from executions.permissions import VIEW
 MOST_LISTED = 10_000
 #: Among how many of the newest rows a part of a name is searched, and how many rows of a whole name are found.
 SEARCHED, MOST_FOUND = 1000, 1000
+#: The beginning of an id, as pages and commands show it.
+SHORT_ID = re.compile(r"[0-9a-f]{8,31}")
+
+
+def ids_beginning(term: str) -> tuple[UUID, UUID] | None:
+    """Return the first and the last id that begin with a text of eight digits or more; None if no id can."""
+    digits = term.lower().replace("-", "")
+    if not SHORT_ID.fullmatch(digits):
+        return None
+    return UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
 
 
 def to_the_second(moment: datetime) -> str:
@@ -43,7 +58,25 @@ class CreationFilter(RangeDateTimeFilter):
         return queryset
 
 
-class ReadOnlyAdmin(Scoped):
+class SubmitterFilter(SuggestingFilter):
+    """Filters by the user who submitted it. It suggests who has submitted the newest that its user sees."""
+
+    title = "submitted by"
+    parameter_name = "submitted_by"
+
+    def suggestions(self) -> Iterable[str]:
+        newest = self.model_admin.get_queryset(self.request).order_by("-created_at", "-pk").prefetch_related(None)
+        keys = set(newest.values_list("submitted_by", flat=True)[:SEARCHED])
+        found = User.objects.filter(pk__in=keys - {None}).values_list("username", flat=True)
+        return [self.request.user.get_username(), *found]
+
+    def named(self, rows: QuerySet[Any], name: str) -> QuerySet[Any]:
+        # Its key first: of a join the database does not know how many rows it finds
+        key = User.objects.filter(username=name).values_list("pk", flat=True).first()
+        return rows.none() if key is None else rows.filter(submitted_by=key)
+
+
+class ReadOnlyAdmin(Listed, Scoped):
     """An admin without adding, changing and deleting. There may be millions of rows; each has a name and a time of
     creation."""
 
@@ -56,9 +89,12 @@ class ReadOnlyAdmin(Scoped):
     show_full_result_count = False
     paginator = InfinitePaginator
     show_facets = admin.ShowFacets.NEVER
-    actions = None
+    actions: Any = None
     search_fields: Any = ("name",)
-    search_help_text = f"Whole name or id, or a part of the name for the newest {SEARCHED:,}"
+    # Its total is of all pages, and more rows than a page are not for one action
+    list_disable_select_all = True
+    actions_selection_counter = True
+    search_help_text = f"Id or its first 8 characters, or name (a part of it: among the newest {SEARCHED:,})"
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
         # Of JSON no database compares everything that an address may ask for
@@ -78,7 +114,8 @@ class ReadOnlyAdmin(Scoped):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Find by the id, the whole name, or a part of the name of one of the newest: no index serves parts."""
+        """Find by the id or its beginning, the whole name, or a part of the name of one of the newest: no index serves
+        parts."""
         term = search_term.strip()
         if not term:
             return queryset, False
@@ -86,11 +123,19 @@ class ReadOnlyAdmin(Scoped):
             return queryset.filter(pk=UUID(term)), False
         except ValueError:
             pass
-        rows = queryset.order_by("-created_at", "-pk").values_list("pk", flat=True)
-        # Two queries for their keys, and the parts compared here: all in one, the database would go through all rows
+        rows = queryset.order_by("-created_at", "-pk").prefetch_related(None).values_list("pk", flat=True)
+        # Queries for their keys, and the parts compared here: all in one, the database would go through all rows
         newest = rows.values_list("pk", "name")[:SEARCHED]
         found = {pk for pk, name in newest if term.casefold() in name.casefold()}
-        return queryset.filter(pk__in=found.union(rows.filter(name=term)[:MOST_FOUND])), False
+        found.update(rows.filter(name=term)[:MOST_FOUND])
+        if ids := ids_beginning(term):
+            # Of the table alone and in the order of ids: the database would guess that a range holds many
+            found.update(
+                self.model._default_manager.order_by("pk")
+                .filter(pk__range=ids)
+                .values_list("pk", flat=True)[:MOST_FOUND]
+            )
+        return queryset.filter(pk__in=found), False
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return may(request, VIEW)

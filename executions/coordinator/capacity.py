@@ -95,6 +95,20 @@ def find_capacity(
     return capacity
 
 
+def live_workers(connection: Redis, parties: Iterable[str]) -> dict[str, int]:
+    """Return how many workers of each of these parties have a heartbeat. Takes two round trips. Raises RedisError."""
+    names = sorted(parties)
+    with connection.pipeline(transaction=False) as pipeline:
+        for name in names:
+            pipeline.srandmember(f"rq:workers:{name}", MOST_WORKERS)
+        keys = [found or () for found in forgiving(pipeline)]
+    with connection.pipeline(transaction=False) as pipeline:
+        for key in (key for found in keys for key in found):
+            pipeline.pttl(key)
+        alive = iter(forgiving(pipeline))
+    return {name: sum(next(alive) > 0 for _ in found) for name, found in zip(names, keys, strict=True)}
+
+
 def _stranger(party: str, voice: set[str], follows: bytes | None, signs_with: bytes | None) -> str:
     """Return why a live worker and the control plane do not know each other's keys; empty if they do. The worker says
     so by itself: it is a hint, and no proof of anything."""

@@ -205,8 +205,12 @@ def _note_dataset(party: str, facts: Any, errors: Mapping[str, str], now: dateti
     except ValidationError:  # its checks count anyway
         return
     problem = "" if table.columns else errors.get("dataset", "")
-    if table.columns or problem:
-        Dataset.objects.filter(party__name=party, name=facts["name"]).update(**_told(table, problem, now))
+    if not (table.columns or problem):
+        return
+    if dataset := Dataset.objects.filter(party__name=party, name=facts["name"]).first():
+        told = _told(table, problem, now)
+        dataset.reported_columns = told["reported_columns"]
+        Dataset.objects.filter(pk=dataset.pk).update(**told, differs=dataset.columns_differ)
 
 
 def _told(table: TableReport, problem: str, now: datetime) -> dict[str, Any]:
@@ -266,6 +270,7 @@ def _note_tables(owner: Party, report: DatasetsReport) -> dict[str, dict[str, st
             reported_rows=None,
             reported_at=now,
             reported_problem="the party's host has no such dataset: it is not in its party.toml",
+            differs=False,
         )
     return verdicts
 
@@ -277,6 +282,7 @@ def _told_of(dataset: Dataset) -> dict[str, Any]:
         "reported_rows": dataset.reported_rows,
         "reported_problem": dataset.reported_problem,
         "alignment": dataset.alignment,
+        "differs": dataset.columns_differ,
     }
 
 

@@ -136,6 +136,7 @@ class Execution(Submission, RunOptions):
             models.Index(fields=["task_type", "-created_at", "-id"], name="execution_by_task_type"),
             models.Index(fields=["name", "-created_at", "-id"], name="execution_by_name"),
             models.Index(fields=["party_set", "-created_at", "-id"], name="execution_by_parties"),
+            models.Index(fields=["submitted_by", "-created_at", "-id"], name="execution_by_submitter"),
         ]
 
     def __str__(self) -> str:

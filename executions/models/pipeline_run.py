@@ -92,6 +92,7 @@ class PipelineRun(Submission):
             models.Index(fields=["pipeline", "-created_at", "-id"], name="pipelinerun_by_pipeline"),
             models.Index(fields=["name", "-created_at", "-id"], name="pipelinerun_by_name"),
             models.Index(fields=["party_set", "-created_at", "-id"], name="pipelinerun_by_parties"),
+            models.Index(fields=["submitted_by", "-created_at", "-id"], name="pipelinerun_by_submitter"),
         ]
 
     def __str__(self) -> str:

@@ -22,7 +22,12 @@ class Submission(models.Model):
     cleared_at_end: ClassVar[Mapping[str, Any]] = {}
 
     submitted_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+        db_index=False,  # an index of several fields begins with it
     )
     created_at = models.DateTimeField(default=timezone.now)
     party_set = models.ForeignKey(

@@ -11,7 +11,17 @@ from django.core.management.color import no_style
 from django.db import connection
 from django.utils import timezone
 
-from controlplane.models import ClusterConfig, Dataset, Party, Pipeline, Schedule, SPUConfig, Task
+from controlplane.models import (
+    ClusterConfig,
+    Dataset,
+    Party,
+    PartySet,
+    PartySetMember,
+    Pipeline,
+    Schedule,
+    SPUConfig,
+    Task,
+)
 from executions.models import (
     Execution,
     ExecutionEvent,
@@ -93,6 +103,8 @@ class Filling:
         self.user, _ = User.objects.get_or_create(
             username="root", defaults={"is_staff": True, "is_superuser": True, "is_active": True}
         )
+        self.rare, _ = User.objects.get_or_create(username="rare")
+        self.first_set = self.party_sets()
         self.registered()
         self.executions()
         self.pipelines_and_schedules()
@@ -102,6 +114,17 @@ class Filling:
         """Return the SQL of the numbers of the two parties of execution ``i``: one party has a fifth of them all."""
         first = f"(CASE WHEN ({i}) % 5 = 0 THEN 0 ELSE (({i}) * 7) % {parties} END)"
         return first, f"(({first} + 1 + ({i}) % {parties - 1}) % {parties})"
+
+    def party_sets(self) -> int:
+        """Store a set for each party, of it and the next one, and return the key of the first: the others follow."""
+        names = [f"party{1000 + number}" for number in range(self.size.parties)]
+        sets = PartySet.objects.bulk_create(PartySet(digest=name, names=[name]) for name in names)
+        PartySetMember.objects.bulk_create(
+            PartySetMember(party_set=made, party=party)
+            for number, made in enumerate(sets)
+            for party in (names[number], names[(number + 1) % len(names)])
+        )
+        return int(sets[0].pk)
 
     def name_of(self, number: str) -> str:
         return f"('party' || (1000 + {number}))"
@@ -147,6 +170,7 @@ class Filling:
             ClusterConfig(name="template"),
             every,
             name="'cluster' || i",
+            party_set_id=f"i + {self.first_set}",
             document=sql.document({"parties": ["FIRST", "SECOND"]}, FIRST=first, SECOND=second),
         )
         self.with_history(
@@ -188,6 +212,8 @@ class Filling:
             task_type="CASE WHEN i % 100 = 3 THEN 'lr' ELSE 'psi' END",
             node_id=f"CASE WHEN i < {NODES * size.pipeline_runs} THEN {NODES * size.pipeline_runs} - i END",
             parties=sql.document(["FIRST", "SECOND"], **names),
+            party_set_id=f"{first} + {self.first_set}",
+            submitted_by_id=f"CASE WHEN i % 1000 = 77 THEN {self.rare.pk} ELSE {user.pk} END",
             documents=sql.document(documents, **names),
             status=status,
             error="CASE WHEN i % 12 = 5 THEN 'the party gave no reason' ELSE '' END",
@@ -298,6 +324,7 @@ class Filling:
             id=sql.row_id("pipelinerun"),
             name=f"'pipeline' || (i % {size.pipelines})",
             pipeline_id=f"i % {size.pipelines} + 1",
+            party_set_id=f"i % {size.parties} + {self.first_set}",
             # The executions of their nodes run
             status=f"CASE WHEN i < {RUNNING // NODES} THEN 'RUNNING' WHEN i % 12 = 7 THEN 'FAILURE' ELSE 'SUCCESS' END",
             created_at=sql.before_now(f"i * {apart}"),

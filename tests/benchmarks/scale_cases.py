@@ -88,11 +88,33 @@ FILTERS = {
         "?created_at_to_0=2026-06-01&created_at_to_1=00:00:00&status__exact=FAILURE&p=2",
         "?task_type=lr&status__exact=FAILURE",
         "?q=task7&status__exact=FAILURE",
+        "?party=party1000",
+        "?party=party1007",
+        "?party=nosuch",
+        "?party=party1007&status__exact=FAILURE",
+        "?party=party1000&created_at_to_0=2026-06-01&p=3",
+        "?submitted_by=root",
+        "?submitted_by=rare",
+        "?submitted_by=rare&status__exact=SUCCESS",
+        "?submitted_by=nosuch",
+        "?submitted_by=root&party=party1007&status__exact=SUCCESS",
+        "?task__id__exact=7",
+        "?task__id__exact=7&status__exact=FAILURE",
+        "?q=00000000",
+        "?q=0000abcd&status__exact=FAILURE",
     ],
-    "pipelinerun": ["?created_at_to_0=2026-06-01&created_at_to_1=00:00:00"],
-    "dataset": ["?party__id__exact=4", "?party__id__exact=4&q=table"],
-    "task": ["?cluster__id__exact=4"],
-}
+    "pipelinerun": [
+        "?created_at_to_0=2026-06-01&created_at_to_1=00:00:00",
+        "?party=party1007",
+        "?submitted_by=rare",
+        "?pipeline__id__exact=7",
+        "?q=0000abcd",
+    ],
+    "dataset": [
+        "?party__id__exact=4", "?party__id__exact=4&q=table", "?state=differs", "?state=not reported", "?kind=table"
+    ],
+    "task": ["?cluster__id__exact=4", "?party=party1007", "?task_type=psi"],
+}  # fmt: skip
 
 
 def _object_of(model: type[Any]) -> Any:
@@ -146,6 +168,11 @@ def _pages(browser: Client) -> Iterator[Case]:
     url = reverse("admin:controlplane_task_change", args=[task.pk])
     yield Case("admin, task: run page", _get(browser, url.replace("change", "run")))
     yield Case("admin, task: dry run", _get(browser, url.replace("change", "dry-run")))
+    for term, what in ((str(ended.pk)[:8], "a short id"), ("task7", "a name"), ("party10", "a part of names")):
+        yield Case(f"admin: search of everything, {what}", _get(browser, reverse("admin:search"), s=term))
+    rows_alone = {"headers": {"X-Rows-Alone": "1"}}
+    where = reverse("admin:executions_execution_changelist")
+    yield Case("admin, execution: rows alone", lambda: _ok(browser.get(where, **rows_alone)))
     choice = {"app_label": "controlplane", "model_name": "dataset", "field_name": "party", "term": "party1"}
     yield Case("admin: choice of a party", _get(browser, reverse("admin:autocomplete"), **choice))
 

@@ -101,9 +101,6 @@ class TestOfAnExecution:
         assert "What to do: Free space" in content["reading.txt"]
         stages = [json.loads(line)["stage"] for line in content["events.jsonl"].splitlines()]
         assert stages == ["task_started", "sf_init"]
-            "task_started",
-            "sf_init",
-        ]
         assert json.loads(content["execution.json"])["documents"]["task_config"]["task_type"] == "psi"
         assert json.loads(content["environment.json"])["packages"]["django"].startswith("5.2")
         assert PASSWORD not in "".join(content.values())

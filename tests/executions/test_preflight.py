@@ -361,6 +361,7 @@ def test_the_checks_keep_the_drift_of_a_dataset(dispatcher: Dispatcher, answer: 
     gone = ["column 'age' is str, not int", "column 'income' is gone"]
     assert customers.drift == (gone if columns else ["the file is missing"])
     assert customers.reported_rows == (7 if columns else None)
+    assert customers.differs == bool(columns)
     assert clients.reported_at is None
     assert PartyCheck.objects.exclude(answered_at=None).count() == 2, "both answers count"
 
