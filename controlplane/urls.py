@@ -22,5 +22,6 @@ urlpatterns = [
     path("admin/autocomplete/", admin.site.admin_view(Autocomplete.as_view(admin_site=admin.site))),
     path("admin/", admin.site.urls),
     path("api/v1/", include(api)),
+    path("", include("executions.urls")),
 ]
 handler404 = "controlplane.middleware.not_found"

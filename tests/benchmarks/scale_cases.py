@@ -212,6 +212,7 @@ def _resources(service: APIClient) -> Iterator[Case]:
     preflight = Preflight.objects.order_by("pk").first()
     assert preflight
     yield Case("API, preflight: one", _get(service, reverse("preflight-detail", args=[preflight.pk])))
+    yield Case("metrics", _get(service, reverse("metrics")))
 
 
 # --- what may not be deleted
