@@ -57,6 +57,7 @@ def cases(connection: Redis) -> Iterator[Case]:
     yield from _resources(service)
     yield from _refusals(browser, service)
     yield from _steps(connection)
+    yield Case("metrics", _get(service, reverse("metrics")))
     yield from _saves(browser, service)
     yield from _submissions(browser, service)
 
@@ -212,7 +213,6 @@ def _resources(service: APIClient) -> Iterator[Case]:
     preflight = Preflight.objects.order_by("pk").first()
     assert preflight
     yield Case("API, preflight: one", _get(service, reverse("preflight-detail", args=[preflight.pk])))
-    yield Case("metrics", _get(service, reverse("metrics")))
 
 
 # --- what may not be deleted
