@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from django.contrib.auth.models import User
@@ -187,6 +189,37 @@ def test_many_rows_become_their_sum_and_all_figures_stay(api: APIClient, parties
     after = {key: value for key, value in figures(api).items() if key[0] != "secretflow_scrape_seconds"}
     assert after == pytest.approx(before)
     assert not totals.merge()
+
+
+def test_rows_are_replaced_however_many_kinds_there_are(parties: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(totals, "MOST", 10)
+    monkeypatch.setattr(totals, "ENOUGH", 5)
+    for number in range(60):  # the oldest are of kinds that come once
+        tally = Tally()
+        tally.add(LINK, f"party-{min(number, 30)}")
+        tally.write()
+    while totals.merge():
+        pass
+    assert Total.objects.count() == 31
+    assert sum(total.number for total in Total.objects.all()) == 60
+
+
+def test_coordinators_that_sum_up_at_once_lose_nothing(transactional_db: None, connection: Redis) -> None:
+    def work() -> None:
+        try:
+            for _ in range(20):
+                tally = Tally()
+                tally.add(LINK, "alice")
+                tally.write()
+                totals.merge()
+        finally:
+            database.close()
+
+    with patch.object(totals, "ENOUGH", 2), ThreadPoolExecutor(3) as pool:
+        for done in [pool.submit(work) for _ in range(3)]:
+            done.result(timeout=60)
+    [one] = rows.totals()[LINK]
+    assert (one.labels, one.number) == (("alice",), 60)
 
 
 def test_dead_letters_are_counted_and_a_deleted_party_s_are_gone(api: APIClient, parties: dict[str, Party]) -> None:
