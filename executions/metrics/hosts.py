@@ -25,7 +25,6 @@ _FIELDS = ("state", "process", MEMORY_FREE, MEMORY_TOTAL, DISK_FREE, DISK_TOTAL,
 
 #: Returns how many entries a stream has, and the id of the oldest: without its content, which may be large.
 OLDEST = """
-if redis.call('TYPE', KEYS[1]).ok ~= 'stream' then return {0, ''} end
 local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)
 return {redis.call('XLEN', KEYS[1]), first[1] and first[1][1] or ''}
 """
@@ -73,7 +72,7 @@ def look(connection: Redis, parties: Iterable[str]) -> dict[str, Host]:
         host.entries, oldest = stream or (0, b"")
         # By the clock that the entries' numbers are of
         host.lag = age_of(oldest, seconds + micros / 1e6)
-        keys += [(host, key) for key in sorted(workers or ()) if key.startswith(b"rq:worker:")]
+        keys += [(host, key) for key in sorted(workers or ())]
     with connection.pipeline(transaction=False) as pipeline:
         for _, key in keys:
             pipeline.pttl(key)
