@@ -164,4 +164,9 @@ def readyz(request: HttpRequest) -> HttpResponse:
     """Answer 200 if everything is there, otherwise 503; in both cases with what each check found."""
     found = readiness.look()
     ready = set(found.values()) == {OK}
-    return JsonResponse({"status": "ready" if ready else "not ready", "checks": found}, status=200 if ready else 503)
+    response = JsonResponse(
+        {"status": "ready" if ready else "not ready", "checks": found}, status=200 if ready else 503
+    )
+    # Django would log an error each time that anybody asks; what is wrong was logged once
+    response._has_been_logged = True  # type: ignore[attr-defined]
+    return response

@@ -45,6 +45,12 @@ def test_it_says_that_no_coordinator_runs() -> None:
     assert (status, found["coordinator"], found["database"]) == (503, NEVER_SEEN, OK)
 
 
+def test_asking_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(3):
+        assert ready()[0] == 503
+    assert caplog.text == ""
+
+
 def test_it_says_that_the_coordinator_went_away() -> None:
     Beat.objects.create(coordinator="one", at=timezone.now() - timedelta(seconds=45))
     status, found = ready()
