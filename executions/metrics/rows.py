@@ -15,14 +15,15 @@ from django.utils import timezone
 
 from controlplane.models import Party
 from controlplane.models.party_set import PartySetMember
-from executions.models import Execution, PartyCheck, PartyRun, Total
+from executions.models import Execution, PartyCheck, PartyRun, Preflight, Total
 from executions.states import ENDED, Status
 
 #: Statuses of executions that have not ended, and those in which they wait.
 OPEN = tuple(status for status in Status if status not in ENDED)
 WAITING = (Status.AWAITING_APPROVAL, Status.QUEUED, Status.RETRY)
-#: How many of the newest answers to pre-flight checks are looked at for round trips, and how old they may be.
-MOST_ANSWERS, ANSWERS_FROM = 500, timedelta(hours=1)
+#: How many of the newest rounds of pre-flight checks are looked at for round trips, how many answers of these, and how
+#: old they may be.
+MOST_ROUNDS, MOST_ANSWERS, ANSWERS_FROM = 200, 1000, timedelta(hours=1)
 #: Peers of one answer that are looked at; more are no parties of a run.
 MOST_PEERS = 50
 
@@ -92,11 +93,15 @@ def runs_at_parties() -> dict[str, int]:
 
 
 def round_trips() -> dict[tuple[str, str], float]:
-    """Return the latest seconds from a greeting to its answer, by party and peer. Takes one query, of a fixed number of
-    rows. Parties have told these: what is no time is left out."""
+    """Return the latest seconds from a greeting to its answer, by party and peer. Takes two queries, of a fixed number
+    of rows. Parties have told these: what is no time is left out."""
     now = timezone.now()
-    newest = PartyCheck.objects.order_by("-pk").values_list(
-        "party__name", "answered_at", KeyTransform("round_trips", "facts")
+    rounds = Preflight.objects.filter(requested_at__gt=now - ANSWERS_FROM).order_by("-requested_at")
+    latest = list(rounds.values_list("pk", flat=True)[:MOST_ROUNDS])
+    newest = (
+        PartyCheck.objects.filter(preflight__in=latest)
+        .order_by("-pk")
+        .values_list("party__name", "answered_at", KeyTransform("round_trips", "facts"))
     )
     found: dict[tuple[str, str], float] = {}
     for party, answered_at, told in newest[:MOST_ANSWERS]:
