@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect, JsonResponse
@@ -19,12 +20,21 @@ log = logging.getLogger(__name__)
 
 
 class SlashMiddleware(CommonMiddleware):
-    """Redirects to the address with a slash and keeps the method: a 301 would turn a POST into a GET."""
+    """Redirects to the address with a slash and keeps the method: a 301 would turn a POST into a GET.
+
+    Looks at the host's name, too (ALLOWED_HOSTS), but for what is asked of this process's health: whoever asks knows
+    its address alone, and the answer has no names in it.
+    """
+
+    OF_HEALTH = ("/healthz", "/readyz")
 
     class KeepsMethod(HttpResponsePermanentRedirect):
         status_code = 308
 
     response_redirect_class = KeepsMethod
+
+    def process_request(self, request: HttpRequest) -> Any:
+        return None if request.path_info in self.OF_HEALTH else super().process_request(request)
 
 
 class BusyMiddleware:

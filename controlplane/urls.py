@@ -25,5 +25,6 @@ urlpatterns = [
     path("admin/filters/", include("controlplane.admin.saved_filters")),
     path("admin/", admin.site.urls),
     path("api/v1/", include(api)),
+    path("", include("executions.urls")),
 ]
 handler404 = "controlplane.middleware.not_found"

@@ -111,10 +111,10 @@ TRANSITIONS: Mapping[Any, Mapping[Any, frozenset[Any]]] = {
 def transition(record: Any, to: Any, *, why: str = "", by: Any = None, **fields: Any) -> bool:
     """Move an execution or a pipeline run to another state, if it still is in the state in which it was read.
 
-    Nothing else writes their ``status``: one conditional UPDATE, so that of two who try only one succeeds, and one row
-    of ``changes`` in the same transaction. ``fields`` are set along with it, ``by`` is the user who asked. Returns
-    whether it happened; on success ``record`` shows the new state. Raises ValueError for a change that the table does
-    not have.
+    Nothing else writes their ``status``: one conditional UPDATE, so that of two who try only one succeeds; one row of
+    ``changes``, and the totals of the metrics, in the same transaction. ``fields`` are set along with it, ``by`` is the
+    user who asked. Returns whether it happened; on success ``record`` shows the new state. Raises ValueError for a
+    change that the table does not have.
     """
     kind = record.STATUSES
     source = kind(record.status)
@@ -131,6 +131,7 @@ def transition(record: Any, to: Any, *, why: str = "", by: Any = None, **fields:
         changes.model.objects.create(
             **{changes.field.name: record}, from_status=source, to_status=to, at=now, why=why[:1000], by=by
         )
+        record.count(to, now, fields)
     for name, value in fields.items():
         if not hasattr(value, "resolve_expression"):
             setattr(record, name, value)

@@ -99,6 +99,11 @@ class Address:
     #: The model whose row it shows; empty if it shows none of a circle.
     model: str = ""
 
+    @property
+    def is_for_services(self) -> bool:
+        """Whether tokens are for it, too."""
+        return self.pattern.startswith("api") or self.pattern == "metrics"
+
     def path(self, values: dict[str, Any]) -> str:
         """Return the address with these values."""
         text = re.sub(r"<(?:\w+:)?(\w+)>", lambda found: str(values[found[1]]), self.pattern)

@@ -9,6 +9,7 @@ from collections import Counter
 from django.db import transaction
 
 from executions.models import DeadLetter
+from executions.models.total import LETTER, Tally
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,9 @@ def set_aside(party: str, kind: str, raw: bytes, reason: str) -> None:
             content=_storable(raw[:MOST_CONTENT].decode(errors="backslashreplace"))[:MOST_CONTENT],
             size=len(raw),
         )
+        tally = Tally()
+        tally.add(LETTER, party[:32])
+        tally.write()
         own = DeadLetter.objects.filter(party=party[:32])
         if beyond := own.order_by("-pk").values_list("pk", flat=True)[MOST_KEPT:].first():
             own.filter(pk__lte=beyond).delete()

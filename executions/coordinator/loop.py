@@ -13,8 +13,9 @@ from executions.coordinator.dispatch import Dispatcher
 from executions.coordinator.isolation import alone
 from executions.coordinator.listener import Listener
 from executions.coordinator.recovery import Recovery
+from executions.coordinator.totals import merge
 from executions.coordinator.upkeep import Upkeep
-from executions.models import Execution
+from executions.models import Beat, Execution
 from executions.redis import redis_connection
 from executions.states import Status
 from workers.contract.connection import refusal, trouble
@@ -29,6 +30,8 @@ class Coordinator:
     IDLE_MS = 1000
     RECOVERY_INTERVAL = 0.5
     SEAL_INTERVAL = 1.0
+    #: Seconds between two signs of life, and between two looks at how many rows the totals have.
+    BEAT_INTERVAL, MERGE_INTERVAL = 5.0, 60.0
 
     def __init__(self) -> None:
         self.connection = connection = redis_connection()
@@ -36,7 +39,7 @@ class Coordinator:
         self.dispatcher = Dispatcher(connection)
         self.recovery = Recovery(connection)
         self.upkeep = Upkeep(connection)
-        self._recover_at = self._seal_at = 0.0
+        self._recover_at = self._seal_at = self._beat_at = self._merge_at = 0.0
         #: True at the start, too: the previous coordinator may have ended while Redis was away.
         self._redis_was_away = True
 
@@ -44,6 +47,7 @@ class Coordinator:
         """Do one round. Returns whether anything was done. Raises RedisError or DatabaseError; the next round
         continues."""
         did = False
+        self._beat()
         # What fails in one of these keeps the others from nothing
         with alone("listening"):
             did |= self.listener.step(block_ms)
@@ -68,6 +72,10 @@ class Coordinator:
             with alone("sealing the audit trail"):
                 seal()
             self._seal_at = time.monotonic() + self.SEAL_INTERVAL
+        if time.monotonic() >= self._merge_at:
+            with alone("summing up totals"):
+                merge()
+            self._merge_at = time.monotonic() + self.MERGE_INTERVAL
         with alone("upkeep"):
             did |= self.upkeep.step()
         if self._redis_was_away:
@@ -78,9 +86,16 @@ class Coordinator:
     def without_redis(self, error: RedisError) -> None:
         """Do what is possible while Redis is away or takes no writes: note that as the reason why executions wait."""
         self._redis_was_away = True
+        self._beat()
         self.dispatcher.note_redis_away()
         away = trouble(error)
         Execution.objects.filter(status=Status.QUEUED).exclude(waiting_for=away).update(waiting_for=away)
         then = "takes writes again" if refusal(error) else "is back"
         away += f". The parties work on; what they report will be here when Redis {then}"
         Execution.objects.active().exclude(waiting_for=away).update(waiting_for=away)
+
+    def _beat(self) -> None:
+        """Note in the database, every few seconds, that this coordinator makes steps."""
+        if time.monotonic() >= self._beat_at:
+            Beat.note(self.listener.consumer)
+            self._beat_at = time.monotonic() + self.BEAT_INTERVAL

@@ -15,6 +15,7 @@ from controlplane.documents.encryption import protect_all
 from controlplane.models import Parties, PartySet, RunOptions, Task
 from controlplane.models.catalogue import DatabaseCatalogue
 from executions.models.submission import Change, Submission
+from executions.models.total import count_change
 from executions.redis import call_off, wake_coordinator
 from executions.states import ACTIVE, Status, transition
 from workers.contract.validation import validate
@@ -148,6 +149,9 @@ class Execution(Submission, RunOptions):
 
     def read_as(self) -> dict[str, Any]:
         return {"attempt": self.attempt}
+
+    def count(self, to: Any, at: datetime, fields: Mapping[str, Any]) -> None:
+        count_change(self, to, at, fields)
 
     @property
     def _began_at(self) -> datetime | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from typing import Any, ClassVar
 
 from django.conf import settings
@@ -56,6 +57,9 @@ class Submission(models.Model):
         """Return the fields that, besides the status, have to be unchanged in the database for a change of state to
         apply."""
         return {}
+
+    def count(self, to: Any, at: datetime, fields: Mapping[str, Any]) -> None:
+        """Add a change of state to the totals, in its transaction: to which status, when, and what is set with it."""
 
     @property
     def has_ended(self) -> bool:

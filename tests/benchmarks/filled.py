@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -34,9 +35,13 @@ from executions.models import (
     Preflight,
     StateChange,
     Tick,
+    Total,
 )
+from executions.models.total import BOUNDS, DURATION, STAGE
+from executions.states import ENDED
 from tests.benchmarks.multiply import DIALECTS, multiply, without_foreign_keys
 from tests.keys import voice
+from workers.contract.registry import TASK_EXECUTOR_REGISTRY, stages
 
 #: The past that the executions are spread over, the newest first.
 YEAR = 365 * 24 * 3600
@@ -108,6 +113,7 @@ class Filling:
         self.registered()
         self.executions()
         self.pipelines_and_schedules()
+        self.totals()
 
     @staticmethod
     def parties_of(i: str, parties: int) -> tuple[str, str]:
@@ -276,6 +282,17 @@ class Filling:
             status=f"CASE WHEN i % 5 = 4 AND i >= {10 * RUNNING} THEN 'SUCCESS' ELSE 'RUNNING' END",
             timestamp=sql.before_now(f"i / 10 * {self.apart}"),
             received_at=sql.before_now(f"i / 10 * {self.apart}"),
+        )
+
+    @staticmethod
+    def totals() -> None:
+        """As many as there ever are: a row of each task type, stage and bound."""
+        Total.objects.bulk_create(
+            Total(metric=metric, labels=json.dumps([task_type, word]), bound=bound, number=7, seconds=1.5)
+            for metric, words in ((STAGE, stages()), (DURATION, sorted(ENDED)))
+            for task_type in TASK_EXECUTOR_REGISTRY
+            for word in words
+            for bound in (*BOUNDS, None)
         )
 
     def preflights(self) -> None:

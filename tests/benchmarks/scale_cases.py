@@ -57,6 +57,7 @@ def cases(connection: Redis) -> Iterator[Case]:
     yield from _resources(service)
     yield from _refusals(browser, service)
     yield from _steps(connection)
+    yield Case("metrics", _get(service, reverse("metrics")))
     yield from _saves(browser, service)
     yield from _submissions(browser, service)
 

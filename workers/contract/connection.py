@@ -27,12 +27,14 @@ Answer = TypeVar("Answer")
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
 
 
-def connect(url: str) -> Redis:
+def connect(url: str, *, seconds: float = 5, tries: int = 2) -> Redis:
     """Return a client that answers or fails soon: a computation, a request or a step never hangs on Redis.
 
-    redis-py's own default waits and tries again for several seconds.
+    ``seconds``: how long it waits for an answer, and ``tries``: how often. redis-py's own default waits and tries again
+    for several seconds.
     """
-    return Redis.from_url(url, socket_connect_timeout=1, socket_timeout=5, retry=Retry(NoBackoff(), 1))
+    retry = Retry(NoBackoff(), tries - 1)
+    return Redis.from_url(url, socket_connect_timeout=1, socket_timeout=seconds, retry=retry)
 
 
 #: First words of the errors with which the server refuses writes, and their meaning. It still serves reads.

@@ -21,9 +21,11 @@ import base64
 import json
 import socket
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from cryptography import x509
@@ -61,6 +63,8 @@ class Met(NamedTuple):
     own: RunCertificate | None
     #: The moment at which all parties make their links, by this host's monotonic clock; None if that does not matter.
     start: float | None = None
+    #: Seconds from this party's greeting to the answer of each one.
+    round_trips: Mapping[str, float] = MappingProxyType({})
 
     def links_tls(self, directory: Path) -> KeyMaterial | None:
         """Return what the links of this run show and accept, in files of a private directory; None without TLS."""
@@ -94,7 +98,7 @@ def meet(
     said = {"job": job_name, "digest": digest, "offer": offer}
     meeting = _Meeting(me, listen, peers, said, tls, listener, StartLine(me, peers) if line_up else None)
     asyncio.run(meeting.hold(timeout, given_up))
-    return Met(meeting.certificates, meeting.offers, meeting.own, meeting.start)
+    return Met(meeting.certificates, meeting.offers, meeting.own, meeting.start, meeting.round_trips)
 
 
 def _refusal(error: ssl.SSLError) -> str | None:
@@ -124,6 +128,7 @@ class _Meeting:
         self.own = RunCertificate(me) if tls else None
         self.certificates: dict[str, bytes] = {}
         self.offers: dict[str, str] = {}
+        self.round_trips: dict[str, float] = {}
         #: By peer: what is wrong with the certificates between it and this party.
         self.refused: dict[str, str] = {}
         #: Job, digest (a peer must send the same ones) and offer.
@@ -192,7 +197,9 @@ class _Meeting:
                     # Before the greeting, which only the peer may see
                     self._check_certificate(writer, peer)
                     self._greet(writer)
+                    greeted = time.monotonic()
                     if self._hear(await asyncio.wait_for(reader.readline(), ANSWER_SECONDS), writer, peer):
+                        self.round_trips[peer] = time.monotonic() - greeted
                         writer.write(THANKS)
                         if self.line and self.line.waits_for(peer):
                             self.line.add(peer, reader, writer)

@@ -36,6 +36,7 @@ from workers.host.tables import seen_types
 from workers.runtime import task_run
 from workers.runtime.facts import Facts, question_of
 from workers.runtime.meeting import MEETING_SECONDS, check_ports, meet_peers
+from workers.runtime.resources import free_memory
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,8 @@ class _Checks:
         if not self.checks[-1].get("error"):
             with self._check("peers", vital=False):
                 name = f"preflight {self.request['preflight']}"
-                meet_peers(host, run, documents, name, timeout=MEETING_SECONDS, given_up=self.given_up)
+                met = meet_peers(host, run, documents, name, timeout=MEETING_SECONDS, given_up=self.given_up)
+                self.facts["round_trips"] = {peer: round(took, 6) for peer, took in met.round_trips.items()}
             if self.checks[-1].get("error") and self.given_up():
                 self.checks.pop()  # another party failed, and is why this one missed it
         with self._check("dataset"):
@@ -212,17 +214,3 @@ def versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[package] = version(package)
     return found
-
-
-def free_memory() -> int:
-    """Return bytes that a new process can take: of the host, or of this container where that is less."""
-    available = next(
-        int(line.split()[1]) * 1024
-        for line in Path("/proc/meminfo").read_text().splitlines()
-        if line.startswith("MemAvailable:")
-    )
-    with suppress(OSError, ValueError):
-        group = Path("/sys/fs/cgroup")
-        most = int((group / "memory.max").read_text())  # "max" where there is no limit
-        available = min(available, most - int((group / "memory.current").read_text()))
-    return available

@@ -40,6 +40,7 @@ from workers.runtime.leaving import Leaving
 from workers.runtime.next_process import NextProcess
 from workers.runtime.ordered_worker import OrderedWorker
 from workers.runtime.publisher import Publisher
+from workers.runtime.resources import Resources
 from workers.runtime.starter import START_TIMEOUT, Starter
 
 log = logging.getLogger(__name__)
@@ -94,6 +95,7 @@ class PartyWorker(OrderedWorker):
         self._next = NextProcess(self._starter)
         self._keeper = Keeper(self.host)
         self._leaving = Leaving()
+        self._resources = Resources(self.host.output_dir)
         self._desk: Desk | None = None
         self._alive = threading.Event()
         #: What the log was told last of why Redis does not serve the heartbeat.
@@ -125,6 +127,7 @@ class PartyWorker(OrderedWorker):
         self.drop_foreign()
         super().bootstrap(*args, **kwargs)
         self._alive.set()
+        self._resources.start()
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
         self._desk = Desk(self.host, self.stream(connect(self.redis_url)), self.name, self._starter, self._intake)
         threading.Thread(target=self._desk.serve, args=[self._alive], name="pre-flight", daemon=True).start()
@@ -139,6 +142,7 @@ class PartyWorker(OrderedWorker):
 
     def teardown(self) -> None:
         self._alive.clear()
+        self._resources.end()
         self._next.close()
         if self._desk:
             self._desk.close()
@@ -192,7 +196,7 @@ class PartyWorker(OrderedWorker):
                     pipeline.xlen(stream_of(self.host.name))
                     pipeline.get(ports_wanted(self.host.name))
                     # All of it each time: Redis may have come back empty
-                    mine = {"state": self._state, "process": waiting} | self._ports() | keys
+                    mine = {"state": self._state, "process": waiting} | self._ports() | keys | self._resources.told
                     pipeline.hset(self.key, mapping=self.serialize() | mine)
                     pipeline.expire(self.key, HEARTBEAT_TTL)
                     worker_registration.register(self, pipeline)

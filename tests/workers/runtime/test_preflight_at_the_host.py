@@ -116,6 +116,9 @@ def test_all_is_well(hosts: dict[str, Host]) -> None:
         assert set(report["facts"]["versions"]) == {"secretflow", "spu"}
         assert report["facts"]["free_memory"] > 2**20
         assert report["facts"]["free_disk"] > 2**20
+        [(peer, seconds)] = report["facts"]["round_trips"].items()
+        assert peer != name
+        assert 0 < seconds < 2
         assert "p1" not in json.dumps(report), "a row left the host"
         assert str(hosts[name].directory) not in json.dumps(report), "a path left the host"
 
