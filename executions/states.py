@@ -15,7 +15,7 @@ class Status(models.TextChoices):
     QUEUED = "QUEUED", "queued"
     DISPATCHED = "DISPATCHED", "dispatched"
     RUNNING = "RUNNING", "running"
-    RETRY = "RETRY", "waiting to retry"
+    RETRY = "RETRY", "retry"
     CANCELLING = "CANCELLING", "cancelling"
     SUCCESS = "SUCCESS", "success"
     FAILURE = "FAILURE", "failure"
@@ -46,7 +46,7 @@ class PipelineStatus(models.TextChoices):
 #: Colour of the badge of each status.
 COLOURS: dict[str, str] = {
     Status.AWAITING_APPROVAL: "warning",
-    Status.QUEUED: "default",
+    Status.QUEUED: "primary",
     Status.DISPATCHED: "info",
     Status.RUNNING: "info",
     Status.RETRY: "warning",

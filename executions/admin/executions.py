@@ -26,7 +26,7 @@ from executions.admin.at_once import cancel_executions, run_executions_again
 from executions.admin.lineage import inputs_and_outputs, since
 from executions.admin.read_only import ReadOnlyAdmin, SubmitterFilter
 from executions.admin.rerun import RerunForm
-from executions.admin.result_views import ResultViews
+from executions.admin.result_views import ResultViews, compare_executions
 from executions.admin.runnable import may_run
 from executions.models import Execution, NotCancellable
 from executions.permissions import CANCEL, RUN
@@ -46,7 +46,7 @@ class ExecutionAdmin(ResultViews, ReadOnlyAdmin):
     list_select_related = ("submitted_by",)
     sortable_by = ("submitted",)
     ordering = ("-created_at",)
-    actions = (cancel_executions, run_executions_again)
+    actions = (compare_executions, cancel_executions, run_executions_again)
     none_yet = "No execution yet. Open a task and press Run now."
     csv_columns = (
         ("id", "pk"), ("name", "name"), ("status", "status"), ("task type", "task_type"),

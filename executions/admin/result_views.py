@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
+from django.utils.http import urlencode
 
 from controlplane.access import Access
+from controlplane.admin.csv_download import cell
 from controlplane.admin.shown import moment, span
 from controlplane.documents.differences import ABSENT, shown
 from executions.diagnosis.bundle import diagnose, name_of
@@ -26,8 +30,17 @@ from workers.contract.secrets import masked
 MOST_COMPARED, LOOKED_AT = 6, 30
 #: Parameters that differ, and characters of one value, that are shown.
 MOST_PARAMETERS = 100
-#: What a spreadsheet would take for a formula.
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+
+
+@admin.action(description="Compare", permissions=("view",))
+def compare_executions(model_admin: Any, request: HttpRequest, rows: QuerySet[Execution]) -> HttpResponse | None:
+    """Show the chosen executions side by side."""
+    keys = list(rows.values_list("pk", flat=True)[: MOST_COMPARED + 1])
+    if len(keys) > MOST_COMPARED:
+        messages.error(request, f"At most {MOST_COMPARED} executions stand side by side; choose fewer.")
+        return None
+    query = urlencode([("id", str(key)) for key in keys])
+    return HttpResponseRedirect(f"{reverse('admin:executions_execution_compare')}?{query}")
 
 
 class ResultViews:
@@ -55,8 +68,8 @@ class ResultViews:
         name = "".join(c if c.isalnum() else "_" for c in f"{str(pk)[:8]}_{block.title}")[:100]
         response["Content-Disposition"] = f'attachment; filename="{name}.csv"'
         writer = csv.writer(response)
-        writer.writerow([_cell(name) for name in block.columns])
-        writer.writerows([_cell(cell) for cell in row] for row in block.rows)
+        writer.writerow([cell(name) for name in block.columns])
+        writer.writerows([cell(cell) for cell in row] for row in block.rows)
         return response
 
     def compare_view(self, request: HttpRequest) -> HttpResponse:
@@ -152,9 +165,3 @@ def _leaves(value: Any, where: str = "") -> Any:
             yield from _leaves(inner, f"{where}.{key}" if where else str(key))
     else:
         yield where, value
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, str) and value.startswith(_FORMULAS):
-        return f"'{value}"
-    return value

@@ -35,7 +35,14 @@ from executions.trial.stack import Trial, TrialError
 from fixtures.tables import clear_auc, write_tables
 
 #: By a status's colour on the pages: the terminal's colour.
-STYLES = {"success": "green", "danger": "red", "warning": "yellow", "info": "cyan", "default": "dim"}
+STYLES = {
+    "primary": "magenta",
+    "success": "green",
+    "danger": "red",
+    "warning": "yellow",
+    "info": "cyan",
+    "default": "dim",
+}
 TIME_LIMIT = 120.0
 #: Largest difference between the two models' AUC that counts as the same result.
 AUC_TOLERANCE = 0.02

@@ -149,8 +149,8 @@ def test_its_history_and_events_have_the_badges_of_the_other_statuses(admin: Cli
     page = admin.get(page_of(execution)).content.decode()
     history, events = page[page.index(">History<") :].split("<summary>Events ")
     for part, badges in (
-        (history, [("info", "running"), ("warning", "waiting to retry")]),
-        (events, [("info", "running"), ("danger", "failure"), ("warning", "waiting to retry")]),
+        (history, [("info", "running"), ("warning", "retry")]),
+        (events, [("info", "running"), ("danger", "failure"), ("warning", "retry")]),
     ):
         for colour, label in badges:
             assert f'<span class="cp-badge cp-{colour}">{label}</span>' in part

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from executions.admin.read_only import ids_beginning
 from executions.diagnosis.bundle import diagnose, name_of
 from executions.diagnosis.reading import first_reading
 from executions.models import Execution
@@ -42,11 +43,8 @@ class Command(BaseCommand):
 
 def _execution(text: str) -> Execution:
     """Return the execution of an id or of its beginning. Raises CommandError."""
-    short = text.replace("-", "").lower()
     try:
-        if len(short) < SHORT or len(short) > 32:
-            raise ValueError
-        first, last = UUID(short.ljust(32, "0")), UUID(short.ljust(32, "f"))
+        first, last = ids_beginning(text) or (UUID(text), UUID(text))
     except ValueError:
         raise CommandError(
             f"{text!r} is no id; give the id of an execution, or its first {SHORT} characters."

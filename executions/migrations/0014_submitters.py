@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('controlplane', '0015_saved_filters'),
-        ('executions', '0012_checks_ahead'),
+        ("executions", "0013_metrics"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
