@@ -1,66 +1,107 @@
-"""The front page: what happened in the last day, and the way to a first run."""
+"""The front page: what needs attention, what happened in a period, and the way to a first run."""
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
-from django.db.models import Count
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils import timezone
 
 from controlplane.access import Access
 from controlplane.admin.permissions import may
+from controlplane.admin.shown import moment, span
 from controlplane.models import ClusterConfig, Dataset, Party, SPUConfig, Task
-from executions.admin.execution_page import duration
+from executions.admin.attention import Hosts, coordinator_trouble, matters
+from executions.admin.charts import PERIODS, overview
 from executions.models import Execution
 from executions.permissions import VIEW
 from executions.states import COLOURS, Status
 
+#: Open executions that are counted exactly, and the latest ones and failures that are listed.
+COUNTED, LATEST, FAILURES = 10_000, 10, 5
+_OPEN = (Status.AWAITING_APPROVAL, Status.QUEUED, Status.DISPATCHED, Status.RUNNING, Status.RETRY, Status.CANCELLING)
+#: Open statuses that are shown even if there is none.
+_ALWAYS = (Status.QUEUED, Status.RUNNING)
+
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """Return the context of the front page: what happened in the last day, and the steps to a first run."""
+    """Return the context of the front page."""
+    access = Access.of(request)
     context["may_see_executions"] = may(request, VIEW)
+    hosts = Hosts.look(access)
     if may(request, "controlplane.add_task"):
-        context["steps"] = first_steps(Access.of(request))
+        context["steps"] = first_steps(access, hosts)
     if not context["may_see_executions"]:
         return context
-    rows = Access.of(request).visible(Execution.objects.defer("documents", "result"))
-    recent = rows.filter(created_at__gte=timezone.now() - timedelta(hours=24))
-    numbers = dict(recent.order_by().values_list("status").annotate(Count("pk")))
-    always = (Status.QUEUED, Status.RUNNING, Status.SUCCESS, Status.FAILURE)
-    context["counts"] = [
-        {"status": s.value, "label": s.label, "number": numbers.get(s, 0), "colour": COLOURS[s]}
-        for s in Status
-        if s in always or numbers.get(s)
-    ]
-    latest: list[Any] = list(rows.order_by("-created_at")[:10])
+    period = request.GET.get("period", "")
+    period = period if period in PERIODS else "24h"
+    rows = access.visible(Execution.objects.defer("documents", "result"))
+    latest: list[Any] = list(rows.order_by("-created_at", "-id")[:LATEST])
     for execution in latest:
         execution.colour = COLOURS[execution.status]
-        execution.duration = duration(execution.created_at, execution.ended_at)
+        execution.shown_submitted = moment(execution.created_at)
+        execution.shown_ran = span(execution.ran, is_over=execution.has_ended)
+    found = overview(period, access.parties)
     context |= {
+        "period": period,
+        "periods": [(key, words) for key, (words, *_) in PERIODS.items()],
+        "matters": matters(request, hosts) if not context.get("steps") else [],
+        "counts": list(_open(rows)),
+        "tiles": [
+            ("Success rate", found["success_rate"]),
+            ("Ended", f"{found['ended']:,}"),
+            ("Mean waiting time", span(found["mean_waited"])),
+            ("Mean running time", span(found["mean_ran"])),
+        ],
+        "found": {"blocks": found["charts"]},
         "latest": latest,
-        "failed": recent.filter(status=Status.FAILURE).order_by("-created_at")[:5],
+        "failed": rows.filter(status=Status.FAILURE).order_by("-created_at", "-id")[:FAILURES],
         "executions_url": reverse("admin:executions_execution_changelist"),
     }
     return context
 
 
-def first_steps(access: Access) -> list[dict[str, Any]]:
+def _open(rows: Any) -> Any:
+    """Yield the number of executions in each open status."""
+    for status in _OPEN:
+        number = rows.filter(status=status).order_by("-created_at")[: COUNTED + 1].values("pk").count()
+        if number or status in _ALWAYS:
+            shown = f"{number:,}" if number <= COUNTED else f"> {COUNTED:,}"
+            yield {"status": status.value, "label": status.label, "number": shown, "colour": COLOURS[status]}
+
+
+def first_steps(access: Access, hosts: Hosts) -> list[dict[str, Any]]:
     """Return the steps that are left before something can run; empty once something has run."""
     if access.visible(Execution.objects.all()).exists():
         return []
-    chain = (
-        (Party, 2, "Register two parties", "each with the address and ports of its host"),
-        (Dataset, 2, "Name a dataset of each", "as in the party.toml on the party's own host"),
-        (ClusterConfig, 1, "Put the parties into a cluster configuration", "who takes part, and how they talk"),
-        (SPUConfig, 1, "Make an SPU configuration", "the defaults are good for a start"),
-        (Task, 1, "Compose a task", "and press Run now on its page"),
-    )
-    found = []
-    for model, enough, title, why in chain:
-        page = "changelist" if (done := access.visible(model.objects.all()).count() >= enough) else "add"
-        url = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}")
-        found.append({"title": title, "why": why, "done": done, "url": url})
+    working = sum(number > 0 for number in (hosts.alive or {}).values())
+    found = [
+        _page(access, Party, 2, "Register two parties", "Each with the address and ports of its host."),
+        _command(not coordinator_trouble(), "Start the coordinator", "`manage.py coordinate` on the control plane."),
+        _command(
+            working >= 2,
+            "Start a worker of each party",
+            "`manage.py rqworker <party>` on its own host, with a party.toml: `manage.py party init` makes one.",
+        ),
+        _page(
+            access,
+            Dataset,
+            2,
+            "Publish a dataset of each",
+            "`manage.py publish_datasets` on its host, or here.",
+        ),
+        _page(access, ClusterConfig, 1, "Put the parties into a cluster", "Who takes part, and how they communicate."),
+        _page(access, SPUConfig, 1, "Make an SPU configuration", "The defaults are good for a start."),
+        _page(access, Task, 1, "Compose a task", "Then press Run now on its page."),
+    ]
     return found
+
+
+def _page(access: Access, model: Any, enough: int, title: str, why: str) -> dict[str, Any]:
+    done = access.visible(model.objects.all())[:enough].values("pk").count() >= enough
+    page = f"admin:{model._meta.app_label}_{model._meta.model_name}_{'changelist' if done else 'add'}"
+    return {"title": title, "why": why, "done": done, "url": reverse(page)}
+
+
+def _command(done: bool, title: str, why: str) -> dict[str, Any]:
+    return {"title": title, "why": why, "done": done, "url": ""}

@@ -14,10 +14,11 @@ from django.utils import timezone
 from controlplane.documents.encryption import protect_all
 from controlplane.models import Parties, PartySet, RunOptions, Task
 from controlplane.models.catalogue import DatabaseCatalogue
+from executions.models.hour import Hour
 from executions.models.submission import Change, Submission
 from executions.models.total import count_change
 from executions.redis import call_off, wake_coordinator
-from executions.states import ACTIVE, Status, transition
+from executions.states import ACTIVE, ENDED, Status, transition
 from workers.contract.validation import validate
 
 if TYPE_CHECKING:
@@ -152,6 +153,8 @@ class Execution(Submission, RunOptions):
 
     def count(self, to: Any, at: datetime, fields: Mapping[str, Any]) -> None:
         count_change(self, to, at, fields)
+        if to in ENDED:
+            Hour.add(self, to, at, fields)
 
     @property
     def _began_at(self) -> datetime | None:

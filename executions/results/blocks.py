@@ -134,6 +134,9 @@ class Chart(Block):
     is_bars: bool = False
     #: What stands along the axis instead of numbers; the x of each point is then an index.
     labels: Sequence[str] = ()
+    is_stacked: bool = False
+    #: Names of the style sheet's colours, one a curve; the usual ones if there are none.
+    colours: Sequence[str] = ()
 
     @property
     def plot(self) -> dict[str, Any]:
@@ -142,6 +145,8 @@ class Chart(Block):
             "up": self.up,
             "unit": self.is_unit,
             "bars": self.is_bars,
+            "stacked": self.is_stacked,
+            "colours": self.colours,
             "labels": [cut(label, 60) for label in self.labels],
             "curves": [{"name": name, "points": points, "dashed": dashed} for name, points, dashed in self.curves],
         }

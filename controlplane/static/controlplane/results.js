@@ -17,12 +17,15 @@
     var plot = dataOf(canvas);
     var old = Chart.getChart(canvas);
     if (old) old.destroy();
-    var colours = ["--cp-blue", "--cp-amber", "--cp-green", "--cp-red", "--cp-strong", "--cp-text"].map(colour);
+    var usual = ["--cp-blue", "--cp-amber", "--cp-green", "--cp-red", "--cp-strong", "--cp-text"];
+    var colours = (plot.colours.length ? plot.colours : usual).map(colour);
     var quiet = colour("--cp-quiet"), line = colour("--cp-line");
     function axis(text, isAcross) {
       var isNamed = isAcross && plot.labels.length > 0;
       var made = { type: isNamed ? "category" : "linear", title: { display: true, text: text, color: quiet }, ticks: { color: quiet }, grid: { color: line } };
       if (isNamed) made.labels = plot.labels;
+      made.stacked = plot.stacked;
+      if (!isAcross && plot.bars) made.beginAtZero = true;
       if (plot.unit) { made.min = 0; made.max = 1; }
       return made;
     }
