@@ -202,6 +202,8 @@ def logged(trial: ChaosTrial, pk: str) -> Iterator[str]:
         for line in path.read_text(errors="replace").splitlines():
             if re.match(r"\d{4}-\d\d-\d\d ", line):
                 is_shown = pk in line and " INFO " not in line
+            # Of whichever process: the stack of a crash names none
+            is_shown |= line.startswith("Fatal Python error")
             if is_shown:
                 yield f"{path.stem}: {line[:300]}"
 

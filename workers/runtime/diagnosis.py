@@ -40,7 +40,8 @@ def write_log() -> None:
 
 
 def write_stacks_on_signal() -> None:
-    """Have the stacks of all threads written to standard error on SIGUSR1."""
+    """Have the stacks of all threads written to standard error on SIGUSR1, and before a crash ends the process."""
+    faulthandler.enable(file=2, all_threads=True)
     faulthandler.register(signal.SIGUSR1, file=2, all_threads=True)
 
 

@@ -46,6 +46,14 @@ def test_an_end_in_words(status: int, words: str) -> None:
     assert ended_how(status) == words
 
 
+def test_a_crash_leaves_its_stack() -> None:
+    crash = "import ctypes; from workers.runtime.diagnosis import write_log; write_log(); ctypes.string_at(0)"
+    done = subprocess.run([sys.executable, "-c", crash], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == -signal.SIGSEGV
+    assert "Fatal Python error: Segmentation fault" in done.stderr
+    assert "in string_at" in done.stderr
+
+
 LOGS = """
 import logging
 from workers.runtime.diagnosis import begin_job, end_job, write_log
