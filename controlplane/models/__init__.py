@@ -7,6 +7,7 @@ from controlplane.models.dataset import ALIGNMENT_LENGTH, COLUMN_TYPES, Dataset
 from controlplane.models.grant import PartyGrant
 from controlplane.models.party import Party, check_public_key, check_signing_keys
 from controlplane.models.party_set import Parties, PartySet, PartySetMember
+from controlplane.models.pause import Pause
 from controlplane.models.pipeline import Pipeline
 from controlplane.models.publication import NotTaken, Publication
 from controlplane.models.saved_filter import MOST_SAVED, SavedFilter
@@ -19,6 +20,6 @@ from controlplane.models.token import TokenTerms
 __all__ = [
     "ALIGNMENT_LENGTH", "COLUMN_TYPES", "MOST_SAVED", "PRODUCTION", "AuditEntry", "ClusterConfig", "Configuration",
     "Dataset", "DeviceConfig", "HEUConfig", "NotTaken", "Parties", "Party", "PartyGrant", "PartySet", "PartySetMember",
-    "Pipeline", "Publication", "RunOptions", "SPUConfig", "SavedFilter", "Schedule", "SignInTries", "Site", "Task",
-    "TokenTerms", "check_public_key", "check_signing_keys", "check_time_zone",
+    "Pause", "Pipeline", "Publication", "RunOptions", "SPUConfig", "SavedFilter", "Schedule", "SignInTries", "Site",
+    "Task", "TokenTerms", "check_public_key", "check_signing_keys", "check_time_zone",
 ]  # fmt: skip

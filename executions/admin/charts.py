@@ -104,7 +104,7 @@ def _charts(bars: dict[datetime, Times], bar: timedelta) -> Iterator[Chart]:
         is_bars=True,
         is_stacked=True,
     )
-    means = [(t.waited / t.number, t.ran / t.number) if t.number else (None, None) for t in told]
+    means: list[Any] = [(t.waited / t.number, t.ran / t.number) if t.number else (None, None) for t in told]
     yield Chart(
         title="Mean waiting and running time",
         columns=[across, "Waited, seconds", "Ran, seconds"],

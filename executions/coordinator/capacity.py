@@ -31,6 +31,8 @@ class Capacity:
     #: Number of runs that still occupy a worker.
     busy: int = 0
     registered: bool = False
+    #: Why an operator has it paused, in words; empty if it is not.
+    paused: str = ""
     #: Why the control plane and the party's live workers do not know each other's keys; empty if one of them does.
     stranger: str = ""
     #: Ports that its live sessions hold, or may hold when their runs have ended.
@@ -43,7 +45,7 @@ class Capacity:
 
     @property
     def free(self) -> int:
-        return min(self.alive - self.busy, self.ready) if self.takes_orders else 0
+        return min(self.alive - self.busy, self.ready) if self.takes_orders and not self.paused else 0
 
     def take(self) -> None:
         self.busy += 1
@@ -59,8 +61,11 @@ def find_capacity(
     """
     capacity = {party: Capacity() for party in sorted(parties)}
     voices: dict[str, set[str]] = {}
-    for name, voice in Party.objects.filter(name__in=capacity).order_by().values_list("name", "signing_keys"):
+    rows = Party.objects.filter(name__in=capacity).order_by()
+    for name, voice, pause, why in rows.values_list("name", "signing_keys", "pause", "pause__why"):
         capacity[name].registered, voices[name] = True, {*Verifier(voice.split()).key_ids}
+        if pause:
+            capacity[name].paused = f"{name} is paused" + (f": {why}" if why else "")
     for name, busy in running_at(capacity).items():
         capacity[name].busy = busy
     asked = []
@@ -178,6 +183,8 @@ def reason_to_wait(lacking: list[str], capacity: Mapping[str, Capacity]) -> str:
     """Return why an execution waits for these parties."""
     if unknown := [p for p in lacking if not capacity[p].registered]:
         return f"{', '.join(unknown)} {_are(unknown)} no longer registered"
+    if paused := [capacity[p].paused for p in lacking if capacity[p].paused]:
+        return "; ".join(paused)
     if absent := [p for p in lacking if not capacity[p].alive]:
         return no_worker_message(absent)
     if strangers := [capacity[p].stranger for p in lacking if capacity[p].stranger]:

@@ -133,7 +133,7 @@ class Dispatcher:
         said: dict[tuple[str, ...], str] = {}
         changed: list[Waiting] = []
         now, grace = time.monotonic(), environment.worker_grace_seconds
-        gone = {party for party, since in self._absent_since.items() if now - since >= grace}
+        gone = {p for p, since in self._absent_since.items() if now - since >= grace and not capacity[p].paused}
         given_up = 0
         for execution, lacking, reason in left:
             if lacking:
@@ -158,7 +158,8 @@ class Dispatcher:
         A missing worker counts only before the first try: a party that had a worker is expected to get another one.
         """
         now = time.monotonic()
-        absent = [p for p in lacking if not capacity[p].alive]
+        # Of a party that is paused nobody expects a worker
+        absent = [p for p in lacking if not capacity[p].alive and not capacity[p].paused]
         grace, is_first = environment.worker_grace_seconds, not (waiting.attempt or waiting.retries)
         waited = waiting.queued.seconds(timedelta(seconds=grace))
         gone = [p for p in absent if is_first and min(waited, now - self._absent_since[p]) >= grace]

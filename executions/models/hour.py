@@ -46,8 +46,8 @@ class Hour(models.Model):
             began = None  # an expression, or the start of an earlier attempt
         waited = ((began or at) - execution.created_at).total_seconds()
         ran = (at - began).total_seconds() if began else 0.0
-        cls.objects.bulk_create(
-            cls(
+        Hour.objects.bulk_create(
+            Hour(
                 hour=at.replace(minute=0, second=0, microsecond=0),
                 party_set_id=parties,
                 status=to,

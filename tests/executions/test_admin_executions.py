@@ -338,34 +338,7 @@ def test_a_user_without_permissions_sees_an_empty_front_page() -> None:
     assert stranger.get(f"{page_of(execution)}?fragment=1").status_code == 403
 
 
-# The front page
-
-
-def test_the_front_page_leads_to_a_first_run(admin: Client) -> None:
-    steps = admin.get("/admin/").context["steps"]
-    assert [step["done"] for step in steps] == [False] * 5
-    make_task()
-    assert [step["done"] for step in admin.get("/admin/").context["steps"]] == [True] * 5
-    make_execution()
-    assert admin.get("/admin/").context["steps"] == []
-
-
-def test_the_front_page_counts_the_last_day_and_shows_failures(admin: Client, django_assert_num_queries: Any) -> None:
-    failed = make_execution(status=Status.FAILURE, error="the disk is full", error_type="ResourceError")
-    make_execution(status=Status.FAILURE, created_at=timezone.now() - timedelta(days=2))
-    make_execution(status=Status.SUCCESS)
-    admin.get("/admin/")
-    with django_assert_num_queries(7):  # session, user, environment, was there a run; counts, latest, failures
-        response = admin.get("/admin/")
-    assert {c["status"]: c["number"] for c in response.context["counts"]} == {
-        "QUEUED": 0,
-        "RUNNING": 0,
-        "SUCCESS": 1,
-        "FAILURE": 1,
-    }
-    assert [e.pk for e in response.context["failed"]] == [failed.pk]
-    assert len(response.context["latest"]) == 3
-    assert "the disk is full" in response.content.decode()
+# Every page
 
 
 def test_every_page_of_the_admin_opens(admin: Client) -> None:
