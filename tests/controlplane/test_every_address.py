@@ -76,7 +76,7 @@ def values_for(address: Address, circle: Circle, subject: Any) -> dict[str, Any]
     pk = row.pk if row is not None else 1
     history = getattr(row, "history", None)
     version = history.first().pk if history is not None else 1
-    values = defaultdict(lambda: "x", object_id=pk, pk=pk, id=pk, version_id=version, url="nothing/")
+    values = defaultdict(lambda: "x", object_id=pk, pk=pk, id=pk, number=0, version_id=version, url="nothing/")
     party = ContentType.objects.get_for_model(Party).pk
     return values | {"app_label": "controlplane", "content_type_id": party}
 
