@@ -198,8 +198,10 @@ UNFOLD = {
     "SITE_HEADER": "SecretFlow control plane",
     "SITE_SYMBOL": "hub",
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _static("favicon.svg")}],
-    "STYLES": [_static(f"{name}.css") for name in ("document-form", "pages", "lists", "results", "timeline")],
-    "SCRIPTS": [_static("lists.js")],
+    "STYLES": [
+        _static(f"{name}.css") for name in ("console", "document-form", "pages", "lists", "results", "timeline")
+    ],
+    "SCRIPTS": [_static("console.js"), _static("lists.js")],
     "DASHBOARD_CALLBACK": "executions.admin.dashboard.dashboard",
     "ENVIRONMENT": "controlplane.admin.site.environment_label",
     "SIDEBAR": {

@@ -1,0 +1,50 @@
+// Names what the libraries of the pages leave without a name: fields of documents, and areas that scroll.
+(function () {
+  "use strict";
+
+  function nameFields() {
+    document.querySelectorAll(".rjf-form-wrapper input, .rjf-form-wrapper select, .rjf-form-wrapper textarea").forEach(function (field) {
+      if (field.getAttribute("aria-label") || field.closest("label") || field.type === "hidden") return;
+      var row = field.closest(".rjf-form-row"), label = row && row.querySelector("label");
+      var group = field.closest(".rjf-form-group"), title = group && group.querySelector(".rjf-form-group-title");
+      var text = (label || title) && (label || title).textContent.trim();
+      if (text) field.setAttribute("aria-label", text);
+    });
+  }
+
+  function nameChoices() {
+    document.querySelectorAll(".select2-selection").forEach(function (box) {
+      var select = box.closest(".select2-container").previousElementSibling;
+      var label = select && select.id && document.querySelector('label[for="' + select.id + '"]');
+      if (!label) return;
+      [box].concat(Array.from(box.querySelectorAll(".select2-selection__rendered"))).forEach(function (part) {
+        part.removeAttribute("aria-labelledby");
+        part.setAttribute("aria-label", label.textContent.trim());
+      });
+    });
+    // of Django's chooser of several
+    document.querySelectorAll(".help-tooltip").forEach(function (icon) { icon.setAttribute("role", "img"); });
+  }
+
+  function nameAreas() {
+    document.querySelectorAll(".simplebar-content-wrapper").forEach(function (area, i) {
+      area.setAttribute("aria-label", "Scrollable content " + (i + 1));
+    });
+  }
+
+  window.addEventListener("load", function () {
+    var due = false;
+    function name() {
+      due = false;
+      nameAreas();
+      nameFields();
+      nameChoices();
+    }
+    name();
+    // Choices and rows of a document come later, too
+    new MutationObserver(function () {
+      if (!due) requestAnimationFrame(name);
+      due = true;
+    }).observe(document.body, { childList: true, subtree: true });
+  });
+})();
