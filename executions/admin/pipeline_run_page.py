@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
+from uuid import UUID
 
 from django.db.models import QuerySet
 from django.urls import reverse
 
+from controlplane.admin.shown import span
 from controlplane.pipelines.layout import draw
 from executions.admin import execution_page as pages
-from executions.models import NodeRun, PipelineRun
-from executions.states import BLOCKED, COLOURS, WAITING, Status
+from executions.models import Execution, NodeRun, PipelineRun
+from executions.models.pipeline_run import NodeState
+from executions.results.reading import read
+from executions.states import BLOCKED, COLOURS, WAITING, PipelineStatus, Status
 
 WORDS = {WAITING: "waiting", BLOCKED: "blocked"}
+NOT_STARTED = "not started"
 
 
 def live(run: PipelineRun) -> dict[str, Any]:
-    """Return everything on the page that changes while the pipeline runs. Takes three queries, whatever its size."""
+    """Return everything on the page that changes while the pipeline runs. Takes three queries, whatever its size, and
+    one more once it has ended."""
     nodes = []
     found = run.node_states()
+    # Results may be large: they are read once, when nothing changes any more
+    answers = _answers(node.execution.pk for node in found if node.execution) if run.has_ended else {}
     drawing = draw({node.name: node.node.waits_for for node in found})
     for node in found:
         execution = node.execution
@@ -26,10 +35,11 @@ def live(run: PipelineRun) -> dict[str, Any]:
         shown = {
             "name": node.name,
             "task": node.node.task_name,
-            "status": WORDS.get(node.state) or str(Status(node.state).label),
+            "status": _word(node, run),
             "colour": COLOURS.get(node.state, "default"),
             "waits_for": ", ".join(node.node.waits_for),
-            "why": node.why,
+            "why": _why(node),
+            "answer": answers.get(execution.pk, "") if execution else "",
             "execution": execution,
             "id": str(execution.pk)[:8] if execution else "",
             "url": url,
@@ -37,7 +47,8 @@ def live(run: PipelineRun) -> dict[str, Any]:
                 (str(pk)[:8], reverse("admin:executions_execution_change", args=[pk])) for pk in node.earlier()
             ],
             "percent": pages.percent(execution.progress) if execution else 0,
-            "duration": pages.duration(execution.created_at, execution.ended_at) if execution else "-",
+            "waited": span(execution.waited) if execution else "-",
+            "ran": span(execution.ran, is_over=execution.has_ended) if execution else "-",
             "can_be_retried": node.can_be_retried,
         }
         nodes.append(shown)
@@ -55,11 +66,30 @@ def live(run: PipelineRun) -> dict[str, Any]:
     }
 
 
+def _word(node: NodeState, run: PipelineRun) -> str:
+    """Return the state of a node in words. What a cancelled run never began waits for nothing."""
+    if node.state == BLOCKED and run.status in (PipelineStatus.CANCELLED, PipelineStatus.CANCELLING):
+        return NOT_STARTED
+    return WORDS.get(node.state) or str(Status(node.state).label)
+
+
+def _why(node: NodeState) -> str:
+    """Return why a node waits or failed, with the party at which it did."""
+    party = node.execution.error_party if node.execution and node.execution.error else ""
+    return f"{party}: {node.why}" if party and node.why else node.why
+
+
+def _answers(keys: Iterable[UUID]) -> dict[UUID, str]:
+    """Return what each execution found, in a sentence. Takes one query."""
+    rows = Execution.objects.filter(pk__in=list(keys), status=Status.SUCCESS)
+    return {pk: read(kind, result).headline for pk, kind, result in rows.values_list("pk", "task_type", "result")}
+
+
 def progress_rows() -> QuerySet[NodeRun]:
     """Return the nodes of a list of runs, with the fields that ``progress`` and ``first_error`` read. Takes two queries
     for all of them."""
     return NodeRun.objects.select_related("execution").only(
-        "run", "name", "position", "error", "execution__status", "execution__error"
+        "run", "name", "position", "error", "execution__status", "execution__error", "execution__error_party"
     )
 
 
@@ -74,5 +104,6 @@ def first_error(run: PipelineRun) -> str:
     """Return the error of the first node that has one, with the node's name; empty if there is none."""
     for node in sorted(run.nodes.all(), key=lambda node: node.position):
         if error := node.error or (node.execution.error if node.execution else ""):
-            return f"{node.name}: {error}"
+            party = node.execution.error_party if node.execution and not node.error else ""
+            return f"{node.name}{f' at {party}' if party else ''}: {error}"
     return ""

@@ -238,3 +238,29 @@ def test_it_schedules_in_the_name_of_who_saved_it_and_shows_when_and_what(admin:
     assert wrong.context["adminform"].form.errors == {"cron": ["The hour is wrong; it may be 0 to 23."]}
     nothing = admin.post(f"{SCHEDULES}add/", {**fields, "name": "x", "task": ""})
     assert "Choose either a task or a pipeline." in str(nothing.context["adminform"].form.errors)
+
+
+def test_a_node_says_what_it_found_where_it_failed_and_that_it_never_began(admin: Client, connection: Any) -> None:
+    make_chain()
+    run = PipelineRun.objects.submit(make_pipeline(psi="intersect", lr="train"))
+
+    def shown() -> dict[str, Any]:
+        return {node["name"]: node for node in admin.get(f"{RUNS}{run.pk}/change/").context["nodes"]}
+
+    settle_pipelines()
+    end_node(run, "psi", Status.SUCCESS)
+    settle_pipelines()
+    counts = {"original_count": {"alice": 5, "bob": 6}, "intersection_count": {"alice": 3, "bob": 3}}
+    Execution.objects.filter(current_node__name="psi").update(result=counts)
+    assert shown()["psi"]["answer"] == "", "results are read once, at the end"
+    end_node(run, "lr", Status.FAILURE)
+    settle_pipelines()
+    Execution.objects.filter(current_node__name="lr").update(error="the disk is full", error_party="bob")
+    assert shown()["psi"]["answer"] == "3 rows in common, of 5 at alice and 6 at bob."
+    assert shown()["lr"]["why"] == "bob: the disk is full"
+
+    run = PipelineRun.objects.submit(make_pipeline("other", psi="intersect", lr="train"))
+    settle_pipelines()
+    run.cancel()
+    settle_pipelines()
+    assert {name: node["status"] for name, node in shown().items()} == {"psi": "cancelled", "lr": "not started"}
