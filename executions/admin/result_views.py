@@ -69,7 +69,7 @@ class ResultViews:
         response["Content-Disposition"] = f'attachment; filename="{name}.csv"'
         writer = csv.writer(response)
         writer.writerow([cell(name) for name in block.columns])
-        writer.writerows([cell(cell) for cell in row] for row in block.rows)
+        writer.writerows([cell(value) for value in row] for row in block.rows)
         return response
 
     def compare_view(self, request: HttpRequest) -> HttpResponse:

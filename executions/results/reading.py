@@ -92,10 +92,7 @@ def _in_common(model: PSIResult) -> str:
 
 
 def _how_good(model: ModelResult) -> str:
-    told = {key: model.metrics[key] for key in ("auc", "r2", "ks", "rmse") if key in model.metrics}
-    first = [f"{name_of(key)} {value:.3g}" for key, value in told.items()]
-    rows = f" on {_rows(model.rows)}" if model.rows else ""
-    return f"{', '.join(first[:2])}{rows}." if first else ""
+    return reports.how_good({name_of(key): value for key, value in model.metrics.items()} | {"Rows": model.rows})
 
 
 def _rows(count: int) -> str:

@@ -34,6 +34,8 @@ def headline(reports: Mapping[str, Sequence[Report]]) -> str:
     for block in blocks(reports):
         if isinstance(block, HeatMap):
             return _strongest(block)
+        if isinstance(block, Figures) and (told := how_good(dict(block.rows))):
+            return told
         if not isinstance(block, Bars) or not block.bands:
             continue
         if told := [row for row in block.rows if is_number(row[-1])]:
@@ -44,6 +46,15 @@ def headline(reports: Mapping[str, Sequence[Report]]) -> str:
             measure, name = block.columns[-1], cut(str(top[0]), 100)
             return f"The highest {measure} of {len(block.rows)} columns is {shown(top[-1])}, of {name}."
     return ""
+
+
+def how_good(figures: Mapping[str, Any]) -> str:
+    """Return the two most telling metrics of a model in a sentence, from figures by their names in words; empty if
+    there is none."""
+    told = {name: figures[name] for name in ("AUC", "R²", "KS", "RMSE") if is_number(figures.get(name))}
+    first = [f"{name} {value:.3g}" for name, value in told.items()]
+    rows = figures.get("Rows")
+    return f"{', '.join(first[:2])}{f' on {rows:,} rows' if rows else ''}." if first else ""
 
 
 def _strongest(block: HeatMap) -> str:

@@ -1,4 +1,5 @@
-// Names what the libraries of the pages leave without a name: fields of documents, and areas that scroll.
+// Names what the libraries of the pages leave without a name: fields of documents, and areas that scroll; and shows
+// commands in texts as code.
 (function () {
   "use strict";
 
@@ -26,6 +27,22 @@
     document.querySelectorAll(".help-tooltip").forEach(function (icon) { icon.setAttribute("role", "img"); });
   }
 
+  // Texts quote commands in backticks, as they do in a terminal and in the API; on a page they are code
+  function markCode() {
+    document.querySelectorAll(".leading-relaxed, .rjf-form-group-description, .rjf-help-text, [role=status] li").forEach(function (part) {
+      Array.from(part.childNodes).forEach(function (node) {
+        if (node.nodeType !== Node.TEXT_NODE || !/`[^`]+`/.test(node.data)) return;
+        var made = document.createDocumentFragment();
+        node.data.split(/`([^`]+)`/).forEach(function (text, i) {
+          var piece = i % 2 ? document.createElement("code") : document.createTextNode(text);
+          if (i % 2) piece.textContent = text;
+          made.appendChild(piece);
+        });
+        node.replaceWith(made);
+      });
+    });
+  }
+
   function nameAreas() {
     document.querySelectorAll(".simplebar-content-wrapper").forEach(function (area, i) {
       area.setAttribute("aria-label", "Scrollable content " + (i + 1));
@@ -39,6 +56,7 @@
       nameAreas();
       nameFields();
       nameChoices();
+      markCode();
     }
     name();
     // Choices and rows of a document come later, too
