@@ -9,7 +9,7 @@ export DJANGO_SETTINGS_MODULE := controlplane.settings
 # A hundred processes import this code while the tests run: compiled once, even where the environment would not have it so
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install demo test lint style types unit test-postgres chaos links fuzz bench scale audit docs lock clean
+.PHONY: help install demo test lint style types unit test-postgres chaos links fuzz bench scale screenshots audit docs lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -75,6 +75,9 @@ bench: $(INSTALLED) ## Benchmarks; each prints a ratio against its baseline, mea
 
 scale: $(INSTALLED) ## How long everything takes with a million executions; ARGS="100000 --why", TEST_DATABASE=sqlite
 	TEST_DATABASE=$${TEST_DATABASE:-postgresql} $(PY) -m tests.benchmarks.scale $(ARGS)
+
+screenshots: $(INSTALLED) ## Make the pictures of README and docs anew, of a trial that runs the main job; needs Chromium
+	$(PY) -m tests.screenshots
 
 audit: $(INSTALLED) | $(UV) ## Licences and known vulnerabilities of all packages; says of which the registry tells nothing
 	$(UV) tool run --quiet pip-licenses@5.5.5 --python $(PY) --order=license

@@ -32,7 +32,7 @@ def show(client: Client, url: str, view: str, **posted: Any) -> str:
     """The page after its button for the other view was pressed."""
     response = client.post(url, {"name": "fast", "_rebuild": "1", "document__show": view, **posted})
     assert response.status_code == 200
-    assert "Please correct" not in response.content.decode()
+    assert "Nothing was saved" not in response.content.decode()
     return response.content.decode()
 
 
@@ -63,7 +63,7 @@ def test_text_that_is_no_json_stays_as_it_was_written(client: Client) -> None:
     assert "at line 1, column 37" in page
     refused = save(client, text).content.decode()
     assert text_of(refused) == text
-    assert refused.count("This is no JSON") == 1
+    assert refused.count("This is no JSON") == 2, "on top, with a link, and at the field"
 
 
 def test_it_saves_exactly_what_was_written(client: Client) -> None:
