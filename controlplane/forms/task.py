@@ -90,6 +90,8 @@ class TaskForm(DocumentForm):
             if not self.is_bound and not self.instance.pk and "cluster" not in self.initial:
                 only = list(self._clusters().values_list("pk", flat=True)[:2])
                 self.initial["cluster"] = only[0] if len(only) == 1 else None
+            if not self["cluster"].value():
+                self["cluster"].help_text = "Choose a cluster first: the form below is then for its parties."
 
     @property
     def executor(self) -> tuple[Any, str]:

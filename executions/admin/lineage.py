@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from django.db.models import Q
 from controlplane.access import Access
 from controlplane.documents.differences import Change, differences
 from controlplane.models import Dataset
+from controlplane.models.dataset import DIFFERS, UNREADABLE
 from executions.models import Execution, Tick
 from workers.contract.problems import DocumentsInvalid
 from workers.contract.secrets import masked
@@ -56,6 +57,26 @@ def inputs_and_outputs(execution: Execution, access: Access) -> tuple[list[Table
         makers = {dataset.produced_by for dataset in table.datasets.values() if dataset and dataset.produced_by}
         table.made_by = makers.pop() if len(makers) == 1 and makers != {execution.pk} else None
     return inputs, outputs
+
+
+def inputs_of(task: Any) -> set[tuple[str, str]]:
+    """Return the inputs that a task's document names: each a party and the name of its dataset."""
+    document = task if isinstance(task, dict) else {}
+    return {
+        (party, table.name) for table in _tables(document, "data_sources", "further_sources") for party in table.parties
+    }
+
+
+def not_as_registered(inputs: Iterable[tuple[str, str]], access: Access) -> dict[tuple[str, str], Dataset]:
+    """Return those of the inputs that their party's host reported to be unlike what is registered, or unreadable. Takes
+    one query."""
+    wanted = set(inputs)
+    if not wanted:
+        return {}
+    named = access.visible(Dataset.objects.filter(name__in={name for _, name in wanted}))
+    rows = (Dataset.in_state(named, DIFFERS) | Dataset.in_state(named, UNREADABLE)).select_related("party")
+    found = {(dataset.party.name, dataset.name): dataset for dataset in rows}
+    return {key: dataset for key, dataset in found.items() if key in wanted}
 
 
 def _tables(task: Mapping[str, Any], main: str, further: str) -> Iterator[Table]:

@@ -21,6 +21,7 @@ from controlplane.admin.shown import NOTHING, link, moment
 from controlplane.admin.tasks import TaskAdmin
 from controlplane.models import Task
 from executions.admin import execution_page as pages
+from executions.admin.lineage import inputs_of, not_as_registered
 from executions.admin.runnable import Runnable
 from executions.dry_run import DryRun, dry_run
 from executions.models import Execution, Preflight
@@ -36,9 +37,11 @@ class RunnableTaskAdmin(Runnable, TaskAdmin):
     """The tasks' admin, with buttons that run a task."""
 
     actions_detail = ("run_now", "dry_run")
+    change_form_outer_before_template = "executions/task_state.html"
     actions_submit_line = ("save_and_run",)
     list_display = (
-        "name", "task_type", "cluster", "datasets", "shown_latest", "shown_latest_time", "description", "shown_changed"
+        "name", "task_type", "cluster", "datasets", "shown_drift", "shown_latest", "shown_latest_time", "description",
+        "shown_changed",
     )  # fmt: skip
 
     def prepare_rows(self, request: HttpRequest, rows: list[Any]) -> None:
@@ -48,8 +51,23 @@ class RunnableTaskAdmin(Runnable, TaskAdmin):
         # It may have run at other parties than the task has now
         latest = {execution.task_id: execution for execution in Access.of(request).visible(found)}
         may_see = may(request, VIEW)
+        inputs = {row.pk: inputs_of(row.document) for row in rows}
+        drifted = not_as_registered({key for keys in inputs.values() for key in keys}, Access.of(request))
         for row in rows:
             row.latest = latest.get(row.pk) if may_see else None
+            row.drifts = any(key in drifted for key in inputs[row.pk])
+
+    @display(description="Data", label={"differs": "warning"})
+    def shown_drift(self, task: Any) -> str:
+        return "differs" if task.drifts else ""
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Any = None, **kwargs: Any
+    ) -> HttpResponse:
+        if obj is not None and obj.pk:
+            drifted = not_as_registered(inputs_of(obj.document), Access.of(request))
+            context["drifted"] = [(dataset, "; ".join(dataset.drift)) for dataset in drifted.values()]
+        return super().render_change_form(request, context, *args, obj=obj, **kwargs)
 
     @display(description="Last result", label={s.label: c for s, c in COLOURS.items() if isinstance(s, Status)})
     def shown_latest(self, task: Any) -> str:

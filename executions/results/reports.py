@@ -34,8 +34,8 @@ def headline(reports: Mapping[str, Sequence[Report]]) -> str:
     for block in blocks(reports):
         if isinstance(block, HeatMap):
             return _strongest(block)
-        if isinstance(block, Figures) and (told := how_good(dict(block.rows))):
-            return told
+        if isinstance(block, Figures) and (good := how_good({str(row[0]): row[-1] for row in block.rows})):
+            return good
         if not isinstance(block, Bars) or not block.bands:
             continue
         if told := [row for row in block.rows if is_number(row[-1])]:

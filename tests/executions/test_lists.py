@@ -22,6 +22,7 @@ from tests.composed import (
     make_chain,
     make_execution,
     make_pipeline,
+    make_task,
     make_user,
     superuser,
 )
@@ -258,3 +259,23 @@ def test_the_state_filter_knows_each_report(admin: Client, parties: Any, connect
     assert publish(now + 3, datasets={"customers": {"error": "no such file"}}) == "unreadable"
     assert publish(now + 4, datasets={"customers": {"columns": {"x": "str"}}}) == "differs"
     assert publish(now + 5, names=[]) == "unreadable"
+
+
+def test_a_task_whose_data_is_not_as_registered_is_marked(admin: Client) -> None:
+    task = make_task()
+    Dataset.objects.filter(party__name="alice").update(
+        reported_columns={"uid": "str"}, differs=True, reported_at=timezone.now()
+    )
+    page = admin.get("/admin/controlplane/task/")
+    assert [row.drifts for row in page.context["cl"].result_list] == [True]
+    assert "differs" in page.content.decode()
+    own = admin.get(f"/admin/controlplane/task/{task.pk}/change/").content.decode()
+    assert "is not as registered: " in own
+    Dataset.objects.update(differs=False)
+    assert [row.drifts for row in admin.get("/admin/controlplane/task/").context["cl"].result_list] == [False]
+
+
+def test_the_task_form_asks_for_a_cluster_first(admin: Client) -> None:
+    assert "Choose a cluster first" in admin.get("/admin/controlplane/task/add/").content.decode()
+    make_task()  # with the only cluster there is, which is chosen then
+    assert "Choose a cluster first" not in admin.get("/admin/controlplane/task/add/").content.decode()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.test import Client
 from django.utils import timezone
@@ -21,11 +23,18 @@ def page_of(party: Party) -> str:
     return f"/admin/controlplane/party/{party.pk}/change/"
 
 
-def worker(connection: Redis, party: str, **fields: object) -> None:
+def worker(connection: Redis, party: str, **fields: Any) -> None:
     key = f"rq:worker:{party}@host-1"
     connection.sadd(f"rq:workers:{party}", key)
-    told = {MEMORY_FREE: 3 * 2**30, MEMORY_TOTAL: 4 * 2**30, DISK_FREE: 2**30, DISK_TOTAL: 2**31, LOAD: 0.5, CPUS: 2}
-    connection.hset(key, mapping={"state": "idle", "process": "ready", **told, **fields})  # type: ignore[arg-type]
+    told: dict[Any, Any] = {
+        MEMORY_FREE: 3 * 2**30,
+        MEMORY_TOTAL: 4 * 2**30,
+        DISK_FREE: 2**30,
+        DISK_TOTAL: 2**31,
+        LOAD: 0.5,
+        CPUS: 2,
+    }
+    connection.hset(key, mapping={"state": "idle", "process": "ready", **told, **fields})
     connection.expire(key, 60)
 
 
