@@ -26,15 +26,9 @@ def page_of(party: Party) -> str:
 def worker(connection: Redis, party: str, **fields: Any) -> None:
     key = f"rq:worker:{party}@host-1"
     connection.sadd(f"rq:workers:{party}", key)
-    told: dict[Any, Any] = {
-        MEMORY_FREE: 3 * 2**30,
-        MEMORY_TOTAL: 4 * 2**30,
-        DISK_FREE: 2**30,
-        DISK_TOTAL: 2**31,
-        LOAD: 0.5,
-        CPUS: 2,
-    }
-    connection.hset(key, mapping={"state": "idle", "process": "ready", **told, **fields})
+    told: dict[Any, Any] = {"state": "idle", "process": "ready", MEMORY_FREE: 3 * 2**30, MEMORY_TOTAL: 4 * 2**30}
+    told |= {DISK_FREE: 2**30, DISK_TOTAL: 2**31, LOAD: 0.5, CPUS: 2}
+    connection.hset(key, mapping=told | fields)
     connection.expire(key, 60)
 
 
