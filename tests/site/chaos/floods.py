@@ -20,6 +20,8 @@ from workers.contract.keys import stream_of
 from workers.contract.signing import Signer
 
 Entry = dict[str, str | bytes]
+#: How the name of a worker ends that is none.
+FLOOD = "-flood"
 #: Entries that go in one round trip.
 AT_ONCE = 500
 
@@ -81,7 +83,7 @@ def _one_of_many(site: Site, party: str, own: list[str]) -> Entry:
         event = json.loads(site.draw.choice(own))
         return {"event": json.dumps(event | {"attempt": 1000 + event["attempt"]})}
     if kind < 0.9:
-        report = {"preflight": _some_uuid(site), "worker": f"{party}-flood", "checks": [], "facts": {}}
+        report = {"preflight": _some_uuid(site), "worker": f"{party}{FLOOD}", "checks": [], "facts": {}}
         return {"preflight": json.dumps(report)}
     if kind < 0.91:
         tables = {f"flood_{site.draw.randrange(300)}": {"columns": {"uid": "str"}, "rows": 1} for _ in range(20)}
@@ -99,7 +101,9 @@ def event_of(party: str, execution: str, sequence: int, changed: Mapping[str, ob
     now = datetime.now(timezone.utc).isoformat()
     event = {"task_request_id": execution, "party": party, "attempt": 1, "sequence": sequence, "timestamp": now}
     data = {"stage": "task_execution", "computation_progress": 0.5}
-    return json.dumps(event | {"status": "RUNNING", "worker_container": f"{party}-flood", "data": data} | dict(changed))
+    return json.dumps(
+        event | {"status": "RUNNING", "worker_container": f"{party}{FLOOD}", "data": data} | dict(changed)
+    )
 
 
 def malformed(party: str, execution: str) -> Iterator[Entry]:
