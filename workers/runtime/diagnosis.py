@@ -12,6 +12,8 @@ from typing import Any
 
 from setproctitle import setproctitle, setthreadtitle
 
+from workers.runtime.told_lines import note
+
 #: Id of the job that this process is at, which has party, execution and attempt in it.
 _job = ""
 
@@ -31,6 +33,7 @@ def write_log() -> None:
 
     def make_about_job(*args: Any, **options: Any) -> logging.LogRecord:
         record = make(*args, **options)
+        note(record)
         # In the text and not in the format: SecretFlow's handlers have formats of their own
         record.msg = f"{_job}: {record.msg}" if _job else record.msg
         return record
