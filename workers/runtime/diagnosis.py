@@ -29,6 +29,7 @@ def write_log() -> None:
     """Have this process write its log to standard error: each line with the job that it is about, and the stacks of
     all threads on SIGUSR1."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    logging.getLogger("workers").setLevel(logging.INFO)  # SecretFlow sets the level of all others
     make = logging.getLogRecordFactory()
 
     def make_about_job(*args: Any, **options: Any) -> logging.LogRecord:
