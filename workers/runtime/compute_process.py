@@ -59,6 +59,7 @@ class ComputeProcess:
         #: What it writes to standard error, and the log of the run that it has.
         self._log = log
         self._run_log: RunLog | None = None
+        self._has_done_its_job = False
         self._told_end = False
         self._ready = False
         self._heard = bytearray()
@@ -120,6 +121,7 @@ class ComputeProcess:
         """Give it its job; what it logs from now on is the log of the job's run. Raises BrokenPipeError if it is
         gone."""
         self.end_log()
+        self._has_done_its_job = False
         if run_log:
             self._run_log = run_log
             run_log.begin()
@@ -135,7 +137,7 @@ class ComputeProcess:
         if self._log:
             self._log.end()
         if how:
-            run_log.note(how)
+            run_log.note(how, is_bad=failed)
         run_log.end(failed=failed)
 
     def outcome(self, wait: float) -> Any:
@@ -146,6 +148,7 @@ class ComputeProcess:
         """
         if (line := self._said(wait)) is None:
             raise TimeoutError
+        self._has_done_its_job = bool(line)
         return json.loads(line or b"null")
 
     def close(self, why: str = "") -> None:
@@ -172,4 +175,5 @@ class ComputeProcess:
             if self._log:
                 self._log.drain()  # what it said last comes before this
             log.log(level, "the process for %s (pid %s) ended: %s", self.purpose, self.process.pid, how)
-            self.end_log(f"the process ended: {how}", failed=status not in (0, LINK_LOST))
+            is_fine = self._has_done_its_job or status in (0, LINK_LOST)
+            self.end_log(f"the process ended: {how}", failed=not is_fine)

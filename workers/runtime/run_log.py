@@ -80,14 +80,15 @@ class RunLog:
             self._wake(self)
         return plain
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, *, is_bad: bool = False) -> None:
         """Add a line of the worker's own, which has no names."""
+        level = "warning" if is_bad else "info"
         now = time.time()
         clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
         with self._lock:
-            self._keep(f"{clock},{int(now % 1 * 1000):03} INFO worker: {self._job}: {text}\n".encode())
+            self._keep(f"{clock},{int(now % 1 * 1000):03} {level.upper()} worker: {self._job}: {text}\n".encode())
             if self._is_on:
-                self._offer((now, LEVELS["info"], "worker", text))
+                self._offer((now, LEVELS[level], "worker", text))
 
     def end(self, *, failed: bool = False) -> None:
         """Close the file, and send what is left; if the run failed, its last lines, too."""

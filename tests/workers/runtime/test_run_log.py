@@ -27,7 +27,9 @@ from workers.host import stream as streams
 from workers.host.gate import Gate
 from workers.host.party import PartyHost
 from workers.host.run_logs import RunLogs
+from workers.network.links import LINK_LOST
 from workers.runtime import run_log, told_lines
+from workers.runtime.compute_process import ComputeProcess
 from workers.runtime.job_logs import JobLogs
 from workers.runtime.log_sender import LogSender
 from workers.runtime.process_log import ProcessLog
@@ -358,3 +360,43 @@ def test_a_sender_sleeps_until_there_is_something(make_host: Any, connection: Re
         time.sleep(0.02)
     assert [line[3] for line in sent(connection)[1]["lines"]] == ["three"]
     sender.close()
+
+
+# --- how a process's end is told
+
+
+class Ended:
+    """A process that has ended so."""
+
+    pid = 7
+
+    def __init__(self, status: int, said: bytes = b"") -> None:
+        self.status = status
+        read, write = os.pipe()
+        os.write(write, said)
+        os.close(write)
+        self.stdin, self.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "wb"), os.fdopen(read, "rb")
+
+    def poll(self) -> int:
+        return self.status
+
+    def wait(self, timeout: float | None = None) -> int:
+        return self.status
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "is_told"),
+    [(0, b"", False), (1, b"", True), (-9, b"", True), (LINK_LOST, b"", False), (-9, b'"done"\n', False)],
+)
+def test_the_last_lines_are_sent_of_a_process_that_ended_before_its_job(
+    make_host: Any, status: int, said: bytes, is_told: bool
+) -> None:
+    log = RunLog(make_host('send = "failure"'), RUN, lambda log: None, {})
+    process = ComputeProcess(Ended(status, said), "a job")  # type: ignore[arg-type]
+    process.give({}, log)
+    log.lines(marked("the last"), MARK)
+    process.outcome(1)
+    process.close()
+    found = texts(log)
+    assert found[:1] == ["the last"] * is_told
+    assert all(text.startswith("the process ended: ") for text in found[1:])
