@@ -72,6 +72,9 @@ class Environment(BaseSettings):
     )
     keep_pipeline_runs_days: int = Field(default=365, ge=0, description="The same for runs of pipelines.")
     keep_ticks_days: int = Field(default=90, ge=0, description="The same for the times at which schedules were due.")
+    keep_logs_days: int = Field(
+        default=30, ge=0, description="The same for the lines of logs that parties send; none outlives its execution."
+    )
     keep_dead_letters_days: int = Field(default=30, ge=0, description="The same for dead letters.")
     keep_history_days: int = Field(
         default=730, ge=0, description="The same for older versions of what is registered, and the admin's log."

@@ -199,7 +199,8 @@ UNFOLD = {
     "SITE_SYMBOL": "hub",
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _static("favicon.svg")}],
     "STYLES": [
-        _static(f"{name}.css") for name in ("console", "document-form", "pages", "lists", "results", "timeline")
+        _static(f"{name}.css")
+        for name in ("console", "document-form", "pages", "lists", "results", "timeline", "logs")
     ],
     "SCRIPTS": [_static("console.js"), _static("lists.js")],
     "DASHBOARD_CALLBACK": "executions.admin.dashboard.dashboard",

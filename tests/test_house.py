@@ -48,3 +48,23 @@ def late(tree: ast.Module) -> Iterator[tuple[int, str]]:
 def test_each_file_fits_in_a_head() -> None:
     lengths = {str(path): len(path.read_text().splitlines()) for path in modules()}
     assert {path: length for path, length in lengths.items() if length > MOST_LINES} == {}
+
+
+def test_texts_of_the_parties_logs_are_constants() -> None:
+    """What stands in their gaps leaves a party's host only as far as its policy allows; what was put into the text
+    itself would leave it in any case (workers/runtime/told_lines.py)."""
+    wrong = []
+    for path in modules():
+        if path.relative_to(ROOT).parts[0] != "workers":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            logger, method = node.func.value, node.func.attr
+            name = logger.attr if isinstance(logger, ast.Attribute) else getattr(logger, "id", "")
+            if name != "log" or method not in ("debug", "info", "warning", "error", "exception", "log"):
+                continue
+            text = node.args[method == "log"] if len(node.args) > (method == "log") else None
+            if not (isinstance(text, ast.Constant) and isinstance(text.value, str)):
+                wrong.append(f"{path}:{node.lineno}")
+    assert wrong == []

@@ -24,6 +24,7 @@ from controlplane.admin.shown import length, line, submission
 from executions.admin import execution_page as pages
 from executions.admin.at_once import cancel_executions, run_executions_again
 from executions.admin.lineage import inputs_and_outputs, since
+from executions.admin.log_panel import LogViews, panel
 from executions.admin.read_only import ReadOnlyAdmin, SubmitterFilter
 from executions.admin.rerun import RerunForm
 from executions.admin.result_views import ResultViews, compare_executions
@@ -36,7 +37,7 @@ from workers.contract.problems import DocumentsInvalid
 
 
 @admin.register(Execution)
-class ExecutionAdmin(ResultViews, ReadOnlyAdmin):
+class ExecutionAdmin(ResultViews, LogViews, ReadOnlyAdmin):
     list_display = (
         "title", "shown_status", "shown_type", "shown_parties", "submitted", "shown_waited", "shown_ran", "shown_error",
     )  # fmt: skip
@@ -112,6 +113,7 @@ class ExecutionAdmin(ResultViews, ReadOnlyAdmin):
         cancel, again, rerun = (self.admin_site.admin_view(view) for view in views)
         return [
             *self.result_urls(),
+            *self.log_urls(),
             path("<path:object_id>/cancel/", cancel, name="executions_execution_cancel"),
             path("<path:object_id>/again/", again, name="executions_execution_again"),
             path("<path:object_id>/rerun/", rerun, name="executions_execution_rerun"),
@@ -151,6 +153,7 @@ class ExecutionAdmin(ResultViews, ReadOnlyAdmin):
         if "fragment" in request.GET:
             headers = {"X-Fragment": "1", "Cache-Control": "no-store"}
             return TemplateResponse(request, "executions/live.html", context, headers=headers)
+        context |= panel(execution, {name: request.GET.get(name, "") for name in ("log_party", "log_level")})
         context |= self.admin_site.each_context(request) | {
             "title": str(execution),
             "opts": self.opts,

@@ -20,6 +20,7 @@ from controlplane.api.pagination import ArrivalOrder, NewestFirst
 from controlplane.api.permissions import StopPermission
 from controlplane.models import Task
 from executions.api.filters import NameFilter
+from executions.api.logs import LogsAction
 from executions.api.preflights import PreflightSerializer
 from executions.api.submissions import ChangesSerializer, SubmissionSerializer, invalid
 from executions.dry_run import dry_run
@@ -130,6 +131,7 @@ class ExecutionSerializer(ExecutionRowSerializer):
     changes = StateChangeSerializer(many=True, help_text="Every change of state, oldest first.")
     submitted_by = serializers.SlugRelatedField[Any]("username", read_only=True)
     events_url = serializers.HyperlinkedIdentityField(view_name="execution-events")
+    logs_url = serializers.HyperlinkedIdentityField(view_name="execution-logs")
     cancel_url = serializers.HyperlinkedIdentityField(view_name="execution-cancel")
     documents = serializers.SerializerMethodField(help_text="Documents as submitted, by layer; secrets are masked.")
     pipeline_run = serializers.UUIDField(
@@ -156,6 +158,7 @@ class ExecutionSerializer(ExecutionRowSerializer):
             "changes",
             "documents",
             "events_url",
+            "logs_url",
             "cancel_url",
             "admin_url",
         ]
@@ -231,7 +234,7 @@ class EventQuery(serializers.Serializer[Any]):
     party = serializers.CharField(required=False)
 
 
-class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Scoped):
+class ExecutionViewSet(LogsAction, mixins.ListModelMixin, mixins.RetrieveModelMixin, Scoped):
     queryset = Execution.objects.all()
     serializer_class = ExecutionSerializer
     filterset_class = ExecutionFilter
@@ -245,7 +248,7 @@ class ExecutionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Scoped)
             )
         if self.action == "retrieve":
             return _with_details(rows)
-        if self.action == "events":
+        if self.action in ("events", "logs"):
             return super().get_queryset().only("pk")
         return rows
 

@@ -21,7 +21,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from controlplane.models import Party
-from executions.coordinator import reports
+from executions.coordinator import logs, reports
 from executions.coordinator.dead_letters import set_aside
 from executions.coordinator.isolation import EVERYTHING, alone, reason_of, warn
 from executions.coordinator.messages import EventMessage, Piece, Unusable, parse_event, parse_piece
@@ -35,6 +35,7 @@ from workers.contract.connection import refusal
 from workers.contract.errors import ERRORS
 from workers.contract.events import EVENT, FAILURE, PIECE, RUNNING, SUCCESS
 from workers.contract.keys import stream_of
+from workers.contract.logs import LOG
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ MOST_EVENTS = 10_000
 
 RunKey = tuple[UUID, int, str]
 #: What an entry of a stream may be, by the field that has it; others only wake the coordinator.
-KINDS = (EVENT, PIECE, *reports.KINDS)
+KINDS = (EVENT, PIECE, LOG, *reports.KINDS)
 #: What an entry has one of; a worker that is ready says no more than that.
 _KNOWN = {*(kind.encode() for kind in KINDS), b"ready"}
 
@@ -169,6 +170,7 @@ class Listener:
         """Apply and acknowledge entries. Returns the streams of which some are left for the next step."""
         events: list[EventMessage] = []
         pieces: list[Piece] = []
+        lines: list[logs.LogMessage] = []
         done: dict[str, list[Any]] = {}
         self._turn += 1
         streams = sorted(batches)
@@ -179,11 +181,13 @@ class Listener:
             for entry, fields in batches[stream]:
                 if stream != WAKE_STREAM:
                     # One at least, or a report that takes long would never be applied
-                    if len(events) + len(pieces) >= self.MOST_AT_ONCE or (done[stream] and time.monotonic() > until):
+                    so_far = len(events) + len(pieces) + len(lines)
+                    if so_far >= self.MOST_AT_ONCE or (done[stream] and time.monotonic() > until):
                         break
-                    _sort(self._voices, stream, fields or {}, events, pieces)
+                    _sort(self._voices, stream, fields or {}, events, pieces, lines)
                 done[stream].append(entry)
         apply(events, pieces)
+        logs.keep(lines)
         # After the commit: a crash before this delivers the entries again, and no event is applied twice
         with self.connection.pipeline(transaction=True) as pipeline:
             for stream, ids in done.items():
@@ -195,9 +199,14 @@ class Listener:
 
 
 def is_progress(batches: Mapping[str, Any]) -> bool:
-    """Return whether all entries look like events that neither fail a run nor are its last: nothing waits for them.
-    A party that makes others look so delays them alone."""
-    entries = (fields.get(EVENT.encode(), b"") for found in batches.values() for _, fields in found if fields)
+    """Return whether all entries look like lines of logs, or like events that neither fail a run nor are its last:
+    nothing waits for them. A party that makes others look so delays them alone."""
+    entries = (
+        fields.get(EVENT.encode()) or fields.get(LOG.encode(), b"")
+        for found in batches.values()
+        for _, fields in found
+        if fields
+    )
     return all(raw and b'"FAILURE"' not in raw and b'"cleanup"' not in raw for raw in entries)
 
 
@@ -207,9 +216,10 @@ def _sort(
     fields: Mapping[bytes, bytes],
     events: list[EventMessage],
     pieces: list[Piece],
+    lines: list[logs.LogMessage],
 ) -> None:
-    """Apply what an entry says if it is a report; add it to the events or pieces if it is one of these. What is none of
-    them, but should be, or is not signed by the party, is set aside."""
+    """Apply what an entry says if it is a report; add it to the events, pieces or lines of logs if it is one of these.
+    What is none of them, but should be, or is not signed by the party, is set aside."""
     party = stream.removeprefix(stream_of(""))
     if fields.keys().isdisjoint(_KNOWN):
         names = ", ".join(sorted(name.decode(errors="replace") for name in fields))
@@ -223,13 +233,15 @@ def _sort(
                 events.append(parse_event(stream, raw))
             elif kind == PIECE:
                 pieces.append(parse_piece(stream, fields))
+            elif kind == LOG:
+                lines.append(logs.parse_log(stream, raw))
             else:
                 reports.apply(party, kind, raw)
         except EVERYTHING:
             raise
         except Exception as error:
             why = str(error) if isinstance(error, Unusable) else reason_of(error)
-            set_aside(party, kind if kind in (EVENT, PIECE) else f"{kind} report", raw, why)
+            set_aside(party, kind if kind in (EVENT, PIECE, LOG) else f"{kind} report", raw, why)
 
 
 def apply(events: Sequence[EventMessage], pieces: Sequence[Piece] = ()) -> None:

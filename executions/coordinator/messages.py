@@ -26,7 +26,7 @@ ENTRY_LIMIT = 2 * PIECE_SIZE
 FIRST_YEAR, LAST_YEAR = 2000, 2200
 
 
-class _OfARun(BaseModel):
+class OfARun(BaseModel):
     """Names the run that a message is about, and the event's place among the run's events; unknown keys are dropped."""
 
     task_request_id: UUID
@@ -39,7 +39,7 @@ class _OfARun(BaseModel):
         return self.task_request_id, self.attempt, self.party
 
 
-class EventMessage(_OfARun):
+class EventMessage(OfARun):
     """An event as a party sends it."""
 
     status: Literal["RUNNING", "SUCCESS", "FAILURE", "RETRY"]
@@ -75,7 +75,7 @@ class EventMessage(_OfARun):
         return kept
 
 
-class PieceHeader(_OfARun):
+class PieceHeader(OfARun):
     """Says which part of which event a piece is."""
 
     number: int = Field(ge=1, le=MOST_PIECES)

@@ -21,6 +21,7 @@ from executions.models import (
     DeadLetter,
     Execution,
     ExecutionEvent,
+    LogChunk,
     PartyRun,
     PipelineRun,
     Preflight,
@@ -108,7 +109,7 @@ class Kind:
 
 
 class Executions(Kind):
-    """Ended executions, with their runs, events, changes of state and pre-flight checks."""
+    """Ended executions, with their runs, events, lines of logs, changes of state and pre-flight checks."""
 
     def __init__(self) -> None:
         super().__init__("executions", "keep_executions_days", Execution, "ended_at", "created_at")
@@ -140,7 +141,7 @@ class Executions(Kind):
         return self._named
 
     def _some_of_many(self, held: list[Any]) -> QuerySet[Any] | None:
-        for model in (ExecutionEvent, Preflight, StateChange):
+        for model in (ExecutionEvent, LogChunk, Preflight, StateChange):
             rows: QuerySet[Any] = model._base_manager.order_by()
             keys = list(rows.filter(execution__in=held).values_list("pk", flat=True)[: MOST_AT_ONCE + 1])
             if len(keys) > MOST_AT_ONCE:
@@ -209,6 +210,7 @@ def kinds() -> list[Kind]:
         Executions(),
         Preflights("pre-flight checks", "keep_executions_days", Preflight, "requested_at", "requested_at"),
         Ticks("schedule ticks", "keep_ticks_days", Tick, "at"),
+        Kind("lines of logs", "keep_logs_days", LogChunk, "received_at"),
         Kind("dead letters", "keep_dead_letters_days", DeadLetter, "at", "at"),
         *(
             Versions("history", "keep_history_days", history, "history_date", "history_date")

@@ -17,8 +17,9 @@ from redis.exceptions import RedisError
 from controlplane.models import Party, Site
 from executions.coordinator.export import Encoder, record_of
 from executions.diagnosis.reading import first_reading
-from executions.models import Execution
+from executions.models import Execution, LogChunk
 from executions.redis import redis_connection
+from workers.contract.logs import as_text
 
 #: Packages whose versions may matter.
 PACKAGES = ("django", "djangorestframework", "rq", "redis", "psycopg", "pydantic", "cryptography", "secretflow", "spu")
@@ -35,12 +36,12 @@ def diagnose(execution: Execution) -> bytes:
     record = record_of(execution)
     events = record.pop("events")
     files = {
-        "README.txt": _README.format(name=execution, at=timezone.now()),
+        "README.txt": _README.format(name=execution, at=timezone.now(), short=str(execution.pk)[:8]),
         "reading.txt": first_reading(execution),
         "execution.json": _json(record),
         "events.jsonl": "".join(json.dumps(event, cls=Encoder) + "\n" for event in events),
         "environment.json": _json(_environment(execution)),
-    }
+    } | _logs(execution)
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
@@ -55,8 +56,18 @@ execution.json    the execution with its documents (secrets masked), attempts, c
 events.jsonl      what the parties reported, a line each
 environment.json  versions and settings of the control plane, and what the parties' hosts said of themselves
 
-The parties' logs are on their own hosts: the standard error of each worker.
+logs/             what the parties sent of their logs, a file for each party and attempt
+
+All of a party's log is on its own host: `manage.py party logs {short}` there shows it.
 """
+
+
+def _logs(execution: Execution) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for chunk in LogChunk.objects.filter(execution=execution).order_by("attempt", "party", "sequence").iterator():
+        name = f"logs/{chunk.party}-{chunk.attempt}.log"
+        found[name] = found.get(name, "") + as_text(chunk.rows())
+    return found
 
 
 def _json(value: Any) -> str:

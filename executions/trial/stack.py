@@ -238,6 +238,12 @@ class Trial:
             'task_types = ["*"]',
             f"peers = {json.dumps([p for p in self.parties if p != party])}",
             "",
+            # The tables are everybody's, and the page of an execution is to show what logs look like
+            "[logs]",
+            'send = "info"',
+            'text = "all"',
+            "lines = 1000",
+            "",
             "[control_plane]",
             f"keys = {json.dumps([self._signing_key.public_key])}",
         ]

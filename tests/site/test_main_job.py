@@ -203,6 +203,25 @@ def test_it_intersects_two_tables(site: Site, joined: dict[str, Any]) -> None:
     assert "malignant" not in kept["alice"][0]
 
 
+def test_the_logs_of_both_parties_are_on_the_page_and_whole_at_each(site: Site, joined: dict[str, Any]) -> None:
+    """A trial's parties let all of it out, with secrets and paths taken out."""
+    end = time.monotonic() + 20
+    said: dict[str, set[str]] = {}
+    while not all(len(said.get(p, ())) > 40 for p in TWO):
+        assert time.monotonic() < end, said
+        found = site.service.call("GET", f"/api/v1/executions/{joined['id']}/logs/?page_size=50")["results"]
+        said = {party: {line["text"] for line in found if line["party"] == party} for party in TWO}
+        time.sleep(0.1)
+    for party in TWO:
+        assert "stage task_execution" in said[party]
+        assert any(text.startswith("PSI config: ") for text in said[party])
+        assert not any(str(site.trial.directory) in text for text in said[party])
+        [log] = (site.trial.party_dir(party) / "outputs" / ".logs").glob(f"{joined['id']}-*.log")
+        assert log.stat().st_mode & 0o777 == 0o600
+        assert "PSI config: " in log.read_text()
+        assert str(site.trial.directory) in log.read_text()
+
+
 def test_a_pipeline_goes_from_tables_to_an_evaluated_model_and_repeats_nothing_in_a_retry(site: Site) -> None:
     call = site.service.call
 

@@ -6,15 +6,18 @@ told. As a net under that, names and paths of this host that are in any other te
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
 from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from workers.contract.errors import SecretFlowTaskError
 from workers.contract.problems import DocumentsInvalid
+from workers.contract.secrets import MASK
 from workers.contract.wording import NOT_TOLD, Quoted
 
 if TYPE_CHECKING:
@@ -26,6 +29,15 @@ _TYPES = frozenset({"str", "int", "float", "bool"})
 #: column's name here, but taking it out would mangle texts, and would tell by the gap that there is such a column.
 _ORDINARY = 12
 _WORD = re.compile(r"[\w.@+-]*\w")
+#: Characters of a secret, or of a line of one, below which it is not looked for in texts.
+_SHORTEST_SECRET = 4
+#: What comes after a user's name in a URL, or after a word for a secret.
+_SECRET = re.compile(
+    r"(://[^\s:/@]*:)[^\s@/]+(?=@)"
+    r"|((?:password|passwd|secret|token|api[_-]?key|private[_-]?key|authorization)[\"']?\s*[=:]\s*(?:bearer\s+)?[\"']?)"
+    r"[^\s\"',;&}]+",
+    re.I,
+)
 #: Names of the columns of all tables that this process has read, and of those of them that tasks may not use.
 _columns: set[str] = set()
 _hidden: set[str] = set()
@@ -88,6 +100,14 @@ class Gate:
         if isinstance(value, (list, tuple)):
             return [self.scrubbed(one) for one in value]
         return value
+
+    def without_secrets(self, text: str, secrets: Iterable[str] = ()) -> str:
+        """Return a text of unknown origin without paths of this host, these secrets, and what looks like a secret."""
+        for secret in secrets:
+            for said in {secret, json.dumps(secret)[1:-1], quote(secret), *secret.splitlines()}:
+                if len(said) >= _SHORTEST_SECRET:
+                    text = text.replace(said, MASK)
+        return _SECRET.sub(lambda found: f"{found[1] or found[2]}{MASK}", self._without_paths(text))
 
     def _without_paths(self, text: str) -> str:
         return self._path.sub(NOT_TOLD, text) if "/" in text else text

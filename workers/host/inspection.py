@@ -12,6 +12,7 @@ from workers.contract.errors import ConfigError, SecretFlowTaskError
 from workers.contract.registry import TASK_EXECUTOR_REGISTRY
 from workers.contract.wording import hint
 from workers.host.party import PartyHost
+from workers.host.permits import logs_sent
 from workers.host.sources import readable
 
 
@@ -31,6 +32,7 @@ def inspect(host: PartyHost, path: Path) -> Iterator[Finding]:
     yield _found("output_dir", lambda: _outputs(host))
     yield _found("signing key", lambda: f"{host.signer.public_key}")
     yield _found("control plane", lambda: f"follows {', '.join(host.orders.key_ids)}")
+    yield Finding("logs", logs_sent(host))
     if host.tls:
         yield _found("tls", lambda: _certificates(host))
     for name, entry in host.entries.items():

@@ -44,6 +44,7 @@ class PartyHost:
         self.name = file.party
         self.policy = file.policy
         self.limits = file.limits
+        self.logs = file.logs
         self.listen_host = file.listen_host
         self.output_dir = directory / file.output_dir
         self.workdirs = WorkDirectories(self.output_dir / ".work")
@@ -119,6 +120,16 @@ class PartyHost:
     def journal_dir(self) -> Path:
         """Return the directory in which events are kept until the control plane has applied them."""
         return self.output_dir / ".journal"
+
+    @property
+    def logs_dir(self) -> Path:
+        """Return the directory of the logs of runs."""
+        return self.output_dir / ".logs"
+
+    @property
+    def sends_logs(self) -> str:
+        """Return what the control plane gets of the logs of runs: ``off``, ``failure`` or the lowest level."""
+        return self.logs.send or ("info" if self.policy.security == "trial" else "off")
 
     @property
     def taken_dir(self) -> Path:
@@ -330,7 +341,7 @@ class PartyHost:
     def prepare_directories(self) -> None:
         """Create the private directories. Raises ConfigError if that is not possible."""
         try:
-            for path in (self.output_dir, self.workdirs.root, self.journal_dir, self.taken_dir):
+            for path in (self.output_dir, self.workdirs.root, self.journal_dir, self.taken_dir, self.logs_dir):
                 path.mkdir(parents=True, exist_ok=True, mode=0o700)
         except (OSError, ValueError) as error:  # ValueError: the path has a NUL
             reason = error.strerror if isinstance(error, OSError) else "it is no path"

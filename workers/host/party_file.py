@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, StringConstraints, field_validator
 
 from workers.contract.catalogue import Security
 from workers.contract.documents import ColumnName, DatasetName, Document, PartyName
+from workers.contract.logs import LINES_OF_A_RUN
 from workers.contract.signing import check_signing_key
 
 if sys.version_info >= (3, 11):
@@ -109,6 +110,23 @@ class Policy(Document):
     )
 
 
+class Logs(Document):
+    """What the control plane gets of the logs of runs. All of each log stays on this host."""
+
+    send: Literal["off", "failure", "debug", "info", "warning", "error"] | None = Field(
+        default=None,
+        description="off: nothing; failure: the last lines of a run that failed; a level: lines of at least this level "
+        "while the run goes on, and its last lines if it fails. If left out: off, and in the trial tier info.",
+    )
+    lines: int = Field(default=200, ge=1, le=LINES_OF_A_RUN, description="How many lines of a run are sent at most.")
+    text: Literal["known", "all"] = Field(
+        default="known",
+        description="known: texts of this software, with the names that [policy] lets out, and of other software only "
+        "level and place; all: every text, which may quote rows. all is for test data only.",
+    )
+    keep_days: int = Field(default=30, ge=1, description="How many days the whole log of a run is kept on this host.")
+
+
 class Limits(Document):
     """What one run may take of this host. It ends a run that takes more."""
 
@@ -171,6 +189,7 @@ class PartyFile(Document):
     control_plane: ControlPlane | None = Field(default=None, description="Whose orders this host follows.")
     policy: Policy
     limits: Limits = Field(default_factory=Limits)
+    logs: Logs = Field(default_factory=Logs)
     tls: TLSFiles | None = Field(default=None, description="Files for executions whose documents ask for TLS.")
     datasets: dict[DatasetName, DatasetEntry] = Field(default_factory=dict)
 

@@ -46,9 +46,27 @@ def _learned(host: PartyHost, peers: str) -> Iterator[str]:
     if "*" in host.policy.task_types:
         yield "  all task types: see docs/task-types.md, or `manage.py task_types`"
     yield f"The control plane learns {_PUBLISHED[host.policy.publish]}."
+    yield logs_sent(host)
     yield (
         "Of each run it learns the progress, the result and errors; never a row, and never a path of this host. "
         "Results tell numbers whatever is published otherwise: a PSI's how many rows each party has."
+    )
+
+
+def logs_sent(host: PartyHost) -> str:
+    """Return what the control plane gets of the logs of runs, in words."""
+    sends, most = host.sends_logs, host.logs.lines
+    kept = f"each is kept whole on this host for {_count(host.logs.keep_days, 'day')}"
+    if sends == "off":
+        return f"The control plane gets nothing of the logs of runs; {kept}."
+    what = f"the last {_count(most, 'line')} of the log of a run that failed"
+    if sends != "failure":
+        what = f"lines of at least level {sends} of each run's log, at most {most:,}, and the last lines if it fails"
+    kept = f"{kept[0].upper()}{kept[1:]}"
+    if host.logs.text == "all":
+        return f"The control plane gets {what}, all texts included: for test data only, as they may quote rows. {kept}."
+    return (
+        f"The control plane gets {what}; of other software only level and place, as its texts may quote rows. {kept}."
     )
 
 

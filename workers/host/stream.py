@@ -13,11 +13,14 @@ from workers.contract.connection import when_it_takes_writes
 from workers.contract.errors import ConfigError
 from workers.contract.events import EVENT, PIECE, PIECE_SIZE, REPORT_LIMIT, SIGNATURE, TEXT, signed_part
 from workers.contract.keys import stream_of
+from workers.contract.logs import LOG
 from workers.contract.signing import Signer
 from workers.contract.wording import Text
 
 #: Bytes that go to Redis in one round trip: a slow line must manage them within the connection's time-out.
 ROUND_TRIP = 2**20
+#: Entries of a stream that nobody has read yet, beyond which no lines of logs are added.
+MOST_UNREAD = 500
 #: How long the rest of a large event waits for a full Redis, in seconds.
 ROOM_SECONDS = 5.0
 
@@ -50,6 +53,14 @@ class Stream:
                 REPORT_LIMIT,
             )
         self._append([self._signed(kind, text)])
+
+    def log(self, content: Mapping[str, Any]) -> bool:
+        """Send lines of a run's log, unless much of what this party sent has not been read yet: they are worth less
+        than the room for events. Returns whether they were sent. Raises RedisError or OSError."""
+        if self.connection.xlen(stream_of(self.party)) > MOST_UNREAD:
+            return False
+        self._append([self._signed(LOG, json.dumps(content, separators=(",", ":")))])
+        return True
 
     def _append(self, entries: list[dict[str, str]]) -> None:
         with self.connection.pipeline(transaction=True) as pipeline:

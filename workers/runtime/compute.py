@@ -34,9 +34,14 @@ from workers.network.links import warm_up
 from workers.runtime import preflight, task_run, zygote
 from workers.runtime.compute_process import ABANDONED, DONE, FOR_A_JOB, READY
 from workers.runtime.diagnosis import begin_job, end_job, name_process, write_log
+from workers.runtime.told_lines import begin_marks, tell_by
 from workers.runtime.zygote import die_with_parent
 
 log = logging.getLogger(__name__)
+
+_ABANDONED_SAYS = "ending: the worker is silent, or the job is gone from Redis"
+#: How long a process that ends may take to say so, in seconds.
+SAYING = 0.5
 
 
 def end_when_abandoned(connection: Redis, keys: list[str], patience: float = 3.0, interval: float = 0.5) -> None:
@@ -63,7 +68,11 @@ def end_when_abandoned(connection: Redis, keys: list[str], patience: float = 3.0
             now = time.monotonic()
             gone_since = None if there else gone_since or now
             if gone_since and now - gone_since >= patience:
-                log.error("ending: the worker is silent, or the job is gone from Redis")
+                # A worker that is stopped does not read what is written here either, and this must end all the same
+                telling = threading.Thread(target=log.error, args=[_ABANDONED_SAYS], daemon=True)
+                with suppress(RuntimeError):
+                    telling.start()
+                    telling.join(SAYING)
                 os._exit(ABANDONED)
 
     threading.Thread(target=watch, name="abandoned?", daemon=True).start()
@@ -78,6 +87,7 @@ def serve() -> None:
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     write_log()
+    begin_marks(hello.get("mark", ""))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.umask(0o077)  # native code writes rows, and does not say for whom
     if "secretflow" not in sys.modules:
@@ -110,6 +120,7 @@ def serve() -> None:
                 time.sleep(max(0.0, runtime.stays_until - time.monotonic()))
                 break
             end_job()
+            tell_by(None, lines=False)
             name_process(hello["party"], "process that keeps a session")
             answer = runtime.session.as_message()
         answers.write(json.dumps(answer).encode() + b"\n")

@@ -16,8 +16,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from workers.network.links import LINK_LOST
 from workers.runtime.diagnosis import ended_how
 from workers.runtime.forked import Forked
+from workers.runtime.process_log import ProcessLog
+from workers.runtime.run_log import RunLog
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +44,22 @@ class ComputeProcess:
     #: Seconds that it may take to end by itself.
     PATIENCE = 5.0
 
-    def __init__(self, process: Forked | subprocess.Popen[bytes], purpose: str, directory: Path | None = None) -> None:
+    def __init__(
+        self,
+        process: Forked | subprocess.Popen[bytes],
+        purpose: str,
+        directory: Path | None = None,
+        log: ProcessLog | None = None,
+    ) -> None:
         self.process = process
         self.purpose = purpose
         #: Questions that it was asked and has answered.
         self.answered = 0
         self._directory = directory
+        #: What it writes to standard error, and the log of the run that it has.
+        self._log = log
+        self._run_log: RunLog | None = None
+        self._has_done_its_job = False
         self._told_end = False
         self._ready = False
         self._heard = bytearray()
@@ -99,10 +112,33 @@ class ComputeProcess:
             select.select([answers], [], [], left)
 
     def tell(self, message: dict[str, Any]) -> None:
-        """Give it its job, or another message. Raises BrokenPipeError if it is gone."""
+        """Give it a message. Raises BrokenPipeError if it is gone."""
         assert self.process.stdin
         self.process.stdin.write(json.dumps(message).encode() + b"\n")
         self.process.stdin.flush()
+
+    def give(self, job: dict[str, Any], run_log: RunLog | None) -> None:
+        """Give it its job; what it logs from now on is the log of the job's run. Raises BrokenPipeError if it is
+        gone."""
+        self.end_log()
+        self._has_done_its_job = False
+        if run_log:
+            self._run_log = run_log
+            run_log.begin()
+            if self._log:
+                self._log.begin(run_log)
+        self.tell(job)
+
+    def end_log(self, how: str = "", *, failed: bool = False) -> None:
+        """Close the log of its run, with a line that says how it ended."""
+        run_log, self._run_log = self._run_log, None
+        if run_log is None:
+            return
+        if self._log:
+            self._log.end()
+        if how:
+            run_log.note(how, is_bad=failed)
+        run_log.end(failed=failed)
 
     def outcome(self, wait: float) -> Any:
         """Once its job is done: the session that it keeps for another one, as JSON; ``"done"`` if it keeps none and is
@@ -112,6 +148,7 @@ class ComputeProcess:
         """
         if (line := self._said(wait)) is None:
             raise TimeoutError
+        self._has_done_its_job = bool(line)
         return json.loads(line or b"null")
 
     def close(self, why: str = "") -> None:
@@ -135,4 +172,8 @@ class ComputeProcess:
             self._told_end = True
             level = logging.INFO if status == 0 else logging.WARNING
             how = f"{ended_how(status)}, {why}" if why else ended_how(status)
+            if self._log:
+                self._log.drain()  # what it said last comes before this
             log.log(level, "the process for %s (pid %s) ended: %s", self.purpose, self.process.pid, how)
+            is_fine = self._has_done_its_job or status in (0, LINK_LOST)
+            self.end_log(f"the process ended: {how}", failed=not is_fine)

@@ -12,6 +12,8 @@ from typing import Any
 
 from setproctitle import setproctitle, setthreadtitle
 
+from workers.runtime.told_lines import note
+
 #: Id of the job that this process is at, which has party, execution and attempt in it.
 _job = ""
 
@@ -27,10 +29,12 @@ def write_log() -> None:
     """Have this process write its log to standard error: each line with the job that it is about, and the stacks of
     all threads on SIGUSR1."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    logging.getLogger("workers").setLevel(logging.INFO)  # SecretFlow sets the level of all others
     make = logging.getLogRecordFactory()
 
     def make_about_job(*args: Any, **options: Any) -> logging.LogRecord:
         record = make(*args, **options)
+        note(record)
         # In the text and not in the format: SecretFlow's handlers have formats of their own
         record.msg = f"{_job}: {record.msg}" if _job else record.msg
         return record

@@ -1,4 +1,4 @@
-"""What is left over on a party host: journals, private directories, traces and outputs that nothing needs any more."""
+"""What is left over on a party host: journals, logs, private directories, traces and outputs that nothing needs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from workers.contract.reports import MOST_DATASETS, OUTPUTS, UNNAMED
 from workers.host.outputs import NOTE, read_note, remove_output
 from workers.host.party import SUFFIXES, PartyHost
 from workers.host.publication import verdicts
+from workers.host.run_logs import RunLogs
 from workers.host.stream import Stream
 from workers.host.workdirs import is_in_use, traces
 from workers.runtime.journal import Journal
@@ -47,6 +48,9 @@ class Leftovers:
                 continue
             what = "events that the control plane never took" if journal.is_late(path.name) else "delivered events"
             yield self._leftover(what, path, partial(journal.give_up, path, self.before))
+        for path in RunLogs(self.host.logs_dir).old(self.before):
+            if not self._runs(path.name.partition(".")[0]):
+                yield self._leftover("log of a run", path, partial(_unlink, path))
         for path in self.host.workdirs.abandoned() if self.host.workdirs.root.is_dir() else ():
             yield self._leftover("directory of a process that is gone", path, partial(self._remove_directory, path))
         for path in sorted(self.host.output_dir.glob(f"*{NOTE}")):

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from workers.runtime.compute_process import ComputeProcess
+from workers.runtime.run_log import RunLog
 from workers.runtime.starter import Starter
 
 log = logging.getLogger(__name__)
@@ -49,8 +50,9 @@ class NextProcess:
                     )
                 self._told = why
 
-    def take(self, order: dict[str, Any]) -> ComputeProcess:
-        """Give it its job, and return it. Raises OSError if no process can be started."""
+    def take(self, order: dict[str, Any], run_log: RunLog | None = None) -> ComputeProcess:
+        """Give it its job, and return it; what it logs is the job's ``run_log``. Raises OSError if no process can be
+        started."""
         for _ in range(5):
             self.start()
             taken, self._process = self._process, None
@@ -58,7 +60,7 @@ class NextProcess:
                 time.sleep(1)  # no memory, no processes left: that passes, or the run is tried again elsewhere
                 continue
             try:
-                taken.tell(order)
+                taken.give(order, run_log)
                 return taken
             except BrokenPipeError:  # it died while it waited
                 taken.close()

@@ -13,6 +13,7 @@ from uuid import uuid4
 from workers.host.party import PartyHost
 from workers.runtime.compute_process import FOR_A_JOB, ComputeProcess
 from workers.runtime.forked import Forked
+from workers.runtime.process_log import ProcessLog
 from workers.runtime.zygote import ROOT, Zygote
 
 #: In seconds: a process that is not forked imports SecretFlow first.
@@ -45,27 +46,37 @@ class Starter:
     def _start(self, purpose: str) -> ComputeProcess:
         # What SecretFlow leaves under TMPDIR goes with the process: see WorkDirectories.remove_abandoned
         directory = self.host.workdirs.root / f"process-{uuid4()}"
-        with self.host.workdirs.claim(directory) as lock:  # locked until the process ends, however it does
-            process = self._fork(lock, directory) or subprocess.Popen(
-                [sys.executable, "-m", "workers.runtime.compute"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                cwd=ROOT,
-                env=os.environ | {"TMPDIR": str(directory)},
-                start_new_session=True,
-                pass_fds=(lock.fileno(),),
-            )
-        started = ComputeProcess(process, purpose, directory)
+        # What it writes to standard error is kept by run; of checks there are no runs
+        log = ProcessLog() if purpose == FOR_A_JOB else None
+        stderr = log.write if log else 2
+        try:
+            with self.host.workdirs.claim(directory) as lock:  # locked until the process ends, however it does
+                process = self._fork(lock, directory, stderr) or subprocess.Popen(
+                    [sys.executable, "-m", "workers.runtime.compute"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=stderr,
+                    cwd=ROOT,
+                    env=os.environ | {"TMPDIR": str(directory)},
+                    start_new_session=True,
+                    pass_fds=(lock.fileno(),),
+                )
+        finally:
+            if log:
+                log.close_ours()
+        started = ComputeProcess(process, purpose, directory, log)
         # Over the pipe, not in the arguments: the URL may carry a password
         hello = {"worker": self.worker, "redis_url": self.redis_url, "host": self.host.as_message()}
+        if log:
+            hello["mark"] = log.mark
         started.tell(hello | {"party": self.host.name, "purpose": purpose, "parent": os.getpid()})
         return started
 
-    def _fork(self, lock: IO[str], directory: Path) -> Forked | None:
+    def _fork(self, lock: IO[str], directory: Path, stderr: int) -> Forked | None:
         """Return the process; None where the zygote must not fork. Raises OSError where none can be started."""
         stdin, orders = os.pipe()
         answers, stdout = os.pipe()
-        descriptors, environment = [stdin, stdout, lock.fileno()], {"TMPDIR": str(directory)}
+        descriptors, environment = [stdin, stdout, stderr, lock.fileno()], {"TMPDIR": str(directory)}
         pid = None
         try:
             pid = self.zygote.fork("workers.runtime.compute.serve", descriptors, environment)

@@ -40,6 +40,7 @@ from workers.runtime.limits import limited
 from workers.runtime.meeting import check_ports
 from workers.runtime.publisher import Publisher
 from workers.runtime.session import MOST_RUNS, LiveSession, key_of, settings_of, settle_down
+from workers.runtime.told_lines import mark_failure, tell_by
 
 log = logging.getLogger(__name__)
 
@@ -179,6 +180,7 @@ class TaskRun:
             self._stage("task_started")
             self.host = self.host.reload()  # what the operator changed since this process began holds at once
             self.gate = Gate(self.host, self.documents)
+            self._tell_log()
             self.host.prepare_directories()
             with limited(self.host.limits, self.workdir):
                 metadata = self._run()
@@ -187,7 +189,8 @@ class TaskRun:
             status = SUCCESS
         except BaseException as error:
             failure = classify(error)
-            log.error("%s failed in stage %s", self.job_name, self.publisher.stage, exc_info=error)
+            log.error("%s failed in stage %s", self.job_name, Text(self.publisher.stage), exc_info=error)
+            mark_failure()
             self.publisher.publish(
                 FAILURE,
                 self.publisher.stage or "task_started",
@@ -316,7 +319,13 @@ class TaskRun:
         self.cluster_is_up = True
         cluster.connect(self.job_name)
 
+    def _tell_log(self) -> None:
+        """Tell this process's worker of the log what the policy lets out."""
+        if self.host.sends_logs != "off":
+            tell_by(self.gate, lines=self.host.logs.text == "known")
+
     def _stage(self, stage: str, **data: Any) -> None:
+        log.info("stage %s", Text(stage))
         self.publisher.publish(RUNNING, stage, **data)
 
     def _clean_up(self, failure: SecretFlowTaskError | None) -> None:

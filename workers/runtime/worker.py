@@ -34,6 +34,7 @@ from workers.runtime.desk import Desk
 from workers.runtime.diagnosis import describe_host, name_process, write_stacks_on_signal
 from workers.runtime.exit_status import publish_end
 from workers.runtime.intake import Intake
+from workers.runtime.job_logs import JobLogs
 from workers.runtime.journal import Journal
 from workers.runtime.keeper import Keeper
 from workers.runtime.leaving import Leaving
@@ -41,6 +42,7 @@ from workers.runtime.next_process import NextProcess
 from workers.runtime.ordered_worker import OrderedWorker
 from workers.runtime.publisher import Publisher
 from workers.runtime.resources import Resources
+from workers.runtime.run_log import RunLog
 from workers.runtime.starter import START_TIMEOUT, Starter
 
 log = logging.getLogger(__name__)
@@ -96,6 +98,8 @@ class PartyWorker(OrderedWorker):
         self._keeper = Keeper(self.host)
         self._leaving = Leaving()
         self._resources = Resources(self.host.output_dir)
+        self._logs = JobLogs(self.host, party_toml, self.redis_url)
+        self._run_log: RunLog | None = None
         self._desk: Desk | None = None
         self._alive = threading.Event()
         #: What the log was told last of why Redis does not serve the heartbeat.
@@ -149,6 +153,7 @@ class PartyWorker(OrderedWorker):
         self._leaving.close()
         self._keeper.end()
         self._starter.close()
+        self._logs.close()
         try:
             super().teardown()
         except RedisError as error:
@@ -271,7 +276,8 @@ class PartyWorker(OrderedWorker):
         # RQ writes it when that process begins; until then nobody could tell which worker had taken the job
         self.patiently(lambda: self.connection.hset(job.key, "worker_name", self.name))
         self._order = {"job_id": job.id, "execution_id": self.execution.id, "queue": queue.name, "tries": 0}
-        self._computing = self._take_session(job, self._order) or self._next.take(self._order)
+        self._run_log = self._logs.of(job)
+        self._computing = self._take_session(job, self._order) or self._next.take(self._order, self._run_log)
         self._computing.purpose = f"job {job.id}"
         self._horse_pid = self._computing.process.pid
         with suppress(RedisError):
@@ -286,7 +292,7 @@ class PartyWorker(OrderedWorker):
         if process is None:
             return None
         try:
-            process.tell(order)
+            process.give(order, self._run_log)
         except BrokenPipeError:  # it died in this moment; the peers will miss it, and all try again
             process.close()
             return None
@@ -316,6 +322,7 @@ class PartyWorker(OrderedWorker):
             self._leaving.add(self._computing)
             return self.horse_pid, os.EX_OK, None
         if outcome:
+            self._computing.end_log()
             self._keeper.keep(self._computing, outcome)
             return self.horse_pid, os.EX_OK, None
         try:
@@ -340,7 +347,7 @@ class PartyWorker(OrderedWorker):
     def _try_again(self) -> None:
         """Give the job to another process. The peers' workers do the same: links hang at all parties alike."""
         self._order["tries"] += 1
-        self._computing = self._next.take(self._order)
+        self._computing = self._next.take(self._order, self._run_log)
         self._computing.purpose = f"job {self._order['job_id']}"
         self._horse_pid = self._computing.process.pid
 

@@ -77,8 +77,9 @@ class Zygote:
     def fork(self, entry: str, descriptors: Sequence[int], environment: Mapping[str, str]) -> int | None:
         """Return the pid of a new process, a child of this one; None if the zygote must not fork here.
 
-        The process calls ``entry``, the dotted name of a function. The first two ``descriptors`` are its standard
-        input and output, the others are open in it. Raises OSError if the zygote does not start, or ended meanwhile.
+        The process calls ``entry``, the dotted name of a function. The first three ``descriptors`` are its standard
+        input, output and error, the others are open in it. Raises OSError if the zygote does not start, or ended
+        meanwhile.
         """
         if self._process and (status := self._process.poll()) is not None:
             log.warning("the zygote (pid %s) ended: %s; another one is started", self._process.pid, ended_how(status))
@@ -295,7 +296,10 @@ def _run(order: dict[str, Any], descriptors: list[int], conversation: socket.soc
         os.setsid()
         os.dup2(descriptors[0], 0)
         os.dup2(descriptors[1], 1)
+        os.dup2(descriptors[2], 2)
         os.environ |= order["environment"]
+        for descriptor in descriptors[:3]:
+            os.close(descriptor)
         tempfile.tempdir = None  # it was found before TMPDIR was set
         until = time.monotonic() + 10
         while os.getppid() != worker and time.monotonic() < until:

@@ -165,7 +165,7 @@ def test_it_closes_the_gate(connection: Redis, party_toml: Path, monkeypatch: py
 
 def test_it_prepares_its_directories(connection: Redis, party_toml: Path) -> None:
     worker(connection, ["alice"])
-    assert sorted(p.name for p in (party_toml.parent / "outputs").iterdir()) == [".journal", ".taken", ".work"]
+    assert sorted(p.name for p in (party_toml.parent / "outputs").iterdir()) == [".journal", ".logs", ".taken", ".work"]
 
 
 def test_it_notices_a_redis_that_came_back_empty_though_another_wrote_to_it_first(

@@ -50,7 +50,7 @@ class Child:
     def __init__(self, zygote: Zygote, directory: Path, entry: str = "probe.main") -> None:
         stdin, self.orders = os.pipe()
         answers, stdout = os.pipe()
-        pid = zygote.fork(entry, [stdin, stdout], {"TMPDIR": str(directory)})
+        pid = zygote.fork(entry, [stdin, stdout, 2], {"TMPDIR": str(directory)})
         assert pid
         self.pid = pid
         os.close(stdin)

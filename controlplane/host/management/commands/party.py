@@ -1,4 +1,4 @@
-"""Commands for a party host: its party.toml, its keys, and what is left over on it."""
+"""Commands for a party host: its party.toml, its keys, the logs of its runs, and what is left over on it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from controlplane.environment import environment
-from controlplane.host import approvals
+from controlplane.host import approvals, logs
 from controlplane.management.redis import connect_to_redis
 from workers.contract.connection import trouble
 from workers.contract.errors import ConfigError
@@ -30,7 +30,7 @@ DAY = 86_400.0
 
 
 class Command(BaseCommand):
-    help = "Look after this party host: write and check its party.toml, make its keys, remove what is left over."
+    help = "Look after this party host: its party.toml, its keys, the logs of its runs, and what is left over on it."
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -43,7 +43,7 @@ class Command(BaseCommand):
         commands.add_parser("keys", help="Print this party's public keys; makes those that are missing.")
         prune = commands.add_parser(
             "prune",
-            help="Remove journals, temporary files, and outputs that nothing on the control plane names any more.",
+            help="Remove journals, logs, temporary files, and outputs that nothing on the control plane names.",
         )
         prune.add_argument(
             "--days", type=float, default=30.0, help="Only what was not touched for so many days. Default: 30."
@@ -58,6 +58,7 @@ class Command(BaseCommand):
             help="How long to wait for the control plane's answer; 0 to leave all outputs. Default: 10.",
         )
 
+        logs.add_command(commands)
         approvals.add_commands(commands)
 
     def handle(self, *args: Any, command: str, **options: Any) -> None:
@@ -67,6 +68,7 @@ class Command(BaseCommand):
             "show": self._show,
             "keys": self._keys,
             "prune": self._prune,
+            "logs": self._logs,
         }
         try:
             if command in approvals.COMMANDS:
@@ -95,6 +97,9 @@ class Command(BaseCommand):
     def _show(self, **_: Any) -> None:
         for line in permits(PartyHost.load(environment.party_toml)):
             self.stdout.write(line)
+
+    def _logs(self, **options: Any) -> None:
+        logs.run(PartyHost.load(environment.party_toml), options, self.stdout, self.stderr)
 
     def _keys(self, **_: Any) -> None:
         host = PartyHost.load(environment.party_toml)
