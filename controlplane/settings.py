@@ -198,7 +198,7 @@ UNFOLD = {
     "SITE_HEADER": "SecretFlow control plane",
     "SITE_SYMBOL": "hub",
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _static("favicon.svg")}],
-    "STYLES": [_static(f"{name}.css") for name in ("document-form", "pages", "lists", "results", "timeline")],
+    "STYLES": [_static(f"{name}.css") for name in ("document-form", "pages", "lists", "results", "timeline", "people")],
     "SCRIPTS": [_static("lists.js")],
     "DASHBOARD_CALLBACK": "executions.admin.dashboard.dashboard",
     "ENVIRONMENT": "controlplane.admin.site.environment_label",
