@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 from cryptography.fernet import Fernet
 from pydantic import Field
@@ -59,6 +60,15 @@ class Environment(BaseSettings):
         validation_alias="PARTY_TOML",
         description="Path of party.toml; used on a party host only.",
     )
+    link_hours: int = Field(default=72, ge=1, le=720, description="Hours for which a link to set a password is valid.")
+    email_host: str = Field(default="", description="Mail server; without one nothing is mailed.")
+    email_port: int = Field(default=587, ge=1, le=65535, description="Port of the mail server.")
+    email_security: Literal["starttls", "tls", "none"] = Field(
+        default="starttls", description="How the connection to the mail server is encrypted: starttls, tls or none."
+    )
+    email_user: str = Field(default="", description="User at the mail server, if it asks for one.")
+    email_password: str = Field(default="", repr=False, description="The user's password there.")
+    email_from: str = Field(default="", description="Sender of mails; controlplane@ and the mail server if unset.")
     worker_grace_seconds: float = Field(
         default=8,
         ge=0,

@@ -127,6 +127,14 @@ AUTH_PASSWORD_VALIDATORS = [
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
 
+PASSWORD_RESET_TIMEOUT = environment.link_hours * 3600
+# Without a mail server nothing asks for the backend (controlplane.people.mail)
+EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if environment.email_host else 'dummy'}.EmailBackend"
+EMAIL_HOST, EMAIL_PORT, EMAIL_TIMEOUT = environment.email_host, environment.email_port, 10
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = environment.email_user, environment.email_password
+EMAIL_USE_TLS, EMAIL_USE_SSL = environment.email_security == "starttls", environment.email_security == "tls"
+DEFAULT_FROM_EMAIL = environment.email_from or f"controlplane@{environment.email_host or 'localhost'}"
+
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
 
@@ -199,7 +207,7 @@ UNFOLD = {
     "SITE_SYMBOL": "hub",
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _static("favicon.svg")}],
     "STYLES": [_static(f"{name}.css") for name in ("document-form", "pages", "lists", "results", "timeline", "people")],
-    "SCRIPTS": [_static("lists.js")],
+    "SCRIPTS": [_static("lists.js"), _static("people.js")],
     "DASHBOARD_CALLBACK": "executions.admin.dashboard.dashboard",
     "ENVIRONMENT": "controlplane.admin.site.environment_label",
     "SIDEBAR": {

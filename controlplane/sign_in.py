@@ -47,7 +47,7 @@ class Backend(ModelBackend):
         name = username if username is not None else kwargs.get("username")
         if request is None or name is None or len(name) > LONGEST_NAME:  # no user has such a name
             return None if request else super().authenticate(request, username, password, **kwargs)
-        address = _network_of(address_of(request))
+        address = network_of(address_of(request))
         as_user = f"{address} {name}"
         wait = SignInTries.count(as_user, AS_ONE_USER) or SignInTries.count(address, FROM_ONE_ADDRESS)
         if wait:
@@ -60,7 +60,7 @@ class Backend(ModelBackend):
         return user
 
 
-def _network_of(address: str) -> str:
+def network_of(address: str) -> str:
     """Return the address; for IPv6 its network, as one host has all addresses of a /64."""
     try:
         found = ip_address(address)

@@ -4,6 +4,7 @@ from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularSwaggerSplitView
 
 from controlplane.admin.autocomplete import Autocomplete
+from controlplane.admin.set_password import SetPasswordView
 from controlplane.api.description import DescriptionView
 from controlplane.api.login import LoginView, LogoutView
 from controlplane.api.site import SiteView
@@ -23,6 +24,11 @@ urlpatterns = [
     # Before unfold's own, which keeps what it has found for minutes, whatever its user may still see
     path("admin/search/", include("executions.admin.search")),
     path("admin/filters/", include("controlplane.admin.saved_filters")),
+    path(
+        "admin/set-password/<uidb64>/<token>/",
+        SetPasswordView.as_view(),
+        name="set_password",
+    ),
     path("admin/", admin.site.urls),
     path("api/v1/", include(api)),
     path("", include("executions.urls")),

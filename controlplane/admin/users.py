@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin
-from django.contrib.admin.utils import flatten_fieldsets
+from django.contrib import admin, messages
+from django.contrib.admin.utils import flatten_fieldsets, unquote
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
+from django.core.exceptions import PermissionDenied
 from django.db.models import Count, QuerySet
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
 from unfold.admin import ModelAdmin
-from unfold.decorators import display
-from unfold.forms import AdminPasswordChangeForm, UserCreationForm
+from unfold.decorators import action, display
+from unfold.forms import AdminPasswordChangeForm
 
 from controlplane.access import Access
+from controlplane.admin.confirm import confirm_page
 from controlplane.admin.listing import Listed
 from controlplane.admin.permissions import may
 from controlplane.admin.shown import NOTHING, moment
-from controlplane.forms.people import GroupForm, PersonForm, in_order, single_permissions
+from controlplane.forms.people import GroupForm, InvitationForm, PersonForm, in_order, single_permissions
+from controlplane.people.links import Link, make_link
+from controlplane.people.mail import is_configured
 
 admin.site.unregister((User, Group))
 
@@ -66,11 +72,10 @@ class UserAdmin(_Granting, DjangoUserAdmin, ModelAdmin):
     """Users. Only a superuser makes superusers, or changes one: whoever may manage users could otherwise become one."""
 
     form = PersonForm
-    add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
+    actions_detail = ("new_link",)
     list_display = ("username", "full_name", "email", "shown_roles", "shown_parties", "shown_sign_in", "is_active")
     list_filter = ("groups", "is_active", "is_superuser")
-    none_yet = "No user yet."
     csv_columns = (
         ("user name", "username"), ("e-mail", "email"), ("roles", lambda user: _roles(user)),
         ("active", "is_active"), ("last sign-in", "last_login"),
@@ -82,8 +87,8 @@ class UserAdmin(_Granting, DjangoUserAdmin, ModelAdmin):
         return super().get_queryset(request).prefetch_related("groups__party_grants__party", "party_grants__party")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        if obj is None:
-            return super().get_fieldsets(request, obj)
+        if obj is None:  # the page of an invitation has a form of its own
+            return [(None, {"fields": ("username",)})]
         may_change = self.has_change_permission(request, obj)
         roles = ["groups"] if may_change else ["shown_roles"]
         if obj.user_permissions.exists():
@@ -116,6 +121,51 @@ class UserAdmin(_Granting, DjangoUserAdmin, ModelAdmin):
     @staticmethod
     def _may_touch(request: HttpRequest, obj: Any) -> bool:
         return obj is None or not obj.is_superuser or _is_superuser(request)
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        """Ask whom to invite; posted, make the user, and show the link by which they set a password."""
+        if not (self.has_add_permission(request) and self.has_change_permission(request)):
+            raise PermissionDenied
+        data = request.POST if request.method == "POST" else None
+        form = InvitationForm(Access.of(request), data, may_grant=may(request, GRANT))
+        if data is not None and form.is_valid():
+            user = form.save()
+            self.log_addition(request, user, [{"added": {}}])
+            return self._show(request, user, make_link(request, user, is_new=True))
+        context = self.admin_site.each_context(request) | {
+            "opts": self.opts, "title": "Invite a user", "form": form, "has_mail": is_configured(),
+            "back": reverse("admin:auth_user_changelist"),
+        }  # fmt: skip
+        return TemplateResponse(request, "controlplane/invite.html", context)
+
+    @action(description="Send a new link", icon="link", permissions=("link",), url_path="link")
+    def new_link(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        user = self.get_object(request, unquote(object_id))
+        if user is None:
+            raise Http404("There is no such user.")
+        page = reverse("admin:auth_user_change", args=[user.pk])
+        if not user.is_active:
+            messages.error(request, f"{user} is not active. Tick Active and save first.")
+            return HttpResponseRedirect(page)
+        if request.method == "POST":
+            return self._show(request, user, make_link(request, user, is_new=not user.has_usable_password()))
+        to = f"It is sent to {user.email}." if is_configured() and user.email else "It is shown here, to hand it over."
+        facts = [
+            ("What happens", f"{user} sets a new password with it. Until then the present one stays valid."),
+            ("How it gets there", to),
+        ]
+        return confirm_page(self, request, f"Make a new link for {user}?", "Make the link", page, facts=facts)
+
+    def has_link_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        user = self.get_object(request, unquote(str(object_id))) if object_id else None
+        return self.has_change_permission(request, user)
+
+    def _show(self, request: HttpRequest, user: User, link: Link) -> HttpResponse:
+        context = self.admin_site.each_context(request) | {
+            "opts": self.opts, "title": "Link to set a password", "subject": user, "link": link,
+            "page": reverse("admin:auth_user_change", args=[user.pk]), "back": reverse("admin:auth_user_changelist"),
+        }  # fmt: skip
+        return TemplateResponse(request, "controlplane/made_link.html", context, headers={"Cache-Control": "no-store"})
 
     @display(description="Name", ordering="last_name")
     def full_name(self, user: User) -> str:

@@ -8,11 +8,17 @@ from typing import Any
 
 from django import forms
 from django.contrib.auth.models import Group, Permission, User
+from django.db import transaction
 from django.db.models import Q
 from django.template.loader import render_to_string
 from django.utils.safestring import mark_safe
 from django.utils.text import capfirst
-from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldBooleanWidget
+from unfold.widgets import (
+    UnfoldAdminCheckboxSelectMultipleWidget,
+    UnfoldAdminEmailInputWidget,
+    UnfoldAdminTextInputWidget,
+    UnfoldBooleanWidget,
+)
 
 from controlplane.abilities import ABILITIES, table
 from controlplane.access import Access
@@ -156,6 +162,45 @@ class PersonForm(GrantsForm):
             "is_superuser": "May do everything, for all parties, whatever the roles say.",
             "is_active": "Take the tick away instead of deleting a user: then who did what stays known.",
         }
+
+
+class InvitationForm(GrantsForm):
+    """Asks for what a new user needs; there is no password yet."""
+
+    groups = forms.ModelMultipleChoiceField(
+        Group.objects.all(),
+        required=False,
+        label="Roles",
+        widget=RolesWidget,
+        help_text="Tick at least one: without a role the user may see nothing.",
+    )
+
+    class Meta:
+        model = User
+        fields = ["username", "email", "groups", "is_staff"]
+        labels = PersonForm.Meta.labels
+        help_texts = PersonForm.Meta.help_texts | {"email": "May be left empty."}
+        widgets = {
+            "username": UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
+            "email": UnfoldAdminEmailInputWidget(attrs={"autocomplete": "off"}),
+            "is_staff": UnfoldBooleanWidget,
+        }
+
+    field_order = ("username", "email", "groups", "all_parties", "parties", "is_staff")
+
+    def __init__(self, access: Access, *args: Any, may_grant: bool, **kwargs: Any) -> None:
+        self.access = access
+        super().__init__(*args, initial={"is_staff": True}, **kwargs)
+        if not may_grant:
+            del self.fields["parties"], self.fields["all_parties"]
+
+    def save(self, commit: bool = True) -> User:
+        """Return the new user, who cannot sign in yet."""
+        self.instance.set_unusable_password()
+        with transaction.atomic():
+            user: User = super().save()
+            self.save_grants(user)
+        return user
 
 
 class GroupForm(GrantsForm):
