@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect, JsonResponse
 from django.middleware.common import CommonMiddleware
 from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils import timezone
 from django.views.defaults import page_not_found
 
 from controlplane.audit.record import record_refusal
@@ -94,6 +96,29 @@ class AuditMiddleware:
         if response.status_code in self.REFUSED:
             record_refusal(f"{request.method} {request.path}", details=str(response.status_code))
         return response
+
+
+class TimeZoneMiddleware:
+    """Has the console show times in the zone of its user. The API tells UTC, whoever asks."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if not request.path.startswith(reverse("admin:index")):
+            return self.get_response(request)
+        with timezone.override(self._zone_of(request)):
+            return self.get_response(request)
+
+    @staticmethod
+    def _zone_of(request: HttpRequest) -> ZoneInfo | None:
+        try:
+            name = getattr(getattr(request.user, "account", None), "time_zone", "")
+            return ZoneInfo(name) if name else None
+        except (OperationalError, InterfaceError):  # the view is about to meet it, too, and BusyMiddleware then answers
+            return None
+        except (ValueError, KeyError, OSError):  # this host does not know a zone that another one knew
+            return None
 
 
 class SignInMiddleware:

@@ -74,6 +74,7 @@ MIDDLEWARE = [
     # who made a change, for the history; the API's users too, whom REST framework sets on the request
     "simple_history.middleware.HistoryRequestMiddleware",
     "controlplane.middleware.AuditMiddleware",
+    "controlplane.middleware.TimeZoneMiddleware",
 ]
 
 ROOT_URLCONF = "controlplane.urls"
@@ -139,6 +140,7 @@ LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
 
 LANGUAGE_CODE, TIME_ZONE, USE_TZ = host.LANGUAGE_CODE, host.TIME_ZONE, host.USE_TZ
+FORMAT_MODULE_PATH = "controlplane.formats"
 STATIC_URL = "static/"
 # Static files come from the installed packages themselves: no collectstatic step to forget
 WHITENOISE_USE_FINDERS = True
@@ -209,6 +211,12 @@ UNFOLD = {
     "STYLES": [_static(f"{name}.css") for name in ("document-form", "pages", "lists", "results", "timeline", "people")],
     "SCRIPTS": [_static("lists.js"), _static("people.js")],
     "DASHBOARD_CALLBACK": "executions.admin.dashboard.dashboard",
+    "ACCOUNT": {
+        "navigation": [
+            {"title": "Your account", "link": reverse_lazy("account")},
+            {"title": "API tokens", "link": reverse_lazy("admin:knox_authtoken_changelist")},
+        ]
+    },
     "ENVIRONMENT": "controlplane.admin.site.environment_label",
     "SIDEBAR": {
         "show_search": True,

@@ -23,6 +23,7 @@ urlpatterns = [
     path("admin/autocomplete/", admin.site.admin_view(Autocomplete.as_view(admin_site=admin.site))),
     # Before unfold's own, which keeps what it has found for minutes, whatever its user may still see
     path("admin/search/", include("executions.admin.search")),
+    path("admin/account/", include("controlplane.admin.account")),
     path("admin/filters/", include("controlplane.admin.saved_filters")),
     path(
         "admin/set-password/<uidb64>/<token>/",

@@ -7,6 +7,8 @@ from typing import Any
 from django.conf import settings
 from django.db import models
 
+from controlplane.models.schedule import check_time_zone
+
 
 class Account(models.Model):
     """Settings of one user. It is made when it is first needed."""
@@ -14,7 +16,9 @@ class Account(models.Model):
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, primary_key=True, related_name="account"
     )
-    time_zone = models.CharField(max_length=63, blank=True, help_text="Such as Europe/Berlin; UTC if empty.")
+    time_zone = models.CharField(
+        max_length=63, blank=True, validators=[check_time_zone], help_text="Such as Europe/Berlin; UTC if empty."
+    )
     link_number = models.PositiveIntegerField(
         default=0, help_text="How many links to set a password were made: the newest alone is valid."
     )

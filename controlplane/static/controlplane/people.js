@@ -12,3 +12,12 @@ document.addEventListener("click", async event => {
         button.textContent = "Selected: press Ctrl C";
     }
 });
+
+document.addEventListener("DOMContentLoaded", () => {
+    const button = document.querySelector("[data-browser-zone]"), choice = document.querySelector("[data-time-zone]");
+    const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+    if (!button || ![...choice.options].some(option => option.value === zone && !option.selected)) return;
+    button.hidden = false;
+    button.textContent = `Choose this browser's: ${zone}`;
+    button.addEventListener("click", () => { choice.value = zone; button.hidden = true; });
+});
