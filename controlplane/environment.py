@@ -69,6 +69,9 @@ class Environment(BaseSettings):
     email_user: str = Field(default="", description="User at the mail server, if it asks for one.")
     email_password: str = Field(default="", repr=False, description="The user's password there.")
     email_from: str = Field(default="", description="Sender of mails; controlplane@ and the mail server if unset.")
+    require_second_factor: bool = Field(
+        default=False, description="Users who may change things need a second factor to use the console."
+    )
     worker_grace_seconds: float = Field(
         default=8,
         ge=0,

@@ -8,7 +8,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.db import InterfaceError, OperationalError
-from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect, JsonResponse
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponsePermanentRedirect,
+    HttpResponseRedirect,
+    JsonResponse,
+)
 from django.middleware.common import CommonMiddleware
 from django.template.loader import render_to_string
 from django.urls import reverse
@@ -16,6 +22,8 @@ from django.utils import timezone
 from django.views.defaults import page_not_found
 
 from controlplane.audit.record import record_refusal
+from controlplane.environment import environment
+from controlplane.people.second_factor import NEEDED, factor_of, is_required
 from controlplane.sign_in import refusal, seconds_to_wait
 
 log = logging.getLogger(__name__)
@@ -119,6 +127,36 @@ class TimeZoneMiddleware:
             return None
         except (ValueError, KeyError, OSError):  # this host does not know a zone that another one knew
             return None
+
+
+class SecondFactorMiddleware:
+    """Leads users who need a second factor and have none to the page that sets it up, where the settings ask for it.
+    What a token does needs none: whoever made it has signed in."""
+
+    #: What such a user may use meanwhile.
+    OPEN = ("second_factor", "admin:logout", "admin:jsi18n", "admin:login", "second_step")
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, *_: Any) -> HttpResponse | None:
+        try:
+            if not environment.require_second_factor or not self._is_wanting(request.user):
+                return None
+        except (OperationalError, InterfaceError):  # the view is about to meet it, too
+            return None
+        if not request.path.startswith(reverse("admin:index")):
+            error = {"code": "permission_denied", "detail": NEEDED, "attr": None}
+            return JsonResponse({"type": "client_error", "errors": [error]}, status=403)
+        is_open = request.path in [reverse(name) for name in self.OPEN]
+        return None if is_open else HttpResponseRedirect(reverse("second_factor"))
+
+    @staticmethod
+    def _is_wanting(user: Any) -> bool:
+        return bool(user.is_authenticated and factor_of(user) is None and is_required(user))
 
 
 class SignInMiddleware:

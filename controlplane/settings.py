@@ -75,6 +75,7 @@ MIDDLEWARE = [
     "simple_history.middleware.HistoryRequestMiddleware",
     "controlplane.middleware.AuditMiddleware",
     "controlplane.middleware.TimeZoneMiddleware",
+    "controlplane.middleware.SecondFactorMiddleware",
 ]
 
 ROOT_URLCONF = "controlplane.urls"

@@ -62,7 +62,7 @@ class Backend(ModelBackend):
 
     def get_user(self, user_id: Any) -> Any:
         """Return the user of a session with the account, which each page asks for, in one query."""
-        user = User.objects.select_related("account").filter(pk=user_id).first()
+        user = User.objects.select_related("account", "second_factor").filter(pk=user_id).first()
         return user if user is not None and self.user_can_authenticate(user) else None
 
 

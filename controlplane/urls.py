@@ -5,6 +5,7 @@ from drf_spectacular.views import SpectacularSwaggerSplitView
 
 from controlplane.admin.autocomplete import Autocomplete
 from controlplane.admin.set_password import SetPasswordView
+from controlplane.admin.sign_in_pages import SecondStepView, SignInView
 from controlplane.api.description import DescriptionView
 from controlplane.api.login import LoginView, LogoutView
 from controlplane.api.site import SiteView
@@ -30,6 +31,9 @@ urlpatterns = [
         SetPasswordView.as_view(),
         name="set_password",
     ),
+    path("admin/account/", include("controlplane.admin.second_factor")),
+    path("admin/login/", SignInView.as_view(), name="sign_in"),
+    path("admin/second-step/", SecondStepView.as_view(), name="second_step"),
     path("admin/", admin.site.urls),
     path("api/v1/", include(api)),
     path("", include("executions.urls")),

@@ -18,6 +18,7 @@ from unfold.widgets import UnfoldAdminSelectWidget
 from controlplane.access import Access
 from controlplane.forms.people import in_order
 from controlplane.models import Account
+from controlplane.people.second_factor import factor_of
 
 
 class ZoneForm(forms.ModelForm):
@@ -47,6 +48,7 @@ def account(request: HttpRequest) -> HttpResponse:
     context = admin.site.each_context(request) | {
         "title": "Your account", "form": form, "facts": _facts(request, user),
         "tokens": AuthToken.objects.filter(user=user).count(),
+        "factor": factor_of(user),
         "has_password": user.has_usable_password(),
     }  # fmt: skip
     return TemplateResponse(request, "controlplane/account.html", context)

@@ -26,6 +26,7 @@ from controlplane.admin.shown import NOTHING, moment
 from controlplane.forms.people import GroupForm, InvitationForm, PersonForm, in_order, single_permissions
 from controlplane.people.links import Link, make_link
 from controlplane.people.mail import is_configured
+from controlplane.people.second_factor import factor_of, remove
 
 admin.site.unregister((User, Group))
 
@@ -73,14 +74,16 @@ class UserAdmin(_Granting, DjangoUserAdmin, ModelAdmin):
 
     form = PersonForm
     change_password_form = AdminPasswordChangeForm
-    actions_detail = ("new_link",)
+    actions_detail = ("new_link", "reset_factor")
     list_display = ("username", "full_name", "email", "shown_roles", "shown_parties", "shown_sign_in", "is_active")
     list_filter = ("groups", "is_active", "is_superuser")
     csv_columns = (
         ("user name", "username"), ("e-mail", "email"), ("roles", lambda user: _roles(user)),
         ("active", "is_active"), ("last sign-in", "last_login"),
     )  # fmt: skip
-    readonly_fields = ("shown_sign_in", "shown_password", "shown_roles", "shown_parties", "shown_single")
+    readonly_fields = (
+        "shown_sign_in", "shown_password", "shown_factor", "shown_roles", "shown_parties", "shown_single"
+    )  # fmt: skip
     filter_horizontal = ()
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
@@ -97,7 +100,7 @@ class UserAdmin(_Granting, DjangoUserAdmin, ModelAdmin):
             (None, {"fields": ("username", "first_name", "last_name", "email")}),
             ("Roles", {"fields": (*roles, "is_superuser")}),
             ("Parties", {"fields": self.party_fields(request, obj)}),
-            ("Sign-in", {"fields": ("is_active", "is_staff", "shown_sign_in", "shown_password")}),
+            ("Sign-in", {"fields": ("is_active", "is_staff", "shown_sign_in", "shown_password", "shown_factor")}),
         ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -160,6 +163,25 @@ class UserAdmin(_Granting, DjangoUserAdmin, ModelAdmin):
         user = self.get_object(request, unquote(str(object_id))) if object_id else None
         return self.has_change_permission(request, user)
 
+    @action(description="Reset second factor", icon="phonelink_erase", permissions=("reset",), url_path="reset-factor")
+    def reset_factor(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        user = self.get_object(request, unquote(object_id))
+        if user is None:
+            raise Http404("There is no such user.")
+        page = reverse("admin:auth_user_change", args=[user.pk])
+        if factor_of(user) is None:
+            messages.info(request, f"{user} has no second factor.")
+            return HttpResponseRedirect(page)
+        if request.method == "POST":
+            remove(user, "reset second factor")
+            messages.success(request, f"{user} signs in with the password alone now, and can set up another one.")
+            return HttpResponseRedirect(page)
+        question = f"Reset the second factor of {user}? Be sure that it is {user} who asks for it."
+        return confirm_page(self, request, question, "Reset", page, "cp-button-danger")
+
+    def has_reset_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return _is_superuser(request)
+
     def _show(self, request: HttpRequest, user: User, link: Link) -> HttpResponse:
         context = self.admin_site.each_context(request) | {
             "opts": self.opts, "title": "Link to set a password", "subject": user, "link": link,
@@ -186,6 +208,10 @@ class UserAdmin(_Granting, DjangoUserAdmin, ModelAdmin):
     @display(description="Password")
     def shown_password(self, user: User) -> str:
         return "set" if user.has_usable_password() else "not set yet"
+
+    @display(description="Second factor")
+    def shown_factor(self, user: User) -> str:
+        return "on" if factor_of(user) else "off"
 
 
 @admin.register(Group)

@@ -12,6 +12,7 @@ from controlplane.models.pipeline import Pipeline
 from controlplane.models.publication import NotTaken, Publication
 from controlplane.models.saved_filter import MOST_SAVED, SavedFilter
 from controlplane.models.schedule import Schedule, check_time_zone
+from controlplane.models.second_factor import RecoveryCode, SecondFactor
 from controlplane.models.sign_in import SignInTries
 from controlplane.models.site import PRODUCTION, Site
 from controlplane.models.task import RunOptions, Task
@@ -20,6 +21,7 @@ from controlplane.models.token import TokenTerms
 __all__ = [
     "ALIGNMENT_LENGTH", "COLUMN_TYPES", "MOST_SAVED", "PRODUCTION", "Account", "AuditEntry", "ClusterConfig",
     "Configuration", "Dataset", "DeviceConfig", "HEUConfig", "NotTaken", "Parties", "Party", "PartyGrant", "PartySet",
-    "PartySetMember", "Pipeline", "Publication", "RunOptions", "SPUConfig", "SavedFilter", "Schedule", "SignInTries",
-    "Site", "Task", "TokenTerms", "check_public_key", "check_signing_keys", "check_time_zone",
+    "PartySetMember", "Pipeline", "Publication", "RecoveryCode", "RunOptions", "SPUConfig", "SavedFilter", "Schedule",
+    "SecondFactor", "SignInTries", "Site", "Task", "TokenTerms", "check_public_key", "check_signing_keys",
+    "check_time_zone",
 ]  # fmt: skip
