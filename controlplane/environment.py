@@ -69,6 +69,12 @@ class Environment(BaseSettings):
     email_user: str = Field(default="", description="User at the mail server, if it asks for one.")
     email_password: str = Field(default="", repr=False, description="The user's password there.")
     email_from: str = Field(default="", description="Sender of mails; controlplane@ and the mail server if unset.")
+    site_url: str = Field(
+        default="", description="Address of the site for links in mails and webhooks, such as https://a.example."
+    )
+    webhooks_to_private: bool = Field(
+        default=False, description="Webhooks may lead to private addresses, such as hosts of the own network."
+    )
     require_second_factor: bool = Field(
         default=False, description="Users who may change things need a second factor to use the console."
     )
@@ -86,6 +92,7 @@ class Environment(BaseSettings):
     keep_pipeline_runs_days: int = Field(default=365, ge=0, description="The same for runs of pipelines.")
     keep_ticks_days: int = Field(default=90, ge=0, description="The same for the times at which schedules were due.")
     keep_dead_letters_days: int = Field(default=30, ge=0, description="The same for dead letters.")
+    keep_notifications_days: int = Field(default=90, ge=0, description="The same for notifications.")
     keep_history_days: int = Field(
         default=730, ge=0, description="The same for older versions of what is registered, and the admin's log."
     )

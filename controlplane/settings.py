@@ -215,6 +215,7 @@ UNFOLD = {
     "ACCOUNT": {
         "navigation": [
             {"title": "Your account", "link": reverse_lazy("account")},
+            {"title": "Notifications", "link": reverse_lazy("notifications")},
             {"title": "API tokens", "link": reverse_lazy("admin:knox_authtoken_changelist")},
         ]
     },

@@ -25,6 +25,7 @@ urlpatterns = [
     # Before unfold's own, which keeps what it has found for minutes, whatever its user may still see
     path("admin/search/", include("executions.admin.search")),
     path("admin/account/", include("controlplane.admin.account")),
+    path("admin/notifications/", include("executions.admin.notifications")),
     path("admin/filters/", include("controlplane.admin.saved_filters")),
     path(
         "admin/set-password/<uidb64>/<token>/",

@@ -1,7 +1,7 @@
 """What an operator registers: parties, their datasets, configurations, tasks, pipelines and schedules; and the site."""
 
 from controlplane.models import usage  # noqa: F401  its receivers keep what is in use from being deleted or renamed
-from controlplane.models.account import Account
+from controlplane.models.account import Account, Channel, Notice, Outlet
 from controlplane.models.audit import AuditEntry
 from controlplane.models.configuration import ClusterConfig, Configuration, DeviceConfig, HEUConfig, SPUConfig
 from controlplane.models.dataset import ALIGNMENT_LENGTH, COLUMN_TYPES, Dataset
@@ -19,9 +19,9 @@ from controlplane.models.task import RunOptions, Task
 from controlplane.models.token import TokenTerms
 
 __all__ = [
-    "ALIGNMENT_LENGTH", "COLUMN_TYPES", "MOST_SAVED", "PRODUCTION", "Account", "AuditEntry", "ClusterConfig",
-    "Configuration", "Dataset", "DeviceConfig", "HEUConfig", "NotTaken", "Parties", "Party", "PartyGrant", "PartySet",
-    "PartySetMember", "Pipeline", "Publication", "RecoveryCode", "RunOptions", "SPUConfig", "SavedFilter", "Schedule",
-    "SecondFactor", "SignInTries", "Site", "Task", "TokenTerms", "check_public_key", "check_signing_keys",
-    "check_time_zone",
+    "ALIGNMENT_LENGTH", "COLUMN_TYPES", "MOST_SAVED", "PRODUCTION", "Account", "AuditEntry", "Channel",
+    "ClusterConfig", "Configuration", "Dataset", "DeviceConfig", "HEUConfig", "NotTaken", "Notice", "Outlet",
+    "Parties", "Party", "PartyGrant", "PartySet", "PartySetMember", "Pipeline", "Publication", "RecoveryCode",
+    "RunOptions", "SPUConfig", "SavedFilter", "Schedule", "SecondFactor", "SignInTries", "Site", "Task", "TokenTerms",
+    "check_public_key", "check_signing_keys", "check_time_zone",
 ]  # fmt: skip

@@ -21,6 +21,7 @@ from executions.models import (
     DeadLetter,
     Execution,
     ExecutionEvent,
+    Notification,
     PartyRun,
     PipelineRun,
     Preflight,
@@ -210,6 +211,7 @@ def kinds() -> list[Kind]:
         Preflights("pre-flight checks", "keep_executions_days", Preflight, "requested_at", "requested_at"),
         Ticks("schedule ticks", "keep_ticks_days", Tick, "at"),
         Kind("dead letters", "keep_dead_letters_days", DeadLetter, "at", "at"),
+        Kind("notifications", "keep_notifications_days", Notification, "at"),
         *(
             Versions("history", "keep_history_days", history, "history_date", "history_date")
             for history in (model.history.model for model in apps.get_models() if issubclass(model, Versioned))
