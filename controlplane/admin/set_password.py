@@ -37,6 +37,7 @@ class SetPasswordView(PasswordResetConfirmView):
     form_class = NewPasswordForm
     template_name = "controlplane/set_password.html"
     title = "Set your password"
+    user: Any
     token_generator = token_generator
 
     def dispatch(self, *args: Any, **kwargs: Any) -> Any:

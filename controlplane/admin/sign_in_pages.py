@@ -75,8 +75,7 @@ class SecondStepView(SignInView):
     """Asks whoever has given the right password for the code, and signs them in."""
 
     template_name = "controlplane/second_step.html"
-    form_class = CodeForm
-    authentication_form = None
+    authentication_form: Any = CodeForm
     title = "Second step"
     user: Any = None
 

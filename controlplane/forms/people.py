@@ -126,7 +126,7 @@ class GrantsForm(forms.ModelForm):
         offered = set(field.queryset.values_list("pk", flat=True))
         wanted = {party.pk for party in self.cleaned_data["parties"]}
         everything = self.cleaned_data["all_parties"]
-        held: Any = owner.party_grants  # type: ignore[union-attr]
+        held: Any = owner.party_grants
         for grant in list(held.all()):
             is_wanted = everything if grant.all_parties else grant.party_id in wanted or grant.party_id not in offered
             if not is_wanted:

@@ -62,7 +62,7 @@ def step() -> bool:
             "to_status", "at", "execution", "execution__name", "execution__task_type", "execution__parties",
             "execution__party_set", "execution__submitted_by", "execution__error_type", "execution__error_party",
         )  # fmt: skip
-        told = list(rows)
+        told: list[Any] = list(rows)
         listening = readers() if told else []
         store([notification for row in told for notification in _of_execution(row, listening)])
         Happening.objects.filter(pk__in=keys).delete()

@@ -263,7 +263,12 @@ def test_another_coordinator_leaves_a_user_to_the_first(
     circle: Circle, ann: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from_within: list[bool] = []
-    monkeypatch.setattr(deliveries, "_send", lambda *_: from_within.append(deliveries.step()) or "")
+
+    def send(*_: Any) -> str:
+        from_within.append(deliveries.step())
+        return ""
+
+    monkeypatch.setattr(deliveries, "_send", send)
     subscribe(ann, Notice.FAILED, by=[str(Channel.WEBHOOK)])
     end(circle)
     notices.step()
