@@ -1,4 +1,4 @@
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.core.checks import Tags, register
 from django.db.models.signals import post_migrate
 from django.utils.module_loading import import_string
@@ -12,6 +12,8 @@ class ControlplaneConfig(AppConfig):
     verbose_name = "Control plane"
 
     def ready(self) -> None:
+        for label in ("auth", "knox"):  # as the sidebar calls them
+            apps.get_app_config(label).verbose_name = "Administration"
         # RQ imports by dotted path what a job's hash in Redis names, in whatever process looks at it
         # (the web process too). The gate lets only our own function through.
         install_gate()

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 from cryptography.fernet import Fernet
 from pydantic import Field
@@ -59,6 +60,24 @@ class Environment(BaseSettings):
         validation_alias="PARTY_TOML",
         description="Path of party.toml; used on a party host only.",
     )
+    link_hours: int = Field(default=72, ge=1, le=720, description="Hours for which a link to set a password is valid.")
+    email_host: str = Field(default="", description="Mail server; without one nothing is mailed.")
+    email_port: int = Field(default=587, ge=1, le=65535, description="Port of the mail server.")
+    email_security: Literal["starttls", "tls", "none"] = Field(
+        default="starttls", description="How the connection to the mail server is encrypted: starttls, tls or none."
+    )
+    email_user: str = Field(default="", description="User at the mail server, if it asks for one.")
+    email_password: str = Field(default="", repr=False, description="The user's password there.")
+    email_from: str = Field(default="", description="Sender of mails; controlplane@ and the mail server if unset.")
+    site_url: str = Field(
+        default="", description="Address of the site for links in mails and webhooks, such as https://a.example."
+    )
+    webhooks_to_private: bool = Field(
+        default=False, description="Webhooks may lead to private addresses, such as hosts of the own network."
+    )
+    require_second_factor: bool = Field(
+        default=False, description="Users who may change things need a second factor to use the console."
+    )
     worker_grace_seconds: float = Field(
         default=8,
         ge=0,
@@ -76,6 +95,7 @@ class Environment(BaseSettings):
         default=30, ge=0, description="The same for the lines of logs that parties send; none outlives its execution."
     )
     keep_dead_letters_days: int = Field(default=30, ge=0, description="The same for dead letters.")
+    keep_notifications_days: int = Field(default=90, ge=0, description="The same for notifications.")
     keep_history_days: int = Field(
         default=730, ge=0, description="The same for older versions of what is registered, and the admin's log."
     )

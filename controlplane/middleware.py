@@ -5,15 +5,25 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from django.db import InterfaceError, OperationalError
-from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect, JsonResponse
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponsePermanentRedirect,
+    HttpResponseRedirect,
+    JsonResponse,
+)
 from django.middleware.common import CommonMiddleware
 from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils import timezone
 from django.views.defaults import page_not_found
 
 from controlplane.audit.record import record_refusal
+from controlplane.environment import environment
+from controlplane.people.second_factor import NEEDED, factor_of, is_required
 from controlplane.sign_in import refusal, seconds_to_wait
 
 log = logging.getLogger(__name__)
@@ -94,6 +104,59 @@ class AuditMiddleware:
         if response.status_code in self.REFUSED:
             record_refusal(f"{request.method} {request.path}", details=str(response.status_code))
         return response
+
+
+class TimeZoneMiddleware:
+    """Has the console show times in the zone of its user. The API tells UTC, whoever asks."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if not request.path.startswith(reverse("admin:index")):
+            return self.get_response(request)
+        with timezone.override(self._zone_of(request)):
+            return self.get_response(request)
+
+    @staticmethod
+    def _zone_of(request: HttpRequest) -> ZoneInfo | None:
+        try:
+            name = getattr(getattr(request.user, "account", None), "time_zone", "")
+            return ZoneInfo(name) if name else None
+        except (OperationalError, InterfaceError):  # the view is about to meet it, too, and BusyMiddleware then answers
+            return None
+        except (ValueError, KeyError, OSError):  # this host does not know a zone that another one knew
+            return None
+
+
+class SecondFactorMiddleware:
+    """Leads users who need a second factor and have none to the page that sets it up, where the settings ask for it.
+    What a token does needs none: whoever made it has signed in."""
+
+    #: What such a user may use meanwhile.
+    OPEN = ("second_factor", "admin:logout", "admin:jsi18n", "admin:login", "second_step")
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, *_: Any) -> HttpResponse | None:
+        try:
+            if not environment.require_second_factor or not self._is_wanting(request.user):
+                return None
+        except (OperationalError, InterfaceError):  # the view is about to meet it, too
+            return None
+        if not request.path.startswith(reverse("admin:index")):
+            error = {"code": "permission_denied", "detail": NEEDED, "attr": None}
+            return JsonResponse({"type": "client_error", "errors": [error]}, status=403)
+        is_open = request.path in [reverse(name) for name in self.OPEN]
+        return None if is_open else HttpResponseRedirect(reverse("second_factor"))
+
+    @staticmethod
+    def _is_wanting(user: Any) -> bool:
+        return bool(user.is_authenticated and factor_of(user) is None and is_required(user))
 
 
 class SignInMiddleware:

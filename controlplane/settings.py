@@ -74,6 +74,8 @@ MIDDLEWARE = [
     # who made a change, for the history; the API's users too, whom REST framework sets on the request
     "simple_history.middleware.HistoryRequestMiddleware",
     "controlplane.middleware.AuditMiddleware",
+    "controlplane.middleware.TimeZoneMiddleware",
+    "controlplane.middleware.SecondFactorMiddleware",
 ]
 
 ROOT_URLCONF = "controlplane.urls"
@@ -127,10 +129,19 @@ AUTH_PASSWORD_VALIDATORS = [
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
 
+PASSWORD_RESET_TIMEOUT = environment.link_hours * 3600
+# Without a mail server nothing asks for the backend (controlplane.people.mail)
+EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if environment.email_host else 'dummy'}.EmailBackend"
+EMAIL_HOST, EMAIL_PORT, EMAIL_TIMEOUT = environment.email_host, environment.email_port, 10
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = environment.email_user, environment.email_password
+EMAIL_USE_TLS, EMAIL_USE_SSL = environment.email_security == "starttls", environment.email_security == "tls"
+DEFAULT_FROM_EMAIL = environment.email_from or f"controlplane@{environment.email_host or 'localhost'}"
+
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
 
 LANGUAGE_CODE, TIME_ZONE, USE_TZ = host.LANGUAGE_CODE, host.TIME_ZONE, host.USE_TZ
+FORMAT_MODULE_PATH = "controlplane.formats"
 STATIC_URL = "static/"
 # Static files come from the installed packages themselves: no collectstatic step to forget
 WHITENOISE_USE_FINDERS = True
@@ -200,10 +211,17 @@ UNFOLD = {
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _static("favicon.svg")}],
     "STYLES": [
         _static(f"{name}.css")
-        for name in ("console", "document-form", "pages", "lists", "results", "timeline", "logs")
+        for name in ("console", "document-form", "pages", "lists", "results", "timeline", "logs", "people")
     ],
-    "SCRIPTS": [_static("console.js"), _static("lists.js")],
+    "SCRIPTS": [_static(f"{name}.js") for name in ("console", "lists", "people")],
     "DASHBOARD_CALLBACK": "executions.admin.dashboard.dashboard",
+    "ACCOUNT": {
+        "navigation": [
+            {"title": "Your account", "link": reverse_lazy("account")},
+            {"title": "Notifications", "link": reverse_lazy("notifications")},
+            {"title": "API tokens", "link": reverse_lazy("admin:knox_authtoken_changelist")},
+        ]
+    },
     "ENVIRONMENT": "controlplane.admin.site.environment_label",
     "SIDEBAR": {
         "show_search": True,

@@ -12,6 +12,7 @@ from math import ceil
 from typing import Any
 
 from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
@@ -47,7 +48,7 @@ class Backend(ModelBackend):
         name = username if username is not None else kwargs.get("username")
         if request is None or name is None or len(name) > LONGEST_NAME:  # no user has such a name
             return None if request else super().authenticate(request, username, password, **kwargs)
-        address = _network_of(address_of(request))
+        address = network_of(address_of(request))
         as_user = f"{address} {name}"
         wait = SignInTries.count(as_user, AS_ONE_USER) or SignInTries.count(address, FROM_ONE_ADDRESS)
         if wait:
@@ -59,8 +60,13 @@ class Backend(ModelBackend):
             SignInTries.uncount(address)
         return user
 
+    def get_user(self, user_id: Any) -> Any:
+        """Return the user of a session with the account, which each page asks for, in one query."""
+        user = User.objects.select_related("account", "second_factor").filter(pk=user_id).first()
+        return user if user is not None and self.user_can_authenticate(user) else None
 
-def _network_of(address: str) -> str:
+
+def network_of(address: str) -> str:
     """Return the address; for IPv6 its network, as one host has all addresses of a /64."""
     try:
         found = ip_address(address)

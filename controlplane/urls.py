@@ -4,6 +4,8 @@ from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularSwaggerSplitView
 
 from controlplane.admin.autocomplete import Autocomplete
+from controlplane.admin.set_password import SetPasswordView
+from controlplane.admin.sign_in_pages import SecondStepView, SignInView
 from controlplane.api.description import DescriptionView
 from controlplane.api.login import LoginView, LogoutView
 from controlplane.api.site import SiteView
@@ -22,7 +24,17 @@ urlpatterns = [
     path("admin/autocomplete/", admin.site.admin_view(Autocomplete.as_view(admin_site=admin.site))),
     # Before unfold's own, which keeps what it has found for minutes, whatever its user may still see
     path("admin/search/", include("executions.admin.search")),
+    path("admin/account/", include("controlplane.admin.account")),
+    path("admin/notifications/", include("executions.admin.notifications")),
     path("admin/filters/", include("controlplane.admin.saved_filters")),
+    path(
+        "admin/set-password/<uidb64>/<token>/",
+        SetPasswordView.as_view(),
+        name="set_password",
+    ),
+    path("admin/account/", include("controlplane.admin.second_factor")),
+    path("admin/login/", SignInView.as_view(), name="sign_in"),
+    path("admin/second-step/", SecondStepView.as_view(), name="second_step"),
     path("admin/", admin.site.urls),
     path("api/v1/", include(api)),
     path("", include("executions.urls")),

@@ -6,11 +6,15 @@ from datetime import timedelta
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html
 from django.views.decorators.debug import sensitive_variables
 from knox.models import AuthToken
 from unfold.decorators import display
@@ -21,9 +25,11 @@ from unfold.widgets import (
 )
 
 from controlplane.access import Access
+from controlplane.admin.confirm import confirm_page
 from controlplane.admin.listing import Listed
 from controlplane.admin.permissions import may
 from controlplane.admin.scoped import NotFound
+from controlplane.admin.shown import link, moment
 from controlplane.models import Party, TokenTerms
 from controlplane.models.token import MOST_DAYS, USUAL_DAYS, Scope
 
@@ -83,11 +89,13 @@ class AuthTokenAdmin(Listed, NotFound):
     """Shows and revokes a user's own tokens, or everybody's with the permission to. Each user makes their own, which
     gives nobody more power than they have; those of services are made by ``manage.py token``."""
 
-    list_display = ("name", "token_key", "user", "scopes", "parties", "last_used", "created", "expiry")
+    list_display = (
+        "name", "shown_key", "user", "scopes", "parties", "last_used", "shown_created", "shown_expiry", "revoke"
+    )  # fmt: skip
     list_select_related = ("user", "terms")
     none_yet = "You have no API token yet. Add one for a service that works in your name."
     search_fields = ("token_key", "user__username", "terms__name")
-    fields = ("name", "token_key", "user", "scopes", "parties", "last_used", "created", "expiry")
+    fields = ("name", "shown_key", "user", "scopes", "parties", "last_used", "shown_created", "shown_expiry")
     ordering = ("-created",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AuthToken]:
@@ -109,22 +117,75 @@ class AuthTokenAdmin(Listed, NotFound):
     def has_delete_permission(self, request: HttpRequest, obj: AuthToken | None = None) -> bool:
         return obj is None or obj.user_id == request.user.pk or may(request, "knox.delete_authtoken")
 
-    @display(description="Name")
+    def get_list_display(self, request: HttpRequest) -> Any:
+        is_for_all = may(request, "knox.view_authtoken")
+        return [name for name in self.list_display if is_for_all or name != "user"]
+
+    @display(description="Name", ordering="terms__name")
     def name(self, token: Any) -> str:
         return token.terms.name if hasattr(token, "terms") else "-"
 
     @display(description="May do")
     def scopes(self, token: Any) -> str:
-        return ", ".join(token.terms.scopes) if hasattr(token, "terms") else "nothing"
+        return ", ".join(Scope(scope).label for scope in token.terms.scopes) if hasattr(token, "terms") else "nothing"
 
     @display(description="Parties")
     def parties(self, token: Any) -> str:
         limited = token.terms.parties if hasattr(token, "terms") else []
-        return "all of its user's" if limited is None else ", ".join(limited)
+        return "all of the user's" if limited is None else ", ".join(limited)
 
-    @display(description="Last used")
+    @display(description="Begins with", ordering="token_key")
+    def shown_key(self, token: Any) -> str:
+        return f"{token.token_key[:8]}..."
+
+    @display(description="Last used", ordering="terms__last_used_at")
     def last_used(self, token: Any) -> Any:
-        return (token.terms.last_used_at if hasattr(token, "terms") else None) or "never"
+        at = token.terms.last_used_at if hasattr(token, "terms") else None
+        return moment(at) if at else "never"
+
+    @display(description="Made", ordering="created")
+    def shown_created(self, token: Any) -> Any:
+        return moment(token.created)
+
+    @display(description="Expires", ordering="expiry")
+    def shown_expiry(self, token: Any) -> Any:
+        if token.expiry is None:
+            return "never"
+        is_over = token.expiry <= timezone.now()
+        return format_html("{}{}", "expired " if is_over else "", moment(token.expiry))
+
+    @display(description="")
+    def revoke(self, token: Any) -> Any:
+        return link(reverse("admin:knox_authtoken_delete", args=[token.pk]), "Revoke")
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        """Ask whether to revoke a token; posted, do it."""
+        token = self.get_object(request, unquote(object_id))
+        if token is None:
+            raise Http404("There is no such token.")
+        if not self.has_delete_permission(request, token):
+            raise PermissionDenied
+        page = reverse("admin:knox_authtoken_changelist")
+        if request.method == "POST" and "post" in request.POST:
+            self.log_deletions(request, AuthToken.objects.filter(pk=token.pk))
+            messages.success(request, f"The token {token} is revoked.")
+            self.delete_model(request, token)
+            return HttpResponseRedirect(page)
+        facts = [
+            ("User", str(token.user)), ("May do", self.scopes(token)), ("Parties", self.parties(token)),
+            ("Last used", self.last_used(token)),
+        ]  # fmt: skip
+        question = f"Revoke the token {token}? Whatever uses it is refused from then on."
+        return confirm_page(
+            self, request, question, "Revoke", page, "cp-button-danger", facts=facts, hidden=[("post", "yes")]
+        )
+
+    def get_actions(self, request: HttpRequest) -> Any:
+        found = super().get_actions(request)
+        if "delete_selected" in found:
+            function, name, _ = found["delete_selected"]
+            found["delete_selected"] = function, name, "Revoke the chosen tokens"
+        return found
 
     @sensitive_variables("text")
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:

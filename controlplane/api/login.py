@@ -10,12 +10,14 @@ from drf_spectacular.contrib.knox_auth_token import KnoxTokenScheme
 from drf_spectacular.utils import extend_schema, inline_serializer
 from knox import views as knox_views
 from rest_framework import serializers
+from rest_framework.exceptions import PermissionDenied, Throttled, ValidationError
 
 from controlplane.api.authentication import PasswordAuthentication, TokenAuthentication
 from controlplane.api.errors import ErrorBody
 from controlplane.api.fields import KnownKeysOnly, NameOrId
 from controlplane.models import Party, TokenTerms
 from controlplane.models.token import MOST_DAYS, Scope
+from controlplane.people.second_factor import NEEDED, TooManyTries, factor_of, is_required, try_code
 
 #: For how long a token is valid if the request does not say, as for somebody who signs in for the day.
 USUAL_LIFETIME = timedelta(hours=10)
@@ -46,6 +48,9 @@ class WantedTokenSerializer(KnownKeysOnly):
         allow_empty=False,
         help_text="Parties that it is limited to, by name or id; all of the user's if left out.",
     )
+    code = serializers.CharField(
+        required=False, max_length=40, help_text="Code of the authenticator app, if the user has a second factor."
+    )
     days = serializers.IntegerField(
         required=False, min_value=1, max_value=MOST_DAYS, help_text="Days until it expires; 10 hours if left out."
     )
@@ -71,9 +76,26 @@ class LoginView(knox_views.LoginView):
         wanted = WantedTokenSerializer(data=request.data, context={"request": request})
         wanted.is_valid(raise_exception=True)
         given = wanted.validated_data
+        self._check_code(given.get("code", ""))
         parties = frozenset(party.name for party in given["parties"]) if "parties" in given else None
         lifetime = timedelta(days=given["days"]) if "days" in given else USUAL_LIFETIME
         return TokenTerms.make_token(request.user, given["name"], given["scopes"], parties, lifetime)
+
+    def _check_code(self, code: str) -> None:
+        """Raise an error unless a second factor of the user takes the code, or there is none."""
+        request: Any = self.request
+        if factor_of(request.user) is None:
+            if is_required(request.user):
+                raise PermissionDenied(NEEDED)
+            return
+        if not code:
+            raise ValidationError({"code": "This user has a second factor: send the code of the authenticator app."})
+        try:
+            is_right = try_code(request, request.user, code)
+        except TooManyTries as error:
+            raise Throttled(error.seconds, str(error)) from None
+        if not is_right:
+            raise ValidationError({"code": "This code is wrong, or was used already; send the app's next one."})
 
 
 class LogoutView(knox_views.LogoutView):

@@ -33,13 +33,13 @@ def protect(layer: str, document: Any, before: Callable[[], Any]) -> tuple[Any, 
         known = secrets_of(layer, before()) if known is None else known
         stored = known.get(path, "")
         # the same secret again is no change
-        if stored and value in (MASK, _decrypted(stored)):
+        if stored and value in (MASK, decrypted(stored)):
             return stored
         if value == MASK:
             problems.append(Problem(".".join(path[1:]), "is only the mask of a secret", "enter the secret itself"))
-        if value == MASK or _decrypted(value) is not None:
+        if value == MASK or decrypted(value) is not None:
             return value
-        return ENCRYPTED + _keys().encrypt(value.encode()).decode()
+        return encrypted(value)
 
     return change_secrets(layer, document, encrypt), problems
 
@@ -67,7 +67,7 @@ def sealed_for(
     def send(path: tuple[str, ...], value: str) -> str:
         if any(step in parties and step != party for step in path):
             return MASK
-        text = _decrypted(value) if value.startswith(ENCRYPTED) else value
+        text = decrypted(value) if value.startswith(ENCRYPTED) else value
         if text is None:
             raise ConfigError(
                 f"{'.'.join(path)} was encrypted with a key that is no longer in CONTROLPLANE_ENCRYPTION_KEYS; "
@@ -78,7 +78,12 @@ def sealed_for(
     return with_secrets_changed(documents, send)
 
 
-def _decrypted(value: str) -> str | None:
+def encrypted(text: str) -> str:
+    """Return a secret as it is stored."""
+    return ENCRYPTED + _keys().encrypt(text.encode()).decode()
+
+
+def decrypted(value: str) -> str | None:
     """Return the secret in the clear; None if it was not encrypted with one of our keys."""
     if not value.startswith(ENCRYPTED):
         return None

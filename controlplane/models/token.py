@@ -27,6 +27,15 @@ class Scope(models.TextChoices):
         return cls.SUBMIT if app == "executions" else cls.MANAGE
 
 
+def _name_of(token: AuthToken) -> str:
+    """Return what pages and the log call a token: knox would show its hash."""
+    terms = getattr(token, "terms", None)
+    return f"{terms.name} ({token.token_key[:8]})" if terms else token.token_key
+
+
+AuthToken.add_to_class("__str__", _name_of)
+AuthToken._meta.verbose_name, AuthToken._meta.verbose_name_plural = "API token", "API tokens"
+
 #: Days until a token expires, if nobody says otherwise, and at most.
 USUAL_DAYS, MOST_DAYS = 90, 365
 #: The last use of a token is noted once in this time, so that reading takes no write.

@@ -11,8 +11,8 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from controlplane.admin.scoped import ScopedSelectFilter
-from controlplane.admin.shown import moment
-from executions.admin.read_only import CreationFilter, ReadOnlyAdmin, to_the_second
+from controlplane.admin.shown import exact, moment
+from executions.admin.read_only import CreationFilter, ReadOnlyAdmin
 from executions.models import Approval, ApprovalState
 
 
@@ -40,7 +40,7 @@ class ApprovalAdmin(ReadOnlyAdmin):
 
     @display(description="Decided")
     def decided(self, approval: Approval) -> str:
-        return to_the_second(approval.decided_at) if approval.decided_at else "not yet"
+        return exact(approval.decided_at) if approval.decided_at else "not yet"
 
     @display(description="Party", ordering="party__name")
     def shown_party(self, approval: Approval) -> str:

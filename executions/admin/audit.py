@@ -11,8 +11,9 @@ from unfold.decorators import display
 
 from controlplane.access import Access
 from controlplane.admin.permissions import may
+from controlplane.admin.shown import exact
 from controlplane.models import AuditEntry
-from executions.admin.read_only import ReadOnlyAdmin, to_the_second
+from executions.admin.read_only import ReadOnlyAdmin
 
 
 @admin.register(AuditEntry)
@@ -31,7 +32,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
 
     @display(description="At", ordering="pk")
     def when(self, entry: AuditEntry) -> str:
-        return to_the_second(entry.at)
+        return exact(entry.at)
 
     @display(description="Sealed", boolean=True)
     def is_sealed(self, entry: AuditEntry) -> bool:

@@ -22,7 +22,7 @@ from controlplane.admin.filters import PartyFilter
 from controlplane.admin.permissions import may
 from controlplane.admin.pipelines import PipelineAdmin, ScheduleAdmin
 from controlplane.admin.scoped import ScopedSelectFilter
-from controlplane.admin.shown import NOTHING, length, line, link, moment, submission
+from controlplane.admin.shown import NOTHING, exact, length, line, link, moment, submission
 from controlplane.models import Pipeline, Schedule
 from executions.admin import pipeline_run_page as pipeline_pages
 from executions.admin.at_once import cancel_runs, disable_schedules, enable_schedules, retry_runs
@@ -302,7 +302,7 @@ class RunningScheduleAdmin(Runnable, ScheduleAdmin):
         ticks = schedule.ticks.select_related("execution", "pipeline_run").defer(
             "execution__documents", "execution__result"
         )
-        rows = [(tick.due_at.strftime("%Y-%m-%d %H:%M UTC"), _outcome(tick)) for tick in ticks[:SHOWN_TICKS]]
+        rows = [(exact(tick.due_at, "minutes"), _outcome(tick)) for tick in ticks[:SHOWN_TICKS]]
         return format_html_join("", "<div>{}: {}</div>", rows) if rows else "none yet"
 
 

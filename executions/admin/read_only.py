@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -39,11 +38,6 @@ def ids_beginning(term: str) -> tuple[UUID, UUID] | None:
     if not SHORT_ID.fullmatch(digits):
         return None
     return UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
-
-
-def to_the_second(moment: datetime) -> str:
-    """Return a time as lists show it where seconds count."""
-    return f"{timezone.localtime(moment):%Y-%m-%d %H:%M:%S}"
 
 
 class CreationFilter(RangeDateTimeFilter):

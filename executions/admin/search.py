@@ -10,6 +10,7 @@ from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
+from django.utils import timezone
 from django.utils.text import capfirst
 from unfold.dataclasses import SearchResult
 
@@ -65,7 +66,7 @@ def _rows(request: HttpRequest, term: str) -> Iterator[SearchResult]:
 def _described(row: Any) -> str:
     name = capfirst(str(row._meta.verbose_name))
     if isinstance(row, Execution | PipelineRun):
-        return f"{name}, {row.get_status_display()}, {row.created_at:%Y-%m-%d %H:%M} UTC"
+        return f"{name}, {row.get_status_display()}, {timezone.localtime(row.created_at):%Y-%m-%d %H:%M %Z}"
     description = getattr(row, "description", "")
     return f"{name}, {description[:80]}" if description else name
 

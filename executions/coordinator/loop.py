@@ -8,7 +8,8 @@ import time
 from redis.exceptions import RedisError
 
 from controlplane.audit.chain import seal
-from executions.coordinator import approvals, pipelines, preflight, schedules
+from executions.coordinator import approvals, notices, pipelines, preflight, schedules
+from executions.coordinator.conditions import Conditions, tell_of_absence
 from executions.coordinator.dispatch import Dispatcher
 from executions.coordinator.isolation import alone
 from executions.coordinator.listener import Listener
@@ -30,6 +31,7 @@ class Coordinator:
     IDLE_MS = 1000
     RECOVERY_INTERVAL = 0.5
     SEAL_INTERVAL = 1.0
+    TELL_INTERVAL = 2.0
     #: Seconds between two signs of life, and between two looks at how many rows the totals have.
     BEAT_INTERVAL, MERGE_INTERVAL = 5.0, 60.0
 
@@ -39,7 +41,9 @@ class Coordinator:
         self.dispatcher = Dispatcher(connection)
         self.recovery = Recovery(connection)
         self.upkeep = Upkeep(connection)
-        self._recover_at = self._seal_at = self._beat_at = self._merge_at = 0.0
+        self.conditions = Conditions(connection)
+        self._recover_at = self._seal_at = self._beat_at = self._merge_at = self._tell_at = 0.0
+        self._has_begun = False
         #: True at the start, too: the previous coordinator may have ended while Redis was away.
         self._redis_was_away = True
 
@@ -76,6 +80,12 @@ class Coordinator:
             with alone("summing up totals"):
                 merge()
             self._merge_at = time.monotonic() + self.MERGE_INTERVAL
+        if time.monotonic() >= self._tell_at:
+            with alone("notifications"):
+                did |= notices.step()
+            with alone("watching parties and datasets"):
+                self.conditions.step()
+            self._tell_at = time.monotonic() + self.TELL_INTERVAL
         with alone("upkeep"):
             did |= self.upkeep.step()
         if self._redis_was_away:
@@ -97,5 +107,9 @@ class Coordinator:
     def _beat(self) -> None:
         """Note in the database, every few seconds, that this coordinator makes steps."""
         if time.monotonic() >= self._beat_at:
+            if not self._has_begun:
+                with alone("notifications"):
+                    tell_of_absence()
+                self._has_begun = True
             Beat.note(self.listener.consumer)
             self._beat_at = time.monotonic() + self.BEAT_INTERVAL

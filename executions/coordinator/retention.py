@@ -22,6 +22,7 @@ from executions.models import (
     Execution,
     ExecutionEvent,
     LogChunk,
+    Notification,
     PartyRun,
     PipelineRun,
     Preflight,
@@ -212,6 +213,7 @@ def kinds() -> list[Kind]:
         Ticks("schedule ticks", "keep_ticks_days", Tick, "at"),
         Kind("lines of logs", "keep_logs_days", LogChunk, "received_at"),
         Kind("dead letters", "keep_dead_letters_days", DeadLetter, "at", "at"),
+        Kind("notifications", "keep_notifications_days", Notification, "at"),
         *(
             Versions("history", "keep_history_days", history, "history_date", "history_date")
             for history in (model.history.model for model in apps.get_models() if issubclass(model, Versioned))

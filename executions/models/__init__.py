@@ -7,13 +7,14 @@ from executions.models.event import EventPiece, ExecutionEvent
 from executions.models.execution import Execution, NotCancellable, StateChange
 from executions.models.hour import Hour
 from executions.models.log import LogChunk
+from executions.models.notification import Condition, Delivery, Happening, Notification
 from executions.models.party_run import PartyRun, PortLease
 from executions.models.pipeline_run import NodeRun, PipelineChange, PipelineRun, Tick
 from executions.models.preflight import PartyCheck, Preflight
 from executions.models.total import Total
 
 __all__ = [
-    "Approval", "ApprovalState", "Beat", "DeadLetter", "EventPiece", "Execution", "ExecutionEvent", "Hour",
-    "LogChunk", "NodeRun", "NotCancellable", "PartyCheck", "PartyRun", "PipelineChange", "PipelineRun", "PortLease",
-    "Preflight", "StateChange", "Tick", "Total",
+    "Approval", "ApprovalState", "Beat", "Condition", "DeadLetter", "Delivery", "EventPiece", "Execution",
+    "ExecutionEvent", "Happening", "Hour", "LogChunk", "NodeRun", "NotCancellable", "Notification", "PartyCheck",
+    "PartyRun", "PipelineChange", "PipelineRun", "PortLease", "Preflight", "StateChange", "Tick", "Total",
 ]  # fmt: skip

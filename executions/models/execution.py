@@ -15,6 +15,7 @@ from controlplane.documents.encryption import protect_all
 from controlplane.models import Parties, PartySet, RunOptions, Task
 from controlplane.models.catalogue import DatabaseCatalogue
 from executions.models.hour import Hour
+from executions.models.notification import Happening
 from executions.models.submission import Change, Submission
 from executions.models.total import count_change
 from executions.redis import call_off, wake_coordinator
@@ -155,6 +156,7 @@ class Execution(Submission, RunOptions):
         count_change(self, to, at, fields)
         if to in ENDED:
             Hour.add(self, to, at, fields)
+        Happening.note(self, to, at)
 
     @property
     def _began_at(self) -> datetime | None:

@@ -37,7 +37,7 @@ WHOLE_PAGES = ("operator", "administrator")
 #: Who sees all parties.
 UNLIMITED = ("administrator",)
 #: What everybody may look at without signing in.
-PUBLIC = {"login", "jsi18n", "api:schema", "api:docs", "healthz", "readyz"}
+PUBLIC = {"login", "sign_in", "jsi18n", "api:schema", "api:docs", "healthz", "readyz"}
 WRITING = ("POST", "PUT", "PATCH", "DELETE")
 
 

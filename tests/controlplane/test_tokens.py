@@ -214,6 +214,22 @@ def test_users_see_and_revoke_their_own(circle: Circle, operator: User) -> None:
     assert not AuthToken.objects.exists()
 
 
+def test_the_list_says_what_each_may_do_and_since_when(circle: Circle, operator: User) -> None:
+    TokenTerms.make_token(operator, "mine", ["read"], frozenset({"alice"}))
+    old = TokenTerms.make_token(operator, "old")[0]
+    AuthToken.objects.filter(pk=old.pk).update(expiry=timezone.now() - timedelta(days=2))
+    client = admin_client(operator)
+    page = client.get("/admin/knox/authtoken/").content.decode()
+    for text in ("API tokens", "mine", "Read", "alice", "never", "expired", "2 days ago", "Revoke"):
+        assert text in page, text
+    mine = AuthToken.objects.get(terms__name="mine")
+    asked = client.get(f"/admin/knox/authtoken/{mine.pk}/delete/").content.decode()
+    assert "Revoke the token mine" in asked
+    assert mine.digest not in asked.replace(f"/{mine.pk}/", "")
+    assert client.post(f"/admin/knox/authtoken/{mine.pk}/delete/").status_code == 200, "a post without the form's word"
+    assert AuthToken.objects.count() == 2
+
+
 def test_the_command_makes_one(circle: Circle, operator: User, capsys: pytest.CaptureFixture[str]) -> None:
     call_command("token", "operator", "--name", "nightly", "--scope", "submit", "--scope", "read", "--party", "alice")
     text = capsys.readouterr().out.strip()

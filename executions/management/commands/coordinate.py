@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from controlplane.management.database import database_trouble
 from controlplane.management.redis import connect_to_redis
+from executions.coordinator.deliveries import Sender
 from executions.coordinator.isolation import tell
 from executions.coordinator.key import NoKey, own_key
 from executions.coordinator.locks import bound_pauses
@@ -47,7 +48,8 @@ class Command(BaseCommand):
             signal.signal(number, lambda n, frame: stopping.append(n))
         connection_created.connect(bound_pauses)
         connections.close_all()  # one that was made before that
-        coordinator = Coordinator()
+        coordinator, sender = Coordinator(), Sender()
+        sender.start()
         self.stdout.write("coordinating; stop with Ctrl-C")
         self.stdout.flush()
         busy = False
@@ -68,6 +70,7 @@ class Command(BaseCommand):
             except Exception as error:  # it must not end for a fault of ours: nobody else looks after what runs
                 tell("a step of the coordinator", error)
                 time.sleep(0.5)
+        sender.stop()
 
     def _say(self, trouble: str) -> None:
         """Log what is wrong, once for as long as it is."""

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('controlplane', '0015_saved_filters'),
+        ('controlplane', '0018_notifications'),
     ]
 
     operations = [

@@ -1,0 +1,69 @@
+"""A user's own page: time zone, and the ways to the password, the API tokens and the rest."""
+
+from __future__ import annotations
+
+from typing import Any
+from zoneinfo import available_timezones
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.auth.models import User
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+from django.views.decorators.http import require_http_methods
+from knox.models import AuthToken
+from unfold.widgets import UnfoldAdminSelectWidget
+
+from controlplane.access import Access
+from controlplane.forms.people import in_order
+from controlplane.models import Account
+from controlplane.people.second_factor import factor_of
+
+
+class ZoneForm(forms.ModelForm):
+    """Asks for the time zone in which the console shows times."""
+
+    time_zone = forms.ChoiceField(
+        choices=lambda: [("", "UTC"), *((name, name) for name in sorted(available_timezones() - {"UTC"}))],
+        required=False,
+        widget=UnfoldAdminSelectWidget(attrs={"data-time-zone": ""}),
+        help_text="All pages show times in it. Hover over a time to see its zone. The API and downloads tell UTC.",
+    )
+
+    class Meta:
+        model = Account
+        fields = ["time_zone"]
+
+
+@require_http_methods(["GET", "POST"])
+def account(request: HttpRequest) -> HttpResponse:
+    """Show the user's own page; posted, keep the time zone."""
+    form = ZoneForm(request.POST if request.method == "POST" else None, instance=Account.of(request.user))
+    if form.is_bound and form.is_valid():
+        form.save()
+        messages.success(request, f"Times are shown in {form.instance.time_zone or 'UTC'} from now on.")
+        return HttpResponseRedirect(reverse("account"))
+    user: Any = request.user
+    context = admin.site.each_context(request) | {
+        "title": "Your account", "form": form, "facts": _facts(request, user),
+        "tokens": AuthToken.objects.filter(user=user).count(),
+        "factor": factor_of(user),
+        "has_password": user.has_usable_password(),
+    }  # fmt: skip
+    return TemplateResponse(request, "controlplane/account.html", context)
+
+
+def _facts(request: HttpRequest, user: User) -> list[tuple[str, str]]:
+    roles = [*(["Superuser"] if user.is_superuser else []), *(group.name for group in in_order(user.groups.all()))]
+    parties = Access.of(request).parties
+    return [
+        ("User name", user.get_username()),
+        ("Name", user.get_full_name()),
+        ("E-mail", user.email),
+        ("Roles", ", ".join(roles)),
+        ("Parties", "all" if parties is None else ", ".join(sorted(parties))),
+    ]
+
+
+urlpatterns = [path("", admin.site.admin_view(account), name="account")]

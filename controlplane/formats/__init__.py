@@ -1,0 +1,1 @@
+"""How Django writes times where no page of ours does."""
