@@ -22,7 +22,7 @@ class LogLineSerializer(serializers.Serializer[Any]):
     attempt = serializers.IntegerField()
     at = serializers.DateTimeField(help_text="Time by the party's clock.")
     level = serializers.ChoiceField(choices=list(LEVELS))
-    source = serializers.CharField(help_text="Place in the code; empty for a line that continues the one before.")
+    source = serializers.CharField(help_text="Place in the code; empty for a line that continues the one before.")  # type: ignore[assignment]
     text = serializers.CharField(help_text="Its text, or why the text stays at the party.")
 
 
@@ -54,4 +54,4 @@ class LogsAction:
         rows = LogChunk.objects.filter(execution_id=view.get_object().pk, **wanted)
         page: Any = view.paginate_queryset(rows)
         lines = [line for chunk in page for line in chunk.rows() if LEVELS[line["level"]] >= least]
-        return view.get_paginated_response(LogLineSerializer(lines, many=True).data)  # type: ignore[no-any-return]
+        return view.get_paginated_response(LogLineSerializer(lines, many=True).data)

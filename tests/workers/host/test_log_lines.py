@@ -172,4 +172,4 @@ def _plain_gate() -> Gate:
         def places(self) -> list[Path]:
             return []
 
-    return Gate(Plain())  # type: ignore[arg-type]
+    return Gate(Plain())
