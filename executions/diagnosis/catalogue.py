@@ -144,8 +144,7 @@ CATALOGUE: Sequence[Known] = (
     ),
     Known(
         "... the party's worker log has the details",
-        "Read the log of that party's worker: its standard error, or in a demo `logs/worker-<party>.log` in the demo's "
-        "directory.",
+        "Read the log of the run on that party's host: `manage.py party logs <execution>`.",
     ),
     Known(
         "",
