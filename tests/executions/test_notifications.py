@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import timedelta
+from threading import Event
 from typing import Any
 
 import pytest
@@ -274,6 +275,28 @@ def test_another_coordinator_leaves_a_user_to_the_first(
     notices.step()
     assert deliveries.step()
     assert from_within == [False]
+
+
+def test_the_sender_goes_on_after_an_error_and_ends_when_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    twice = Event()
+
+    def step() -> bool:
+        seen.append(1)
+        if len(seen) == 1:
+            raise RuntimeError("a server of others did what nobody foresaw")
+        twice.set()
+        return False
+
+    monkeypatch.setattr(deliveries, "step", step)
+    monkeypatch.setattr(deliveries.Sender, "INTERVAL", 0.01)
+    sender = deliveries.Sender()
+    sender.start()
+    assert twice.wait(10)
+    sender.stop()
+    number = len(seen)
+    assert not sender._thread.is_alive()
+    assert len(seen) == number
 
 
 # In the console

@@ -26,7 +26,9 @@ def chromium() -> Iterator[Browser]:
 def pages(circle: Circle) -> list[str]:
     rows = circle.rows
     registered = ("party", "dataset", "clusterconfig", "spuconfig", "heuconfig", "task", "pipeline", "schedule")
-    found = ["/admin/", "/admin/password_change/", "/admin/controlplane/task/types/", "/admin/knox/authtoken/add/"]
+    found = ["/admin/", "/admin/password_change/", "/admin/account/", "/admin/account/second-factor/"]
+    found += ["/admin/notifications/", "/admin/notifications/settings/"]
+    found += ["/admin/controlplane/task/types/", "/admin/knox/authtoken/add/"]
     for name in registered:
         # Versions and deletions of all kinds have the same templates
         shown = ("change", "history", "delete") if name in ("party", "task") else ("change",)
