@@ -11,6 +11,7 @@ from django.urls import reverse_lazy
 
 from controlplane.environment import ROOT, environment
 from controlplane.host import settings as host
+from workers.contract.logs import LEVELS
 from workers.contract.registry import further_layers
 
 SECRET_KEY = environment.secret()
@@ -181,6 +182,7 @@ SPECTACULAR_SETTINGS = {
         "ExecutionStatus": "executions.states.Status",
         "PartyRunStatus": "executions.states.RunStatus",
         "PipelineRunStatus": "executions.states.PipelineStatus",
+        "LogLevel": list(LEVELS),
     },
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",

@@ -93,8 +93,9 @@ def origin(execution: Execution) -> Any:
     """Return the schedule that submitted it, or its pipeline run; None if none did. Takes one query."""
     run = execution.node.run_id if execution.node else None
     of = Q(pipeline_run=run) if run else Q(execution=execution.pk)
-    tick = Tick.objects.filter(of).select_related("schedule").first()
-    return tick.schedule if tick else None
+    # In no order and without a limit: there is one at most, and to find a first one a database may go through all
+    ticks = list(Tick.objects.filter(of).select_related("schedule").order_by())
+    return ticks[0].schedule if ticks else None
 
 
 def since(execution: Execution) -> list[Change] | None:

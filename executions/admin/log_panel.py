@@ -11,7 +11,6 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
-from django.utils import timezone
 
 from controlplane.access import Access
 from executions.models import Execution, LogChunk
@@ -37,8 +36,6 @@ def panel(execution: Execution, chosen: Mapping[str, str]) -> dict[str, Any]:
     least = LEVELS[level or "debug"]
     lines, looked_at, newest = _after(chunks, place, least) if place is not None else _latest(chunks, least)
     for line in lines:
-        at = timezone.localtime(line["at"])
-        line["shown"], line["exact"] = f"{at:%H:%M:%S}.{at.microsecond // 1000:03}", f"{at:%Y-%m-%d %H:%M:%S %Z}"
         line["colour"] = COLOURS.get(line["level"], "")
     url = reverse("admin:executions_execution_logs", args=[execution.pk])
     shown = {

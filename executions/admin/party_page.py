@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from django.db.models import Max
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -135,7 +136,7 @@ def _peers(party: Party) -> list[Peer]:
             peers[other].there = f"{seconds * 1000:.1f} ms"
         elif other == party.name and one in peers:
             peers[one].back = f"{seconds * 1000:.1f} ms"
-    newest = PartyRun.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+    newest = PartyRun.objects.aggregate(pk=Max("pk"))["pk"] or 0
     rows = PartyRun.objects.filter(pk__gt=newest - SEEN_RUNS, party=party).order_by()
     runs: Counter[str] = Counter()
     broken: Counter[str] = Counter()
@@ -150,7 +151,7 @@ def _peers(party: Party) -> list[Peer]:
 
 def _versions(party: Party) -> list[tuple[str, str]]:
     """Return the versions that its host reported with its latest checks."""
-    newest = PartyCheck.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+    newest = PartyCheck.objects.aggregate(pk=Max("pk"))["pk"] or 0
     rows = PartyCheck.objects.filter(pk__gt=newest - SEEN_CHECKS, party=party, answered_at__isnull=False)
     check = rows.order_by("-pk").only("facts").first()
     versions = check.facts.get("versions") if check and isinstance(check.facts, dict) else None

@@ -266,7 +266,12 @@ class Tick(models.Model):
         "executions.Execution", on_delete=models.SET_NULL, null=True, blank=True, related_name="ticks"
     )
     pipeline_run = models.ForeignKey(
-        PipelineRun, on_delete=models.SET_NULL, null=True, blank=True, related_name="ticks"
+        PipelineRun,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="ticks",
+        db_index=False,  # one of those that have a run serves better: most have none
     )
     skipped = models.TextField(blank=True, help_text="Reason why nothing was started.")
 
@@ -274,6 +279,11 @@ class Tick(models.Model):
         default_permissions = ()
         ordering = ["-due_at"]
         constraints = [models.UniqueConstraint(fields=["schedule", "due_at"], name="a_time_comes_once")]
+        indexes = [
+            models.Index(
+                fields=["pipeline_run"], condition=models.Q(pipeline_run__isnull=False), name="ticks_of_pipeline_runs"
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.schedule_id} at {self.due_at:%Y-%m-%d %H:%M} UTC"

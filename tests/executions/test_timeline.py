@@ -105,7 +105,7 @@ def test_attempts_stand_beside_one_another_with_why_it_waited_between() -> None:
     assert [(part.title, part.took, part.waited_for) for part in drawn(execution)] == [
         ("Queued", "1.00 s", "queued"),
         ("Attempt 1", "10.00 s", ""),
-        ("Waiting to retry", "10.00 s", "alice: the port is taken"),
+        ("Retry", "10.00 s", "alice: the port is taken"),
         ("Queued", "10.00 s", "queued"),
         ("Attempt 2", "10.00 s", ""),
     ]
