@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 #: Characters of one value that are shown.
@@ -47,6 +48,16 @@ _NAMES = {
 }
 _DECIMALS = re.compile(r"-?\d+\.\d{4,}(e[-+]?\d+)?")
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
+
+
+#: The order of metrics. PostgreSQL keeps no order of a document's keys.
+ORDER = ("auc", "ks", "accuracy", "lift_10%", "lift_20%", "lift_50%", "r2", "rmse", "mae", "bias")
+
+
+def in_order(metrics: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return metrics in the order in which people read them, whatever the order of a document's keys."""
+    place = {key: index for index, key in enumerate(ORDER)}
+    return sorted(metrics.items(), key=lambda entry: (place.get(entry[0], len(ORDER)), entry[0]))
 
 
 def name_of(key: str) -> str:

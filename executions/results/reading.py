@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from executions.results import curves, models, reports
 from executions.results.blocks import Bars, Block, Figures, Found, Overlap
-from executions.results.figures import cut, name_of
+from executions.results.figures import cut, in_order, name_of
 from workers.contract.registry import TASK_EXECUTOR_REGISTRY
 from workers.contract.results import (
     ColumnsResult,
@@ -83,11 +83,11 @@ def _headline(model: Any) -> str:
 
 
 def _in_common(model: PSIResult) -> str:
-    had = " and ".join(f"{count:,} at {party}" for party, count in model.original_count.items())
+    had = " and ".join(f"{count:,} at {party}" for party, count in sorted(model.original_count.items()))
     found = set(model.intersection_count.values())
     if len(found) == 1:
         return f"{_rows(found.pop())} in common, of {had}." if had else f"{_rows(found.pop())} in common."
-    told = ", ".join(f"{count:,} of {party}'s rows" for party, count in model.intersection_count.items())
+    told = ", ".join(f"{count:,} of {party}'s rows" for party, count in sorted(model.intersection_count.items()))
     return f"In common: {told}." if told else ""
 
 
@@ -126,7 +126,7 @@ def _psi(model: PSIResult) -> Iterator[Block]:
     counts = model.original_count
     found = set(model.intersection_count.values())
     if len(counts) == 2 and len(found) == 1:
-        (left, mine), (right, theirs) = counts.items()
+        (left, mine), (right, theirs) = sorted(counts.items())
         [both] = found
         # Of keys that come several times a party may have more rows in common than another has rows
         if both <= min(mine, theirs):
@@ -142,7 +142,7 @@ def _psi(model: PSIResult) -> Iterator[Block]:
                 only_right=theirs - both,
                 both=both,
             )
-    parties = [*dict.fromkeys([*counts, *model.intersection_count, *model.output_rows])]
+    parties = sorted({*counts, *model.intersection_count, *model.output_rows})
     heads = {"Rows": counts, "In common": model.intersection_count, "Rows of the output": model.output_rows}
     told = {head: values for head, values in heads.items() if values}
     if told:
@@ -151,12 +151,12 @@ def _psi(model: PSIResult) -> Iterator[Block]:
 
 
 def _of_model(model: ModelResult) -> Iterator[Block]:
-    figures = [[name_of(key), value] for key, value in model.metrics.items()]
+    figures = [[name_of(key), value] for key, value in in_order(model.metrics)]
     if figures:
         yield Figures(title="Metrics", columns=["Metric", "Value"], rows=figures)
     about: list[list[Any]] = [["Rows", model.rows]] if model.rows else []
     about += [["Model", model.model]] if model.model else []
-    about += [[f"Features of {party}", count] for party, count in model.features.items()]
+    about += [[f"Features of {party}", count] for party, count in sorted(model.features.items())]
     if about:
         yield Figures(title="Model", columns=["Figure", "Value"], rows=about)
     if model.bins:
@@ -179,7 +179,7 @@ def _of_columns(model: ColumnsResult) -> Iterator[Block]:
 
 
 def _columns(title: str, of: Mapping[str, Sequence[str]]) -> Iterator[Block]:
-    rows = [[party, column] for party, columns in of.items() for column in columns]
+    rows = [[party, column] for party, columns in sorted(of.items()) for column in columns]
     if rows:
         yield Block(title=title, columns=["Party", "Column"], rows=rows)
 
