@@ -57,11 +57,15 @@ COLOURS: dict[str, str] = {
     RunStatus.STOPPED: "warning",
     RunStatus.LOST: "danger",
 }
+#: The same by the label of an execution's or pipeline run's status, as the columns of lists ask for it.
+BADGES = {str(status.label): COLOURS[status] for status in (*Status, *PipelineStatus)}
 
 #: States of a pipeline's node without an execution: it will get one, or only if something is retried.
 WAITING, BLOCKED = "WAITING", "BLOCKED"
 
 ENDED = frozenset({Status.SUCCESS, Status.FAILURE, Status.CANCELLED})
+#: Statuses of executions that have not ended, in their order.
+OPEN = tuple(status for status in Status if status not in ENDED)
 #: Statuses in which parties may be computing.
 ACTIVE = frozenset({Status.DISPATCHED, Status.RUNNING, Status.CANCELLING})
 RUN_ENDED = frozenset({RunStatus.SUCCESS, RunStatus.FAILURE, RunStatus.STOPPED, RunStatus.LOST})

@@ -16,7 +16,7 @@ from knox.models import AuthToken
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from controlplane.access import Access
-from controlplane.forms.people import in_order
+from controlplane.forms.people import roles_of
 from controlplane.models import Account
 from controlplane.people.second_factor import factor_of
 
@@ -55,13 +55,12 @@ def account(request: HttpRequest) -> HttpResponse:
 
 
 def _facts(request: HttpRequest, user: User) -> list[tuple[str, str]]:
-    roles = [*(["Superuser"] if user.is_superuser else []), *(group.name for group in in_order(user.groups.all()))]
     parties = Access.of(request).parties
     return [
         ("User name", user.get_username()),
         ("Name", user.get_full_name()),
         ("E-mail", user.email),
-        ("Roles", ", ".join(roles)),
+        ("Roles", roles_of(user)),
         ("Parties", "all" if parties is None else ", ".join(sorted(parties))),
     ]
 

@@ -59,13 +59,7 @@ def _change(request: HttpRequest, user: Any, factor: Any, do: str, form: CodeFor
         raise PermissionDenied("The settings ask for a second factor.")
     if do == "confirm" or factor is None:
         return HttpResponseRedirect(reverse("second_factor"))
-    try:
-        is_right = factors.try_code(request, user, code)
-    except factors.TooManyTries as error:
-        request.seconds_to_wait = error.seconds  # type: ignore[attr-defined]
-        raise PermissionDenied(str(error)) from None
-    if not is_right:
-        form.add_error("code", "This code is wrong, or was used already. Wait for the next one.")
+    if not form.is_right(request, user):
         return None
     if do == "codes":
         return _shown(request, factors.make_recovery_codes(user))

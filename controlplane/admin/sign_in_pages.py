@@ -70,6 +70,17 @@ class CodeForm(forms.Form):
         help_text="The six digits that your authenticator app shows, or a recovery code.",
     )
 
+    def is_right(self, request: HttpRequest, user: Any) -> bool:
+        """Try the code; the form says so if it is wrong. Raises PermissionDenied after too many tries."""
+        try:
+            is_right = try_code(request, user, self.cleaned_data["code"])
+        except TooManyTries as error:
+            request.seconds_to_wait = error.seconds  # type: ignore[attr-defined]
+            raise PermissionDenied(str(error)) from None
+        if not is_right:
+            self.add_error("code", "This code is wrong, or was used already. Wait for the next one.")
+        return is_right
+
 
 class SecondStepView(SignInView):
     """Asks whoever has given the right password for the code, and signs them in."""
@@ -91,13 +102,7 @@ class SecondStepView(SignInView):
         return kwargs
 
     def form_valid(self, form: Any) -> HttpResponse:
-        try:
-            is_right = try_code(self.request, self.user, form.cleaned_data["code"])
-        except TooManyTries as error:
-            self.request.seconds_to_wait = error.seconds  # type: ignore[attr-defined]
-            raise PermissionDenied(str(error)) from None
-        if not is_right:
-            form.add_error("code", "This code is wrong, or was used already. Wait for the next one.")
+        if not form.is_right(self.request, self.user):
             return self.form_invalid(form)
         del self.request.session[PENDING]
         return self.sign_in(self.user)

@@ -23,7 +23,7 @@ from controlplane.admin.confirm import confirm_page
 from controlplane.admin.listing import Listed
 from controlplane.admin.permissions import may
 from controlplane.admin.shown import NOTHING, moment
-from controlplane.forms.people import GroupForm, InvitationForm, PersonForm, in_order, single_permissions
+from controlplane.forms.people import GroupForm, InvitationForm, PersonForm, roles_of, single_permissions
 from controlplane.people.links import Link, make_link
 from controlplane.people.mail import is_configured
 from controlplane.people.second_factor import factor_of, remove
@@ -78,7 +78,7 @@ class UserAdmin(_Granting, DjangoUserAdmin, ModelAdmin):
     list_display = ("username", "full_name", "email", "shown_roles", "shown_parties", "shown_sign_in", "is_active")
     list_filter = ("groups", "is_active", "is_superuser")
     csv_columns = (
-        ("user name", "username"), ("e-mail", "email"), ("roles", lambda user: _roles(user)),
+        ("user name", "username"), ("e-mail", "email"), ("roles", roles_of),
         ("active", "is_active"), ("last sign-in", "last_login"),
     )  # fmt: skip
     readonly_fields = (
@@ -195,7 +195,7 @@ class UserAdmin(_Granting, DjangoUserAdmin, ModelAdmin):
 
     @display(description="Roles")
     def shown_roles(self, user: User) -> str:
-        return _roles(user) or NOTHING
+        return roles_of(user) or NOTHING
 
     @display(description="Permissions beside the roles")
     def shown_single(self, user: User) -> str:
@@ -241,7 +241,3 @@ class GroupAdmin(_Granting, DjangoGroupAdmin, ModelAdmin):
 
 def _is_superuser(request: HttpRequest) -> bool:
     return bool(getattr(request.user, "is_superuser", False))
-
-
-def _roles(user: User) -> str:
-    return ", ".join([*(["Superuser"] if user.is_superuser else []), *(g.name for g in in_order(user.groups.all()))])

@@ -35,6 +35,11 @@ def in_order(groups: Iterable[Group]) -> list[Group]:
     return sorted(groups, key=lambda g: (shipped.index(g.name) if g.name in ROLES else len(shipped), g.name))
 
 
+def roles_of(user: User) -> str:
+    """Return what a user is, in words: superuser, and the roles in their order; empty if nothing."""
+    return ", ".join([*(["Superuser"] if user.is_superuser else []), *(g.name for g in in_order(user.groups.all()))])
+
+
 def permissions_of(groups: Iterable[Group]) -> dict[int, set[str]]:
     """Return the permissions of each group, such as ``executions.add_execution``. Takes one query."""
     found: dict[int, set[str]] = defaultdict(set)

@@ -120,10 +120,14 @@ class Dataset(Versioned):
         super().save(*args, **kwargs)
 
     @property
+    def _differences(self) -> list[Any]:
+        return drift(self.columns, self.reported_columns or self.columns)
+
+    @property
     def columns_differ(self) -> bool:
         """Return whether the reported columns differ from the registered ones. Who writes either without ``save``
         stores this in ``differs``."""
-        return bool(drift(self.columns, self.reported_columns or self.columns))
+        return bool(self._differences)
 
     @property
     def drift(self) -> list[str]:
@@ -131,7 +135,7 @@ class Dataset(Versioned):
         reported it."""
         if self.reported_problem:
             return [self.reported_problem]
-        return [line for line, _ in drift(self.columns, self.reported_columns or self.columns)]
+        return [line for line, _ in self._differences]
 
     @classmethod
     def in_state(cls, rows: QuerySet[Any], state: str) -> QuerySet[Any]:

@@ -18,8 +18,8 @@ from controlplane.admin.permissions import may
 from controlplane.models import Dataset, Party
 from controlplane.models.dataset import DIFFERS, UNREADABLE
 from executions.coordinator.capacity import live_workers
-from executions.health import AWAY, NEVER_SEEN
-from executions.models import Beat, DeadLetter, Execution
+from executions.health import coordinator_trouble
+from executions.models import DeadLetter, Execution
 from executions.permissions import VIEW
 from executions.redis import redis_connection
 from executions.states import Status
@@ -54,14 +54,6 @@ class Hosts:
             return cls(live_workers(redis_connection(), names))
         except (RedisError, OSError) as error:
             return cls(None, trouble(error))
-
-
-def coordinator_trouble() -> str:
-    """Return what is wrong with the coordinators; empty if one makes steps. Takes one query."""
-    ages = Beat.ages()
-    if not ages:
-        return NEVER_SEEN
-    return AWAY if ages[0] > Beat.AWAY_AFTER else ""
 
 
 def matters(request: HttpRequest, hosts: Hosts) -> list[Matter]:

@@ -11,15 +11,15 @@ from controlplane.access import Access
 from controlplane.admin.permissions import may
 from controlplane.admin.shown import moment, span
 from controlplane.models import ClusterConfig, Dataset, Party, SPUConfig, Task
-from executions.admin.attention import Hosts, coordinator_trouble, matters
+from executions.admin.attention import Hosts, matters
 from executions.admin.charts import PERIODS, overview
+from executions.health import coordinator_trouble
 from executions.models import Execution
 from executions.permissions import VIEW
-from executions.states import COLOURS, Status
+from executions.states import COLOURS, OPEN, Status
 
 #: Open executions that are counted exactly, and the latest ones and failures that are listed.
 COUNTED, LATEST, FAILURES = 10_000, 10, 5
-_OPEN = (Status.AWAITING_APPROVAL, Status.QUEUED, Status.DISPATCHED, Status.RUNNING, Status.RETRY, Status.CANCELLING)
 #: Open statuses that are shown even if there is none.
 _ALWAYS = (Status.QUEUED, Status.RUNNING)
 
@@ -63,7 +63,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 def _open(rows: Any) -> Any:
     """Yield the number of executions in each open status."""
-    for status in _OPEN:
+    for status in OPEN:
         number = rows.filter(status=status).order_by("-created_at")[: COUNTED + 1].values("pk").count()
         if number or status in _ALWAYS:
             shown = f"{number:,}" if number <= COUNTED else f"> {COUNTED:,}"

@@ -20,33 +20,33 @@ from controlplane.admin.confirm import confirm_page
 from controlplane.admin.filters import PartyFilter, TaskTypeFilter
 from controlplane.admin.permissions import may
 from controlplane.admin.scoped import ScopedSelectFilter
-from controlplane.admin.shown import length, line, submission
+from controlplane.admin.shown import length, line
 from executions.admin import execution_page as pages
 from executions.admin.at_once import cancel_executions, run_executions_again
 from executions.admin.lineage import inputs_and_outputs, since
 from executions.admin.log_panel import LogViews, panel
-from executions.admin.read_only import ReadOnlyAdmin, SubmitterFilter
 from executions.admin.rerun import RerunForm
 from executions.admin.result_views import ResultViews, compare_executions
 from executions.admin.runnable import may_run
+from executions.admin.submissions import SubmissionAdmin, SubmitterFilter
 from executions.models import Execution, NotCancellable
-from executions.permissions import CANCEL, RUN
-from executions.states import COLOURS, Status
+from executions.permissions import CANCEL
+from executions.states import Status
 from workers.contract.layers import layers
 from workers.contract.problems import DocumentsInvalid
 
 
 @admin.register(Execution)
-class ExecutionAdmin(ResultViews, LogViews, ReadOnlyAdmin):
+class ExecutionAdmin(ResultViews, LogViews, SubmissionAdmin):
+    submitted_from = "task"
     list_display = (
         "title", "shown_status", "shown_type", "shown_parties", "submitted", "shown_waited", "shown_ran", "shown_error",
     )  # fmt: skip
     list_filter = (
-        "status", TaskTypeFilter, PartyFilter, SubmitterFilter, ("task", ScopedSelectFilter), *ReadOnlyAdmin.list_filter
+        "status", TaskTypeFilter, PartyFilter, SubmitterFilter, ("task", ScopedSelectFilter),
+        *SubmissionAdmin.list_filter,
     )  # fmt: skip
     list_select_related = ("submitted_by",)
-    sortable_by = ("submitted",)
-    ordering = ("-created_at",)
     actions = (compare_executions, cancel_executions, run_executions_again)
     none_yet = "No execution yet. Open a task and press Run now."
     csv_columns = (
@@ -59,29 +59,11 @@ class ExecutionAdmin(ResultViews, LogViews, ReadOnlyAdmin):
     )  # fmt: skip
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Execution]:
-        return super().get_queryset(request).defer("documents", "result", "submitted_by__password")
-
-    def get_list_filter(self, request: HttpRequest) -> Any:
-        # Its suggestions are those of the tasks' list
-        hidden = "" if may(request, "controlplane.view_task") else "task"
-        return [entry for entry in self.list_filter if not (isinstance(entry, tuple) and entry[0] == hidden)]
-
-    def has_cancel_permission(self, request: HttpRequest) -> bool:
-        return may(request, CANCEL)
-
-    def has_run_permission(self, request: HttpRequest) -> bool:
-        return may(request, RUN)
-
-    def is_live(self, rows: list[Any]) -> bool:
-        return not all(execution.has_ended for execution in rows)
+        return super().get_queryset(request).defer("documents", "result")
 
     @display(description="Execution", header=True)
     def title(self, execution: Execution) -> list[str]:
-        return [execution.name or execution.task_type, str(execution.pk)[:8]]
-
-    @display(description="Status", label={s.label: c for s, c in COLOURS.items() if isinstance(s, Status)})
-    def shown_status(self, execution: Execution) -> str:
-        return str(execution.get_status_display())
+        return [execution.name or execution.task_type, execution.short]
 
     @display(description="Task type")
     def shown_type(self, execution: Execution) -> Any:
@@ -90,10 +72,6 @@ class ExecutionAdmin(ResultViews, LogViews, ReadOnlyAdmin):
     @display(description="Parties")
     def shown_parties(self, execution: Execution) -> str:
         return ", ".join(execution.parties)
-
-    @display(description="Submitted", ordering="created_at")
-    def submitted(self, execution: Execution) -> Any:
-        return submission(execution.created_at, execution.submitted_by)
 
     @display(description="Waited")
     def shown_waited(self, execution: Execution) -> Any:
@@ -137,7 +115,12 @@ class ExecutionAdmin(ResultViews, LogViews, ReadOnlyAdmin):
     ) -> HttpResponse:
         """Return the page of an execution; with ``?fragment=1`` the part of it that changes."""
         execution = self._get(request, object_id)
-        context = pages.live(execution, Access.of(request)) | {
+        is_fragment, has_outputs = "fragment" in request.GET, execution.status == Status.SUCCESS
+        # Large documents are read for it: once for both, and not each second
+        is_asked = has_outputs or not is_fragment
+        inputs, outputs = inputs_and_outputs(execution, Access.of(request)) if is_asked else ([], [])
+        context = pages.live(execution) | {
+            "outputs": outputs if has_outputs else [],
             "may_cancel": may(request, CANCEL) and not execution.has_ended,
             "may_run_again": may_run(request, execution) and execution.has_ended,
             "again_url": reverse("admin:executions_execution_again", args=[execution.pk]),
@@ -150,7 +133,7 @@ class ExecutionAdmin(ResultViews, LogViews, ReadOnlyAdmin):
             "csv_url": reverse("admin:executions_execution_table", args=[execution.pk, 0]).removesuffix("0/"),
             "cancel_url": reverse("admin:executions_execution_cancel", args=[execution.pk]),
         }
-        if "fragment" in request.GET:
+        if is_fragment:
             headers = {"X-Fragment": "1", "Cache-Control": "no-store"}
             return TemplateResponse(request, "executions/live.html", context, headers=headers)
         context |= panel(execution, {name: request.GET.get(name, "") for name in ("log_party", "log_level")})
@@ -159,7 +142,7 @@ class ExecutionAdmin(ResultViews, LogViews, ReadOnlyAdmin):
             "opts": self.opts,
             "original": execution,
             "documents": pages.as_text(execution.documents),
-            "inputs": inputs_and_outputs(execution, Access.of(request))[0],
+            "inputs": inputs,
             "differences": since(execution) if context["may_see_task"] else None,
         }
         return TemplateResponse(request, "executions/detail.html", context | (extra_context or {}))

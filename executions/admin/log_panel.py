@@ -49,7 +49,7 @@ def panel(execution: Execution, chosen: Mapping[str, str]) -> dict[str, Any]:
         "url": url,
         "silent": [name for name in execution.parties if name not in senders],
         "are_there": bool(senders),
-        "short": str(execution.pk)[:8],
+        "short": execution.short,
         "has_attempts": execution.attempt > 1,
     }
     return {"execution": execution, "logs": shown}
@@ -114,7 +114,7 @@ class LogViews:
         if "download" in chosen:
             party = chosen.get("log_party", "")
             text = whole_log(execution, party if party in execution.parties else "", chosen.get("log_level", ""))
-            name = f"log-{str(pk)[:8]}.txt"
+            name = f"log-{execution.short}.txt"
             headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
             return HttpResponse(text, content_type="text/plain; charset=utf-8", headers=headers)
         template = "executions/log_lines.html" if "after" in chosen else "executions/logs.html"

@@ -23,7 +23,7 @@ from controlplane.documents.encryption import encrypted
 from controlplane.models import Account, Channel, Notice, Outlet
 from controlplane.people import mail
 from controlplane.people.webhook import SIGNATURE, TIMESTAMP, problem_of
-from executions.admin.attention import coordinator_trouble
+from executions.health import coordinator_trouble
 from executions.models import Notification
 
 #: Notifications that the page lists.

@@ -12,8 +12,7 @@ from redis.exceptions import RedisError
 
 from controlplane.admin.shown import moment
 from controlplane.models import Party, Pause
-from executions.coordinator.capacity import forgiving
-from executions.metrics.hosts import Host, look, number
+from executions.metrics.hosts import BUSY, READY, STARTING, Host, look, number, told_by, worker_state
 from executions.metrics.rows import round_trips
 from executions.models import Execution, PartyCheck, PartyRun
 from executions.redis import redis_connection
@@ -27,6 +26,7 @@ MOST_WORKERS, MOST_PEERS, SEEN_RUNS = 50, 50, 5000
 #: Waiting executions that are counted exactly, and the newest checks of all parties among which its versions are.
 MOST_QUEUED, SEEN_CHECKS = 1000, 20_000
 _GIB = 2**30
+_WORDS = {BUSY: "computing", STARTING: "starting", READY: "ready"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,22 +92,16 @@ def _unread(host: Host) -> str:
 def _workers(connection: Redis, party: str) -> list[Worker]:
     keys: Any = sorted(connection.srandmember(f"rq:workers:{party}", MOST_WORKERS) or ())
     fields = ("state", "process", "current_job", MEMORY_FREE, MEMORY_TOTAL, DISK_FREE, DISK_TOTAL, LOAD, CPUS)
-    with connection.pipeline(transaction=False) as pipeline:
-        for key in keys:
-            pipeline.pttl(key)
-            pipeline.hmget(key, *fields)
-        told = forgiving(pipeline)
     found = []
-    for key, lives, values in zip(keys, told[::2], told[1::2], strict=True):
-        if lives <= 0 or not values:  # what does not expire is of no worker that lives
+    for key, values in zip(keys, told_by(connection, keys, fields), strict=True):
+        if not values:
             continue
         state, process, job, *figures = values
         free, total, disk_free, disk_total, load, cpus = map(number, figures)
-        word = "computing" if state == b"busy" else "starting" if process == b"starting" else "ready"
         found.append(
             Worker(
                 _text(key).removeprefix("rq:worker:"),
-                word,
+                _WORDS[worker_state(state, process)],
                 _text(job),
                 _of(free, total),
                 _of(disk_free, disk_total),

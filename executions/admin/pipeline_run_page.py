@@ -41,7 +41,7 @@ def live(run: PipelineRun) -> dict[str, Any]:
             "why": _why(node),
             "answer": answers.get(execution.pk, "") if execution else "",
             "execution": execution,
-            "id": str(execution.pk)[:8] if execution else "",
+            "id": execution.short if execution else "",
             "url": url,
             "earlier": [
                 (str(pk)[:8], reverse("admin:executions_execution_change", args=[pk])) for pk in node.earlier()

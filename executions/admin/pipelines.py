@@ -8,7 +8,7 @@ from uuid import UUID
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
-from django.db.models import OuterRef, Prefetch, QuerySet, Subquery
+from django.db.models import Prefetch, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
@@ -22,50 +22,34 @@ from controlplane.admin.filters import PartyFilter
 from controlplane.admin.permissions import may
 from controlplane.admin.pipelines import PipelineAdmin, ScheduleAdmin
 from controlplane.admin.scoped import ScopedSelectFilter
-from controlplane.admin.shown import NOTHING, exact, length, line, link, moment, submission
+from controlplane.admin.shown import NOTHING, exact, length, line, moment
 from controlplane.models import Pipeline, Schedule
 from executions.admin import pipeline_run_page as pipeline_pages
 from executions.admin.at_once import cancel_runs, disable_schedules, enable_schedules, retry_runs
-from executions.admin.read_only import ReadOnlyAdmin, SubmitterFilter
-from executions.admin.runnable import Runnable, may_run
+from executions.admin.runnable import LastRun, Runnable, link_to, may_run, newest_of
+from executions.admin.submissions import SubmissionAdmin, SubmitterFilter
 from executions.mandate import objection
 from executions.models import PipelineRun, Tick
 from executions.models.pipeline_run import NotPossible
 from executions.permissions import CANCEL, RUN, VIEW
-from executions.states import COLOURS, PipelineStatus, Status
+from executions.states import BADGES, PipelineStatus
 from workers.contract.problems import DocumentsInvalid
 
 SHOWN_TICKS = 10
-_RESULTS = {status.label: COLOURS[status] for status in (*Status, *PipelineStatus)} | {"skipped": "warning"}
 
 
 @admin.register(Pipeline)
-class RunnablePipelineAdmin(Runnable, PipelineAdmin):
+class RunnablePipelineAdmin(LastRun, Runnable, PipelineAdmin):
     """The pipelines' admin, with a button that runs one."""
 
     list_display = ("name", "node_names", "shown_latest", "shown_latest_time", "description", "shown_changed")
     actions_detail = ("run_now",)
 
     def prepare_rows(self, request: HttpRequest, rows: list[Any]) -> None:
-        newest = PipelineRun.objects.filter(pipeline=OuterRef("pk")).order_by("-created_at").values("pk")[:1]
-        keys = (
-            Pipeline.objects.filter(pk__in=[row.pk for row in rows]).order_by().values_list(Subquery(newest), flat=True)
-        )
-        runs = PipelineRun.objects.filter(pk__in=[key for key in keys if key])
+        runs = newest_of(Pipeline, rows, PipelineRun, by="-created_at")
         latest = {run.pipeline_id: run for run in Access.of(request).visible(runs)}
         for row in rows:
             row.latest = latest.get(row.pk)
-
-    @display(description="Last result", label={s.label: COLOURS[s] for s in PipelineStatus})
-    def shown_latest(self, pipeline: Any) -> str:
-        return str(pipeline.latest.get_status_display()) if pipeline.latest else ""
-
-    @display(description="Last run")
-    def shown_latest_time(self, pipeline: Any) -> Any:
-        run = pipeline.latest
-        if run is None:
-            return NOTHING
-        return link(reverse("admin:executions_pipelinerun_change", args=[run.pk]), moment(run.created_at))
 
     # unfold's actions are links: this one leads to a form, and only posting that form starts anything
     @action(description="Run now", icon="play_arrow", permissions=("run",), url_path="run")
@@ -99,17 +83,16 @@ class RunnablePipelineAdmin(Runnable, PipelineAdmin):
 
 
 @admin.register(PipelineRun)
-class PipelineRunAdmin(ReadOnlyAdmin):
+class PipelineRunAdmin(SubmissionAdmin):
+    submitted_from = "pipeline"
     list_display = (
         "title", "shown_status", "shown_nodes", "shown_parties", "submitted", "shown_ran",
         "shown_error",
     )  # fmt: skip
     list_filter = (
-        "status", PartyFilter, SubmitterFilter, ("pipeline", ScopedSelectFilter), *ReadOnlyAdmin.list_filter
+        "status", PartyFilter, SubmitterFilter, ("pipeline", ScopedSelectFilter), *SubmissionAdmin.list_filter
     )  # fmt: skip
     list_select_related = ("submitted_by", "party_set")
-    sortable_by = ("submitted",)
-    ordering = ("-created_at",)
     actions = (cancel_runs, retry_runs)
     none_yet = "No pipeline has been run yet. Open a pipeline and press Run now."
     csv_columns = (
@@ -120,30 +103,11 @@ class PipelineRunAdmin(ReadOnlyAdmin):
     )  # fmt: skip
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[PipelineRun]:
-        rows = super().get_queryset(request).defer("submitted_by__password")
-        return rows.prefetch_related(Prefetch("nodes", pipeline_pages.progress_rows()))
-
-    def get_list_filter(self, request: HttpRequest) -> Any:
-        # Its suggestions are those of the pipelines' list
-        hidden = "" if may(request, "controlplane.view_pipeline") else "pipeline"
-        return [entry for entry in self.list_filter if not (isinstance(entry, tuple) and entry[0] == hidden)]
-
-    def has_cancel_permission(self, request: HttpRequest) -> bool:
-        return may(request, CANCEL)
-
-    def has_run_permission(self, request: HttpRequest) -> bool:
-        return may(request, RUN)
-
-    def is_live(self, rows: list[Any]) -> bool:
-        return not all(run.has_ended for run in rows)
+        return super().get_queryset(request).prefetch_related(Prefetch("nodes", pipeline_pages.progress_rows()))
 
     @display(description="Run", header=True)
     def title(self, run: PipelineRun) -> list[str]:
-        return [run.name, str(run.pk)[:8]]
-
-    @display(description="Status", label={s.label: COLOURS[s] for s in PipelineStatus})
-    def shown_status(self, run: PipelineRun) -> str:
-        return str(run.get_status_display())
+        return [run.name, run.short]
 
     @display(description="Nodes done")
     def shown_nodes(self, run: PipelineRun) -> str:
@@ -152,10 +116,6 @@ class PipelineRunAdmin(ReadOnlyAdmin):
     @display(description="Parties")
     def shown_parties(self, run: PipelineRun) -> str:
         return str(run.party_set or NOTHING)
-
-    @display(description="Submitted", ordering="created_at")
-    def submitted(self, run: PipelineRun) -> Any:
-        return submission(run.created_at, run.submitted_by)
 
     @display(description="Ran")
     def shown_ran(self, run: PipelineRun) -> Any:
@@ -248,11 +208,7 @@ class RunningScheduleAdmin(Runnable, ScheduleAdmin):
     fieldsets = (*ScheduleAdmin.fieldsets, ("Recent runs", {"fields": ("shown_ticks",)}))
 
     def prepare_rows(self, request: HttpRequest, rows: list[Any]) -> None:
-        newest = Tick.objects.filter(schedule=OuterRef("pk")).order_by("-due_at").values("pk")[:1]
-        keys = (
-            Schedule.objects.filter(pk__in=[row.pk for row in rows]).order_by().values_list(Subquery(newest), flat=True)
-        )
-        ticks = Tick.objects.filter(pk__in=[key for key in keys if key]).select_related("execution", "pipeline_run")
+        ticks = newest_of(Schedule, rows, Tick, by="-due_at").select_related("execution", "pipeline_run")
         ticks = ticks.defer("execution__documents", "execution__result")
         latest = {tick.schedule_id: tick for tick in ticks}
         for row in rows:
@@ -280,7 +236,7 @@ class RunningScheduleAdmin(Runnable, ScheduleAdmin):
         question = f"Run {schedule.target} in your name, as it is now, whenever {schedule} is due?"
         return confirm_page(self, request, question, "Run in my name", page, facts=facts)
 
-    @display(description="Last result", label=_RESULTS)
+    @display(description="Last result", label=BADGES | {"skipped": "warning"})
     def shown_latest(self, schedule: Any) -> str:
         tick = schedule.latest
         if tick is None:
@@ -294,8 +250,7 @@ class RunningScheduleAdmin(Runnable, ScheduleAdmin):
         tick = schedule.latest
         if tick is None or not tick.started:
             return moment(tick and tick.due_at)
-        url = reverse(f"admin:executions_{tick.started._meta.model_name}_change", args=[tick.started.pk])
-        return link(url, moment(tick.due_at))
+        return link_to(tick.started, tick.due_at)
 
     @display(description="Recent runs")
     def shown_ticks(self, schedule: Schedule) -> str:

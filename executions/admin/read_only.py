@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
-from django.contrib.auth.models import User
 from django.db.models import JSONField, QuerySet
 from django.http import Http404, HttpRequest
 from django.utils import timezone
@@ -17,10 +14,10 @@ from unfold.contrib.filters.admin import RangeDateTimeFilter
 from unfold.paginator import InfinitePaginator
 from unfold.utils import parse_datetime_str
 
-from controlplane.admin.filters import SuggestingFilter
 from controlplane.admin.listing import Listed
 from controlplane.admin.permissions import may
 from controlplane.admin.scoped import Scoped
+from executions.models.submission import ids_beginning
 from executions.permissions import VIEW
 
 #: How many rows the pages of a list lead to. The database goes through all rows before a page: what is older is found
@@ -28,16 +25,6 @@ from executions.permissions import VIEW
 MOST_LISTED = 10_000
 #: Among how many of the newest rows a part of a name is searched, and how many rows of a whole name are found.
 SEARCHED, MOST_FOUND = 1000, 1000
-#: The beginning of an id, as pages and commands show it.
-SHORT_ID = re.compile(r"[0-9a-f]{8,31}")
-
-
-def ids_beginning(term: str) -> tuple[UUID, UUID] | None:
-    """Return the first and the last id that begin with a text of eight digits or more; None if no id can."""
-    digits = term.lower().replace("-", "")
-    if not SHORT_ID.fullmatch(digits):
-        return None
-    return UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
 
 
 class CreationFilter(RangeDateTimeFilter):
@@ -50,24 +37,6 @@ class CreationFilter(RangeDateTimeFilter):
             if moment := parse_datetime_str(f"{day} {time or '00:00:00'}"):
                 queryset = queryset.filter(**{f"{self.parameter_name}__{lookup}": timezone.make_aware(moment)})
         return queryset
-
-
-class SubmitterFilter(SuggestingFilter):
-    """Filters by the user who submitted it. It suggests who has submitted the newest that its user sees."""
-
-    title = "submitted by"
-    parameter_name = "submitted_by"
-
-    def suggestions(self) -> Iterable[str]:
-        newest = self.model_admin.get_queryset(self.request).order_by("-created_at", "-pk").prefetch_related(None)
-        keys = set(newest.values_list("submitted_by", flat=True)[:SEARCHED])
-        found = User.objects.filter(pk__in=keys - {None}).values_list("username", flat=True)
-        return [self.request.user.get_username(), *found]
-
-    def named(self, rows: QuerySet[Any], name: str) -> QuerySet[Any]:
-        # Its key first: of a join the database does not know how many rows it finds
-        key = User.objects.filter(username=name).values_list("pk", flat=True).first()
-        return rows.none() if key is None else rows.filter(submitted_by=key)
 
 
 class ReadOnlyAdmin(Listed, Scoped):

@@ -65,7 +65,7 @@ class ResultViews:
         if block is None:
             raise Http404("There is no such table.")
         response = HttpResponse(content_type="text/csv; charset=utf-8")
-        name = "".join(c if c.isalnum() else "_" for c in f"{str(pk)[:8]}_{block.title}")[:100]
+        name = "".join(c if c.isalnum() else "_" for c in f"{found[0].short}_{block.title}")[:100]
         response["Content-Disposition"] = f'attachment; filename="{name}.csv"'
         writer = csv.writer(response)
         writer.writerow([cell(name) for name in block.columns])
@@ -87,7 +87,7 @@ class ResultViews:
             "columns": [_column(execution) for execution in executions],
             "problem": "" if len(kinds) == 1 else f"They are of different task types: {', '.join(sorted(kinds))}.",
             "parameters": _parameters(executions),
-            "found": {"blocks": side_by_side([(_short(e), read(e.task_type, e.result)) for e in executions])},
+            "found": {"blocks": side_by_side([(e.short, read(e.task_type, e.result)) for e in executions])},
         }
         return TemplateResponse(request, "executions/compare.html", context)
 
@@ -128,13 +128,9 @@ def _ids(texts: Sequence[str]) -> list[UUID]:
     return found
 
 
-def _short(execution: Execution) -> str:
-    return f"{str(execution.pk)[:8]}"
-
-
 def _column(execution: Execution) -> dict[str, Any]:
     return {
-        "short": _short(execution),
+        "short": execution.short,
         "name": execution.name or execution.task_type,
         "url": reverse("admin:executions_execution_change", args=[execution.pk]),
         "status": execution.get_status_display(),

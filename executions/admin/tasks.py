@@ -8,7 +8,6 @@ from uuid import UUID
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
-from django.db.models import OuterRef, Subquery
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -17,23 +16,21 @@ from unfold.decorators import action, display
 from controlplane.access import Access
 from controlplane.admin.confirm import confirm_page
 from controlplane.admin.permissions import may
-from controlplane.admin.shown import NOTHING, link, moment
 from controlplane.admin.tasks import TaskAdmin
 from controlplane.models import Task
 from executions.admin import execution_page as pages
 from executions.admin.lineage import inputs_of, not_as_registered
-from executions.admin.runnable import Runnable
+from executions.admin.runnable import LastRun, Runnable, newest_of
 from executions.dry_run import DryRun, dry_run
 from executions.models import Execution, Preflight
 from executions.permissions import VIEW
-from executions.states import COLOURS, Status
 from workers.contract.problems import DocumentsInvalid
 
 admin.site.unregister(Task)
 
 
 @admin.register(Task)
-class RunnableTaskAdmin(Runnable, TaskAdmin):
+class RunnableTaskAdmin(LastRun, Runnable, TaskAdmin):
     """The tasks' admin, with buttons that run a task."""
 
     actions_detail = ("run_now", "dry_run")
@@ -45,9 +42,7 @@ class RunnableTaskAdmin(Runnable, TaskAdmin):
     )  # fmt: skip
 
     def prepare_rows(self, request: HttpRequest, rows: list[Any]) -> None:
-        newest = Execution.objects.filter(task=OuterRef("pk")).order_by("-created_at").values("pk")[:1]
-        keys = Task.objects.filter(pk__in=[row.pk for row in rows]).order_by().values_list(Subquery(newest), flat=True)
-        found = Execution.objects.filter(pk__in=[key for key in keys if key]).only("task", "status", "created_at")
+        found = newest_of(Task, rows, Execution, by="-created_at").only("task", "status", "created_at")
         # It may have run at other parties than the task has now
         latest = {execution.task_id: execution for execution in Access.of(request).visible(found)}
         may_see = may(request, VIEW)
@@ -68,17 +63,6 @@ class RunnableTaskAdmin(Runnable, TaskAdmin):
             drifted = not_as_registered(inputs_of(obj.document), Access.of(request))
             context["drifted"] = [(dataset, "; ".join(dataset.drift)) for dataset in drifted.values()]
         return super().render_change_form(request, context, *args, obj=obj, **kwargs)
-
-    @display(description="Last result", label={s.label: c for s, c in COLOURS.items() if isinstance(s, Status)})
-    def shown_latest(self, task: Any) -> str:
-        return str(task.latest.get_status_display()) if task.latest else ""
-
-    @display(description="Last run")
-    def shown_latest_time(self, task: Any) -> Any:
-        execution = task.latest
-        if execution is None:
-            return NOTHING
-        return link(reverse("admin:executions_execution_change", args=[execution.pk]), moment(execution.created_at))
 
     # unfold's actions are links: this one leads to a form, and only posting that form starts anything
     @action(description="Run now", icon="play_arrow", permissions=("run",), url_path="run")

@@ -9,7 +9,7 @@ from django.db.models import Q
 
 from controlplane.models import Dataset, Task
 from executions.models import Execution, NodeRun
-from executions.states import ENDED, PIPELINE_ACTIVE, Status
+from executions.states import OPEN, PIPELINE_ACTIVE
 
 
 def named_outputs(party: str, names: Iterable[str]) -> set[str]:
@@ -28,7 +28,7 @@ def _documents(party: str) -> Iterator[Any]:
     """Yield every document of a task that runs or could run."""
     yield from Task.objects.order_by().values_list("document", flat=True).iterator()
     # Of an execution that has ended, the party's process may still be there
-    unended = Q(status__in=[status for status in Status if status not in ENDED])
+    unended = Q(status__in=OPEN)
     leaving = Q(pk__in=Execution.objects.filter(runs__released_at=None, runs__party__name=party).values("pk"))
     for which in (unended, leaving):
         documents = Execution.objects.filter(which).order_by().values_list("documents__task_config", flat=True)

@@ -27,7 +27,7 @@ PACKAGES = ("django", "djangorestframework", "rq", "redis", "psycopg", "pydantic
 
 def name_of(execution: Execution) -> str:
     """Return the name of the file."""
-    return f"diagnosis-{str(execution.pk)[:8]}.zip"
+    return f"diagnosis-{execution.short}.zip"
 
 
 def diagnose(execution: Execution) -> bytes:
@@ -36,7 +36,7 @@ def diagnose(execution: Execution) -> bytes:
     record = record_of(execution)
     events = record.pop("events")
     files = {
-        "README.txt": _README.format(name=execution, at=timezone.now(), short=str(execution.pk)[:8]),
+        "README.txt": _README.format(name=execution, at=timezone.now(), short=execution.short),
         "reading.txt": first_reading(execution),
         "execution.json": _json(record),
         "events.jsonl": "".join(json.dumps(event, cls=Encoder) + "\n" for event in events),

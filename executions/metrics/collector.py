@@ -23,7 +23,7 @@ from executions.metrics.hosts import BUSY, READY, STARTING, Host, look
 from executions.metrics.names import COUNTER, GAUGE, METRICS
 from executions.models import Beat
 from executions.models.total import BOUNDS, DURATION, FAILED, LETTER, LINK, STAGE, WAIT
-from executions.states import ENDED
+from executions.states import ENDED, OPEN
 from workers.contract.connection import connect, trouble
 from workers.contract.registry import DEVICE_REGISTRY, TASK_EXECUTOR_REGISTRY
 
@@ -94,7 +94,7 @@ class Gathered(Collector):
 
     def _rows(self, parties: list[str]) -> Iterator[Metric]:
         waiting, running = rows.open_executions(), rows.runs_at_parties()
-        yield gauge("secretflow_executions", {(str(s),): float(waiting.number[str(s)]) for s in rows.OPEN})
+        yield gauge("secretflow_executions", {(str(s),): float(waiting.number[str(s)]) for s in OPEN})
         yield gauge("secretflow_executions_oldest_seconds", {(s,): age for s, age in waiting.oldest.items()})
         yield gauge("secretflow_party_queue_depth", {(p,): float(waiting.queued_at[p]) for p in parties})
         yield gauge("secretflow_party_runs", {(p,): float(running.get(p, 0)) for p in parties})

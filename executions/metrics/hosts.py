@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,7 +49,7 @@ class Host:
 
     def add_worker(self, told: list[Any]) -> None:
         state, process, *figures = told
-        self.workers[BUSY if state == b"busy" else STARTING if process == b"starting" else READY] += 1
+        self.workers[worker_state(state, process)] += 1
         memory_free, memory_total, disk_free, disk_total, load, cpus = map(number, figures)
         self.memory_free, self.disk_free = least(self.memory_free, memory_free), least(self.disk_free, disk_free)
         self.memory_ratio = least(self.memory_ratio, share(memory_free, memory_total))
@@ -73,15 +73,28 @@ def look(connection: Redis, parties: Iterable[str]) -> dict[str, Host]:
         # By the clock that the entries' numbers are of
         host.lag = age_of(oldest, seconds + micros / 1e6)
         keys += [(host, key) for key in sorted(workers or ())]
-    with connection.pipeline(transaction=False) as pipeline:
-        for _, key in keys:
-            pipeline.pttl(key)
-            pipeline.hmget(key, *_FIELDS)
-        told = forgiving(pipeline)
-    for (host, _), lives, fields in zip(keys, told[::2], told[1::2], strict=True):
-        if lives > 0 and fields:  # what does not expire is of no worker that lives
+    told = told_by(connection, [key for _, key in keys], _FIELDS)
+    for (host, _), fields in zip(keys, told, strict=True):
+        if fields:
             host.add_worker(fields)
     return found
+
+
+def told_by(connection: Redis, keys: Sequence[bytes], fields: Iterable[str]) -> list[list[Any] | None]:
+    """Return these fields of each worker's key; None of one that does not live. Takes one round trip. Raises
+    RedisError."""
+    with connection.pipeline(transaction=False) as pipeline:
+        for key in keys:
+            pipeline.pttl(key)
+            pipeline.hmget(key, *fields)
+        told = forgiving(pipeline)
+    # What does not expire is of no worker that lives
+    return [values if lives > 0 and values else None for lives, values in zip(told[::2], told[1::2], strict=True)]
+
+
+def worker_state(state: bytes | None, process: bytes | None) -> str:
+    """Return the state of a live worker, by what its key says of it and of its next process."""
+    return BUSY if state == b"busy" else STARTING if process == b"starting" else READY
 
 
 def age_of(entry: bytes, now: float) -> float:

@@ -16,10 +16,9 @@ from django.utils import timezone
 from controlplane.models import Party
 from controlplane.models.party_set import PartySetMember
 from executions.models import Execution, PartyCheck, PartyRun, Preflight, Total
-from executions.states import ENDED, Status
+from executions.states import OPEN, Status
 
-#: Statuses of executions that have not ended, and those in which they wait.
-OPEN = tuple(status for status in Status if status not in ENDED)
+#: Statuses of executions in which they wait.
 WAITING = (Status.AWAITING_APPROVAL, Status.QUEUED, Status.RETRY)
 #: How many of the newest rounds of pre-flight checks are looked at for round trips, how many answers of these, and how
 #: old they may be.

@@ -143,7 +143,7 @@ class Execution(Submission, RunOptions):
         ]
 
     def __str__(self) -> str:
-        return f"{self.name or self.task_type} {str(self.pk)[:8]}"
+        return f"{self.name or self.task_type} {self.short}"
 
     def involved(self) -> set[str]:
         """Return the names of the parties."""

@@ -96,7 +96,7 @@ class PipelineRun(Submission):
         ]
 
     def __str__(self) -> str:
-        return f"{self.name} {str(self.pk)[:8]}"
+        return f"{self.name} {self.short}"
 
     def involved(self) -> set[str] | None:
         """Return the names of the parties of all nodes; None if they are not known."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, ClassVar
+from uuid import UUID
 
 from django.conf import settings
 from django.db import models
@@ -12,6 +14,17 @@ from django.utils import timezone
 
 from controlplane.models import PartySet
 from executions.states import COLOURS, ENDED
+
+#: The beginning of an id, of eight digits or more.
+_BEGINNING = re.compile(r"[0-9a-f]{8,31}")
+
+
+def ids_beginning(term: str) -> tuple[UUID, UUID] | None:
+    """Return the first and the last id that begin with a text of eight digits or more; None if no id can."""
+    digits = term.lower().replace("-", "")
+    if not _BEGINNING.fullmatch(digits):
+        return None
+    return UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
 
 
 class Submission(models.Model):
@@ -60,6 +73,11 @@ class Submission(models.Model):
 
     def count(self, to: Any, at: datetime, fields: Mapping[str, Any]) -> None:
         """Add a change of state to the totals, in its transaction: to which status, when, and what is set with it."""
+
+    @property
+    def short(self) -> str:
+        """Return the beginning of its id, as pages, commands and logs show it."""
+        return str(self.pk)[:8]
 
     @property
     def has_ended(self) -> bool:

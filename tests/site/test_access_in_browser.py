@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,11 +11,15 @@ from django.utils import timezone
 from playwright.sync_api import Browser, Page, expect
 
 from executions.models import ExecutionEvent, PartyRun, StateChange
-from tests.browser import needs_chromium, started_chromium, watched_page
-from tests.composed import superuser
+from tests.browser import needs_chromium
 from tests.walked import Circle
 
-pytestmark = [pytest.mark.browser, needs_chromium, pytest.mark.django_db(transaction=True)]
+pytestmark = [
+    pytest.mark.browser,
+    needs_chromium,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("connection"),
+]
 
 #: Rules of these levels, and what is good practice beside them.
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -51,21 +54,6 @@ OF_A_ROW = (
     ("alice", "controlplane/party/{}/history/"),
     ("alice", "controlplane/party/{}/delete/"),
 )
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with started_chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def page(chromium: Browser, live_server: Any, connection: Any, client: Any) -> Iterator[Page]:
-    client.force_login(superuser())
-    with watched_page(chromium, live_server.url) as page:
-        cookie = client.cookies["sessionid"]
-        page.context.add_cookies([{"name": "sessionid", "value": cookie.value, "url": live_server.url}])
-        yield page
 
 
 def paths() -> list[str]:

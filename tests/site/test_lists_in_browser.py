@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from executions.models import Execution
 from executions.states import Status, transition
-from tests.browser import needs_chromium, started_chromium, watched_page
-from tests.composed import admin_client, make_execution, make_task, superuser
+from tests.browser import needs_chromium
+from tests.composed import make_execution, make_task
 
 pytestmark = [pytest.mark.browser, needs_chromium, pytest.mark.django_db(transaction=True)]
 EXECUTIONS = "/admin/executions/execution/"
 #: Milliseconds within which a change is shown, on a busy machine too.
 SOON = 20_000
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with started_chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def page(chromium: Browser, live_server: Any) -> Iterator[Page]:
-    """Logged in as a superuser."""
-    session = admin_client(superuser()).cookies["sessionid"].value
-    with watched_page(chromium, live_server.url) as page:
-        page.context.add_cookies([{"name": "sessionid", "value": session, "url": live_server.url}])
-        yield page
 
 
 def row_of(page: Page, execution: Execution) -> Any:

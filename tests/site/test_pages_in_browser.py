@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.utils import timezone
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from controlplane.models import ClusterConfig, Dataset, Party, SPUConfig, Task
 from executions.models import Execution, PartyRun, PipelineRun, StateChange
 from executions.states import Status, transition
-from tests.browser import group, needs_chromium, row, save, started_chromium, watched_page
-from tests.composed import admin_client, make_chain, make_parties, make_task, superuser
+from tests.browser import group, needs_chromium, row, save
+from tests.composed import make_chain, make_parties, make_task
 from tests.simulated import end_node, settle_pipelines
 
 pytestmark = [
@@ -22,21 +21,6 @@ pytestmark = [
     # each test commits, for the server is another thread
     pytest.mark.django_db(transaction=True),
 ]
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with started_chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def page(chromium: Browser, live_server: Any) -> Iterator[Page]:
-    """Logged in as a superuser."""
-    session = admin_client(superuser()).cookies["sessionid"].value
-    with watched_page(chromium, live_server.url) as page:
-        page.context.add_cookies([{"name": "sessionid", "value": session, "url": live_server.url}])
-        yield page
 
 
 #: A text's contrast, and how light its ground is; of a text in a picture that of the box around it.

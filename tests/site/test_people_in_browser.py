@@ -14,17 +14,11 @@ from playwright.sync_api import Browser, Page, expect
 
 from controlplane.models import SecondFactor
 from controlplane.roles import VIEWER, make_roles
-from tests.browser import needs_chromium, started_chromium, watched_page
+from tests.browser import needs_chromium, watched_page
 from tests.composed import admin_client, make_parties, superuser
 
 pytestmark = [pytest.mark.browser, needs_chromium, pytest.mark.django_db(transaction=True)]
 PASSWORD = "seven blue lanterns"
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with started_chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -102,18 +102,13 @@ class RunLogs:
         ever. Raises OSError."""
         part = 0
         while True:
-            if part:
-                kept = min((number for number in _parts(path) if number), default=part)
-                if kept > part:
-                    missing = (kept - part) * FURTHER_PART // MIB
-                    yield f"({missing:,} MiB of this log are left out here: it is too large)"
-                    part = kept
             yield from self._lines(path, part, follow)
-            part += 1
-            if part not in _parts(path):
-                later = [number for number in _parts(path) if number > part]
-                if not later:
-                    return
+            following = next((number for number in _parts(path) if number > part), None)
+            if following is None:
+                return
+            if missing := following - part - 1:
+                yield f"({missing * FURTHER_PART // MIB:,} MiB of this log are left out here: it is too large)"
+            part = following
 
     def _lines(self, path: Path, part: int, follow: bool) -> Iterator[str]:
         rest = b""

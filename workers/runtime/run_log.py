@@ -130,12 +130,11 @@ class RunLog:
             return
         text = raw.decode(errors="replace")[:LOOKED_AT]
         if self._whole:
-            line: Line | None = whole_line(text, now, self._known_level, self._job)
-            self._known_level = line[1] if line else self._known_level
-        else:
-            line = safe_line(text, now)
-        if line:
+            line = whole_line(text, now, self._known_level, self._job)
+            self._known_level = line[1]
             self._offer(line)
+        elif told := safe_line(text, now):
+            self._offer(told)
 
     def _offer(self, line: Line) -> None:
         if self._level is None:

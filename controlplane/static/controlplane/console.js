@@ -23,8 +23,6 @@
         part.setAttribute("aria-label", label.textContent.trim());
       });
     });
-    // of Django's chooser of several
-    document.querySelectorAll(".help-tooltip").forEach(function (icon) { icon.setAttribute("role", "img"); });
   }
 
   // Texts quote commands in backticks, as they do in a terminal and in the API; on a page they are code

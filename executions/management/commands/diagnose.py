@@ -8,10 +8,10 @@ from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from executions.admin.read_only import ids_beginning
 from executions.diagnosis.bundle import diagnose, name_of
 from executions.diagnosis.reading import first_reading
 from executions.models import Execution
+from executions.models.submission import ids_beginning
 
 #: Characters of an id that pages and logs show.
 SHORT = 8
