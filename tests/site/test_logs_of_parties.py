@@ -34,7 +34,9 @@ class Site:
         self.trial, self.service = trial, service
 
     def run(self, documents: dict[str, Any] | None = None) -> dict[str, Any]:
-        made = self.service.submit(documents or psi_documents("people"))
+        return self.ended(self.service.submit(documents or psi_documents("people")))
+
+    def ended(self, made: dict[str, Any]) -> dict[str, Any]:
         end = time.monotonic() + 90
         while (found := self.service.execution(made))["status"] not in ENDED:
             self.trial.check()
@@ -170,7 +172,8 @@ def test_a_process_that_is_killed_leaves_its_log(site: Site) -> None:
         time.sleep(0.005)
     lines = site.lines(made, "SIGSEGV")
     assert lines[-1]["text"] == "the process ended: signal 11 (SIGSEGV)" or any("SIGSEGV" in x["text"] for x in lines)
-    site.service.call("POST", f"/api/v1/executions/{made['id']}/cancel/", {})
+    failed = site.ended(made)
+    assert (failed["status"], failed["error"]["party"]) == ("FAILURE", "alice"), failed["error"]
 
 
 @needs_chromium
