@@ -35,13 +35,14 @@ class DocumentWidget(JSONFormWidget):
 
     schema: Schema
 
-    def __init__(self, *args: Any, as_text: bool = False, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, as_text: bool = False, view: str = "form", **kwargs: Any) -> None:
+        """``as_text``: offer the text beside the form. ``view``: which of the two is shown first, ``form`` or
+        ``text``."""
         super().__init__(*args, **kwargs)
-        #: Whether the text is offered beside the form.
         self.as_text = as_text
         #: Whether what was posted is text, exactly as the user wrote it.
         self.is_text = False
-        self._view = "form"
+        self._view = view
         self._is_saving = False
 
     def value_from_datadict(self, data: Any, files: Any, name: str) -> Any:
@@ -105,12 +106,47 @@ class DocumentFormField(forms.JSONField):
         # What was left empty in the form is left out of the document
         return document if getattr(self.widget, "is_text", False) else pruned(document, self.schema)
 
+    def place_of(self, path: str) -> str:
+        """Return the part of a document's path that has its own place in the form. The entries of a choice box have
+        none."""
+        schema = self.schema
+        steps: list[str] = []
+        for step in path.split(".") if path else []:
+            items = schema.get("items", {})
+            if items.get("widget") == "multiselect":
+                break
+            steps.append(step)
+            schema = items or schema.get("properties", {}).get(step, {})
+        return JOIN_SYMBOL.join(steps)
+
+    def show_problem(self, path: str, message: str) -> None:
+        """Show a problem of the document at its place in the form, if it has one."""
+        if place := self.place_of(path):
+            self.widget.add_error({place: [message]})
+
     def bound_data(self, data: Any, initial: Any) -> Any:
         document, problem = _read(data)
         return InvalidJSONInput(data) if problem else document
 
 
-class DocumentForm(forms.ModelForm):
+class RebuiltForm(forms.ModelForm):
+    """A model form that the page may ask for again: for another choice, or with a document in its other view."""
+
+    @property
+    def is_rebuilt(self) -> bool:
+        """Return whether the page only asks for the form again."""
+        return bool(self.is_bound and REBUILD in self.data)
+
+    def full_clean(self) -> None:
+        if self.is_rebuilt:
+            # nothing is saved, so no errors are shown
+            self._errors = ErrorDict({REBUILD: self.error_class()})
+            self.cleaned_data = {}
+            return
+        super().full_clean()
+
+
+class DocumentForm(RebuiltForm):
     """A model form with a ``document``. Subclasses say what the form offers by ``make_schema``."""
 
     document = DocumentFormField(label="", widget=DocumentWidget(schema={"type": "object"}, as_text=True))
@@ -140,14 +176,6 @@ class DocumentForm(forms.ModelForm):
     def make_schema(self) -> Schema:
         raise NotImplementedError
 
-    def full_clean(self) -> None:
-        if self.is_bound and REBUILD in self.data:
-            # the page only asks for the form again: nothing is saved, so no errors are shown
-            self._errors = ErrorDict({REBUILD: self.error_class()})
-            self.cleaned_data = {}
-            return
-        super().full_clean()
-
     def _post_clean(self) -> None:
         # The model's validation would report the old value of a field that was already refused
         if self.decisive.isdisjoint(self.errors):
@@ -159,13 +187,10 @@ class DocumentForm(forms.ModelForm):
         for name, entries in errors.error_dict.items():
             # a model may name a field that this form does not show
             found.setdefault(name if name in self.fields else NON_FIELD_ERRORS, []).extend(entries)
-        places: dict[str, list[str]] = {}
+        field: Any = self.fields.get("document")
         for entry in found.get("document", []):
-            if path := self.place_of((entry.params or {}).get("path", "")):
-                message = entry.messages[0].partition(": ")[2] or entry.messages[0]
-                places.setdefault(path, []).append(message)
-        if places:
-            self.fields["document"].widget.add_error(places)
+            message = entry.messages[0].partition(": ")[2] or entry.messages[0]
+            field.show_problem((entry.params or {}).get("path", ""), message)
         super()._update_errors(ValidationError(found))  # type: ignore[misc]
 
     def shown_document(self) -> dict[str, Any]:
@@ -174,17 +199,3 @@ class DocumentForm(forms.ModelForm):
         stored = self.initial.get("document")
         document = field.bound_data(self["document"].data, stored) if self.is_bound else stored
         return document if isinstance(document, dict) else {}
-
-    def place_of(self, path: str) -> str:
-        """Return the part of a document's path that has its own place in the form. The entries of a choice box have
-        none."""
-        field: Any = self.fields["document"]
-        schema: Schema = field.schema
-        steps: list[str] = []
-        for step in path.split(".") if path else []:
-            items = schema.get("items", {})
-            if items.get("widget") == "multiselect":
-                break
-            steps.append(step)
-            schema = items or schema.get("properties", {}).get(step, {})
-        return JOIN_SYMBOL.join(steps)

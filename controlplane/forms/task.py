@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +21,7 @@ from controlplane.models import (
     DeviceConfig,
     Task,
 )
-from controlplane.models.catalogue import ComposingCatalogue
+from controlplane.models.catalogue import ComposingCatalogue, DatabaseCatalogue
 from workers.contract.documents import TaskConfig
 from workers.contract.registry import TASK_EXECUTOR_REGISTRY, further_layers
 
@@ -39,14 +39,54 @@ def _choices() -> Iterator[tuple[str, Any]]:
             yield name, executor.title
 
 
-def _chosen_in(document: Any) -> str | None:
-    """Return the choice of the form that matches a stored document."""
+def choice_of(document: Any) -> str | None:
+    """Return the choice of a task type that matches a stored document."""
     name = document.get("task_type") if isinstance(document, dict) else None
     if not isinstance(name, str) or name not in TASK_EXECUTOR_REGISTRY or not TASK_EXECUTOR_REGISTRY[name].variants():
         return name
     params = document.get("algorithm_params")
     inner = params.get(TASK_EXECUTOR_REGISTRY[name].params_key) if isinstance(params, dict) else None
     return f"{name}{VARIANT}{inner.get('component', '') if isinstance(inner, dict) else ''}"
+
+
+def schema_of(executor: Any, variant: str, offer: Offer) -> Schema:
+    """Return the schema of a task's document, without the choice of its task type."""
+    roles = executor.roles(SimpleNamespace(component=variant))
+    offer = replace(offer, roles={"further_sources": [*roles.sources], "further_outputs": [*roles.outputs]})
+    idle = [field for field in ROLES if not offer.roles[field]]
+    schema = form_schema(TaskConfig, offer, hidden=("task_type", *idle))
+    params = form_schema(executor.params_model(variant), offer, hidden=("component",) if variant else ())
+    params["title"] = label(executor.params_key)
+    schema["properties"]["algorithm_params"] = {
+        "type": "object",
+        "title": "Parameters",
+        "properties": {executor.params_key: params},
+        "required": [executor.params_key],
+    }
+    return schema
+
+
+def offer_of(parties: Sequence[str], catalogue: DatabaseCatalogue) -> Offer:
+    """Return what a form offers for these parties: their datasets and columns."""
+    datasets = {party: catalogue.datasets(party) or {} for party in parties}
+    columns = {
+        party: list(dict.fromkeys(column for kinds in found.values() for column in kinds or ()))
+        for party, found in datasets.items()
+    }
+    return Offer(parties, {party: sorted(found) for party, found in datasets.items()}, columns)
+
+
+def with_choice(document: dict[str, Any], choice: str) -> dict[str, Any]:
+    """Return a task's document with the choice of its task type, which is not among the fields of ``schema_of``."""
+    name, _, variant = choice.partition(VARIANT)
+    document = {"task_type": name, **document}
+    params = document.get("algorithm_params")
+    if variant and isinstance(params, dict):
+        key = TASK_EXECUTOR_REGISTRY[name].params_key
+        inner = params.get(key, {})
+        if isinstance(inner, dict):
+            document["algorithm_params"] = params | {key: {"component": variant} | inner}
+    return document
 
 
 class TaskForm(DocumentForm):
@@ -83,7 +123,7 @@ class TaskForm(DocumentForm):
                 reverse("admin:controlplane_task_types"),
             )
             field.choices = list(_choices())
-            self.initial.setdefault("task_type", _chosen_in(self.initial.get("document")))
+            self.initial.setdefault("task_type", choice_of(self.initial.get("document")))
         if "cluster" in self.fields:
             widget: Any = self.fields["cluster"].widget
             getattr(widget, "widget", widget).attrs["data-rebuild"] = ""  # the admin wraps the widget to add a button
@@ -105,30 +145,8 @@ class TaskForm(DocumentForm):
         return executor, variant if variant in variants else next(iter(variants), "")
 
     def make_schema(self) -> Schema:
-        executor, variant = self.executor
-        roles = executor.roles(SimpleNamespace(component=variant))
-        offer = replace(self._offer(), roles={"further_sources": [*roles.sources], "further_outputs": [*roles.outputs]})
-        idle = [field for field in ROLES if not offer.roles[field]]
-        schema = form_schema(TaskConfig, offer, hidden=("task_type", *idle))
-        params = form_schema(executor.params_model(variant), offer, hidden=("component",) if variant else ())
-        params["title"] = label(executor.params_key)
-        schema["properties"]["algorithm_params"] = {
-            "type": "object",
-            "title": "Parameters",
-            "properties": {executor.params_key: params},
-            "required": [executor.params_key],
-        }
-        return schema
-
-    def _offer(self) -> Offer:
-        parties = self._parties()
         catalogue = ComposingCatalogue(Task.objects.exclude(pk=self.instance.pk), self.within)
-        datasets = {party: catalogue.datasets(party) or {} for party in parties}
-        columns = {
-            party: list(dict.fromkeys(column for kinds in found.values() for column in kinds or ()))
-            for party, found in datasets.items()
-        }
-        return Offer(parties, {party: sorted(found) for party, found in datasets.items()}, columns)
+        return schema_of(*self.executor, offer_of(self._parties(), catalogue))
 
     def _parties(self) -> list[str]:
         """Return the cluster's parties in its order; a few registered parties as long as no cluster is chosen."""
@@ -152,14 +170,7 @@ class TaskForm(DocumentForm):
     def clean_document(self) -> Any:
         document = self.cleaned_data["document"]
         if isinstance(document, dict) and "task_type" in self.cleaned_data:
-            name, _, variant = self.cleaned_data["task_type"].partition(VARIANT)
-            document = {"task_type": name, **document}
-            params = document.get("algorithm_params")
-            if variant and isinstance(params, dict):
-                key = TASK_EXECUTOR_REGISTRY[name].params_key
-                inner = params.get(key, {})
-                if isinstance(inner, dict):
-                    document["algorithm_params"] = params | {key: {"component": variant} | inner}
+            document = with_choice(document, self.cleaned_data["task_type"])
         return document
 
 

@@ -185,13 +185,13 @@ class ExecutionAdmin(ResultViews, LogViews, SubmissionAdmin):
         form = RerunForm(execution, request.POST if request.method == "POST" else None, Access.of(request).parties)
         if request.method == "POST" and (new := form.submit(by=request.user)):
             return HttpResponseRedirect(reverse("admin:executions_execution_change", args=[new.pk]))
-        documents = [form[layer] for layer in layers()]
         context = self.admin_site.each_context(request) | {
             "title": f"Run {execution} with changes",
             "opts": self.opts,
             "form": form,
             "options": [field for field in form if field.name not in layers()],
-            "documents": documents,
+            "task": form["task_config"],
+            "others": [form[layer] for layer in layers() if layer != "task_config"],
             "back": reverse("admin:executions_execution_change", args=[execution.pk]),
         }
         return TemplateResponse(request, "executions/rerun.html", context)

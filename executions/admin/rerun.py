@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from django import forms
-from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
 
-from controlplane.forms.document import DocumentFormField
-from controlplane.forms.schema import label
+from controlplane.forms.document import DocumentFormField, DocumentWidget, RebuiltForm
+from controlplane.forms.schema import Offer, Schema, fitted, form_schema, label, pruned
+from controlplane.forms.task import VARIANT, choice_of, offer_of, schema_of, with_choice
 from controlplane.models import Parties
 from controlplane.models.catalogue import DatabaseCatalogue
 from executions.models import Execution
-from workers.contract.layers import layers
+from workers.contract.layers import layers, model_of
 from workers.contract.problems import DocumentsInvalid
+from workers.contract.registry import TASK_EXECUTOR_REGISTRY
 from workers.contract.secrets import masked
 from workers.contract.validation import validate
 
 
-class _Indented(json.JSONEncoder):
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**(options | {"indent": 2}))
-
-
-class RerunForm(forms.ModelForm):
-    """Shows name, options and documents (as JSON) of the old execution. ``submit`` makes the new one."""
+class RerunForm(RebuiltForm):
+    """Shows name, options and documents of the old execution, each as a form and as JSON. ``submit`` makes the new
+    one."""
 
     class Meta:
         model = Execution
@@ -35,24 +31,41 @@ class RerunForm(forms.ModelForm):
         """``within``: the parties that its user may name; None for all."""
         super().__init__(data, instance=Execution(name=execution.name, **execution.options()))
         self.source, self.within = execution, within
+        self._catalogue = DatabaseCatalogue(within)
         documents = masked(execution.documents)
+        #: The task type, and its variant, which stay as they were.
+        self._choice = choice_of(documents.get("task_config")) or ""
         for name, field in self.fields.items():
             widget = UnfoldAdminTextInputWidget if name == "name" else UnfoldAdminIntegerFieldWidget
             field.widget = widget(attrs=field.widget.attrs)
         for layer in layers():
             document = documents.get(layer, {})
-            lines = json.dumps(document, indent=2).count("\n") + 1
-            # As text and not as fields: it shows exactly what was run, whatever the forms offer today
-            widget = UnfoldAdminTextareaWidget(attrs={"rows": min(lines, 40), "spellcheck": "false"})
-            self.fields[layer] = DocumentFormField(
-                label=label(layer), widget=widget, initial=document, encoder=_Indented
-            )
+            schema = self._schema_of(layer, documents)
+            # Text shows exactly what was run, where the form of today cannot; it would fill in what is not there
+            is_whole = self._whole(layer, pruned(fitted(document, schema), schema)) == document
+            view = "form" if layer in documents and is_whole else "text"
+            shown = DocumentWidget(schema=schema, as_text=True, view=view)
+            self.fields[layer] = DocumentFormField(label=label(layer), widget=shown, initial=document)
+
+    def _schema_of(self, layer: str, documents: dict[str, Any]) -> Schema:
+        parties = documents.get("sf_init_config", {}).get("parties", [])
+        if layer != "task_config":
+            return form_schema(model_of(layer), Offer(parties))
+        name, _, variant = self._choice.partition(VARIANT)
+        if (executor := TASK_EXECUTOR_REGISTRY.get(name)) is None or variant not in {"", *executor.variants()}:
+            return {"type": "object", "properties": {}}  # of an extension that is no longer installed
+        return schema_of(executor, variant, offer_of(parties, self._catalogue))
+
+    def _whole(self, layer: str, document: Any) -> Any:
+        """Return a document with what its form does not ask for."""
+        is_task = layer == "task_config" and isinstance(document, dict) and self._choice
+        return with_choice(document, self._choice) if is_task else document
 
     def clean(self) -> dict[str, Any]:
         given: dict[str, Any] = super().clean() or self.cleaned_data
         if all(layer in given for layer in layers()):
             try:
-                validate(self._documents(), DatabaseCatalogue(self.within))
+                validate(self._documents(), self._catalogue)
             except DocumentsInvalid as error:
                 self._show(error)
         return given
@@ -73,12 +86,17 @@ class RerunForm(forms.ModelForm):
             return None
 
     def _documents(self) -> dict[str, Any]:
-        given = {layer: self.cleaned_data[layer] for layer in layers()}
+        given = {
+            layer: found if self.fields[layer].widget.is_text else self._whole(layer, found)
+            for layer in layers() for found in [self.cleaned_data[layer]]
+        }  # fmt: skip
         # A further device's layer that was not there, and is still empty, is left out
         return {layer: found for layer, found in given.items() if found or layer in self.source.documents}
 
     def _show(self, error: DocumentsInvalid) -> None:
         for problem in error.problems:
             layer, _, path = problem.path.partition(".")
-            at = f"{path}: {problem.message}" if path else problem.message
-            self.add_error(layer if layer in self.fields else None, at)
+            field: Any = self.fields.get(layer)
+            if field:
+                field.show_problem(path, problem.message)
+            self.add_error(layer if field else None, f"{path}: {problem.message}" if path else problem.message)
