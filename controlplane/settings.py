@@ -213,7 +213,7 @@ UNFOLD = {
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _static("favicon.svg")}],
     "STYLES": [
         _static(f"{name}.css")
-        for name in ("console", "document-form", "pages", "lists", "results", "timeline", "logs", "people")
+        for name in ("console", "document-form", "pages", "lists", "results", "timeline", "logs", "people", "compose")
     ],
     "SCRIPTS": [_static(f"{name}.js") for name in ("console", "lists", "people")],
     "DASHBOARD_CALLBACK": "executions.admin.dashboard.dashboard",

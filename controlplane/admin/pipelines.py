@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import path
+from django.views.decorators.http import require_POST
 from unfold.decorators import display
 
 from controlplane.access import Access
 from controlplane.admin.base import ConfigAdmin
 from controlplane.admin.shown import moment
-from controlplane.forms.pipelines import PipelineForm, ScheduleForm, drawing_of
+from controlplane.forms.pipelines import PipelineForm, ScheduleForm, composed, drawing_of
 from controlplane.models import Pipeline, Schedule
 
 NEXT_TIMES = 5
@@ -33,12 +37,27 @@ class PipelineAdmin(ConfigAdmin):
         names = sorted(pipeline.nodes)
         return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
+    def get_urls(self) -> list[Any]:
+        draw = self.admin_site.admin_view(require_POST(self.draw_view))
+        return [path("draw/", draw, name="controlplane_pipeline_draw"), *super().get_urls()]
+
+    def draw_view(self, request: HttpRequest) -> HttpResponse:
+        """Answer what the form's canvas shows for the rows that it posts. Nothing is kept."""
+        if not (self.has_add_permission(request) or self.has_change_permission(request)):
+            raise PermissionDenied
+        try:
+            rows = json.loads(request.POST.get("nodes", ""))
+        except (ValueError, RecursionError):
+            rows = []
+        return JsonResponse(composed(rows, Access.of(request).parties))
+
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Any = None, **kwargs: Any
     ) -> HttpResponse:
         form = context["adminform"].form
         drawn = form.drawing() if isinstance(form, PipelineForm) else drawing_of(obj.nodes, Access.of(request).parties)
         context["drawing"] = drawn if drawn.boxes else None
+        context["composes"] = isinstance(form, PipelineForm) and "nodes" in form.fields
         return super().render_change_form(request, context, *args, obj=obj, **kwargs)
 
 

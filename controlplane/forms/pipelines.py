@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -13,8 +14,9 @@ from unfold.widgets import UnfoldAdminSelectWidget
 from controlplane.forms.document import DocumentFormField
 from controlplane.forms.schema import Schema
 from controlplane.models import Parties, Pipeline, Schedule, Task
-from controlplane.pipelines.layout import Drawing, draw
-from controlplane.pipelines.plan import Flow
+from controlplane.models.catalogue import ComposingCatalogue
+from controlplane.pipelines.layout import GAP_X, GAP_Y, MARGIN, WIDTH, Drawing, draw
+from controlplane.pipelines.plan import MOST_NODES, Flow, Step
 
 
 class PipelineForm(forms.ModelForm):
@@ -23,7 +25,7 @@ class PipelineForm(forms.ModelForm):
     nodes = DocumentFormField(
         label="",
         help_text="A node waits by itself for those whose outputs its task reads; name only others that it is to come "
-        "after. Save and continue editing draws it.",
+        "after.",
     )
 
     class Meta:
@@ -73,11 +75,7 @@ class PipelineForm(forms.ModelForm):
         if twice := sorted({str(name) for name in names if names.count(name) > 1}):
             raise ValidationError(f"{', '.join(twice)}: named twice; name each node once.")
         self._rows = [row["name"] for row in rows]
-        nodes = {}
-        for row in rows:
-            after = [name for name in str(row.get("after", "")).replace(",", " ").split() if name]
-            nodes[row["name"]] = {"task": row.get("task", "")} | ({"after": after} if after else {})
-        return nodes
+        return _nodes_of(rows)
 
     def _post_clean(self) -> None:
         # the model's validation would report the old nodes
@@ -104,6 +102,15 @@ class PipelineForm(forms.ModelForm):
         return drawing_of(nodes, self.within)
 
 
+def _nodes_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the nodes of a form's rows, each of which has a name."""
+    nodes = {}
+    for row in rows:
+        after = [name for name in str(row.get("after", "")).replace(",", " ").split() if name]
+        nodes[row["name"]] = {"task": row.get("task", "")} | ({"after": after} if after else {})
+    return nodes
+
+
 class ScheduleForm(forms.ModelForm):
     time_zone = forms.ChoiceField(
         choices=lambda: [(name, name) for name in sorted(available_timezones())],
@@ -126,6 +133,41 @@ def _flow(nodes: Any, within: Parties) -> Flow:
 def drawing_of(nodes: Any, within: Parties = None) -> Drawing:
     """Return the drawing of a stored pipeline; nodes that are wrong, or not to be seen, are left out."""
     steps = _flow(nodes, within).steps
+    return _drawing_of_steps(steps)
+
+
+def composed(rows: Any, within: Parties) -> dict[str, Any]:
+    """Return what the canvas of the form shows for its rows as they are now: ``nodes`` by name, each with its place and
+    task; ``lines`` between them, each with its reason and whether a row names it, so that it can be taken away; and
+    ``problems`` in words. Rows that are not filled in yet are left out."""
+    if not isinstance(rows, list):
+        rows = []
+    named = [row for row in rows if isinstance(row, dict) and isinstance(row.get("name"), str) and row["name"]]
+    nodes = _nodes_of(named[:MOST_NODES])
+    flow = _flow(nodes, within)
+    if nodes:
+        flow.check_documents(ComposingCatalogue(Task.objects.all(), within))
+    drawing = _drawing_of_steps(flow.steps)
+    at = {name: {"x": box.x, "y": box.y} for name, box in drawing.boxes.items()}
+    # What is wrong has no place in the order: a row of its own below
+    for index, name in enumerate(name for name in nodes if name not in at):
+        at[name] = {"x": MARGIN + index * (WIDTH + GAP_X), "y": drawing.height + GAP_Y}
+    wrong = {problem.path.partition(".")[0] for problem in flow.problems}
+    return {
+        "nodes": {name: place | {"task": nodes[name]["task"], "wrong": name in wrong} for name, place in at.items()},
+        "lines": [
+            {
+                "from": line.earlier, "to": line.later, "why": line.title,
+                "own": line.earlier in nodes[line.later].get("after", ()),
+            }
+            for line in drawing.lines
+        ],
+        "notes": drawing.notes,
+        "problems": [str(problem) for problem in flow.problems],
+    }  # fmt: skip
+
+
+def _drawing_of_steps(steps: Sequence[Step]) -> Drawing:
     drawing = draw({step.name: step.waits_for for step in steps})
     for step in steps:
         box = drawing.boxes[step.name]
