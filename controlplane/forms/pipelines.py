@@ -163,7 +163,7 @@ def composed(rows: Any, within: Parties) -> dict[str, Any]:
             for line in drawing.lines
         ],
         "notes": drawing.notes,
-        "problems": [str(problem) for problem in flow.problems],
+        "problems": [str(problem) for problem in flow.problems if nodes],  # nothing is wrong with what is not begun
     }  # fmt: skip
 
 

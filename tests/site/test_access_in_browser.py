@@ -38,6 +38,8 @@ PLAIN = (
     "controlplane/schedule/", "controlplane/schedule/add/", "controlplane/clusterconfig/add/",
     "controlplane/spuconfig/add/", "controlplane/heuconfig/add/", "auth/user/", "auth/group/",
     "controlplane/auditentry/", "knox/authtoken/", "knox/authtoken/add/", "password_change/",
+    "account/", "account/second-factor/", "notifications/", "notifications/settings/", "auth/user/add/",
+    "auth/group/add/", "controlplane/task/types/", "controlplane/pipeline/add/",
 )  # fmt: skip
 #: Pages of one row.
 OF_A_ROW = (

@@ -59,7 +59,7 @@
         change(now => now.map(row => row.name === later ? withoutAfter(row, earlier) : row));
       }, remove);
       fit(graph, canvas.parentNode);
-      list(panel.querySelector(".cp-compose-problems"), [...found.problems, ...found.notes]);
+      list(panel.querySelector(".cp-compose-problems ul"), [...found.problems, ...found.notes]);
     }
 
     form.addEventListener("change", () => { clearTimeout(timer); timer = setTimeout(draw, PAUSE); });
