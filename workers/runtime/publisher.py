@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
@@ -65,6 +66,7 @@ class Publisher:
         self._held: dict[str, Any] | None = None
         # This is the worker process, after the job's own, and something of this run is late: go behind it
         self._late = self._journal.is_late(self._file)
+        self._lock = threading.Lock()
         self.stage = ""
 
     def publish(self, status: str, stage: str, **data: Any) -> None:
@@ -107,26 +109,39 @@ class Publisher:
         if not events:
             return
         lines = [json.dumps(event, separators=(",", ":")) for event in events]
-        place: int | None = None
+        # Not in the caller's thread: an error of Redis can refer to its frames, as redis-py's pipelines keep theirs in
+        # a circle, and through them to those of the computation, which go on living with all of SecretFlow's objects
+        # in them. What one party frees later than its peers makes all wait for ever (Cluster.connect)
+        thread = threading.Thread(target=self._deliver, args=(lines,), name="events")
         try:
-            place = self._journal.append(self._file, lines)
-        except OSError as error:
-            log.warning("an event could not be written to disk: %s", error.strerror)
-        # Once something of this run is late, all that follows is too: it stays in order
-        if not self._late:
+            thread.start()
+        except RuntimeError:  # this host gives no more threads
+            self._deliver(lines)
+        else:
+            thread.join()
+
+    def _deliver(self, lines: list[str]) -> None:
+        with self._lock:  # RQ's alarm may have ended the wait for the one before
+            place: int | None = None
             try:
-                self._stream.append(lines)
+                place = self._journal.append(self._file, lines)
+            except OSError as error:
+                log.warning("an event could not be written to disk: %s", error.strerror)
+            # Once something of this run is late, all that follows is too: it stays in order
+            if not self._late:
+                try:
+                    self._stream.append(lines)
+                    return
+                except (RedisError, OSError) as error:
+                    log.warning("an event waits on disk: %s", trouble(error))
+                    self._late = True
+            if place is None:
+                log.warning("an event is lost: neither Redis nor the disk took it")
                 return
-            except (RedisError, OSError) as error:
-                log.warning("an event waits on disk: %s", trouble(error))
-                self._late = True
-        if place is None:
-            log.warning("an event is lost: neither Redis nor the disk took it")
-            return
-        try:
-            self._journal.mark_late(self._file, place)
-        except OSError as error:
-            log.warning("an event may be lost: %s", error.strerror)
+            try:
+                self._journal.mark_late(self._file, place)
+            except OSError as error:
+                log.warning("an event may be lost: %s", error.strerror)
 
 
 def check_size(result: Mapping[str, Any]) -> None:

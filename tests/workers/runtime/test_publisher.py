@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -167,3 +169,39 @@ def test_it_skips_half_a_line(execution: Execution, connection: Redis, tmp_path:
 
 def test_it_never_raises_when_nothing_can_be_delivered_or_kept(execution: Execution, tmp_path: Path) -> None:
     publish_success(execution, "alice", down(), tmp_path / "missing")
+
+
+@pytest.mark.parametrize("trouble", ["", "full", "away", "unsound"])
+def test_whatever_happens_to_an_event_its_sender_keeps_nothing(
+    execution: Execution, connection: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    """SecretFlow's objects are numbered work as they are freed: a party that frees one later than its peers, as a
+    Redis error of its own still refers to the frame that had it, waits for them for ever."""
+
+    class Held:
+        pass
+
+    def epoch(events: Publisher) -> weakref.ref[Held]:
+        held = Held()
+        events.progress(0.5)
+        return weakref.ref(held)
+
+    events = publisher(execution, "alice", down() if trouble == "away" else connection, tmp_path)
+    if trouble == "unsound":
+        monkeypatch.setattr(Journal, "append", refuse_in_a_circle)
+    gc.collect()
+    gc.disable()
+    if trouble == "full":
+        connection.config_set("min-replicas-to-write", 1)
+    try:
+        found = epoch(events)
+        assert found() is None
+    finally:
+        connection.config_set("min-replicas-to-write", 0)
+        gc.enable()
+
+
+def refuse_in_a_circle(*_: Any) -> int:
+    """As redis-py's pipelines do: the error is kept in the frame that raises it."""
+    error = OSError(28, "No space left on device")
+    raise error
