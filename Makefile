@@ -9,7 +9,7 @@ export DJANGO_SETTINGS_MODULE := controlplane.settings
 # A hundred processes import this code while the tests run: compiled once, even where the environment would not have it so
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install demo test lint style types unit test-postgres chaos links fuzz bench scale screenshots audit docs lock clean
+.PHONY: help install demo test lint style types unit test-postgres chaos links fuzz bench scale screenshots audit docs translations lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -86,6 +86,9 @@ audit: $(INSTALLED) | $(UV) ## Licences and known vulnerabilities of all package
 
 docs: $(INSTALLED) ## Make docs/task-types.md anew from the parameter models
 	$(PY) manage.py task_types --markdown > docs/.task-types && mv docs/.task-types docs/task-types.md
+
+translations: $(INSTALLED) ## Bring the Chinese catalogues up to date with the texts of the code, and compile them
+	$(PY) -m tests.translations
 
 lock: | $(UV) ## Resolve the dependencies anew
 	$(UV) lock

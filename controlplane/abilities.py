@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
 
 
 def _all(app: str, *models: str, verbs: tuple[str, ...] = ("add", "change", "delete")) -> frozenset[str]:
@@ -21,7 +24,7 @@ class Extent(Enum):
 class Ability:
     """Something that one can do."""
 
-    words: str
+    words: Any
     permissions: frozenset[str]
 
     def extent(self, held: Collection[str]) -> Extent:
@@ -37,22 +40,24 @@ _DEVICES = ("clusterconfig", "spuconfig", "heuconfig", "deviceconfig")
 #: In the order in which pages show them.
 ABILITIES = (
     Ability(
-        "Look at parties, datasets, tasks and everything else that is registered",
+        _("Look at parties, datasets, tasks and everything else that is registered"),
         _all("controlplane", "task", "pipeline", "schedule", *_DEVICES, "party", "dataset", "site", verbs=("view",)),
     ),
-    Ability("Look at executions, their events and results", frozenset({"executions.view_execution"})),
-    Ability("Run tasks and pipelines", frozenset({"executions.add_execution"})),
-    Ability("Cancel what is running", frozenset({"executions.change_execution"})),
-    Ability("Register and change tasks, pipelines and schedules", _all("controlplane", "task", "pipeline", "schedule")),
-    Ability("Register and change clusters and devices", _all("controlplane", *_DEVICES)),
-    Ability("Register and change datasets", _all("controlplane", "dataset")),
-    Ability("Change a party's address, ports and keys", frozenset({"controlplane.change_party"})),
-    Ability("Register and remove parties", _all("controlplane", "party", verbs=("add", "delete"))),
-    Ability("Change the environment's name and its security", frozenset({"controlplane.change_site"})),
-    Ability("Read the audit trail", frozenset({"controlplane.view_auditentry"})),
-    Ability("Invite users, give roles and parties", _all("auth", "user") | _all("controlplane", "partygrant")),
-    Ability("Make and change groups", _all("auth", "group")),
-    Ability("See and revoke the API tokens of all users", _all("knox", "authtoken", verbs=("view", "delete"))),
+    Ability(_("Look at executions, their events and results"), frozenset({"executions.view_execution"})),
+    Ability(_("Run tasks and pipelines"), frozenset({"executions.add_execution"})),
+    Ability(_("Cancel what is running"), frozenset({"executions.change_execution"})),
+    Ability(
+        _("Register and change tasks, pipelines and schedules"), _all("controlplane", "task", "pipeline", "schedule")
+    ),
+    Ability(_("Register and change clusters and devices"), _all("controlplane", *_DEVICES)),
+    Ability(_("Register and change datasets"), _all("controlplane", "dataset")),
+    Ability(_("Change a party's address, ports and keys"), frozenset({"controlplane.change_party"})),
+    Ability(_("Register and remove parties"), _all("controlplane", "party", verbs=("add", "delete"))),
+    Ability(_("Change the environment's name and its security"), frozenset({"controlplane.change_site"})),
+    Ability(_("Read the audit trail"), frozenset({"controlplane.view_auditentry"})),
+    Ability(_("Invite users, give roles and parties"), _all("auth", "user") | _all("controlplane", "partygrant")),
+    Ability(_("Make and change groups"), _all("auth", "group")),
+    Ability(_("See and revoke the API tokens of all users"), _all("knox", "authtoken", verbs=("view", "delete"))),
 )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from django.http import (
     HttpRequest,
@@ -18,7 +19,8 @@ from django.http import (
 from django.middleware.common import CommonMiddleware
 from django.template.loader import render_to_string
 from django.urls import reverse
-from django.utils import timezone
+from django.utils import timezone, translation
+from django.utils.cache import patch_vary_headers
 from django.views.defaults import page_not_found
 
 from controlplane.audit.record import record_refusal
@@ -106,8 +108,25 @@ class AuditMiddleware:
         return response
 
 
-class TimeZoneMiddleware:
-    """Has the console show times in the zone of its user. The API tells UTC, whoever asks."""
+class LanguageMiddleware:
+    """Has pages speak the language of the browser. The API speaks English, whoever asks: its texts are searched for,
+    and stand in other systems' logs."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.path.startswith("/api/"):
+            return self.get_response(request)
+        with translation.override(translation.get_language_from_request(request)):
+            response = self.get_response(request)
+        patch_vary_headers(response, ["Accept-Language"])
+        return response
+
+
+class AccountMiddleware:
+    """Has the console show times in the zone of its user, and speak the language that the user chose. The API tells
+    UTC, whoever asks."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -115,18 +134,27 @@ class TimeZoneMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if not request.path.startswith(reverse("admin:index")):
             return self.get_response(request)
-        with timezone.override(self._zone_of(request)):
-            return self.get_response(request)
+        language, zone = self._settings_of(request)
+        with timezone.override(zone), translation.override(language or translation.get_language()):
+            response = self.get_response(request)
+            response.headers.setdefault("Content-Language", translation.get_language() or settings.LANGUAGE_CODE)
+            return response
 
     @staticmethod
-    def _zone_of(request: HttpRequest) -> ZoneInfo | None:
+    def _settings_of(request: HttpRequest) -> tuple[str, ZoneInfo | None]:
         try:
-            name = getattr(getattr(request.user, "account", None), "time_zone", "")
-            return ZoneInfo(name) if name else None
+            account = getattr(request.user, "account", None)
+            return getattr(account, "language", ""), _zone_of(getattr(account, "time_zone", ""))
         except (OperationalError, InterfaceError):  # the view is about to meet it, too, and BusyMiddleware then answers
-            return None
-        except (ValueError, KeyError, OSError):  # this host does not know a zone that another one knew
-            return None
+            return "", None
+
+
+def _zone_of(name: str) -> ZoneInfo | None:
+    """Return a time zone; None if none is named, or this host does not know the one that another host knew."""
+    try:
+        return ZoneInfo(name) if name else None
+    except (ValueError, KeyError, OSError):
+        return None
 
 
 class SecondFactorMiddleware:

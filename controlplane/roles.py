@@ -7,13 +7,15 @@ from typing import Any
 
 from django.contrib.auth.models import Group, Permission
 from django.db import connection, transaction
+from django.utils.translation import gettext_noop
 
 from controlplane.models import AuditEntry, PartyGrant
 
 _COMPOSED = ("task", "pipeline", "schedule", "clusterconfig", "spuconfig", "heuconfig", "deviceconfig")
 _VIEW = tuple(f"controlplane.view_{model}" for model in (*_COMPOSED, "party", "dataset", "site"))
 
-VIEWER, OPERATOR, STEWARD, ADMINISTRATOR = "Viewer", "Operator", "Party steward", "Administrator"
+VIEWER, OPERATOR = gettext_noop("Viewer"), gettext_noop("Operator")
+STEWARD, ADMINISTRATOR = gettext_noop("Party steward"), gettext_noop("Administrator")
 
 _VIEWER = (*_VIEW, "executions.view_execution")
 #: Role to its permissions.

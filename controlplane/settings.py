@@ -8,6 +8,7 @@ import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.urls import reverse_lazy
+from django.utils.translation import gettext_lazy as _
 
 from controlplane.environment import ROOT, environment
 from controlplane.host import settings as host
@@ -65,6 +66,7 @@ MIDDLEWARE = [
     "controlplane.middleware.ContentPolicyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "controlplane.middleware.LanguageMiddleware",
     "controlplane.middleware.SlashMiddleware",
     "controlplane.middleware.BusyMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -75,7 +77,7 @@ MIDDLEWARE = [
     # who made a change, for the history; the API's users too, whom REST framework sets on the request
     "simple_history.middleware.HistoryRequestMiddleware",
     "controlplane.middleware.AuditMiddleware",
-    "controlplane.middleware.TimeZoneMiddleware",
+    "controlplane.middleware.AccountMiddleware",
     "controlplane.middleware.SecondFactorMiddleware",
 ]
 
@@ -142,6 +144,10 @@ LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
 
 LANGUAGE_CODE, TIME_ZONE, USE_TZ = host.LANGUAGE_CODE, host.TIME_ZONE, host.USE_TZ
+# The console's languages. What is stored, logged and answered by the API is English (controlplane.language)
+LANGUAGES = [(LANGUAGE_CODE, "English"), ("zh-hans", "简体中文")]
+# Ours before those of the installed packages, which call some things otherwise
+LOCALE_PATHS = [ROOT / part / "locale" for part in ("workers", "executions", "controlplane")]
 FORMAT_MODULE_PATH = "controlplane.formats"
 STATIC_URL = "static/"
 # Static files come from the installed packages themselves: no collectstatic step to forget
@@ -194,7 +200,7 @@ def _static(name: str) -> Callable[[object], str]:
     return lambda request: static(f"controlplane/{name}")
 
 
-def _page(title: str, icon: str, model: str, seen_as: str = "") -> dict[str, object]:
+def _page(title: object, icon: str, model: str, seen_as: str = "") -> dict[str, object]:
     """Return a sidebar entry that leads to a model's list, for users who may view the model (``seen_as``, if given)."""
     app, _, name = model.partition(".")
     permission = f"{app}.view_{seen_as or name}"
@@ -219,9 +225,9 @@ UNFOLD = {
     "DASHBOARD_CALLBACK": "executions.admin.dashboard.dashboard",
     "ACCOUNT": {
         "navigation": [
-            {"title": "Your account", "link": reverse_lazy("account")},
-            {"title": "Notifications", "link": reverse_lazy("notifications")},
-            {"title": "API tokens", "link": reverse_lazy("admin:knox_authtoken_changelist")},
+            {"title": _("Your account"), "link": reverse_lazy("account")},
+            {"title": _("Notifications"), "link": reverse_lazy("notifications")},
+            {"title": _("API tokens"), "link": reverse_lazy("admin:knox_authtoken_changelist")},
         ]
     },
     "ENVIRONMENT": "controlplane.admin.site.environment_label",
@@ -231,45 +237,45 @@ UNFOLD = {
         "navigation": [
             {
                 "items": [
-                    {"title": "Overview", "icon": "dashboard", "link": reverse_lazy("admin:index")},
+                    {"title": _("Overview"), "icon": "dashboard", "link": reverse_lazy("admin:index")},
                 ]
             },
             {
-                "title": "Runs",
+                "title": _("Runs"),
                 "items": [
-                    _page("Executions", "play_circle", "executions.execution"),
-                    _page("Pipeline runs", "account_tree", "executions.pipelinerun", seen_as="execution"),
-                    _page("Approvals", "approval", "executions.approval", seen_as="execution"),
-                    _page("Dead letters", "unsubscribe", "executions.deadletter", seen_as="execution"),
+                    _page(_("Executions"), "play_circle", "executions.execution"),
+                    _page(_("Pipeline runs"), "account_tree", "executions.pipelinerun", seen_as="execution"),
+                    _page(_("Approvals"), "approval", "executions.approval", seen_as="execution"),
+                    _page(_("Dead letters"), "unsubscribe", "executions.deadletter", seen_as="execution"),
                 ],
             },
             {
-                "title": "Compose",
+                "title": _("Compose"),
                 "items": [
-                    _page("Tasks", "task", "controlplane.task"),
-                    _page("Pipelines", "schema", "controlplane.pipeline"),
-                    _page("Schedules", "schedule", "controlplane.schedule"),
-                    _page("Parties", "groups", "controlplane.party"),
-                    _page("Datasets", "table_chart", "controlplane.dataset"),
-                    _page("Clusters", "hub", "controlplane.clusterconfig"),
-                    _page("SPU", "memory", "controlplane.spuconfig"),
-                    _page("HEU", "enhanced_encryption", "controlplane.heuconfig"),
+                    _page(_("Tasks"), "task", "controlplane.task"),
+                    _page(_("Pipelines"), "schema", "controlplane.pipeline"),
+                    _page(_("Schedules"), "schedule", "controlplane.schedule"),
+                    _page(_("Parties"), "groups", "controlplane.party"),
+                    _page(_("Datasets"), "table_chart", "controlplane.dataset"),
+                    _page(_("Clusters"), "hub", "controlplane.clusterconfig"),
+                    _page(_("SPU"), "memory", "controlplane.spuconfig"),
+                    _page(_("HEU"), "enhanced_encryption", "controlplane.heuconfig"),
                     # Without such devices there is no page for their configurations
                     *(
-                        [_page("Other devices", "developer_board", "controlplane.deviceconfig")]
+                        [_page(_("Other devices"), "developer_board", "controlplane.deviceconfig")]
                         * bool(further_layers())
                     ),
                 ],
             },
             {
-                "title": "Administration",
+                "title": _("Administration"),
                 "items": [
-                    _page("Environment", "tune", "controlplane.site"),
-                    _page("Users", "person", "auth.user"),
-                    _page("Groups", "group", "auth.group"),
+                    _page(_("Environment"), "tune", "controlplane.site"),
+                    _page(_("Users"), "person", "auth.user"),
+                    _page(_("Groups"), "group", "auth.group"),
                     # Everybody has tokens of their own
-                    _page("Audit trail", "policy", "controlplane.auditentry"),
-                    {"title": "API tokens", "icon": "key", "link": reverse_lazy("admin:knox_authtoken_changelist")},
+                    _page(_("Audit trail"), "policy", "controlplane.auditentry"),
+                    {"title": _("API tokens"), "icon": "key", "link": reverse_lazy("admin:knox_authtoken_changelist")},
                 ],
             },
         ],

@@ -8,10 +8,18 @@ from typing import Any
 
 from django.utils import timezone
 from django.utils.html import format_html
+from django.utils.translation import gettext_lazy as _
 
 #: What stands where there is nothing to say.
 NOTHING = "-"
-_STEPS = ((60, 1, "s"), (3600, 60, "min"), (86_400, 3600, "h"), (30 * 86_400, 86_400, "days"))
+#: Up to how many seconds a unit is used, its seconds, and what is said of the past and of the future.
+_STEPS = (
+    (60, 1, _("{} s ago"), _("in {} s")),
+    (3600, 60, _("{} min ago"), _("in {} min")),
+    (86_400, 3600, _("{} h ago"), _("in {} h")),
+    (2 * 86_400, 86_400, _("{} day ago"), _("in {} day")),
+    (30 * 86_400, 86_400, _("{} days ago"), _("in {} days")),
+)
 
 
 def moment(at: datetime | None) -> Any:
@@ -42,9 +50,7 @@ def exact(at: datetime | None, timespec: str = "seconds") -> Any:
 
 def _relative(at: datetime) -> str:
     seconds = (timezone.now() - at).total_seconds()
-    for below, unit, word in _STEPS:
+    for below, unit, ago, ahead in _STEPS:
         if abs(seconds) < below:
-            number = int(abs(seconds) // unit)
-            word = "day" if word == "days" and number == 1 else word
-            return f"in {number} {word}" if seconds < 0 else f"{number} {word} ago"
+            return str(ahead if seconds < 0 else ago).format(int(abs(seconds) // unit))
     return f"{timezone.localtime(at):%Y-%m-%d}"

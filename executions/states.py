@@ -8,39 +8,40 @@ from typing import Any
 from django.db import models
 from django.db.transaction import atomic
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 
 class Status(models.TextChoices):
-    AWAITING_APPROVAL = "AWAITING_APPROVAL", "awaiting approval"
-    QUEUED = "QUEUED", "queued"
-    DISPATCHED = "DISPATCHED", "dispatched"
-    RUNNING = "RUNNING", "running"
-    RETRY = "RETRY", "retry"
-    CANCELLING = "CANCELLING", "cancelling"
-    SUCCESS = "SUCCESS", "success"
-    FAILURE = "FAILURE", "failure"
-    CANCELLED = "CANCELLED", "cancelled"
+    AWAITING_APPROVAL = "AWAITING_APPROVAL", _("awaiting approval")
+    QUEUED = "QUEUED", _("queued")
+    DISPATCHED = "DISPATCHED", _("dispatched")
+    RUNNING = "RUNNING", _("running")
+    RETRY = "RETRY", _("retry")
+    CANCELLING = "CANCELLING", _("cancelling")
+    SUCCESS = "SUCCESS", _("success")
+    FAILURE = "FAILURE", _("failure")
+    CANCELLED = "CANCELLED", _("cancelled")
 
 
 class RunStatus(models.TextChoices):
     """The status of one attempt at one party."""
 
-    DISPATCHED = "DISPATCHED", "dispatched"
-    RUNNING = "RUNNING", "running"
-    SUCCESS = "SUCCESS", "success"
-    FAILURE = "FAILURE", "failure"
-    STOPPED = "STOPPED", "stopped"
-    LOST = "LOST", "lost"
+    DISPATCHED = "DISPATCHED", _("dispatched")
+    RUNNING = "RUNNING", _("running")
+    SUCCESS = "SUCCESS", _("success")
+    FAILURE = "FAILURE", _("failure")
+    STOPPED = "STOPPED", _("stopped")
+    LOST = "LOST", _("lost")
 
 
 class PipelineStatus(models.TextChoices):
     """The status of a run of a pipeline."""
 
-    RUNNING = "RUNNING", "running"
-    CANCELLING = "CANCELLING", "cancelling"
-    SUCCESS = "SUCCESS", "success"
-    FAILURE = "FAILURE", "failure"
-    CANCELLED = "CANCELLED", "cancelled"
+    RUNNING = "RUNNING", _("running")
+    CANCELLING = "CANCELLING", _("cancelling")
+    SUCCESS = "SUCCESS", _("success")
+    FAILURE = "FAILURE", _("failure")
+    CANCELLED = "CANCELLED", _("cancelled")
 
 
 #: Colour of the badge of each status.
@@ -57,8 +58,8 @@ COLOURS: dict[str, str] = {
     RunStatus.STOPPED: "warning",
     RunStatus.LOST: "danger",
 }
-#: The same by the label of an execution's or pipeline run's status, as the columns of lists ask for it.
-BADGES = {str(status.label): COLOURS[status] for status in (*Status, *PipelineStatus)}
+#: The same for the columns of lists, which give a status with its word in the reader's language.
+BADGES = {str(status): COLOURS[status] for status in (*Status, *PipelineStatus)}
 
 #: States of a pipeline's node without an execution: it will get one, or only if something is retried.
 WAITING, BLOCKED = "WAITING", "BLOCKED"

@@ -13,6 +13,8 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
 from simple_history.admin import SimpleHistoryAdmin
 from simple_history.template_utils import HistoricalRecordContextHelper
 from unfold.admin import ModelAdmin
@@ -35,7 +37,7 @@ SHOWN_IN_USE = 20
 SHOWN_INVALID = 10
 
 
-admin.site.index_title = "Overview"
+admin.site.index_title = _("Overview")
 
 
 class ChangesByKey(HistoricalRecordContextHelper):
@@ -62,7 +64,7 @@ def _masked(layer: str, document: Any, before: Any = None) -> Any:
     change_secrets(layer, before or {}, lambda path, value: known.setdefault(path, value))
 
     def mask(path: tuple[str, ...], value: Any) -> str:
-        return MASK if before is None or known.get(path) == value else f"{MASK} (another one)"
+        return MASK if before is None or known.get(path) == value else gettext("{mask} (another one)").format(mask=MASK)
 
     return change_secrets(layer, document, mask)
 
@@ -108,7 +110,7 @@ class ConfigAdmin(Guarded, Listed, Scoped, SimpleHistoryAdmin, ModelAdmin):
         # ours: for unfold's links, the model of the history has no pages
         return super().history_form_view(request, object_id, version_id, {"opts": self.opts} | (extra_context or {}))
 
-    @display(description="Changed", ordering="updated_at")
+    @display(description=_("Changed"), ordering="updated_at")
     def shown_changed(self, row: Any) -> Any:
         return moment(row.updated_at)
 
@@ -139,7 +141,7 @@ class ConfigAdmin(Guarded, Listed, Scoped, SimpleHistoryAdmin, ModelAdmin):
         named = [capfirst(f"{user._meta.verbose_name} {user}") for obj in objs for user in named_by(obj)]
         protected = [*protected, *dict.fromkeys(named)]
         if len(protected) > MOST_NAMED:  # a party that ran for a year has a million runs
-            protected = [*protected[:MOST_NAMED], "and more"]
+            protected = [*protected[:MOST_NAMED], gettext("and more")]
         return to_delete, counts, perms_needed, protected
 
     # --- what a change breaks
@@ -165,27 +167,47 @@ class ConfigAdmin(Guarded, Listed, Scoped, SimpleHistoryAdmin, ModelAdmin):
                 pipeline.clean()
             except ValidationError as error:
                 messages.warning(
-                    request, format_html("Pipeline {} is not valid now: {}", link_to(pipeline), error.messages[0])
+                    request,
+                    format_html(gettext("Pipeline {} is not valid now: {}"), link_to(pipeline), error.messages[0]),
                 )
         affected = getattr(request, "affected_tasks", None)
         if not affected:
             return
         effect = effect_on(Task.objects.filter(pk__in=affected))
-        uses = f"{effect.users} task{'s' if effect.users > 1 else ''} use{'' if effect.users > 1 else 's'} it"
-        beyond = f"; {effect.unchecked} more than the {MOST_CHECKED} that were checked" if effect.unchecked else ""
+        beyond = (
+            gettext("; {unchecked} more than the {most_checked} that were checked").format(
+                unchecked=effect.unchecked, most_checked=MOST_CHECKED
+            )
+            if effect.unchecked
+            else ""
+        )
         if not effect.invalid:
-            messages.info(request, f"{uses}, and stay{'' if effect.users > 1 else 's'} valid{beyond}.")
+            messages.info(
+                request,
+                ngettext(
+                    "{number} task uses it, and stays valid{beyond}.",
+                    "{number} tasks use it, and stay valid{beyond}.",
+                    effect.users,
+                ).format(number=effect.users, beyond=beyond),
+            )
             return
-        messages.warning(request, f"{uses}; not valid now: {len(effect.invalid)}{beyond}.")
+        messages.warning(
+            request,
+            ngettext(
+                "{number} task uses it; not valid now: {invalid}{beyond}.",
+                "{number} tasks use it; not valid now: {invalid}{beyond}.",
+                effect.users,
+            ).format(number=effect.users, invalid=len(effect.invalid), beyond=beyond),
+        )
         if not _may_see_tasks(request):
             return
         for task, problems in effect.invalid[:SHOWN_INVALID]:
             first = problems[0]
-            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            more = gettext(" (and {problems} more)").format(problems=len(problems) - 1) if len(problems) > 1 else ""
             messages.warning(request, format_html("{}: {}{}", link_to(task), first, more))
         if len(effect.invalid) > SHOWN_INVALID:
             rest = ((link_to(task),) for task, _ in effect.invalid[SHOWN_INVALID:])
-            messages.warning(request, format_html("not valid either: {}", format_html_join(", ", "{}", rest)))
+            messages.warning(request, format_html(gettext("not valid either: {}"), format_html_join(", ", "{}", rest)))
 
 
 def link_to(row: Task | Pipeline) -> SafeString:

@@ -9,6 +9,7 @@ from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext
 
 from controlplane.admin.confirm import confirm_page
 from controlplane.admin.shown import counted
@@ -24,7 +25,10 @@ def chosen(request: HttpRequest, rows: QuerySet[Any]) -> list[Any]:
     """Return the keys of the rows that were chosen, the oldest first; none, and says so, if they are too many."""
     keys = list(rows.prefetch_related(None).values_list("pk", flat=True)[: MOST_AT_ONCE + 1])
     if len(keys) > MOST_AT_ONCE:
-        messages.error(request, f"Choose at most {MOST_AT_ONCE} rows at once. Nothing was done.")
+        messages.error(
+            request,
+            gettext("Choose at most {most_at_once} rows at once. Nothing was done.").format(most_at_once=MOST_AT_ONCE),
+        )
         return []
     return keys[::-1]
 
@@ -47,7 +51,7 @@ def ask(
     number."""
     rows = list(rows)
     names = ", ".join(str(row) for row in rows[:_NAMED])
-    more = f", and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
+    more = gettext(", and {named} more").format(named=len(rows) - _NAMED) if len(rows) > _NAMED else ""
     hidden = [("action", request.POST["action"]), (_CONFIRMED, "yes")]
     hidden += [(ACTION_CHECKBOX_NAME, str(row.pk)) for row in rows]
     return confirm_page(
@@ -57,13 +61,13 @@ def ask(
         button,
         request.get_full_path(),
         button_class,
-        facts=[("Which", names + more), *([("Note", note)] if note else [])],
+        facts=[(gettext("Which"), names + more), *([(gettext("Note"), note)] if note else [])],
         hidden=hidden,
     )
 
 
 #: What is said of one row, and of several or none.
-Said = tuple[str, str]
+Said = tuple[Any, Any]
 
 
 def tell(request: HttpRequest, done: int, said: Said, others: Iterable[tuple[int, Said]]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
 from controlplane.admin.base import ConfigAdmin
@@ -27,46 +29,46 @@ class ConfigurationAdmin(ConfigAdmin):
     )  # fmt: skip
     fieldsets: Any = (
         (None, {"fields": ("name", "description")}),
-        ("Document", {"fields": ("document",)}),
+        (_("Document"), {"fields": ("document",)}),
     )
 
-    @display(description="Summary")
+    @display(description=_("Summary"))
     def summary(self, configuration: Configuration) -> str:
         return ""
 
 
 @admin.register(ClusterConfig)
 class ClusterConfigAdmin(ConfigurationAdmin):
-    none_yet = "No cluster yet. Add one to say which parties compute together."
+    none_yet = _("No cluster yet. Add one to say which parties compute together.")
 
-    @display(description="Parties")
+    @display(description=_("Parties"))
     def summary(self, configuration: Configuration) -> str:
         return ", ".join(map(str, configuration.document.get("parties", [])))
 
 
 @admin.register(SPUConfig)
 class SPUConfigAdmin(ConfigurationAdmin):
-    none_yet = "No SPU configuration yet. Add one: the defaults are good for a start."
+    none_yet = _("No SPU configuration yet. Add one: the defaults are good for a start.")
 
-    @display(description="Protocol")
+    @display(description=_("Protocol"))
     def summary(self, configuration: Configuration) -> str:
         if not configuration.document.get("enable_spu", True):
-            return "off"
+            return gettext("off")
         runtime = configuration.document.get("runtime_config", {})
         return f"{runtime.get('protocol', 'SEMI2K')}, {runtime.get('field', 'FM128')}"
 
 
 @admin.register(HEUConfig)
 class HEUConfigAdmin(ConfigurationAdmin):
-    none_yet = "No HEU configuration yet. Add one for tasks that use homomorphic encryption."
+    none_yet = _("No HEU configuration yet. Add one for tasks that use homomorphic encryption.")
 
-    @display(description="Scheme")
+    @display(description=_("Scheme"))
     def summary(self, configuration: Configuration) -> str:
         if not configuration.document.get("enable_heu", True):
-            return "off"
+            return gettext("off")
         parameters = configuration.document.get("he_parameters", {})
         bits = parameters.get("key_pair", {}).get("generate", {}).get("bit_size", 2048)
-        return f"{parameters.get('schema', 'paillier')}, {bits} bits"
+        return gettext("{parameters}, {bits} bits").format(parameters=parameters.get("schema", "paillier"), bits=bits)
 
 
 class DeviceConfigAdmin(ConfigurationAdmin):
@@ -74,10 +76,10 @@ class DeviceConfigAdmin(ConfigurationAdmin):
     list_filter = ("layer",)
     fieldsets = (
         (None, {"fields": ("name", "description")}),
-        ("Document", {"fields": ("layer", "document")}),
+        (_("Document"), {"fields": ("layer", "document")}),
     )
 
-    @display(description="Device")
+    @display(description=_("Device"))
     def summary(self, configuration: Configuration) -> str:
         return str(configuration.layer)
 

@@ -14,6 +14,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.db.models import QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
 from django.utils import timezone
+from django.utils.translation import gettext
 
 #: Rows that a file has at most; it says so itself where rows are missing.
 MOST_ROWS = 100_000
@@ -46,7 +47,9 @@ def _lines(columns: Columns, rows: QuerySet[Any]) -> Iterator[str]:
     yield writer.writerow([head for head, _ in columns])
     for number, row in enumerate(rows[: MOST_ROWS + 1].iterator(chunk_size=_AT_ONCE)):
         if number == MOST_ROWS:
-            yield writer.writerow([f"Cut after {MOST_ROWS:,} rows. Filter the list for the others."])
+            yield writer.writerow(
+                [gettext("Cut after {most_rows:,} rows. Filter the list for the others.").format(most_rows=MOST_ROWS)]
+            )
             return
         yield writer.writerow([cell(_value(row, of)) for _, of in columns])
 

@@ -9,9 +9,12 @@ from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from controlplane.access import Access
+from controlplane.language import translated
 from controlplane.models import Dataset, Party, PartySet
 from controlplane.models.dataset import STATES
 from workers.contract.registry import TASK_EXECUTOR_REGISTRY
@@ -45,7 +48,11 @@ class SuggestingFilter(admin.SimpleListFilter):
     def choices(self, changelist: Any) -> Iterator[Any]:
         name = str(self.parameter_name)
         some = sorted(set(self.suggestions()))[:MOST_SUGGESTED]
-        yield {"form": _SuggestingForm(name, f"By {self.title}", some, {name: self.value() or ""})}
+        yield {
+            "form": _SuggestingForm(
+                name, gettext("By {title}").format(title=self.title), some, {name: self.value() or ""}
+            )
+        }
 
     def suggestions(self) -> Iterable[str]:
         """Return names to choose from."""
@@ -101,13 +108,13 @@ class ChoiceFilter(admin.SimpleListFilter):
 class TaskTypeFilter(ChoiceFilter):
     """Offers the registry's task types: collecting the distinct values of a large table would be slow."""
 
-    title = "task type"
+    title = _("task type")
     parameter_name = "task_type"
     #: Field with the task type.
     path = "task_type"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(name, executor.title) for name, executor in TASK_EXECUTOR_REGISTRY.items()]
+        return [(name, translated(executor.title)) for name, executor in TASK_EXECUTOR_REGISTRY.items()]
 
     def named(self, rows: QuerySet[Any], word: str) -> QuerySet[Any]:
         return rows.filter(**{self.path: word})
@@ -125,7 +132,7 @@ class StateFilter(ChoiceFilter):
     title = parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(state, state) for state in STATES]
+        return [(state, translated(state)) for state in STATES]
 
     def named(self, rows: QuerySet[Any], word: str) -> QuerySet[Any]:
         return Dataset.in_state(rows, word)

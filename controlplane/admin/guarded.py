@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
+from django.utils.translation import gettext
 
 #: Hidden field of a form: the version of the row that it shows.
 SEEN = "seen_version"
@@ -20,10 +21,12 @@ class _GuardedForm(forms.ModelForm):
             return cleaned
         newest = type(row).history.filter(id=row.pk).select_related("history_user").first()
         if newest and newest.version != seen:
-            who = newest.history_user or "The control plane"
+            who = newest.history_user or gettext("The control plane")
             raise ValidationError(
-                f"{who} saved version {newest.version} after you had opened version {seen}. Nothing of yours is saved: "
-                "open the page again, and make your changes to that version."
+                gettext(
+                    "{who} saved version {version} after you had opened version {seen}. Nothing of yours "
+                    "is saved: open the page again, and make your changes to that version."
+                ).format(who=who, version=newest.version, seen=seen)
             )
         return cleaned
 

@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpR
 from django.urls import path, reverse
 from django.utils.cache import patch_vary_headers
 from django.utils.text import capfirst
+from django.utils.translation import gettext
 from unfold.admin import ModelAdmin
 from unfold.paginator import InfinitePaginator
 
@@ -19,6 +20,7 @@ from controlplane.admin.csv_download import Columns, download
 from controlplane.admin.filters import PartyFilter
 from controlplane.admin.saved_filters import saved_of
 from controlplane.admin.shown import counted
+from controlplane.language import in_english
 
 #: Rows of large tables are counted up to this number; where no single index serves what is chosen, up to fewer: the
 #: database then goes through several rows for each that it finds.
@@ -32,7 +34,7 @@ class Listed(ModelAdmin):
 
     list_before_template = "controlplane/list_head.html"
     #: Said where there are no rows at all: how the first one is made.
-    none_yet = ""
+    none_yet: Any = ""
     #: What a download has of each row; without any there is no download.
     csv_columns: Columns = ()
 
@@ -84,8 +86,12 @@ class Listed(ModelAdmin):
 
     def _none_yet(self, request: HttpRequest) -> str:
         if Access.of(request).parties == frozenset():
-            return "You have no party yet, and so there is nothing for you to see. Ask an administrator for one."
-        return self.none_yet or f"No {self.opts.verbose_name_plural} yet."
+            return gettext(
+                "You have no party yet, and so there is nothing for you to see. Ask an administrator for one."
+            )
+        return self.none_yet or gettext("No {verbose_name_plural} yet.").format(
+            verbose_name_plural=self.opts.verbose_name_plural
+        )
 
     def get_urls(self) -> list[Any]:
         if not self.csv_columns:
@@ -104,4 +110,6 @@ class Listed(ModelAdmin):
         except IncorrectLookupParameters:
             page = reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
             return HttpResponseRedirect(f"{page}?{ERROR_FLAG}=1")
-        return download(request, str(self.opts.verbose_name_plural), self.csv_columns, cl.queryset)  # type: ignore[return-value]
+        with in_english():
+            name = str(self.opts.verbose_name_plural)
+        return download(request, name, self.csv_columns, cl.queryset)  # type: ignore[return-value]

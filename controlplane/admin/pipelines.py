@@ -9,6 +9,9 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
+from django.utils.formats import date_format
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 from unfold.decorators import display
 
@@ -16,6 +19,7 @@ from controlplane.access import Access
 from controlplane.admin.base import ConfigAdmin
 from controlplane.admin.shown import moment
 from controlplane.forms.pipelines import PipelineForm, ScheduleForm, composed, drawing_of
+from controlplane.language import is_english
 from controlplane.models import Pipeline, Schedule
 
 NEXT_TIMES = 5
@@ -24,18 +28,20 @@ NEXT_TIMES = 5
 class PipelineAdmin(ConfigAdmin):
     form = PipelineForm
     list_display: Any = ("name", "node_names", "description", "shown_changed")
-    none_yet = "No pipeline yet. Add one to run several tasks in an order."
+    none_yet = _("No pipeline yet. Add one to run several tasks in an order.")
     csv_columns = (
         ("name", "name"), ("description", "description"), ("tasks", lambda row: " ".join(sorted(row.task_names()))),
         ("version", "version"), ("changed", "updated_at"),
     )  # fmt: skip
-    fieldsets: Any = ((None, {"fields": ("name", "description")}), ("Nodes", {"fields": ("nodes",)}))
+    fieldsets: Any = ((None, {"fields": ("name", "description")}), (_("Nodes"), {"fields": ("nodes",)}))
     change_form_outer_before_template = "controlplane/pipeline_graph.html"
 
-    @display(description="Nodes")
+    @display(description=_("Nodes"))
     def node_names(self, pipeline: Pipeline) -> str:
         names = sorted(pipeline.nodes)
-        return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+        return ", ".join(names[:6]) + (
+            gettext(" and {names} more").format(names=len(names) - 6) if len(names) > 6 else ""
+        )
 
     def get_urls(self) -> list[Any]:
         draw = self.admin_site.admin_view(require_POST(self.draw_view))
@@ -65,7 +71,7 @@ class ScheduleAdmin(ConfigAdmin):
     form = ScheduleForm
     list_display: Any = ("name", "shown_target", "cron", "shown_next", "enabled", "description")
     list_filter = ("enabled",)
-    none_yet = "No schedule yet. Add one to run a task or a pipeline at set times."
+    none_yet = _("No schedule yet. Add one to run a task or a pipeline at set times.")
     csv_columns = (
         ("name", "name"), ("runs", lambda row: str(row.target)), ("cron expression", "cron"),
         ("time zone", "time_zone"),
@@ -76,30 +82,31 @@ class ScheduleAdmin(ConfigAdmin):
     readonly_fields: Any = ("shown_times", "owner")
     fieldsets: Any = (
         (None, {"fields": ("name", "description", "enabled")}),
-        ("When", {"fields": ("cron", "time_zone", "shown_times")}),
-        ("What", {"fields": ("task", "pipeline", "owner")}),
+        (_("When"), {"fields": ("cron", "time_zone", "shown_times")}),
+        (_("What"), {"fields": ("task", "pipeline", "owner")}),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Schedule]:
         return super().get_queryset(request).order_by("name")
 
-    @display(description="Runs")
+    @display(description=_("Runs"))
     def shown_target(self, schedule: Schedule) -> str:
         kind = "task" if schedule.task_id else "pipeline"
         return f"{kind} {schedule.target}"
 
-    @display(description="Next time", ordering="next_run_at")
+    @display(description=_("Next time"), ordering="next_run_at")
     def shown_next(self, schedule: Schedule) -> Any:
         return moment(schedule.next_run_at)
 
-    @display(description="Next times")
+    @display(description=_("Next times"))
     def shown_times(self, schedule: Schedule) -> str:
         if not schedule.pk:
-            return "shown once it is saved"
+            return gettext("shown once it is saved")
         if not schedule.enabled:
-            return "none: it is switched off"
-        times = ", ".join(f"{moment:%a %Y-%m-%d %H:%M}" for moment in schedule.next_times(NEXT_TIMES))
-        return f"{schedule.in_words}: {times}"
+            return gettext("none: it is switched off")
+        times = ", ".join(date_format(moment, "D Y-m-d H:i") for moment in schedule.next_times(NEXT_TIMES))
+        # The words are English: cronsim has no others
+        return f"{schedule.in_words}: {times}" if is_english() else times
 
     def save_model(self, request: Any, obj: Any, form: Any, change: bool) -> None:
         obj.owner = request.user

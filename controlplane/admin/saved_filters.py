@@ -15,6 +15,7 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import get_object_or_404
 from django.urls import path, reverse
+from django.utils.translation import gettext
 from django.views.decorators.http import require_POST
 
 from controlplane.models import MOST_SAVED, SavedFilter
@@ -47,10 +48,15 @@ def save_filter(request: HttpRequest) -> HttpResponse:
         user = User.objects.select_for_update(no_key=True).get(pk=request.user.pk or 0)
         mine = SavedFilter.objects.filter(user=user)
         if mine.exclude(list=label, name=name).count() >= MOST_SAVED:
-            messages.error(request, f"You have {MOST_SAVED} saved filters, which is the most. Delete one first.")
+            messages.error(
+                request,
+                gettext("You have {most_saved} saved filters, which is the most. Delete one first.").format(
+                    most_saved=MOST_SAVED
+                ),
+            )
             return HttpResponseRedirect(back)
         SavedFilter.objects.update_or_create(user=user, list=label, name=name, defaults={"query": query})
-    messages.success(request, f"Saved as {name}.")
+    messages.success(request, gettext("Saved as {name}.").format(name=name))
     return HttpResponseRedirect(back)
 
 
@@ -59,7 +65,7 @@ def delete_filter(request: HttpRequest, pk: int) -> HttpResponse:
     """Delete one of the user's own saved filters, and lead back to its list."""
     saved = get_object_or_404(SavedFilter, pk=pk, user=request.user.pk)
     saved.delete()
-    messages.success(request, f"The saved filter {saved.name} was deleted.")
+    messages.success(request, gettext("The saved filter {name} was deleted.").format(name=saved.name))
     return HttpResponseRedirect(list_of(saved.list))
 
 
@@ -88,13 +94,13 @@ def _checked(model_admin: Any, request: HttpRequest, query: str) -> str:
 def _problem(name: str, query: str) -> str:
     longest = SavedFilter._meta.get_field("name").max_length or 0
     if not name:
-        return "Give the filter a name."
+        return gettext("Give the filter a name.")
     if len(name) > longest or "\0" in name:
-        return f"Give the filter a name of at most {longest} characters."
+        return gettext("Give the filter a name of at most {longest} characters.").format(longest=longest)
     if not query:
-        return "Nothing is filtered yet. Choose filters first, then save them."
+        return gettext("Nothing is filtered yet. Choose filters first, then save them.")
     if len(query) > (SavedFilter._meta.get_field("query").max_length or 0):
-        return "The filter is too long to be saved."
+        return gettext("The filter is too long to be saved.")
     return ""
 
 

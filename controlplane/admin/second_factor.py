@@ -9,6 +9,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
+from django.utils.translation import gettext
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_http_methods
 
@@ -32,7 +33,7 @@ def second_factor(request: HttpRequest) -> HttpResponse:
         if answer is not None:
             return answer
     if factor is None:
-        form.fields["code"].help_text = "Six digits."
+        form.fields["code"].help_text = gettext("Six digits.")
     pending = getattr(user, "second_factor", None) if factor is None else None
     is_begun = pending is not None and ("begun" in request.GET or form.is_bound)
     context = _page(request) | {
@@ -53,10 +54,10 @@ def _change(request: HttpRequest, user: Any, factor: Any, do: str, form: CodeFor
         pending = getattr(user, "second_factor", None)
         if codes := (factors.confirm(pending, code) if pending else []):
             return _shown(request, codes)
-        form.add_error("code", "This code is wrong. Is the clock of the device right? Wait for the next code.")
+        form.add_error("code", gettext("This code is wrong. Is the clock of the device right? Wait for the next code."))
         return None
     if do == "remove" and factors.is_required(user):
-        raise PermissionDenied("The settings ask for a second factor.")
+        raise PermissionDenied(gettext("The settings ask for a second factor."))
     if do == "confirm" or factor is None:
         return HttpResponseRedirect(reverse("second_factor"))
     if not form.is_right(request, user):
@@ -64,7 +65,7 @@ def _change(request: HttpRequest, user: Any, factor: Any, do: str, form: CodeFor
     if do == "codes":
         return _shown(request, factors.make_recovery_codes(user))
     factors.remove(user)
-    messages.success(request, "The second factor is off. You sign in with your password alone.")
+    messages.success(request, gettext("The second factor is off. You sign in with your password alone."))
     return HttpResponseRedirect(reverse("account"))
 
 
@@ -76,7 +77,7 @@ def _shown(request: HttpRequest, codes: list[str]) -> HttpResponse:
 
 
 def _page(request: HttpRequest) -> dict[str, Any]:
-    return admin.site.each_context(request) | {"title": "Second factor"}
+    return admin.site.each_context(request) | {"title": gettext("Second factor")}
 
 
 urlpatterns = [path("second-factor/", admin.site.admin_view(second_factor), name="second_factor")]

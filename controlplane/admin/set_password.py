@@ -12,6 +12,8 @@ from django.contrib.auth.views import PasswordResetConfirmView
 from django.core.exceptions import PermissionDenied
 from django.http import HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminPasswordWidget
 
 from controlplane.audit.record import record, record_refusal
@@ -26,7 +28,7 @@ class NewPasswordForm(SetPasswordForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for name, label in (("new_password1", "Password"), ("new_password2", "Password again")):
+        for name, label in (("new_password1", gettext("Password")), ("new_password2", gettext("Password again"))):
             self.fields[name].widget = UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"})
             self.fields[name].label = label
 
@@ -36,7 +38,7 @@ class SetPasswordView(PasswordResetConfirmView):
 
     form_class = NewPasswordForm
     template_name = "controlplane/set_password.html"
-    title = "Set your password"
+    title = _("Set your password")
     user: Any
     token_generator = token_generator
 
@@ -44,7 +46,7 @@ class SetPasswordView(PasswordResetConfirmView):
         address = network_of(address_of(self.request))
         if wait := SignInTries.count(address, FROM_ONE_ADDRESS):
             self.request.seconds_to_wait = ceil(wait)  # type: ignore[attr-defined]
-            raise PermissionDenied("There were too many tries.")
+            raise PermissionDenied(gettext("There were too many tries."))
         response = super().dispatch(*args, **kwargs)
         if self.validlink or response.status_code == 302:
             SignInTries.uncount(address)
@@ -65,7 +67,7 @@ class SetPasswordView(PasswordResetConfirmView):
             logout(self.request)
         if not self.user.is_staff:
             return self.render_to_response(self.get_context_data(is_done=True))
-        messages.success(self.request, "Your password is set. Sign in with it.")
+        messages.success(self.request, gettext("Your password is set. Sign in with it."))
         return HttpResponseRedirect(self.get_success_url())
 
     def get_success_url(self) -> str:
@@ -73,5 +75,5 @@ class SetPasswordView(PasswordResetConfirmView):
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         page = admin.site.each_context(self.request) | super().get_context_data(**kwargs)
-        title = self.title if self.validlink else "This link is not valid"
+        title = self.title if self.validlink else gettext("This link is not valid")
         return page | {"title": title, "for_user": self.user if self.validlink else None}

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.utils.html import format_html
+from django.utils.translation import gettext
 
 from controlplane.times import NOTHING, exact, moment
 
@@ -33,7 +34,7 @@ def length(found: timedelta | None, is_over: bool = True, more: str = "") -> Any
 
 def submission(at: datetime, user: Any) -> Any:
     """Return when something was submitted, and below it by whom."""
-    return format_html("<span>{}{}</span>", moment(at), _below(f"by {user}" if user else ""))
+    return format_html("<span>{}{}</span>", moment(at), _below(gettext("by {user}").format(user=user) if user else ""))
 
 
 def _below(text: str) -> Any:
@@ -58,4 +59,8 @@ def link(url: str, text: Any) -> Any:
 def counted(number: int, model: Any, limit: int = 0) -> str:
     """Return ``12 executions``; ``more than 10,000 executions`` above the limit, if there is one."""
     name = model._meta.verbose_name if number == 1 else model._meta.verbose_name_plural
-    return f"more than {limit:,} {name}" if limit and number > limit else f"{number:,} {name}"
+    return (
+        gettext("more than {limit:,} {name}").format(limit=limit, name=name)
+        if limit and number > limit
+        else f"{number:,} {name}"
+    )

@@ -15,6 +15,8 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.crypto import constant_time_compare
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from unfold.forms import AuthenticationForm
 from unfold.widgets import UnfoldAdminTextInputWidget
 
@@ -31,7 +33,7 @@ class SignInView(LoginView):
 
     template_name = "admin/login.html"
     authentication_form = AuthenticationForm
-    title = "Log in"
+    title = _("Log in")
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if admin.site.has_permission(request):
@@ -67,7 +69,7 @@ class CodeForm(forms.Form):
         widget=UnfoldAdminTextInputWidget(
             attrs={"autocomplete": "one-time-code", "autofocus": True, "spellcheck": "false", "autocapitalize": "off"}
         ),
-        help_text="The six digits that your authenticator app shows, or a recovery code.",
+        help_text=_("The six digits that your authenticator app shows, or a recovery code."),
     )
 
     def is_right(self, request: HttpRequest, user: Any) -> bool:
@@ -78,7 +80,7 @@ class CodeForm(forms.Form):
             request.seconds_to_wait = error.seconds  # type: ignore[attr-defined]
             raise PermissionDenied(str(error)) from None
         if not is_right:
-            self.add_error("code", "This code is wrong, or was used already. Wait for the next one.")
+            self.add_error("code", gettext("This code is wrong, or was used already. Wait for the next one."))
         return is_right
 
 
@@ -87,7 +89,7 @@ class SecondStepView(SignInView):
 
     template_name = "controlplane/second_step.html"
     authentication_form: Any = CodeForm
-    title = "Second step"
+    title = _("Second step")
     user: Any = None
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:

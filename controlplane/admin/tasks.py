@@ -10,12 +10,15 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import path
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
 from controlplane.admin.base import ConfigAdmin
 from controlplane.admin.filters import ClusterPartyFilter, DocumentTypeFilter
 from controlplane.admin.scoped import ScopedSelectFilter
 from controlplane.forms.task import TaskForm
+from controlplane.language import translated
 from controlplane.models import (
     Task,
 )
@@ -30,7 +33,7 @@ class TaskAdmin(ConfigAdmin):
     list_filter = (DocumentTypeFilter, ClusterPartyFilter, ("cluster", ScopedSelectFilter))
     list_filter_submit = True
     list_select_related = ("cluster",)
-    none_yet = "No task yet. Add one: a cluster, its devices, and what to compute."
+    none_yet = _("No task yet. Add one: a cluster, its devices, and what to compute.")
     csv_columns = (
         ("name", "name"), ("task type", lambda task: task.document.get("task_type", "")), ("cluster", "cluster"),
         ("parties", lambda task: " ".join(sorted(task.involved()))), ("description", "description"),
@@ -38,17 +41,17 @@ class TaskAdmin(ConfigAdmin):
     )  # fmt: skip
     fieldsets = (
         (None, {"fields": ("name", "description")}),
-        ("Parties and devices", {"fields": ("cluster", "spu", "heu", *further_layers())}),
-        ("Task", {"fields": ("task_type", "document")}),
-        ("Running it", {"fields": Task.option_names()}),
+        (_("Parties and devices"), {"fields": ("cluster", "spu", "heu", *further_layers())}),
+        (_("Task"), {"fields": ("task_type", "document")}),
+        (_("Running it"), {"fields": Task.option_names()}),
     )
 
-    @display(description="Task type")
+    @display(description=_("Task type"))
     def task_type(self, task: Task) -> str:
         name = task.document.get("task_type", "") if task.pk else ""
-        return TASK_EXECUTOR_REGISTRY[name].title if name in TASK_EXECUTOR_REGISTRY else str(name)
+        return translated(TASK_EXECUTOR_REGISTRY[name].title) if name in TASK_EXECUTOR_REGISTRY else str(name)
 
-    @display(description="Datasets")
+    @display(description=_("Datasets"))
     def datasets(self, task: Task) -> str:
         return ", ".join(f"{party}/{name}" for party, name in task.document.get("data_sources", {}).items())
 
@@ -63,7 +66,11 @@ class TaskAdmin(ConfigAdmin):
             | {"variants": [_shown(variant, found["name"], variant["name"]) for variant in found["variants"]]}
             for found in described()
         ]
-        context = self.admin_site.each_context(request) | {"title": "Task types", "opts": self.opts, "types": types}
+        context = self.admin_site.each_context(request) | {
+            "title": gettext("Task types"),
+            "opts": self.opts,
+            "types": types,
+        }
         return TemplateResponse(request, "controlplane/task_types.html", context)
 
 

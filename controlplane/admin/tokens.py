@@ -15,6 +15,9 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
+from django.utils.text import format_lazy
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 from knox.models import AuthToken
 from unfold.decorators import display
@@ -37,9 +40,9 @@ admin.site.unregister(AuthToken)
 
 #: What each scope permits, for who chooses some.
 _SCOPES = {
-    Scope.READ: "Read: look at everything that you may see",
-    Scope.SUBMIT: "Submit: run, retry and cancel executions and pipelines",
-    Scope.MANAGE: "Manage: register and change tasks, datasets, schedules and the rest",
+    Scope.READ: _("Read: look at everything that you may see"),
+    Scope.SUBMIT: _("Submit: run, retry and cancel executions and pipelines"),
+    Scope.MANAGE: _("Manage: register and change tasks, datasets, schedules and the rest"),
 }
 
 
@@ -47,28 +50,28 @@ class TokenForm(forms.Form):
     """Asks what a new token may do."""
 
     name = forms.CharField(
-        max_length=100, widget=UnfoldAdminTextInputWidget, help_text="What uses it, such as nightly reports."
+        max_length=100, widget=UnfoldAdminTextInputWidget, help_text=_("What uses it, such as nightly reports.")
     )
     scopes = forms.MultipleChoiceField(
         choices=[(scope.value, words) for scope, words in _SCOPES.items()],
         initial=[Scope.READ.value],
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
-        label="May do",
-        help_text="Never more than you may do yourself at that moment.",
+        label=_("May do"),
+        help_text=_("Never more than you may do yourself at that moment."),
     )
     parties = forms.ModelMultipleChoiceField(
         Party.objects.none(),
         required=False,
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
-        help_text="Parties that it is limited to. If you tick none, it has those that you have at that moment.",
+        help_text=_("Parties that it is limited to. If you tick none, it has those that you have at that moment."),
     )
     days = forms.IntegerField(
         min_value=1,
         max_value=MOST_DAYS,
         initial=USUAL_DAYS,
         widget=UnfoldAdminIntegerFieldWidget,
-        label="Days",
-        help_text=f"Days until it expires, at most {MOST_DAYS}.",
+        label=_("Days"),
+        help_text=format_lazy(_("Days until it expires, at most {number}."), number=MOST_DAYS),
     )
 
     def __init__(self, access: Access, data: Any = None) -> None:
@@ -93,7 +96,7 @@ class AuthTokenAdmin(Listed, NotFound):
         "name", "shown_key", "user", "scopes", "parties", "last_used", "shown_created", "shown_expiry", "revoke"
     )  # fmt: skip
     list_select_related = ("user", "terms")
-    none_yet = "You have no API token yet. Add one for a service that works in your name."
+    none_yet = _("You have no API token yet. Add one for a service that works in your name.")
     search_fields = ("token_key", "user__username", "terms__name")
     fields = ("name", "shown_key", "user", "scopes", "parties", "last_used", "shown_created", "shown_expiry")
     ordering = ("-created",)
@@ -121,33 +124,37 @@ class AuthTokenAdmin(Listed, NotFound):
         is_for_all = may(request, "knox.view_authtoken")
         return [name for name in self.list_display if is_for_all or name != "user"]
 
-    @display(description="Name", ordering="terms__name")
+    @display(description=_("Name"), ordering="terms__name")
     def name(self, token: Any) -> str:
         return token.terms.name if hasattr(token, "terms") else "-"
 
-    @display(description="May do")
+    @display(description=_("May do"))
     def scopes(self, token: Any) -> str:
-        return ", ".join(Scope(scope).label for scope in token.terms.scopes) if hasattr(token, "terms") else "nothing"
+        return (
+            ", ".join(str(Scope(scope).label) for scope in token.terms.scopes)
+            if hasattr(token, "terms")
+            else gettext("nothing")
+        )
 
-    @display(description="Parties")
+    @display(description=_("Parties"))
     def parties(self, token: Any) -> str:
         limited = token.terms.parties if hasattr(token, "terms") else []
-        return "all of the user's" if limited is None else ", ".join(limited)
+        return gettext("all of the user's") if limited is None else ", ".join(limited)
 
-    @display(description="Begins with", ordering="token_key")
+    @display(description=_("Begins with"), ordering="token_key")
     def shown_key(self, token: Any) -> str:
         return f"{token.token_key[:8]}..."
 
-    @display(description="Last used", ordering="terms__last_used_at")
+    @display(description=_("Last used"), ordering="terms__last_used_at")
     def last_used(self, token: Any) -> Any:
         at = token.terms.last_used_at if hasattr(token, "terms") else None
         return moment(at) if at else "never"
 
-    @display(description="Made", ordering="created")
+    @display(description=_("Made"), ordering="created")
     def shown_created(self, token: Any) -> Any:
         return moment(token.created)
 
-    @display(description="Expires", ordering="expiry")
+    @display(description=_("Expires"), ordering="expiry")
     def shown_expiry(self, token: Any) -> Any:
         if token.expiry is None:
             return "never"
@@ -156,7 +163,7 @@ class AuthTokenAdmin(Listed, NotFound):
 
     @display(description="")
     def revoke(self, token: Any) -> Any:
-        return link(reverse("admin:knox_authtoken_delete", args=[token.pk]), "Revoke")
+        return link(reverse("admin:knox_authtoken_delete", args=[token.pk]), gettext("Revoke"))
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         """Ask whether to revoke a token; posted, do it."""
@@ -168,30 +175,35 @@ class AuthTokenAdmin(Listed, NotFound):
         page = reverse("admin:knox_authtoken_changelist")
         if request.method == "POST" and "post" in request.POST:
             self.log_deletions(request, AuthToken.objects.filter(pk=token.pk))
-            messages.success(request, f"The token {token} is revoked.")
+            messages.success(request, gettext("The token {token} is revoked.").format(token=token))
             self.delete_model(request, token)
             return HttpResponseRedirect(page)
         facts = [
-            ("User", str(token.user)), ("May do", self.scopes(token)), ("Parties", self.parties(token)),
-            ("Last used", self.last_used(token)),
+            (gettext("User"), str(token.user)), (gettext("May do"), self.scopes(token)),
+            (gettext("Parties"), self.parties(token)),
+            (gettext("Last used"), self.last_used(token)),
         ]  # fmt: skip
-        question = f"Revoke the token {token}? Whatever uses it is refused from then on."
+        question = gettext("Revoke the token {token}? Whatever uses it is refused from then on.").format(token=token)
         return confirm_page(
-            self, request, question, "Revoke", page, "cp-button-danger", facts=facts, hidden=[("post", "yes")]
+            self, request, question, gettext("Revoke"), page, "cp-button-danger", facts=facts, hidden=[("post", "yes")]
         )
 
     def get_actions(self, request: HttpRequest) -> Any:
         found = super().get_actions(request)
         if "delete_selected" in found:
             function, name, _ = found["delete_selected"]
-            found["delete_selected"] = function, name, "Revoke the chosen tokens"
+            found["delete_selected"] = function, name, gettext("Revoke the chosen tokens")
         return found
 
     @sensitive_variables("text")
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         """Show the form of a new token; posted, make it and show its text this once."""
         form = TokenForm(Access.of(request), request.POST if request.method == "POST" else None)
-        context = self.admin_site.each_context(request) | {"opts": self.opts, "title": "New API token", "form": form}
+        context = self.admin_site.each_context(request) | {
+            "opts": self.opts,
+            "title": gettext("New API token"),
+            "form": form,
+        }
         context["back"] = reverse("admin:knox_authtoken_changelist")
         if request.method != "POST" or not form.is_valid():
             return TemplateResponse(request, "controlplane/new_token.html", context)

@@ -14,6 +14,8 @@ from django.db.models import Count, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 from unfold.forms import AdminPasswordChangeForm
@@ -57,14 +59,18 @@ class _Granting(Listed):
         may_grant = may(request, GRANT) and self.has_change_permission(request, obj)
         return ("all_parties", "parties") if may_grant else ("shown_parties",)
 
-    @display(description="Parties")
+    @display(description=_("Parties"))
     def shown_parties(self, owner: Any) -> str:
         groups = owner.groups.all() if isinstance(owner, User) else ()
         grants = [grant for holder in (owner, *groups) for grant in holder.party_grants.all()]
         if getattr(owner, "is_superuser", False) or any(grant.all_parties for grant in grants):
-            return "all"
+            return gettext("all")
         names = sorted({grant.party.name for grant in grants})
-        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        more = (
+            gettext(" and {most_named} more").format(most_named=len(names) - MOST_NAMED)
+            if len(names) > MOST_NAMED
+            else ""
+        )
         return ", ".join(names[:MOST_NAMED]) + more if names else NOTHING
 
 
@@ -98,8 +104,8 @@ class UserAdmin(_Granting, DjangoUserAdmin, ModelAdmin):
             roles += ["shown_single", *(["take_single"] if may_change else [])]
         return [
             (None, {"fields": ("username", "first_name", "last_name", "email")}),
-            ("Roles", {"fields": (*roles, "is_superuser")}),
-            ("Parties", {"fields": self.party_fields(request, obj)}),
+            (gettext("Roles"), {"fields": (*roles, "is_superuser")}),
+            (gettext("Parties"), {"fields": self.party_fields(request, obj)}),
             ("Sign-in", {"fields": ("is_active", "is_staff", "shown_sign_in", "shown_password", "shown_factor")}),
         ]
 
@@ -136,82 +142,105 @@ class UserAdmin(_Granting, DjangoUserAdmin, ModelAdmin):
             self.log_addition(request, user, [{"added": {}}])
             return self._show(request, user, make_link(request, user, is_new=True))
         context = self.admin_site.each_context(request) | {
-            "opts": self.opts, "title": "Invite a user", "form": form, "has_mail": is_configured(),
+            "opts": self.opts, "title": gettext("Invite a user"), "form": form, "has_mail": is_configured(),
             "back": reverse("admin:auth_user_changelist"),
         }  # fmt: skip
         return TemplateResponse(request, "controlplane/invite.html", context)
 
-    @action(description="Send a new link", icon="link", permissions=("link",), url_path="link")
+    @action(description=_("Send a new link"), icon="link", permissions=("link",), url_path="link")
     def new_link(self, request: HttpRequest, object_id: str) -> HttpResponse:
         user = self.get_object(request, unquote(object_id))
         if user is None:
             raise Http404("There is no such user.")
         page = reverse("admin:auth_user_change", args=[user.pk])
         if not user.is_active:
-            messages.error(request, f"{user} is not active. Tick Active and save first.")
+            messages.error(request, gettext("{user} is not active. Tick Active and save first.").format(user=user))
             return HttpResponseRedirect(page)
         if request.method == "POST":
             return self._show(request, user, make_link(request, user, is_new=not user.has_usable_password()))
-        to = f"It is sent to {user.email}." if is_configured() and user.email else "It is shown here, to hand it over."
+        to = (
+            gettext("It is sent to {email}.").format(email=user.email)
+            if is_configured() and user.email
+            else gettext("It is shown here, to hand it over.")
+        )
         facts = [
-            ("What happens", f"{user} sets a new password with it. Until then the present one stays valid."),
-            ("How it gets there", to),
+            (
+                gettext("What happens"),
+                gettext("{user} sets a new password with it. Until then the present one stays valid.").format(
+                    user=user
+                ),
+            ),
+            (gettext("How it gets there"), to),
         ]
-        return confirm_page(self, request, f"Make a new link for {user}?", "Make the link", page, facts=facts)
+        return confirm_page(
+            self,
+            request,
+            gettext("Make a new link for {user}?").format(user=user),
+            gettext("Make the link"),
+            page,
+            facts=facts,
+        )
 
     def has_link_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         user = self.get_object(request, unquote(str(object_id))) if object_id else None
         return self.has_change_permission(request, user)
 
-    @action(description="Reset second factor", icon="phonelink_erase", permissions=("reset",), url_path="reset-factor")
+    @action(
+        description=_("Reset second factor"), icon="phonelink_erase", permissions=("reset",), url_path="reset-factor"
+    )
     def reset_factor(self, request: HttpRequest, object_id: str) -> HttpResponse:
         user = self.get_object(request, unquote(object_id))
         if user is None:
             raise Http404("There is no such user.")
         page = reverse("admin:auth_user_change", args=[user.pk])
         if factor_of(user) is None:
-            messages.info(request, f"{user} has no second factor.")
+            messages.info(request, gettext("{user} has no second factor.").format(user=user))
             return HttpResponseRedirect(page)
         if request.method == "POST":
-            remove(user, "reset second factor")
-            messages.success(request, f"{user} signs in with the password alone now, and can set up another one.")
+            remove(user, gettext("reset second factor"))
+            messages.success(
+                request,
+                gettext("{user} signs in with the password alone now, and can set up another one.").format(user=user),
+            )
             return HttpResponseRedirect(page)
-        question = f"Reset the second factor of {user}? Be sure that it is {user} who asks for it."
-        return confirm_page(self, request, question, "Reset", page, "cp-button-danger")
+        question = gettext("Reset the second factor of {user}? Be sure that it is {user} who asks for it.").format(
+            user=user
+        )
+        return confirm_page(self, request, question, gettext("Reset"), page, "cp-button-danger")
 
     def has_reset_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return _is_superuser(request)
 
     def _show(self, request: HttpRequest, user: User, link: Link) -> HttpResponse:
         context = self.admin_site.each_context(request) | {
-            "opts": self.opts, "title": "Link to set a password", "subject": user, "link": link,
+            "opts": self.opts, "title": gettext("Link to set a password"), "subject": user, "link": link,
             "page": reverse("admin:auth_user_change", args=[user.pk]), "back": reverse("admin:auth_user_changelist"),
         }  # fmt: skip
         return TemplateResponse(request, "controlplane/made_link.html", context, headers={"Cache-Control": "no-store"})
 
-    @display(description="Name", ordering="last_name")
+    @display(description=_("Name"), ordering="last_name")
     def full_name(self, user: User) -> str:
         return user.get_full_name() or NOTHING
 
-    @display(description="Roles")
+    @display(description=_("Roles"))
     def shown_roles(self, user: User) -> str:
         return roles_of(user) or NOTHING
 
-    @display(description="Permissions beside the roles")
+    @display(description=_("Permissions beside the roles"))
     def shown_single(self, user: User) -> str:
         return ", ".join(single_permissions(user))
 
-    @display(description="Last sign-in", ordering="last_login")
+    @display(description=_("Last sign-in"), ordering="last_login")
     def shown_sign_in(self, user: User) -> Any:
         return moment(user.last_login) if user.last_login else "never"
 
-    @display(description="Password")
+    @display(description=_("Password"))
     def shown_password(self, user: User) -> str:
-        return "set" if user.has_usable_password() else "not set yet"
+        return "set" if user.has_usable_password() else gettext("not set yet")
 
-    @display(description="Second factor")
+    @display(description=_("Second factor"))
     def shown_factor(self, user: User) -> str:
-        return "on" if factor_of(user) else "off"
+        return gettext("on") if factor_of(user) else gettext("off")
 
 
 @admin.register(Group)
@@ -220,7 +249,7 @@ class GroupAdmin(_Granting, DjangoGroupAdmin, ModelAdmin):
 
     form = GroupForm
     list_display = ("name", "members", "shown_parties")
-    none_yet = "No group yet. `manage.py migrate` makes the roles that ship."
+    none_yet = _("No group yet. `manage.py migrate` makes the roles that ship.")
     readonly_fields = ("shown_parties",)
     filter_horizontal = ()
 
@@ -231,10 +260,10 @@ class GroupAdmin(_Granting, DjangoGroupAdmin, ModelAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         return [
             (None, {"fields": ("name", "permissions")}),
-            ("Parties", {"fields": self.party_fields(request, obj)}),
+            (gettext("Parties"), {"fields": self.party_fields(request, obj)}),
         ]
 
-    @display(description="Members", ordering="member_count")
+    @display(description=_("Members"), ordering="member_count")
     def members(self, group: Any) -> int:
         return int(group.member_count)
 

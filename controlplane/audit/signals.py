@@ -12,6 +12,7 @@ from knox.models import AuthToken
 from simple_history.signals import post_create_historical_record
 
 from controlplane.audit.record import current_request, record, record_refusal
+from controlplane.language import in_english
 from controlplane.models import PartyGrant, TokenTerms
 
 #: Of a user, not worth or not fit for the trail.
@@ -38,7 +39,8 @@ def connect() -> None:
 
 def name_of(row: Model) -> str:
     """Return what an entry calls a row."""
-    return f"{row._meta.verbose_name} {row}"
+    with in_english():  # it is stored: in English, whatever its user reads
+        return f"{row._meta.verbose_name} {row}"
 
 
 def _content(row: Model) -> dict[str, Any]:
@@ -81,10 +83,10 @@ def _token_ended(instance: AuthToken, **_: Any) -> None:
 
 def _related(instance: Model, action: str, model: Any, pk_set: Any, reverse: bool, **_: Any) -> None:
     if action in CHANGED:
-        what = sorted(str(row) for row in model.objects.filter(pk__in=pk_set or ()))
-        record(
-            "change", name_of(instance), content=what, details=f"{CHANGED[action]} {model._meta.verbose_name_plural}"
-        )
+        with in_english():
+            what = sorted(str(row) for row in model.objects.filter(pk__in=pk_set or ()))
+            details = f"{CHANGED[action]} {model._meta.verbose_name_plural}"
+        record("change", name_of(instance), content=what, details=details)
 
 
 def _signed_in(user: Any, **_: Any) -> None:

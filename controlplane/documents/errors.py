@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from django.core.exceptions import ValidationError
 
+from controlplane.language import translated
 from workers.contract.problems import Problem
 
 
@@ -16,7 +17,9 @@ def document_errors(problems: Mapping[str, list[Problem]]) -> ValidationError:
             name: [
                 # Django formats messages by %: a column name may hold one
                 ValidationError(
-                    (str(p) if p.path else p.message).replace("%", "%%"), code="document", params={"path": p.path}
+                    translated(str(p) if p.path else p.message).replace("%", "%%"),
+                    code="document",
+                    params={"path": p.path},
                 )
                 for p in found
             ]

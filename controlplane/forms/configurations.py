@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
+from django.utils.translation import gettext
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from controlplane.forms.document import DocumentForm
@@ -41,7 +42,7 @@ class DeviceConfigForm(ConfigurationForm):
             field: Any = forms.ChoiceField(
                 choices=[(layer, label(layer)) for layer in further_layers()],
                 widget=UnfoldAdminSelectWidget(attrs={"data-rebuild": ""}),
-                help_text="The form below changes with it.",
+                help_text=gettext("The form below changes with it."),
             )
             self.fields["layer"] = field
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from controlplane.forms.document import DocumentFormField
 from controlplane.forms.schema import Schema
@@ -20,7 +22,7 @@ class DatasetForm(forms.ModelForm):
 
     columns = DocumentFormField(
         label="",
-        help_text="Name the columns as in the table on the party's host. Keys identify a row; PSI matches by them.",
+        help_text=_("Name the columns as in the table on the party's host. Keys identify a row; PSI matches by them."),
     )
 
     SCHEMA: Schema = {
@@ -29,9 +31,14 @@ class DatasetForm(forms.ModelForm):
         "items": {
             "type": "object",
             "properties": {
-                "name": {"type": "string", "title": "Column"},
-                "type": {"type": "string", "title": "Type", "choices": list(COLUMN_TYPES), "default": COLUMN_TYPES[2]},
-                "key": {"type": "boolean", "title": "Key", "default": False},
+                "name": {"type": "string", "title": _("Column")},
+                "type": {
+                    "type": "string",
+                    "title": _("Type"),
+                    "choices": list(COLUMN_TYPES),
+                    "default": COLUMN_TYPES[2],
+                },
+                "key": {"type": "boolean", "title": _("Key"), "default": False},
             },
             "required": ["name"],
         },
@@ -54,13 +61,15 @@ class DatasetForm(forms.ModelForm):
     def clean_columns(self) -> dict[str, str]:
         rows = self.cleaned_data["columns"]
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise ValidationError("Give a list of columns, each with its name and type.")
+            raise ValidationError(gettext("Give a list of columns, each with its name and type."))
         rows = [row for row in rows if row.get("name")]
         names = [row["name"] for row in rows]
         if not rows or not all(isinstance(name, str) for name in names):
-            raise ValidationError("Give at least one column with its type.")
+            raise ValidationError(gettext("Give at least one column with its type."))
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValidationError(f"{', '.join(twice)}: named twice; name each column once.")
+            raise ValidationError(
+                gettext("{twice}: named twice; name each column once.").format(twice=", ".join(twice))
+            )
         self.instance.key_columns = [row["name"] for row in rows if row.get("key") is True]
         return {row["name"]: row.get("type", "") for row in rows}
 

@@ -12,6 +12,7 @@ from django.forms.fields import InvalidJSONInput
 from django.forms.utils import ErrorDict
 from django.template.loader import render_to_string
 from django.utils.safestring import mark_safe
+from django.utils.translation import gettext
 from django_jsonform.constants import JOIN_SYMBOL
 from django_jsonform.widgets import JSONFormWidget
 
@@ -75,9 +76,11 @@ def _read(text: Any) -> tuple[Any, str]:
     try:
         return json.loads(text) if text else {}, ""
     except json.JSONDecodeError as error:
-        return {}, f"This is no JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        return {}, gettext("This is no JSON: {msg} at line {lineno}, column {colno}.").format(
+            msg=error.msg, lineno=error.lineno, colno=error.colno
+        )
     except (ValueError, RecursionError):
-        return {}, "This JSON is nested too deeply, or has a number that is too long."
+        return {}, gettext("This JSON is nested too deeply, or has a number that is too long.")
 
 
 class DocumentFormField(forms.JSONField):

@@ -13,6 +13,8 @@ from django.db.models import Q
 from django.template.loader import render_to_string
 from django.utils.safestring import mark_safe
 from django.utils.text import capfirst
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from unfold.widgets import (
     UnfoldAdminCheckboxSelectMultipleWidget,
     UnfoldAdminEmailInputWidget,
@@ -22,11 +24,12 @@ from unfold.widgets import (
 
 from controlplane.abilities import ABILITIES, table
 from controlplane.access import Access
+from controlplane.language import translated
 from controlplane.models import Party, PartyGrant
 from controlplane.roles import ROLES
 
 #: Verbs of Django's permissions, and the heads of their columns.
-VERBS = {"view": "See", "add": "Add", "change": "Change", "delete": "Delete"}
+VERBS = {"view": _("See"), "add": _("Add"), "change": _("Change"), "delete": _("Delete")}
 
 
 def in_order(groups: Iterable[Group]) -> list[Group]:
@@ -37,7 +40,12 @@ def in_order(groups: Iterable[Group]) -> list[Group]:
 
 def roles_of(user: User) -> str:
     """Return what a user is, in words: superuser, and the roles in their order; empty if nothing."""
-    return ", ".join([*(["Superuser"] if user.is_superuser else []), *(g.name for g in in_order(user.groups.all()))])
+    return ", ".join(
+        [
+            *([gettext("Superuser")] if user.is_superuser else []),
+            *(translated(g.name) for g in in_order(user.groups.all())),
+        ]
+    )
 
 
 def permissions_of(groups: Iterable[Group]) -> dict[int, set[str]]:
@@ -100,13 +108,17 @@ class GrantsForm(forms.ModelForm):
     """Part of the forms of users and groups: the parties that they work for, among those of whoever fills it in."""
 
     all_parties = forms.BooleanField(
-        required=False, widget=UnfoldBooleanWidget, help_text="Also parties that are registered later."
+        label=_("All parties"),
+        required=False,
+        widget=UnfoldBooleanWidget,
+        help_text=_("Also parties that are registered later."),
     )
     parties = forms.ModelMultipleChoiceField(
         Party.objects.none(),
+        label=_("Parties"),
         required=False,
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
-        help_text="Beside those of the roles.",
+        help_text=_("Beside those of the roles."),
     )
 
     access: Access
@@ -149,23 +161,24 @@ class PersonForm(GrantsForm):
     groups = forms.ModelMultipleChoiceField(
         Group.objects.all(),
         required=False,
-        label="Roles",
+        label=_("Roles"),
         widget=RolesWidget,
-        help_text="What several roles permit adds up. For which parties, the parties below say.",
+        help_text=_("What several roles permit adds up. For which parties, the parties below say."),
     )
-    take_single = forms.BooleanField(required=False, widget=UnfoldBooleanWidget, label="Take away")
+    take_single = forms.BooleanField(required=False, widget=UnfoldBooleanWidget, label=_("Take away"))
 
     class Meta:
         model = User
         fields = ["username", "first_name", "last_name", "email", "is_active", "is_staff", "is_superuser", "groups"]
         labels = {
-            "username": "User name", "email": "E-mail", "is_staff": "Uses the console", "is_superuser": "Superuser",
+            "username": _("User name"), "email": "E-mail", "is_staff": _("Uses the console"),
+            "is_superuser": _("Superuser"),
         }  # fmt: skip
         help_texts = {
-            "username": "Letters, digits and @ . + - _; at most 150 characters.",
-            "is_staff": "May sign in here. Without it, the user may only use the API.",
-            "is_superuser": "May do everything, for all parties, whatever the roles say.",
-            "is_active": "Take the tick away instead of deleting a user: then who did what stays known.",
+            "username": _("Letters, digits and @ . + - _; at most 150 characters."),
+            "is_staff": _("May sign in here. Without it, the user may only use the API."),
+            "is_superuser": _("May do everything, for all parties, whatever the roles say."),
+            "is_active": _("Take the tick away instead of deleting a user: then who did what stays known."),
         }
 
 
@@ -175,16 +188,16 @@ class InvitationForm(GrantsForm):
     groups = forms.ModelMultipleChoiceField(
         Group.objects.all(),
         required=False,
-        label="Roles",
+        label=_("Roles"),
         widget=RolesWidget,
-        help_text="Tick at least one: without a role the user may see nothing.",
+        help_text=_("Tick at least one: without a role the user may see nothing."),
     )
 
     class Meta:
         model = User
         fields = ["username", "email", "groups", "is_staff"]
         labels = PersonForm.Meta.labels
-        help_texts = PersonForm.Meta.help_texts | {"email": "May be left empty."}
+        help_texts = PersonForm.Meta.help_texts | {"email": _("May be left empty.")}
         widgets = {
             "username": UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
             "email": UnfoldAdminEmailInputWidget(attrs={"autocomplete": "off"}),
@@ -212,7 +225,7 @@ class GroupForm(GrantsForm):
     """A group: its name, what its members may do, and for which parties."""
 
     permissions = forms.ModelMultipleChoiceField(
-        Permission.objects.none(), required=False, label="Members may", widget=PermissionsWidget
+        Permission.objects.none(), required=False, label=_("Members may"), widget=PermissionsWidget
     )
 
     class Meta:

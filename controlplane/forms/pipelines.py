@@ -8,11 +8,14 @@ from zoneinfo import available_timezones
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from django_jsonform.constants import JOIN_SYMBOL
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from controlplane.forms.document import DocumentFormField
 from controlplane.forms.schema import Schema
+from controlplane.language import translated
 from controlplane.models import Parties, Pipeline, Schedule, Task
 from controlplane.models.catalogue import ComposingCatalogue
 from controlplane.pipelines.layout import GAP_X, GAP_Y, MARGIN, WIDTH, Drawing, draw
@@ -24,8 +27,9 @@ class PipelineForm(forms.ModelForm):
 
     nodes = DocumentFormField(
         label="",
-        help_text="A node waits by itself for those whose outputs its task reads; name only others that it is to come "
-        "after.",
+        help_text=_(
+            "A node waits by itself for those whose outputs its task reads; name only others that it is to come after."
+        ),
     )
 
     class Meta:
@@ -57,9 +61,13 @@ class PipelineForm(forms.ModelForm):
             "items": {
                 "type": "object",
                 "properties": {
-                    "name": {"type": "string", "title": "Node", "placeholder": "such as train"},
-                    "task": {"type": "string", "title": "Task", "choices": tasks},
-                    "after": {"type": "string", "title": "Also after", "placeholder": "such as split, scale"},
+                    "name": {"type": "string", "title": gettext("Node"), "placeholder": gettext("such as train")},
+                    "task": {"type": "string", "title": gettext("Task"), "choices": tasks},
+                    "after": {
+                        "type": "string",
+                        "title": gettext("Also after"),
+                        "placeholder": gettext("such as split, scale"),
+                    },
                 },
                 "required": ["name", "task"],
             },
@@ -68,12 +76,12 @@ class PipelineForm(forms.ModelForm):
     def clean_nodes(self) -> dict[str, Any]:
         rows = self.cleaned_data["nodes"]
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise ValidationError("Give a list of nodes, each with its name and task.")
+            raise ValidationError(gettext("Give a list of nodes, each with its name and task."))
         names = [row.get("name") for row in rows]
         if not rows or not all(isinstance(name, str) for name in names):
-            raise ValidationError("Each node needs a name and a task; remove the rows that are left over.")
+            raise ValidationError(gettext("Each node needs a name and a task; remove the rows that are left over."))
         if twice := sorted({str(name) for name in names if names.count(name) > 1}):
-            raise ValidationError(f"{', '.join(twice)}: named twice; name each node once.")
+            raise ValidationError(gettext("{twice}: named twice; name each node once.").format(twice=", ".join(twice)))
         self._rows = [row["name"] for row in rows]
         return _nodes_of(rows)
 
@@ -113,10 +121,11 @@ def _nodes_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 class ScheduleForm(forms.ModelForm):
     time_zone = forms.ChoiceField(
+        label=_("Time zone"),
         choices=lambda: [(name, name) for name in sorted(available_timezones())],
         initial="UTC",
         widget=UnfoldAdminSelectWidget,
-        help_text="Time zone of the cron expression.",
+        help_text=_("Time zone of the cron expression."),
     )
 
     class Meta:
@@ -157,13 +166,14 @@ def composed(rows: Any, within: Parties) -> dict[str, Any]:
         "nodes": {name: place | {"task": nodes[name]["task"], "wrong": name in wrong} for name, place in at.items()},
         "lines": [
             {
-                "from": line.earlier, "to": line.later, "why": line.title,
+                "from": line.earlier, "to": line.later, "why": translated(line.title),
                 "own": line.earlier in nodes[line.later].get("after", ()),
             }
             for line in drawing.lines
         ],
         "notes": drawing.notes,
-        "problems": [str(problem) for problem in flow.problems if nodes],  # nothing is wrong with what is not begun
+        # Nothing is wrong with what is not begun
+        "problems": [translated(str(problem)) for problem in flow.problems if nodes],
     }  # fmt: skip
 
 
@@ -175,7 +185,8 @@ def _drawing_of_steps(steps: Sequence[Step]) -> Drawing:
         box.title = f"{step.name}: {step.task.name}"
         if step.earlier:
             drawing.notes.append(
-                f"{step.name} reads {', '.join(step.earlier)} as an earlier execution left it: no node of this "
-                "pipeline makes that."
+                gettext(
+                    "{name} reads {step} as an earlier execution left it: no node of this pipeline makes that."
+                ).format(name=step.name, step=", ".join(step.earlier))
             )
     return drawing

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from django.utils.translation import gettext
 from pydantic import BaseModel
 
+from controlplane.language import translated
 from workers.contract.documents import PARTY_NAME
 from workers.contract.registry import DEVICE_REGISTRY
 
@@ -22,7 +24,6 @@ DEVICES = {layer.removesuffix("_config") for layer in DEVICE_REGISTRY}
 ACRONYMS = {"tls", "fxp", "psi", "ecdh", "http", "sf", "ml", "he", "sk", "msb", "brpc", *DEVICES}
 #: Fields whose entries have a task type's own names.
 ROLES = ("further_sources", "further_outputs")
-DEFAULT = {"title": "(default)", "value": ""}
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,11 @@ class _Builder:
         kind = schema.get("type")
         made: Schema = {"type": kind}
         if key:
-            made["title"] = label(key)
+            made["title"] = translated(label(key))
         if "default" in schema and not optional and schema["default"] is not None:
             made["default"] = schema["default"]
         if description := schema.get("description"):
-            made["description" if kind in ("object", "array") else "help_text"] = description
+            made["description" if kind in ("object", "array") else "help_text"] = translated(description)
         convert: Callable[..., Schema] | None = getattr(self, f"_{kind}", None)
         return convert(made, schema, key, optional, party) if convert else made
 
@@ -103,7 +104,8 @@ class _Builder:
             inner: Schema = values if isinstance(values, dict) else {}
             of = "data_sources" if key == "further_sources" else "outputs"
             made["properties"] = {
-                role: self.convert(inner, key=of) | {"title": label(role)} for role in self.offer.roles.get(key, ())
+                role: self.convert(inner, key=of) | {"title": translated(label(role))}
+                for role in self.offer.roles.get(key, ())
             }
             return made
         made["properties"] = {
@@ -113,7 +115,7 @@ class _Builder:
         }
         if key == "data_sources":
             for name, entry in made["properties"].items():
-                entry["choices"] = [DEFAULT | {"title": "(none)"}, *self.offer.datasets.get(name, ())]
+                entry["choices"] = [_choice(gettext("(none)")), *self.offer.datasets.get(name, ())]
         return made
 
     def _array(self, made: Schema, schema: Schema, key: str, optional: bool, party: str | None) -> Schema:
@@ -127,9 +129,9 @@ class _Builder:
 
     def _string(self, made: Schema, schema: Schema, key: str, optional: bool, party: str | None) -> Schema:
         if "enum" in schema:
-            made["choices"] = [DEFAULT, *schema["enum"]] if optional else list(schema["enum"])
+            made["choices"] = [_default(), *schema["enum"]] if optional else list(schema["enum"])
         elif schema.get("pattern") == PARTY_NAME:
-            made["choices"] = [DEFAULT, *self.offer.parties] if optional else list(self.offer.parties)
+            made["choices"] = [_default(), *self.offer.parties] if optional else list(self.offer.parties)
         elif schema.get("format") == "column":
             columns = self.offer.columns
             names = columns.get(party, ()) if party else sorted({name for group in columns.values() for name in group})
@@ -141,7 +143,7 @@ class _Builder:
 
     def _boolean(self, made: Schema, schema: Schema, key: str, optional: bool, party: str | None) -> Schema:
         if optional:  # a checkbox cannot say "left out"
-            made |= {"type": "string", "choices": [DEFAULT, "true", "false"], "three_way": True}
+            made |= {"type": "string", "choices": [_default(), "true", "false"], "three_way": True}
             if isinstance(schema.get("default"), bool):
                 made["in_force"] = schema["default"]  # if the object around it is there and holds nothing else
         return made
@@ -149,7 +151,9 @@ class _Builder:
     def _integer(self, made: Schema, schema: Schema, key: str, optional: bool, party: str | None) -> Schema:
         made |= {k: schema[k] for k in ("minimum", "maximum") if k in schema} | _placeholder(optional)
         if allowed := bounds_of(schema):
-            made["help_text"] = " ".join(filter(None, (made.get("help_text"), f"{allowed[0].upper()}{allowed[1:]}.")))
+            made["help_text"] = " ".join(
+                filter(None, (made.get("help_text"), translated(f"{allowed[0].upper()}{allowed[1:]}.")))
+            )
         return made
 
     _number = _integer
@@ -181,8 +185,17 @@ def _is_settled(schema: Schema) -> bool:
     return "const" in schema and schema.get("default") == schema["const"]
 
 
+def _default() -> Schema:
+    """Return the choice that leaves something to its default."""
+    return _choice(gettext("(default)"))
+
+
+def _choice(title: str) -> Schema:
+    return {"title": title, "value": ""}
+
+
 def _placeholder(optional: bool) -> Schema:
-    return {"placeholder": "(default)"} if optional else {}
+    return {"placeholder": gettext("(default)")} if optional else {}
 
 
 def pruned(value: Any, schema: Schema | None) -> Any:
@@ -230,5 +243,5 @@ def fitted(value: Any, schema: Schema) -> Any:
     text = value if isinstance(value, str) else ""
     choices = schema.get("choices")
     if choices is not None and text and text not in choices:
-        choices.append({"title": f"{text} (not offered)", "value": text})
+        choices.append({"title": gettext("{text} (not offered)").format(text=text), "value": text})
     return text

@@ -11,11 +11,14 @@ from django import forms
 from django.db.models import QuerySet
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from controlplane.forms.configurations import all_parties
 from controlplane.forms.document import DocumentForm
 from controlplane.forms.schema import ROLES, Offer, Schema, form_schema, label
+from controlplane.language import translated
 from controlplane.models import (
     ClusterConfig,
     DeviceConfig,
@@ -34,9 +37,9 @@ VARIANT = ":"
 def _choices() -> Iterator[tuple[str, Any]]:
     for name, executor in TASK_EXECUTOR_REGISTRY.items():
         if variants := executor.variants():
-            yield executor.title, [(f"{name}{VARIANT}{variant}", variant) for variant in variants]
+            yield translated(executor.title), [(f"{name}{VARIANT}{variant}", variant) for variant in variants]
         else:
-            yield name, executor.title
+            yield name, translated(executor.title)
 
 
 def choice_of(document: Any) -> str | None:
@@ -56,10 +59,10 @@ def schema_of(executor: Any, variant: str, offer: Offer) -> Schema:
     idle = [field for field in ROLES if not offer.roles[field]]
     schema = form_schema(TaskConfig, offer, hidden=("task_type", *idle))
     params = form_schema(executor.params_model(variant), offer, hidden=("component",) if variant else ())
-    params["title"] = label(executor.params_key)
+    params["title"] = translated(label(executor.params_key))
     schema["properties"]["algorithm_params"] = {
         "type": "object",
-        "title": "Parameters",
+        "title": gettext("Parameters"),
         "properties": {executor.params_key: params},
         "required": [executor.params_key],
     }
@@ -93,6 +96,7 @@ class TaskForm(DocumentForm):
     """The form of a task's document; its fields depend on the task type and the cluster's parties."""
 
     task_type = forms.ChoiceField(
+        label=_("Task type"),
         widget=UnfoldAdminSelectWidget(attrs={"data-rebuild": ""}),
     )
 
@@ -119,7 +123,9 @@ class TaskForm(DocumentForm):
         if "task_type" in self.fields:
             field: Any = self.fields["task_type"]
             field.help_text = format_html(
-                'What to compute; the form below changes with it. <a href="{}" class="underline">All task types</a>',
+                gettext(
+                    'What to compute; the form below changes with it. <a href="{}" class="underline">All task types</a>'
+                ),
                 reverse("admin:controlplane_task_types"),
             )
             field.choices = list(_choices())
@@ -131,7 +137,7 @@ class TaskForm(DocumentForm):
                 only = list(self._clusters().values_list("pk", flat=True)[:2])
                 self.initial["cluster"] = only[0] if len(only) == 1 else None
             if not self["cluster"].value():
-                self["cluster"].help_text = "Choose a cluster first: the form below is then for its parties."
+                self["cluster"].help_text = gettext("Choose a cluster first: the form below is then for its parties.")
 
     @property
     def executor(self) -> tuple[Any, str]:
@@ -180,7 +186,7 @@ for _layer in further_layers():
         DeviceConfig.objects.filter(layer=_layer),
         required=False,
         label=label(_layer.removesuffix("_config")),
-        help_text="Needed by task types that compute on it.",
+        help_text=_("Needed by task types that compute on it."),
         widget=UnfoldAdminSelectWidget,
-        empty_label="off",
+        empty_label=_("off"),
     )

@@ -7,6 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.db import models
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from controlplane.models.schedule import check_time_zone
 
@@ -14,21 +15,21 @@ from controlplane.models.schedule import check_time_zone
 class Notice(models.TextChoices):
     """What a user may be told of."""
 
-    OWN_FAILED = "own_failed", "An execution that you submitted fails"
-    OWN_ENDED = "own_ended", "An execution that you submitted succeeds or is cancelled"
-    FAILED = "failed", "Any execution that you may see fails"
-    APPROVAL = "approval", "An execution awaits the approval of a party"
-    PARTY_AWAY = "party_away", "A party has had no live worker for a minute"
-    DRIFT = "drift", "A dataset is not as registered, or cannot be read"
-    COORDINATOR = "coordinator", "No coordinator was running for a while"
+    OWN_FAILED = "own_failed", _("An execution that you submitted fails")
+    OWN_ENDED = "own_ended", _("An execution that you submitted succeeds or is cancelled")
+    FAILED = "failed", _("Any execution that you may see fails")
+    APPROVAL = "approval", _("An execution awaits the approval of a party")
+    PARTY_AWAY = "party_away", _("A party has had no live worker for a minute")
+    DRIFT = "drift", _("A dataset is not as registered, or cannot be read")
+    COORDINATOR = "coordinator", _("No coordinator was running for a while")
 
 
 class Channel(models.TextChoices):
     """How a user may be told."""
 
-    CONSOLE = "console", "Console"
-    EMAIL = "email", "E-mail"
-    WEBHOOK = "webhook", "Webhook"
+    CONSOLE = "console", _("Console")
+    EMAIL = "email", _("E-mail")
+    WEBHOOK = "webhook", _("Webhook")
 
 
 class Account(models.Model):
@@ -38,17 +39,22 @@ class Account(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, primary_key=True, related_name="account"
     )
     time_zone = models.CharField(
-        max_length=63, blank=True, validators=[check_time_zone], help_text="Such as Europe/Berlin; UTC if empty."
+        max_length=63, blank=True, validators=[check_time_zone], help_text=_("Such as Europe/Berlin; UTC if empty.")
+    )
+    language = models.CharField(
+        max_length=20, blank=True, help_text=_("Such as zh-hans; as the browser asks if empty.")
     )
     link_number = models.PositiveIntegerField(
-        default=0, help_text="How many links to set a password were made: the newest alone is valid."
+        default=0, help_text=_("How many links to set a password were made: the newest alone is valid.")
     )
 
     subscriptions = models.JSONField(
-        default=dict, blank=True, help_text="What the user is told of, and how: kind of notice to a list of channels."
+        default=dict,
+        blank=True,
+        help_text=_("What the user is told of, and how: kind of notice to a list of channels."),
     )
     webhook_url = models.CharField(max_length=500, blank=True)
-    webhook_secret = models.TextField(blank=True, help_text="Key of the signatures, encrypted.")
+    webhook_secret = models.TextField(blank=True, help_text=_("Key of the signatures, encrypted."))
 
     class Meta:
         default_permissions = ()
@@ -67,10 +73,10 @@ class Outlet(models.Model):
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="outlets")
     channel = models.CharField(max_length=10, choices=Channel.choices)
-    tries = models.PositiveSmallIntegerField(default=0, help_text="Tries that failed, one after the other.")
-    due_at = models.DateTimeField(default=timezone.now, help_text="Nothing is sent before.")
+    tries = models.PositiveSmallIntegerField(default=0, help_text=_("Tries that failed, one after the other."))
+    due_at = models.DateTimeField(default=timezone.now, help_text=_("Nothing is sent before."))
     sent_at = models.DateTimeField(null=True, blank=True)
-    error = models.CharField(max_length=300, blank=True, help_text="Of the latest try.")
+    error = models.CharField(max_length=300, blank=True, help_text=_("Of the latest try."))
 
     class Meta:
         default_permissions = ()

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db import models
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 
 class AuditEntry(models.Model):
@@ -14,11 +15,11 @@ class AuditEntry(models.Model):
     the hash of the one before (``controlplane.audit.chain``)."""
 
     at = models.DateTimeField(default=timezone.now)
-    actor = models.CharField(max_length=200, help_text="User, token of a user, person at a party, or command.")
-    address = models.CharField(max_length=45, blank=True, help_text="Address that the request came from.")
+    actor = models.CharField(max_length=200, help_text=_("User, token of a user, person at a party, or command."))
+    address = models.CharField(max_length=45, blank=True, help_text=_("Address that the request came from."))
     action = models.CharField(max_length=40)
-    subject = models.CharField(max_length=200, help_text="What it was done to.")
-    digest = models.CharField(max_length=64, blank=True, help_text="SHA-256 of what was written, as JSON.")
+    subject = models.CharField(max_length=200, help_text=_("What it was done to."))
+    digest = models.CharField(max_length=64, blank=True, help_text=_("SHA-256 of what was written, as JSON."))
     details = models.CharField(max_length=500, blank=True)
     #: Set when it is sealed. Not the key: keys may become visible out of order.
     position = models.PositiveBigIntegerField(null=True, editable=False, unique=True)
@@ -26,7 +27,7 @@ class AuditEntry(models.Model):
 
     class Meta:
         ordering = ["-pk"]
-        verbose_name_plural = "audit entries"
+        verbose_name_plural = _("audit entries")
         indexes = [
             models.Index(fields=["actor", "-id"], name="audit_by_actor"),
             models.Index(fields=["action", "-id"], name="audit_by_action"),

@@ -8,6 +8,8 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import QuerySet
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from controlplane.documents.encryption import protect
 from controlplane.documents.errors import document_errors
@@ -71,7 +73,7 @@ class ClusterConfig(Configuration):
     party_set = models.ForeignKey(PartySet, on_delete=models.PROTECT, null=True, editable=False, related_name="+")
 
     class Meta(Configuration.Meta):
-        verbose_name = "cluster configuration"
+        verbose_name = _("cluster configuration")
 
     @classmethod
     def involving(cls, rows: QuerySet[Any], parties: Collection[str], wholly: bool = False) -> QuerySet[Any]:
@@ -105,7 +107,7 @@ class SPUConfig(Configuration):
     layer = "spu_config"
 
     class Meta(Configuration.Meta):
-        verbose_name = "SPU configuration"
+        verbose_name = _("SPU configuration")
 
 
 class HEUConfig(Configuration):
@@ -115,7 +117,7 @@ class HEUConfig(Configuration):
     names_parties = True
 
     class Meta(Configuration.Meta):
-        verbose_name = "HEU configuration"
+        verbose_name = _("HEU configuration")
 
     @classmethod
     def involving(cls, rows: QuerySet[Any], parties: Collection[str], wholly: bool = False) -> QuerySet[Any]:
@@ -139,14 +141,20 @@ class HEUConfig(Configuration):
 class DeviceConfig(Configuration):
     """The document of a further device's layer. Its name and layer cannot change while a task names it."""
 
-    layer = models.CharField(max_length=64, help_text="Layer of the device that it configures.")
+    layer = models.CharField(max_length=64, help_text=_("Layer of the device that it configures."))
 
     class Meta(Configuration.Meta):
-        verbose_name = "device configuration"
+        verbose_name = _("device configuration")
 
     def clean(self) -> None:
         if self.layer not in further_layers():
-            raise ValidationError({"layer": f"There is no such device; {closest(self.layer, further_layers())}"})
+            raise ValidationError(
+                {
+                    "layer": gettext("There is no such device; {closest}").format(
+                        closest=closest(self.layer, further_layers())
+                    )
+                }
+            )
         before = DeviceConfig.objects.filter(pk=self.pk).first()
         if before and (before.name, before.layer) != (self.name, self.layer):
             about_to_be_renamed.send(sender=DeviceConfig, before=before)

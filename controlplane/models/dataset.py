@@ -9,7 +9,10 @@ from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import QuerySet
+from django.utils.translation import gettext, gettext_noop
+from django.utils.translation import gettext_lazy as _
 
+from controlplane.language import translated
 from controlplane.models.party import Party
 from controlplane.models.protection import protect
 from controlplane.models.versioned import Versioned
@@ -22,8 +25,8 @@ ALIGNMENT_LENGTH = 200
 COLUMN_TYPES = ("int", "float", "str", "bool")
 
 #: What is known of the table on the party's host, as against what is registered.
-AS_REGISTERED, DIFFERS, UNREADABLE = "as registered", "differs", "unreadable"
-NOT_REPORTED, OUTPUT = "not reported", "output"
+AS_REGISTERED, DIFFERS = gettext_noop("as registered"), gettext_noop("differs")
+UNREADABLE, NOT_REPORTED, OUTPUT = gettext_noop("unreadable"), gettext_noop("not reported"), gettext_noop("output")
 STATES = (AS_REGISTERED, DIFFERS, UNREADABLE, NOT_REPORTED, OUTPUT)
 
 
@@ -35,45 +38,49 @@ class Dataset(Versioned):
         max_length=128,
         validators=[
             RegexValidator(
-                DATASET_NAME.replace("$", r"\Z"), "Use letters, digits, _, . and -, beginning with a letter or digit."
+                DATASET_NAME.replace("$", r"\Z"),
+                _("Use letters, digits, _, . and -, beginning with a letter or digit."),
             )
         ],
-        help_text="The name under which party.toml on the party's host registers the table.",
+        help_text=_("The name under which party.toml on the party's host registers the table."),
     )
     description = models.CharField(max_length=200, blank=True)
     columns = models.JSONField(
-        default=dict, help_text='Column name to type (int, float, str or bool), such as {"uid": "str", "age": "int"}.'
+        default=dict,
+        help_text=_('Column name to type (int, float, str or bool), such as {"uid": "str", "age": "int"}.'),
     )
     kind = models.CharField(
         max_length=64,
         default=TABLE,
         editable=False,
-        help_text="table, or the kind of what an execution kept, such as a model.",
+        help_text=_("table, or the kind of what an execution kept, such as a model."),
     )
-    key_columns = models.JSONField(default=list, blank=True, help_text='Columns that identify a row, such as ["uid"].')
+    key_columns = models.JSONField(
+        default=list, blank=True, help_text=_('Columns that identify a row, such as ["uid"].')
+    )
     produced_by = models.UUIDField(
-        null=True, blank=True, editable=False, help_text="Execution that made it, if it is an output."
+        null=True, blank=True, editable=False, help_text=_("Execution that made it, if it is an output.")
     )
 
     alignment = models.CharField(
         max_length=ALIGNMENT_LENGTH,
         blank=True,
         editable=False,
-        help_text="Id of the execution that put the rows in their order, or declared: and the name in party.toml.",
+        help_text=_("Id of the execution that put the rows in their order, or declared: and the name in party.toml."),
     )
     reported_columns = models.JSONField(
-        null=True, blank=True, editable=False, help_text="Columns as the party's host reported them."
+        null=True, blank=True, editable=False, help_text=_("Columns as the party's host reported them.")
     )
     reported_rows = models.PositiveBigIntegerField(null=True, blank=True, editable=False)
     reported_at = models.DateTimeField(null=True, blank=True, editable=False)
     reported_problem = models.CharField(
-        max_length=500, blank=True, editable=False, help_text="Reason why the party's host cannot read it."
+        max_length=500, blank=True, editable=False, help_text=_("Reason why the party's host cannot read it.")
     )
 
     differs = models.BooleanField(
         default=False,
         editable=False,
-        help_text="Whether the reported columns differ from the registered ones: kept for the list's filter.",
+        help_text=_("Whether the reported columns differ from the registered ones: kept for the list's filter."),
     )
 
     class Meta:
@@ -97,21 +104,31 @@ class Dataset(Versioned):
     def clean(self) -> None:
         columns: Any = self.columns
         if self.kind == TABLE and (not isinstance(columns, dict) or not columns):
-            raise ValidationError({"columns": 'Give at least one column with its type, such as {"uid": "str"}.'})
+            raise ValidationError(
+                {"columns": gettext('Give at least one column with its type, such as {"uid": "str"}.')}
+            )
         if problems := column_problems(columns):
-            raise ValidationError({"columns": [f"{problem[:1].upper()}{problem[1:]}." for problem in problems[:20]]})
+            raise ValidationError(
+                {"columns": [translated(f"{problem[:1].upper()}{problem[1:]}.") for problem in problems[:20]]}
+            )
         wrong = [f"{name!r}" for name, kind in columns.items() if kind not in COLUMN_TYPES]
         if wrong:
             raise ValidationError(
-                {"columns": f"{', '.join(wrong)}: the type should be one of {', '.join(COLUMN_TYPES)}."}
+                {
+                    "columns": gettext("{wrong}: the type should be one of {column_types}.").format(
+                        wrong=", ".join(wrong), column_types=", ".join(COLUMN_TYPES)
+                    )
+                }
             )
         keys: Any = self.key_columns
         if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-            raise ValidationError({"key_columns": 'Give a list of column names, such as ["uid"].'})
+            raise ValidationError({"key_columns": gettext('Give a list of column names, such as ["uid"].')})
         if len(set(keys)) != len(keys):
-            raise ValidationError({"key_columns": "Names a column twice; name each once."})
+            raise ValidationError({"key_columns": gettext("Names a column twice; name each once.")})
         if missing := [key for key in keys if key not in columns]:
-            raise ValidationError({"key_columns": f"{', '.join(missing)}: not among the columns."})
+            raise ValidationError(
+                {"key_columns": gettext("{missing}: not among the columns.").format(missing=", ".join(missing))}
+            )
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         self.differs = self.columns_differ

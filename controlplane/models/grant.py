@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 from controlplane.models.party import Party
 from controlplane.models.party_set import Parties
@@ -20,11 +21,11 @@ class PartyGrant(models.Model):
         "auth.Group", on_delete=models.CASCADE, null=True, blank=True, related_name="party_grants"
     )
     party = models.ForeignKey(Party, on_delete=models.CASCADE, null=True, blank=True, related_name="grants")
-    all_parties = models.BooleanField(default=False, help_text="Also parties that are registered later.")
+    all_parties = models.BooleanField(default=False, help_text=_("Also parties that are registered later."))
 
     class Meta:
-        verbose_name = "grant of a party"
-        verbose_name_plural = "grants of parties"
+        verbose_name = _("grant of a party")
+        verbose_name_plural = _("grants of parties")
         constraints = [
             models.CheckConstraint(
                 condition=models.Q(user__isnull=True) ^ models.Q(group__isnull=True),
@@ -34,7 +35,7 @@ class PartyGrant(models.Model):
                 condition=models.Q(party__isnull=True, all_parties=True)
                 | models.Q(party__isnull=False, all_parties=False),
                 name="a_grant_is_of_one_party_or_of_all",
-                violation_error_message="Choose a party or tick all parties, not both.",
+                violation_error_message=_("Choose a party or tick all parties, not both."),
             ),
             models.UniqueConstraint(fields=["user", "party"], name="a_user_is_granted_a_party_once"),
             models.UniqueConstraint(fields=["group", "party"], name="a_group_is_granted_a_party_once"),

@@ -9,6 +9,8 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import QuerySet
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from controlplane.models.versioned import Versioned
 from workers.contract.documents import PARTY_NAME
@@ -22,7 +24,7 @@ def check_public_key(value: str) -> None:
         read_public_key(value)
     except ValueError:
         raise ValidationError(
-            "This is no public key; enter what `manage.py party keys` printed on the party's host, x25519:..."
+            gettext("This is no public key; enter what `manage.py party keys` printed on the party's host, x25519:...")
         ) from None
 
 
@@ -33,8 +35,10 @@ def check_signing_keys(value: str) -> None:
             check_signing_key(key)
         except ValueError:
             raise ValidationError(
-                f"{key[:60]} is no signing key; enter what `manage.py party keys` printed on the party's host, "
-                "ed25519:... Separate several by a blank."
+                gettext(
+                    "{key} is no signing key; enter what `manage.py party keys` printed on the party's "
+                    "host, ed25519:... Separate several by a blank."
+                ).format(key=key[:60])
             ) from None
 
 
@@ -46,47 +50,56 @@ class Party(Versioned):
         unique=True,
         validators=[
             RegexValidator(
-                PARTY_NAME.replace("$", r"\Z"), "Use a-z, 0-9, _ and -, beginning with a letter, such as alice."
+                PARTY_NAME.replace("$", r"\Z"), _("Use a-z, 0-9, _ and -, beginning with a letter, such as alice.")
             )
         ],
-        help_text="Short name, such as alice: its workers then start as `manage.py rqworker alice`.",
+        help_text=_("Short name, such as alice: its workers then start as `manage.py rqworker alice`."),
     )
     description = models.CharField(max_length=200, blank=True)
     address = models.CharField(
         max_length=253,
         validators=[
             RegexValidator(
-                r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)\Z", "Give a host name or an IP address alone, IPv6 in brackets."
+                r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)\Z",
+                _("Give a host name or an IP address alone, IPv6 in brackets."),
             )
         ],
-        help_text="Host name or IP address at which the other parties reach this party's workers.",
+        help_text=_("Host name or IP address at which the other parties reach this party's workers."),
     )
     port_first = models.PositiveIntegerField(
-        "first port",
+        _("first port"),
         validators=[MinValueValidator(1024), MaxValueValidator(65535)],
-        help_text="Ports are leased to executions from this range; open it to the other parties. From 1024 to 65535.",
+        help_text=_(
+            "Ports are leased to executions from this range; open it to the other parties. From 1024 to 65535."
+        ),
     )
     port_last = models.PositiveIntegerField(
-        "last port",
+        _("last port"),
         validators=[MinValueValidator(1024), MaxValueValidator(65535)],
-        help_text="An execution takes a port for the cluster and one for the SPU while it runs: twenty are enough for "
-        "ten at once. Up to 65535.",
+        help_text=_(
+            "An execution takes a port for the cluster and one for the SPU while it runs: twenty are enough for "
+            "ten at once. Up to 65535."
+        ),
     )
     public_key = models.CharField(
         max_length=100,
         blank=True,
         validators=[check_public_key],
-        help_text="Seals secrets that are meant for this party: what `manage.py party keys` printed on its host. "
-        "Needed for tasks whose documents have secrets.",
+        help_text=_(
+            "Seals secrets that are meant for this party: what `manage.py party keys` printed on its host. "
+            "Needed for tasks whose documents have secrets."
+        ),
     )
 
     signing_keys = models.CharField(
         max_length=600,
         blank=True,
         validators=[check_signing_keys],
-        help_text="The signing key that `manage.py party keys` printed on its host; two, separated by a blank, while "
-        "one replaces the other. Without it nothing of what this party's workers report counts, and nothing is sent to "
-        "them.",
+        help_text=_(
+            "The signing key that `manage.py party keys` printed on its host; two, separated by a blank, while "
+            "one replaces the other. Without it nothing of what this party's workers report counts, and nothing is "
+            "sent to them."
+        ),
     )
 
     class Meta:
@@ -106,13 +119,21 @@ class Party(Versioned):
     def clean(self) -> None:
         if self.pk and Party.objects.filter(pk=self.pk).exclude(name=self.name).exists():
             # Documents, the party's own party.toml, its queue and its history use the name
-            raise ValidationError({"name": "A party keeps its name; register another party instead."})
+            raise ValidationError({"name": gettext("A party keeps its name; register another party instead.")})
         if not (self.port_first and self.port_last):
             return
         if self.port_last < self.port_first:
-            raise ValidationError({"port_last": f"The last port comes before the first, {self.port_first}."})
+            raise ValidationError(
+                {
+                    "port_last": gettext("The last port comes before the first, {port_first}.").format(
+                        port_first=self.port_first
+                    )
+                }
+            )
         if self.port_last == self.port_first:
-            raise ValidationError({"port_last": "Each execution takes two ports: give a range of two or more."})
+            raise ValidationError(
+                {"port_last": gettext("Each execution takes two ports: give a range of two or more.")}
+            )
         neighbours = Party.objects.filter(
             address=self.address, port_first__lte=self.port_last, port_last__gte=self.port_first
         ).exclude(pk=self.pk)
@@ -120,7 +141,9 @@ class Party(Versioned):
             whose = other.name if self.within is None or other.name in self.within else "another party"
             raise ValidationError(
                 {
-                    "port_first": f"The range overlaps that of {whose} ({other.port_first}-{other.port_last}) "
-                    "on the same address: choose ports of its own."
+                    "port_first": gettext(
+                        "The range overlaps that of {whose} ({port_first}-{port_last}) on the same address: "
+                        "choose ports of its own."
+                    ).format(whose=whose, port_first=other.port_first, port_last=other.port_last)
                 }
             )

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db import models
 from django.db.models import QuerySet
+from django.utils.translation import gettext_lazy as _
 
 from controlplane.documents.errors import document_errors
 from controlplane.models.catalogue import ComposingCatalogue, DatabaseCatalogue
@@ -24,8 +25,10 @@ class Pipeline(Versioned):
     description = models.CharField(max_length=200, blank=True)
     nodes = models.JSONField(
         default=dict,
-        help_text='Name to task and, where its data does not say so, what it comes after, such as {"train": '
-        '{"task": "train a model", "after": ["scale"]}}.',
+        help_text=_(
+            'Name to task and, where its data does not say so, what it comes after, such as {"train": '
+            '{"task": "train a model", "after": ["scale"]}}.'
+        ),
     )
     updated_at = models.DateTimeField(auto_now=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 from controlplane.models.party import Party
 from workers.contract.orders import LASTS
@@ -22,8 +23,8 @@ class Publication(models.Model):
     is, and write it again."""
 
     party = models.OneToOneField(Party, on_delete=models.CASCADE, related_name="publication")
-    told_at = models.FloatField(help_text="Seconds since 1970 by the clock of the party's host.")
-    reports = models.JSONField(default=list, help_text="Digests of its reports that were applied.")
+    told_at = models.FloatField(help_text=_("Seconds since 1970 by the clock of the party's host."))
+    reports = models.JSONField(default=list, help_text=_("Digests of its reports that were applied."))
 
     def __str__(self) -> str:
         return f"publication of {self.party}"

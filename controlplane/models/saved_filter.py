@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 #: How many a user may keep, over all lists.
 MOST_SAVED = 50
@@ -14,9 +15,9 @@ class SavedFilter(models.Model):
     wherever it leads, it leads to this list."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="saved_filters")
-    list = models.CharField(max_length=100, help_text="Model of the list, such as executions.execution.")
+    list = models.CharField(max_length=100, help_text=_("Model of the list, such as executions.execution."))
     name = models.CharField(max_length=60)
-    query = models.CharField(max_length=1000, help_text="As the address has it, without the question mark.")
+    query = models.CharField(max_length=1000, help_text=_("As the address has it, without the question mark."))
 
     class Meta:
         default_permissions = ()

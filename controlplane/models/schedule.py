@@ -12,6 +12,8 @@ from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from controlplane.models.pipeline import Pipeline
 from controlplane.models.protection import protect
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 def check_time_zone(value: str) -> None:
     """Raise ValidationError unless the time zone is known."""
     if value not in available_timezones():
-        raise ValidationError("There is no such time zone; name one such as Europe/Berlin, or UTC.")
+        raise ValidationError(gettext("There is no such time zone; name one such as Europe/Berlin, or UTC."))
 
 
 class Schedule(Versioned):
@@ -39,16 +41,17 @@ class Schedule(Versioned):
     name = models.CharField(max_length=100, unique=True)
     description = models.CharField(max_length=200, blank=True)
     cron = models.CharField(
-        "cron expression",
+        _("cron expression"),
         max_length=100,
-        help_text="Minute, hour, day of month, month, day of week, such as 30 2 * * MON-FRI: at half past two on "
-        "weekdays.",
+        help_text=_(
+            "Minute, hour, day of month, month, day of week, such as 30 2 * * MON-FRI: at half past two on weekdays."
+        ),
     )
     time_zone = models.CharField(
         max_length=64,
         default="UTC",
         validators=[check_time_zone],
-        help_text="Time zone of the cron expression, such as Europe/Berlin.",
+        help_text=_("Time zone of the cron expression, such as Europe/Berlin."),
     )
     task = models.ForeignKey(
         Task,
@@ -56,7 +59,7 @@ class Schedule(Versioned):
         null=True,
         blank=True,
         related_name="schedules",
-        help_text="Task that it runs; leave empty for a pipeline.",
+        help_text=_("Task that it runs; leave empty for a pipeline."),
     )
     pipeline = models.ForeignKey(
         Pipeline,
@@ -64,7 +67,7 @@ class Schedule(Versioned):
         null=True,
         blank=True,
         related_name="schedules",
-        help_text="Pipeline that it runs; leave empty for a task.",
+        help_text=_("Pipeline that it runs; leave empty for a task."),
     )
     enabled = models.BooleanField(default=True)
     owner = models.ForeignKey(
@@ -74,13 +77,15 @@ class Schedule(Versioned):
         blank=True,
         editable=False,
         related_name="+",
-        help_text="User who changed or confirmed it last; runs are submitted in this user's name while the user may "
-        "run things.",
+        help_text=_(
+            "User who changed or confirmed it last; runs are submitted in this user's name while the user may "
+            "run things."
+        ),
     )
     confirmed_at = models.DateTimeField(
         default=timezone.now,
         editable=False,
-        help_text="Time at which its owner changed or confirmed it; what others change of it later does not run.",
+        help_text=_("Time at which its owner changed or confirmed it; what others change of it later does not run."),
     )
     next_run_at = models.DateTimeField(null=True, blank=True, editable=False, db_index=True)
 
@@ -90,7 +95,7 @@ class Schedule(Versioned):
             models.CheckConstraint(
                 condition=models.Q(task__isnull=True) ^ models.Q(pipeline__isnull=True),
                 name="a_schedule_has_one_target",
-                violation_error_message="Choose either a task or a pipeline.",
+                violation_error_message=_("Choose either a task or a pipeline."),
             )
         ]
 

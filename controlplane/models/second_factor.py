@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 
 class SecondFactor(models.Model):
@@ -12,10 +13,10 @@ class SecondFactor(models.Model):
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, primary_key=True, related_name="second_factor"
     )
-    secret = models.TextField(help_text="Encrypted.")
+    secret = models.TextField(help_text=_("Encrypted."))
     confirmed_at = models.DateTimeField(null=True, blank=True)
     last_step = models.BigIntegerField(
-        default=-1, help_text="Step of 30 seconds of the latest code that was taken: none is taken twice."
+        default=-1, help_text=_("Step of 30 seconds of the latest code that was taken: none is taken twice.")
     )
 
     class Meta:

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from django.db import models
 from django.db.models import QuerySet
+from django.utils.translation import gettext_lazy as _
 
 from controlplane.models.versioned import Versioned
 from workers.contract.catalogue import Security
@@ -19,13 +20,13 @@ class Site(Versioned):
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
     environment = models.CharField(
-        max_length=40, blank=True, help_text="Name of the environment, shown on every page, such as dev or prod."
+        max_length=40, blank=True, help_text=_("Name of the environment, shown on every page, such as dev or prod.")
     )
     security = models.CharField(
         max_length=20,
         choices=[(tier, tier) for tier in get_args(Security)],
         default=PRODUCTION,
-        help_text="production: all security checks apply. trial: some are off; for test data only.",
+        help_text=_("production: all security checks apply. trial: some are off; for test data only."),
     )
 
     class Meta:

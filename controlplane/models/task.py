@@ -9,6 +9,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import QuerySet
 from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
 
 from controlplane.documents.encryption import protect
 from controlplane.documents.errors import document_errors
@@ -28,25 +29,27 @@ class RunOptions(models.Model):
     priority = models.SmallIntegerField(
         default=0,
         validators=[MinValueValidator(-32768), MaxValueValidator(32767)],
-        help_text="Higher goes first. A point counts as much as a minute of waiting, so that nothing waits for ever.",
+        help_text=_(
+            "Higher goes first. A point counts as much as a minute of waiting, so that nothing waits for ever."
+        ),
     )
     run_limit_seconds = models.PositiveIntegerField(
         default=3600,
         validators=[MinValueValidator(1), MaxValueValidator(2**31 - 1)],
-        help_text="A run that takes longer is stopped and fails.",
+        help_text=_("A run that takes longer is stopped and fails."),
     )
     dispatch_limit_seconds = models.PositiveIntegerField(
         default=24 * 3600,
         validators=[MinValueValidator(1), MaxValueValidator(2**31 - 1)],
-        help_text="An execution that is not dispatched within this time fails.",
+        help_text=_("An execution that is not dispatched within this time fails."),
     )
     network_retries = models.PositiveSmallIntegerField(
-        default=3, validators=[MaxValueValidator(3)], help_text="Retries after network errors, at most 3."
+        default=3, validators=[MaxValueValidator(3)], help_text=_("Retries after network errors, at most 3.")
     )
     resource_retries = models.PositiveSmallIntegerField(
         default=5,
         validators=[MaxValueValidator(5)],
-        help_text="Retries while a port, memory or disk is short, at most 5.",
+        help_text=_("Retries while a port, memory or disk is short, at most 5."),
     )
 
     class Meta:
@@ -74,7 +77,7 @@ class Task(Versioned, RunOptions):
         null=True,
         blank=True,
         verbose_name="SPU",
-        help_text="Leave empty to switch the SPU off.",
+        help_text=_("Leave empty to switch the SPU off."),
     )
     heu = models.ForeignKey(
         HEUConfig,
@@ -83,15 +86,15 @@ class Task(Versioned, RunOptions):
         null=True,
         blank=True,
         verbose_name="HEU",
-        help_text="Leave empty to switch the HEU off.",
+        help_text=_("Leave empty to switch the HEU off."),
     )
     devices = models.JSONField(
         default=dict,
         blank=True,
-        help_text='Further devices: layer to the name of a device configuration, such as {"gpu_config": "small"}.',
+        help_text=_('Further devices: layer to the name of a device configuration, such as {"gpu_config": "small"}.'),
     )
     document = models.JSONField(
-        "task", default=dict, help_text="Task type, datasets, outputs and the parameters of the task type."
+        "task", default=dict, help_text=_("Task type, datasets, outputs and the parameters of the task type.")
     )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(auto_now=True)

@@ -8,15 +8,16 @@ from typing import Any
 
 from django.db import models, transaction
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 from knox.models import AuthToken
 
 from controlplane.models.party_set import Parties
 
 
 class Scope(models.TextChoices):
-    READ = "read", "Read"
-    SUBMIT = "submit", "Submit"
-    MANAGE = "manage", "Manage"
+    READ = "read", _("Read")
+    SUBMIT = "submit", _("Submit")
+    MANAGE = "manage", _("Manage")
 
     @classmethod
     def of(cls, permission: str) -> Scope:
@@ -34,7 +35,7 @@ def _name_of(token: AuthToken) -> str:
 
 
 AuthToken.add_to_class("__str__", _name_of)
-AuthToken._meta.verbose_name, AuthToken._meta.verbose_name_plural = "API token", "API tokens"
+AuthToken._meta.verbose_name, AuthToken._meta.verbose_name_plural = _("API token"), _("API tokens")
 
 #: Days until a token expires, if nobody says otherwise, and at most.
 USUAL_DAYS, MOST_DAYS = 90, 365
@@ -46,12 +47,12 @@ class TokenTerms(models.Model):
     """Limits of an API token, below those of its user. A token without them may do nothing."""
 
     token = models.OneToOneField(AuthToken, on_delete=models.CASCADE, primary_key=True, related_name="terms")
-    name = models.CharField(max_length=100, help_text="What uses the token, such as nightly reports.")
+    name = models.CharField(max_length=100, help_text=_("What uses the token, such as nightly reports."))
     scopes = models.JSONField(default=list)
     parties = models.JSONField(
-        null=True, blank=True, help_text="Names of the parties that it is limited to; all of its user's if empty."
+        null=True, blank=True, help_text=_("Names of the parties that it is limited to; all of its user's if empty.")
     )
-    last_used_at = models.DateTimeField(null=True, blank=True, help_text="Accurate to a minute.")
+    last_used_at = models.DateTimeField(null=True, blank=True, help_text=_("Accurate to a minute."))
 
     class Meta:
         default_permissions = ()

@@ -11,6 +11,7 @@ from django.db.models import Model, ProtectedError, QuerySet, TextField
 from django.db.models.functions import Cast
 from django.db.models.signals import pre_delete
 from django.dispatch import receiver
+from django.utils.translation import gettext
 
 from controlplane.models.catalogue import ComposingCatalogue
 from controlplane.models.configuration import ClusterConfig, Configuration, DeviceConfig
@@ -86,13 +87,17 @@ def protect(instance: Model, **_: Any) -> None:
 @receiver(about_to_be_renamed, sender=DeviceConfig)
 def keep_name_of_device(before: DeviceConfig, **_: Any) -> None:
     if users := named_by(before):
-        raise ValidationError(f"Tasks name it, so it keeps its name and device: {_some(users)}.")
+        raise ValidationError(
+            gettext("Tasks name it, so it keeps its name and device: {some}.").format(some=_some(users))
+        )
 
 
 @receiver(about_to_be_renamed, sender=Task)
 def keep_name_of_task(before: Task, **_: Any) -> None:
     if users := named_by(before):
-        raise ValidationError({"name": f"Pipelines name it, so it keeps its name: {_some(users)}."})
+        raise ValidationError(
+            {"name": gettext("Pipelines name it, so it keeps its name: {some}.").format(some=_some(users))}
+        )
 
 
 def _some(rows: list[Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from django.db import models, transaction
 from django.db.models import QuerySet
 from django.dispatch import Signal
+from django.utils.translation import gettext_lazy as _
 from simple_history.models import HistoricalRecords
 
 from controlplane.documents.differences import differences
@@ -22,7 +23,7 @@ class Versioned(models.Model):
     """Something that an operator registers. A save that changes it makes the next version and a row of ``history`` with
     the request's user and, from ``_change_reason``, why. A save that changes nothing leaves no trace."""
 
-    version = models.PositiveIntegerField(default=1, editable=False, help_text="Rises by one with each change.")
+    version = models.PositiveIntegerField(default=1, editable=False, help_text=_("Rises by one with each change."))
 
     history = HistoricalRecords(inherit=True)
 

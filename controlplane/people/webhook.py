@@ -14,6 +14,8 @@ from threading import Timer
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from django.utils.translation import gettext
+
 from controlplane.environment import environment
 from controlplane.models import PRODUCTION, Site
 
@@ -34,22 +36,26 @@ def problem_of(address: str) -> str:
         parts = urlsplit(address)
         port = parts.port
     except ValueError:
-        return "This is no address; enter one such as https://hooks.example/abc."
+        return gettext("This is no address; enter one such as https://hooks.example/abc.")
     if parts.scheme not in ("https", "http") or not parts.hostname or not address.isascii() or " " in address:
-        return "Enter an address that begins with https://, such as https://hooks.example/abc."
+        return gettext("Enter an address that begins with https://, such as https://hooks.example/abc.")
     if any(not char.isprintable() for char in address):
-        return "The address has characters that cannot be shown; enter it anew."
+        return gettext("The address has characters that cannot be shown; enter it anew.")
     if parts.scheme == "http" and Site.current().security == PRODUCTION:
-        return "Enter an address that begins with https://: http:// is for the trial tier."
+        return gettext("Enter an address that begins with https://: http:// is for the trial tier.")
     if parts.username is not None or parts.password is not None:
-        return "Leave user and password out of the address; requests are signed instead."
+        return gettext("Leave user and password out of the address; requests are signed instead.")
     if port == 0:
-        return "There is no port 0."
+        return gettext("There is no port 0.")
     try:
         literal = ip_address(parts.hostname)
     except ValueError:
         return ""
-    return "" if _may_reach(str(literal)) else f"{literal} is a private address, to which webhooks may not lead."
+    return (
+        ""
+        if _may_reach(str(literal))
+        else gettext("{literal} is a private address, to which webhooks may not lead.").format(literal=literal)
+    )
 
 
 def _may_reach(address: str) -> bool:
@@ -101,7 +107,7 @@ def post(address: str, secret: str, body: bytes) -> None:
             timer.cancel()
         connection.close()
     if not 200 <= status < 300:
-        raise NotSent(f"the server answered with status {status}")
+        raise NotSent(gettext("the server answered with status {status}").format(status=status))
 
 
 def signature_of(secret: str, timestamp: str, body: bytes) -> str:
@@ -114,7 +120,7 @@ def _addresses(host: str, port: int) -> Iterator[str]:
     found = [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     for address in found:
         if not _may_reach(address):
-            raise NotSent("the host has a private address, to which webhooks may not lead")
+            raise NotSent(gettext("the host has a private address, to which webhooks may not lead"))
     yield from found
 
 

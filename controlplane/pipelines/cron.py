@@ -8,16 +8,18 @@ from datetime import datetime, timezone
 from itertools import islice
 
 from cronsim import CronSim, CronSimError
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
-FIELDS = ("minute", "hour", "day of month", "month", "day of week")
+FIELDS = ("minute", "hour", _("day of month"), "month", _("day of week"))
 _ALLOWED = {
-    "minute": "0 to 59",
-    "hour": "0 to 23",
-    "day-of-month": "1 to 31, or L for the last, a day that one of the months has",
-    "month": "1 to 12, or JAN to DEC",
-    "day-of-week": "0 (Sunday) to 6, or SUN to SAT; MON#1 for the first Monday of the month",
+    "minute": _("0 to 59"),
+    "hour": _("0 to 23"),
+    "day-of-month": _("1 to 31, or L for the last, a day that one of the months has"),
+    "month": _("1 to 12, or JAN to DEC"),
+    "day-of-week": _("0 (Sunday) to 6, or SUN to SAT; MON#1 for the first Monday of the month"),
 }
-_EXAMPLE = "such as 30 2 * * MON-FRI"
+_EXAMPLE = _("such as 30 2 * * MON-FRI")
 
 
 class CronInvalid(ValueError):
@@ -30,16 +32,22 @@ class Cron:
 
     def __init__(self, expression: str, zone: str) -> None:
         if zone not in zoneinfo.available_timezones():
-            raise CronInvalid("There is no such time zone; name one such as Europe/Berlin, or UTC.")
+            raise CronInvalid(gettext("There is no such time zone; name one such as Europe/Berlin, or UTC."))
         if len(expression.split()) != len(FIELDS):
-            raise CronInvalid(f"Give five fields ({', '.join(FIELDS)}), {_EXAMPLE}.")
+            raise CronInvalid(
+                gettext("Give five fields ({fields}), {example}.").format(
+                    fields=", ".join(map(str, FIELDS)), example=_EXAMPLE
+                )
+            )
         self.expression, self.zone = expression, zoneinfo.ZoneInfo(zone)
         try:
             self._from(datetime.now(timezone.utc))
         except CronSimError as error:
             name = str(error).removeprefix("Bad ").lower()
             raise CronInvalid(
-                f"The {name.replace('-', ' ')} is wrong; it may be {_ALLOWED.get(name, _EXAMPLE)}."
+                gettext("The {name} is wrong; it may be {name_2}.").format(
+                    name=name.replace("-", " "), name_2=_ALLOWED.get(name, _EXAMPLE)
+                )
             ) from None
 
     def __str__(self) -> str:

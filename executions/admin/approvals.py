@@ -7,6 +7,8 @@ from typing import Any
 from django.contrib import admin
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
@@ -22,7 +24,7 @@ class ApprovalAdmin(ReadOnlyAdmin):
 
     list_display = ("asked", "shown_party", "shown_execution", "shown_state", "decided_by", "reason", "shown_digest")
     list_filter = ("state", ("party", ScopedSelectFilter), ("asked_at", CreationFilter))
-    none_yet = "No approval was asked for yet. A party asks for them if its party.toml says so."
+    none_yet = _("No approval was asked for yet. A party asks for them if its party.toml says so.")
     csv_columns = (
         ("party", lambda approval: approval.party.name), ("execution", "execution_id"), ("state", "state"),
         ("asked", "asked_at"), ("decided", "decided_at"), ("decided by", "decided_by"), ("reason", "reason"),
@@ -30,45 +32,45 @@ class ApprovalAdmin(ReadOnlyAdmin):
     )  # fmt: skip
     list_select_related = ("party", "execution")
     search_fields = ("digest",)
-    search_help_text = "Beginning of the request's name"
+    search_help_text = _("Beginning of the request's name")
     get_search_results = ModelAdmin.get_search_results
     fields = ("shown_party", "shown_execution", "state", "asked", "how", "decided", "decided_by", "reason")
 
-    @display(description="Asked", ordering="asked_at")
+    @display(description=_("Asked"), ordering="asked_at")
     def asked(self, approval: Approval) -> Any:
         return moment(approval.asked_at)
 
-    @display(description="Decided")
+    @display(description=_("Decided"))
     def decided(self, approval: Approval) -> str:
-        return exact(approval.decided_at) if approval.decided_at else "not yet"
+        return exact(approval.decided_at) if approval.decided_at else gettext("not yet")
 
-    @display(description="Party", ordering="party__name")
+    @display(description=_("Party"), ordering="party__name")
     def shown_party(self, approval: Approval) -> str:
         return approval.party.name
 
-    @display(description="Execution")
+    @display(description=_("Execution"))
     def shown_execution(self, approval: Approval) -> Any:
         url = reverse("admin:executions_execution_change", args=[approval.execution_id])
         return format_html('<a href="{}">{}</a>', url, approval.execution)
 
     @display(
-        description="State",
+        description=_("State"),
         ordering="state",
         label={ApprovalState.ASKED: "warning", ApprovalState.APPROVED: "success", ApprovalState.REFUSED: "danger"},
     )
     def shown_state(self, approval: Approval) -> tuple[str, str]:
         return approval.state, approval.get_state_display()
 
-    @display(description="Request")
+    @display(description=_("Request"))
     def shown_digest(self, approval: Approval) -> str:
         return approval.short
 
-    @display(description="To decide")
+    @display(description=_("To decide"))
     def how(self, approval: Approval) -> Any:
         if approval.state != ApprovalState.ASKED:
-            return "It is decided."
+            return gettext("It is decided.")
         return format_html(
-            "On {}'s host: <code>manage.py party approvals {}</code> shows what would run, "
-            "<code>manage.py party approve {}</code> or <code>refuse {}</code> decides it.",
+            gettext("On {}'s host: <code>manage.py party approvals {}</code> shows what would run, "
+            "<code>manage.py party approve {}</code> or <code>refuse {}</code> decides it."),
             approval.party.name, *[approval.short] * 3,
         )  # fmt: skip

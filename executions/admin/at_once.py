@@ -9,6 +9,8 @@ from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from controlplane.access import Access
 from controlplane.admin.bulk import ask, chosen, is_confirmed, tell
@@ -18,20 +20,22 @@ from executions.models.pipeline_run import NotPossible
 from executions.states import PipelineStatus, Status
 from workers.contract.problems import DocumentsInvalid
 
-_STOPPED = ("is being stopped", "are being stopped")
-_ENDED = ("had already ended",) * 2
-_OTHERS = ("involves parties that you have no grant for", "involve parties that you have no grant for")
+_STOPPED = (_("is being stopped"), _("are being stopped"))
+_ENDED = (_("had already ended"),) * 2
+_OTHERS = (_("involves parties that you have no grant for"), _("involve parties that you have no grant for"))
 _AGAIN = (Status.FAILURE, Status.CANCELLED)
 
 
-@admin.action(description="Cancel", permissions=("cancel",))
+@admin.action(description=_("Cancel"), permissions=("cancel",))
 def cancel_executions(model_admin: Any, request: HttpRequest, rows: QuerySet[Execution]) -> HttpResponse | None:
     """Stop the chosen executions at all parties."""
     if not (keys := chosen(request, rows)):
         return None
     found = list(Execution.objects.filter(pk__in=keys).defer("documents", "result").order_by("created_at"))
     if not is_confirmed(request):
-        return ask(model_admin, request, found, "Stop {} at all parties?", "Stop them", "cp-button-danger")
+        return ask(
+            model_admin, request, found, gettext("Stop {} at all parties?"), gettext("Stop them"), "cp-button-danger"
+        )
     done: Counter[str] = Counter()
     for execution in found:
         try:
@@ -45,15 +49,17 @@ def cancel_executions(model_admin: Any, request: HttpRequest, rows: QuerySet[Exe
     return None
 
 
-@admin.action(description="Run again what failed or was cancelled", permissions=("run",))
+@admin.action(description=_("Run again what failed or was cancelled"), permissions=("run",))
 def run_executions_again(model_admin: Any, request: HttpRequest, rows: QuerySet[Execution]) -> HttpResponse | None:
     """Submit the documents of those of the chosen executions once more that failed or were cancelled."""
     if not (keys := chosen(request, rows)):
         return None
     if not is_confirmed(request):
         named = Execution.objects.filter(pk__in=keys).defer("documents", "result").order_by("created_at")
-        note = "Only those that failed or were cancelled run again."
-        return ask(model_admin, request, named, "Run the documents of {} once more?", "Run again", note=note)
+        note = gettext("Only those that failed or were cancelled run again.")
+        return ask(
+            model_admin, request, named, gettext("Run the documents of {} once more?"), gettext("Run again"), note=note
+        )
     done: Counter[str] = Counter()
     problem = ""
     for key in keys:
@@ -70,24 +76,31 @@ def run_executions_again(model_admin: Any, request: HttpRequest, rows: QuerySet[
                 done["invalid"] += 1
                 problem = problem or f"{execution}: {error.problems[0]}"
     others = [
-        (done["neither"], ("had neither failed nor been cancelled",) * 2),
+        (done["neither"], (gettext("had neither failed nor been cancelled"),) * 2),
         (done["others"], _OTHERS),
-        (done["invalid"], ("is not valid any more", "are not valid any more")),
+        (done["invalid"], (gettext("is not valid any more"), gettext("are not valid any more"))),
     ]
-    tell(request, done[""], ("was submitted again", "were submitted again"), others)
+    tell(request, done[""], (gettext("was submitted again"), gettext("were submitted again")), others)
     if problem:
         messages.error(request, problem)
     return None
 
 
-@admin.action(description="Cancel", permissions=("cancel",))
+@admin.action(description=_("Cancel"), permissions=("cancel",))
 def cancel_runs(model_admin: Any, request: HttpRequest, rows: QuerySet[PipelineRun]) -> HttpResponse | None:
     """Stop the chosen pipeline runs and their executions."""
     if not (keys := chosen(request, rows)):
         return None
     found = list(PipelineRun.objects.filter(pk__in=keys).order_by("created_at"))
     if not is_confirmed(request):
-        return ask(model_admin, request, found, "Stop {} and their executions?", "Stop them", "cp-button-danger")
+        return ask(
+            model_admin,
+            request,
+            found,
+            gettext("Stop {} and their executions?"),
+            gettext("Stop them"),
+            "cp-button-danger",
+        )
     done: Counter[str] = Counter()
     for run in found:
         try:
@@ -101,15 +114,17 @@ def cancel_runs(model_admin: Any, request: HttpRequest, rows: QuerySet[PipelineR
     return None
 
 
-@admin.action(description="Retry what failed", permissions=("run",))
+@admin.action(description=_("Retry what failed"), permissions=("run",))
 def retry_runs(model_admin: Any, request: HttpRequest, rows: QuerySet[PipelineRun]) -> HttpResponse | None:
     """Run again what failed in the chosen pipeline runs, and go on from there."""
     if not (keys := chosen(request, rows)):
         return None
     found = list(PipelineRun.objects.filter(pk__in=keys).select_related("party_set").order_by("created_at"))
     if not is_confirmed(request):
-        note = "What succeeded is not repeated."
-        return ask(model_admin, request, found, "Run again what failed in {}, and go on?", "Retry", note=note)
+        note = gettext("What succeeded is not repeated.")
+        return ask(
+            model_admin, request, found, gettext("Run again what failed in {}, and go on?"), gettext("Retry"), note=note
+        )
     done: Counter[str] = Counter()
     for run in found:
         if not may_run(request, run):
@@ -122,18 +137,18 @@ def retry_runs(model_admin: Any, request: HttpRequest, rows: QuerySet[PipelineRu
                 done[""] += 1
             except NotPossible:
                 done["nothing"] += 1
-    others = [(done["nothing"], ("had nothing to retry",) * 2), (done["others"], _OTHERS)]
-    tell(request, done[""], ("goes on", "go on"), others)
+    others = [(done["nothing"], (gettext("had nothing to retry"),) * 2), (done["others"], _OTHERS)]
+    tell(request, done[""], (gettext("goes on"), gettext("go on")), others)
     return None
 
 
-@admin.action(description="Enable", permissions=("change",))
+@admin.action(description=_("Enable"), permissions=("change",))
 def enable_schedules(model_admin: Any, request: HttpRequest, rows: QuerySet[Any]) -> HttpResponse | None:
     """Have the chosen schedules run at their times."""
     return _switch(model_admin, request, rows, True)
 
 
-@admin.action(description="Disable", permissions=("change",))
+@admin.action(description=_("Disable"), permissions=("change",))
 def disable_schedules(model_admin: Any, request: HttpRequest, rows: QuerySet[Any]) -> HttpResponse | None:
     """Have the chosen schedules run no more."""
     return _switch(model_admin, request, rows, False)
@@ -143,10 +158,11 @@ def _switch(model_admin: Any, request: HttpRequest, rows: QuerySet[Any], on: boo
     if not (keys := chosen(request, rows)):
         return None
     found = list(model_admin.model.objects.filter(pk__in=keys).select_related("task__cluster", "pipeline"))
-    word = "enabled" if on else "disabled"
     if not is_confirmed(request):
-        note = "You become the owner of those that change" + (": they run in your name." if on else ".")
-        question = "Enable {}?" if on else "Disable {}?"
+        note = gettext("You become the owner of those that change") + (
+            gettext(": they run in your name.") if on else "."
+        )
+        question = gettext("Enable {}?") if on else gettext("Disable {}?")
         return ask(model_admin, request, found, question, question.partition(" ")[0], note=note)
     done: Counter[str] = Counter()
     for schedule in found:
@@ -166,9 +182,16 @@ def _switch(model_admin: Any, request: HttpRequest, rows: QuerySet[Any], on: boo
                 done["invalid"] += 1
                 messages.error(request, f"{schedule}: {error.messages[0]}")
     others = [
-        (done["already"], (f"had been {word} before",) * 2),
+        (done["already"], (gettext("had been enabled before") if on else gettext("had been disabled before"),) * 2),
         (done["others"], _OTHERS),
-        (done["invalid"], ("cannot be enabled",) * 2),
+        (done["invalid"], (gettext("cannot be enabled"),) * 2),
     ]
-    tell(request, done[""], (f"is {word} now", f"are {word} now"), others)
+    tell(
+        request,
+        done[""],
+        (gettext("is enabled now"), gettext("are enabled now"))
+        if on
+        else (gettext("is disabled now"), gettext("are disabled now")),
+        others,
+    )
     return None

@@ -11,10 +11,12 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext, ngettext, ngettext_lazy
 from redis.exceptions import RedisError
 
 from controlplane.access import Access
 from controlplane.admin.permissions import may
+from controlplane.language import translated
 from controlplane.models import Dataset, Party
 from controlplane.models.dataset import DIFFERS, UNREADABLE
 from executions.coordinator.capacity import live_workers
@@ -64,19 +66,19 @@ def matters(request: HttpRequest, hosts: Hosts) -> list[Matter]:
 
 def _servers(hosts: Hosts) -> Iterator[Matter]:
     if told := coordinator_trouble():
-        yield Matter("danger", told)
+        yield Matter("danger", translated(told))
     if hosts.alive is None:
-        yield Matter("danger", hosts.trouble)
+        yield Matter("danger", translated(hosts.trouble))
 
 
 def _parties(hosts: Hosts) -> Iterator[Matter]:
     away = [name for name, number in (hosts.alive or {}).items() if not number]
     if away:
-        more = f" and {len(away) - NAMED} more" if len(away) > NAMED else ""
-        verb = "has" if len(away) == 1 else "have"
+        more = gettext(" and {number} more").format(number=len(away) - NAMED) if len(away) > NAMED else ""
+        told = ngettext("{parties}{more} has no live worker.", "{parties}{more} have no live worker.", len(away))
         yield Matter(
             "warning",
-            f"{', '.join(away[:NAMED])}{more} {verb} no live worker.",
+            told.format(parties=", ".join(away[:NAMED]), more=more),
             reverse("admin:controlplane_party_changelist"),
         )
 
@@ -90,19 +92,33 @@ def _executions(request: HttpRequest) -> Iterator[Matter]:
     # Each in the order of an index, so that counting stops early
     failed = rows.filter(status=Status.FAILURE, created_at__gte=since).order_by("-created_at")
     if number := _count(failed):
-        yield Matter("danger", f"{number} failed in the last 24 hours.", f"{page}?status__exact=FAILURE")
+        yield Matter(
+            "danger",
+            gettext("{number} failed in the last 24 hours.").format(number=number),
+            f"{page}?status__exact=FAILURE",
+        )
     waiting = rows.filter(status=Status.QUEUED, created_at__lt=timezone.now() - LONG).order_by("created_at")
     if number := _count(waiting):
-        yield Matter("warning", f"{number} waited for more than 10 minutes.", f"{page}?status__exact=QUEUED")
+        yield Matter(
+            "warning",
+            gettext("{number} waited for more than 10 minutes.").format(number=number),
+            f"{page}?status__exact=QUEUED",
+        )
     asked = rows.filter(status=Status.AWAITING_APPROVAL).order_by("created_at")
     if number := _count(asked):
         page = reverse("admin:executions_approval_changelist")
-        yield Matter("warning", f"{number} awaiting approval of people at a party.", page)
+        yield Matter("warning", gettext("{number} awaiting approval of people at a party.").format(number=number), page)
     if Access.of(request).parties is None:
         letters = DeadLetter.objects.filter(at__gte=since).order_by("-at")
-        if count := _count(letters, ("dead letter", "dead letters")):
+        if count := _count(letters, ngettext_lazy("{number} dead letter", "{number} dead letters", "number")):
             page = reverse("admin:executions_deadletter_changelist")
-            yield Matter("warning", f"{count} in the last 24 hours: what parties sent and could not be applied.", page)
+            yield Matter(
+                "warning",
+                gettext("{count} in the last 24 hours: what parties sent and could not be applied.").format(
+                    count=count
+                ),
+                page,
+            )
 
 
 def _datasets(request: HttpRequest) -> Iterator[Matter]:
@@ -110,15 +126,30 @@ def _datasets(request: HttpRequest) -> Iterator[Matter]:
         return
     rows = Access.of(request).visible(Dataset.objects.order_by("pk"))
     page = reverse("admin:controlplane_dataset_changelist")
-    for state, told in ((DIFFERS, "not as registered"), (UNREADABLE, "unreadable on the party's host")):
-        if count := _count(Dataset.in_state(rows, state), ("dataset", "datasets")):
-            verb = "is" if count.startswith("1 ") else "are"
-            yield Matter("warning", f"{count} {verb} {told}.", f"{page}?state={state.replace(' ', '+')}")
+    for state, told in (
+        (
+            DIFFERS,
+            ngettext_lazy("{number} dataset is not as registered", "{number} datasets are not as registered", "number"),
+        ),
+        (
+            UNREADABLE,
+            ngettext_lazy(
+                "{number} dataset is unreadable on the party's host",
+                "{number} datasets are unreadable on the party's host",
+                "number",
+            ),
+        ),
+    ):
+        if count := _count(Dataset.in_state(rows, state), told):
+            yield Matter("warning", f"{count}.", f"{page}?state={state.replace(' ', '+')}")
 
 
-def _count(rows: QuerySet[Any], words: tuple[str, str] = ("execution", "executions")) -> str:
-    """Return the number of rows with its word; empty if there is none."""
+_RUNS = ngettext_lazy("{number} execution", "{number} executions", "number")
+
+
+def _count(rows: QuerySet[Any], words: Any = _RUNS) -> str:
+    """Return the number of rows in its ``words``, for one and for several; empty if there is none."""
     number = rows[: COUNTED + 1].values("pk").count()
     if number > COUNTED:
-        return f"More than {COUNTED} {words[1]}"
-    return f"{number} {words[number != 1]}" if number else ""
+        return gettext("More than {what}").format(what=(words % {"number": COUNTED}).format(number=COUNTED))
+    return (words % {"number": number}).format(number=number) if number else ""

@@ -9,6 +9,9 @@ from typing import Any
 
 from django.db.models import Sum
 from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from controlplane.models import Parties, PartySet
 from executions.models import Hour
@@ -17,9 +20,9 @@ from executions.states import Status
 
 #: Periods that may be chosen: the word in the address, how it is called, its length, and the length of a bar.
 PERIODS = {
-    "24h": ("24 hours", timedelta(hours=24), timedelta(hours=1)),
-    "7d": ("7 days", timedelta(days=7), timedelta(days=1)),
-    "30d": ("30 days", timedelta(days=30), timedelta(days=1)),
+    "24h": (_("24 hours"), timedelta(hours=24), timedelta(hours=1)),
+    "7d": (_("7 days"), timedelta(days=7), timedelta(days=1)),
+    "30d": (_("30 days"), timedelta(days=30), timedelta(days=1)),
 }
 _ENDS = (Status.SUCCESS, Status.FAILURE, Status.CANCELLED)
 _COLOURS = {Status.SUCCESS: "--cp-green", Status.FAILURE: "--cp-red", Status.CANCELLED: "--cp-quiet"}
@@ -86,15 +89,15 @@ def _bars(start: datetime, now: datetime, bar: timedelta) -> dict[datetime, Time
 
 
 def _charts(bars: dict[datetime, Times], bar: timedelta) -> Iterator[Chart]:
-    labels = [f"{at:%H:%M}" if bar < timedelta(days=1) else f"{at:%b %d}" for at in bars]
-    across = "Hour" if bar < timedelta(days=1) else "Day"
+    labels = [f"{at:%H:%M}" if bar < timedelta(days=1) else date_format(at, "M d") for at in bars]
+    across = gettext("Hour") if bar < timedelta(days=1) else gettext("Day")
     told = list(bars.values())
     yield Chart(
-        title=f"Executions by {across.lower()}",
+        title=gettext("Executions by {across}").format(across=across.lower()),
         columns=[across, *(str(status.label) for status in _ENDS)],
         rows=[[label, *times.numbers.values()] for label, times in zip(labels, told, strict=True)],
         across=across,
-        up="Executions that ended",
+        up=gettext("Executions that ended"),
         labels=labels,
         curves=[
             (str(status.label), [(float(i), float(times.numbers[status])) for i, times in enumerate(told)], False)
@@ -106,14 +109,14 @@ def _charts(bars: dict[datetime, Times], bar: timedelta) -> Iterator[Chart]:
     )
     means: list[Any] = [(t.waited / t.number, t.ran / t.number) if t.number else (None, None) for t in told]
     yield Chart(
-        title="Mean waiting and running time",
-        columns=[across, "Waited, seconds", "Ran, seconds"],
+        title=gettext("Mean waiting and running time"),
+        columns=[across, gettext("Waited, seconds"), gettext("Ran, seconds")],
         rows=[[label, *mean] for label, mean in zip(labels, means, strict=True)],
         across=across,
-        up="Seconds",
+        up=gettext("Seconds"),
         labels=labels,
         curves=[
             (name, [(float(i), mean[at]) for i, mean in enumerate(means) if mean[at] is not None], False)
-            for at, name in enumerate(("Waited", "Ran"))
+            for at, name in enumerate((gettext("Waited"), gettext("Ran")))
         ],
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.translation import gettext
 
 from controlplane.access import Access
 from controlplane.admin.permissions import may
@@ -48,10 +49,10 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         "matters": matters(request, hosts) if not context.get("steps") else [],
         "counts": list(_open(rows)),
         "tiles": [
-            ("Success rate", found["success_rate"]),
-            ("Ended", f"{found['ended']:,}"),
-            ("Mean waiting time", span(found["mean_waited"])),
-            ("Mean running time", span(found["mean_ran"])),
+            (gettext("Success rate"), found["success_rate"]),
+            (gettext("Ended"), f"{found['ended']:,}"),
+            (gettext("Mean waiting time"), span(found["mean_waited"])),
+            (gettext("Mean running time"), span(found["mean_ran"])),
         ],
         "found": {"blocks": found["charts"]},
         "latest": latest,
@@ -76,23 +77,39 @@ def first_steps(access: Access, hosts: Hosts) -> list[dict[str, Any]]:
         return []
     working = sum(number > 0 for number in (hosts.alive or {}).values())
     found = [
-        _page(access, Party, 2, "Register two parties", "Each with the address and ports of its host."),
-        _command(not coordinator_trouble(), "Start the coordinator", "`manage.py coordinate` on the control plane."),
+        _page(
+            access, Party, 2, gettext("Register two parties"), gettext("Each with the address and ports of its host.")
+        ),
+        _command(
+            not coordinator_trouble(),
+            gettext("Start the coordinator"),
+            gettext("`manage.py coordinate` on the control plane."),
+        ),
         _command(
             working >= 2,
-            "Start a worker of each party",
-            "`manage.py rqworker <party>` on its own host, with a party.toml: `manage.py party init` makes one.",
+            gettext("Start a worker of each party"),
+            gettext(
+                "`manage.py rqworker <party>` on its own host, with a party.toml: `manage.py party init` makes one."
+            ),
         ),
         _page(
             access,
             Dataset,
             2,
-            "Publish a dataset of each",
-            "`manage.py publish_datasets` on its host, or here.",
+            gettext("Publish a dataset of each"),
+            gettext("`manage.py publish_datasets` on its host, or here."),
         ),
-        _page(access, ClusterConfig, 1, "Put the parties into a cluster", "Who takes part, and how they communicate."),
-        _page(access, SPUConfig, 1, "Make an SPU configuration", "The defaults are good for a start."),
-        _page(access, Task, 1, "Compose a task", "Then press Run now on its page."),
+        _page(
+            access,
+            ClusterConfig,
+            1,
+            gettext("Put the parties into a cluster"),
+            gettext("Who takes part, and how they communicate."),
+        ),
+        _page(
+            access, SPUConfig, 1, gettext("Make an SPU configuration"), gettext("The defaults are good for a start.")
+        ),
+        _page(access, Task, 1, gettext("Compose a task"), gettext("Then press Run now on its page.")),
     ]
     return found
 

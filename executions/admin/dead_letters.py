@@ -7,10 +7,13 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from controlplane.admin.shown import moment
+from controlplane.language import translated
 from executions.admin.read_only import CreationFilter, ReadOnlyAdmin
 from executions.models import DeadLetter
 
@@ -30,21 +33,25 @@ class PartyFilter(admin.SimpleListFilter):
 
 @admin.register(DeadLetter)
 class DeadLetterAdmin(ReadOnlyAdmin):
-    list_display = ("set_aside", "party", "kind", "shown_size", "reason")
+    list_display = ("set_aside", "party", "kind", "shown_size", "shown_reason")
     list_filter = (PartyFilter, "kind", ("at", CreationFilter))
-    none_yet = "No dead letter. Here stands what a party sent and the control plane could not use."
+    none_yet = _("No dead letter. Here stands what a party sent and the control plane could not use.")
     csv_columns = (
         ("at", "at"), ("party", "party"), ("kind", "kind"), ("bytes", "size"), ("reason", "reason"),
     )  # fmt: skip
     search_fields = ("reason",)
-    search_help_text = "Part of the reason"
+    search_help_text = _("Part of the reason")
     get_search_results = ModelAdmin.get_search_results  # of each party there are few
-    fields = ("at", "party", "kind", "shown_size", "reason", "content")
+    fields = ("at", "party", "kind", "shown_size", "shown_reason", "content")
 
-    @display(description="At", ordering="at")
+    @display(description=_("At"), ordering="at")
     def set_aside(self, letter: Any) -> Any:
         return moment(letter.at)
 
-    @display(description="Size", ordering="size")
+    @display(description=_("reason"))
+    def shown_reason(self, letter: Any) -> str:
+        return translated(letter.reason)
+
+    @display(description=_("Size"), ordering="size")
     def shown_size(self, letter: Any) -> str:
-        return f"{letter.size:,} bytes"
+        return gettext("{size:,} bytes").format(size=letter.size)

@@ -11,8 +11,10 @@ from uuid import UUID
 from django.db.models import Max, Min
 from django.db.models.fields.json import KT
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from controlplane.admin.shown import moment, span
+from controlplane.language import translated
 from executions.admin.lineage import origin
 from executions.admin.timeline import PHASES, timeline
 from executions.diagnosis.catalogue import remedy_of
@@ -38,7 +40,7 @@ def duration(start: datetime | None, end: datetime | None) -> str:
 
 def title_of(task_type: str) -> str:
     """Return the task type in words; its name if it is no longer installed."""
-    return TASK_EXECUTOR_REGISTRY[task_type].title if task_type in TASK_EXECUTOR_REGISTRY else task_type
+    return translated(TASK_EXECUTOR_REGISTRY[task_type].title) if task_type in TASK_EXECUTOR_REGISTRY else task_type
 
 
 def percent(progress: float) -> int:
@@ -121,11 +123,15 @@ def time_left(execution: Execution) -> str:
         usual = before[len(before) // 2]
         if so_far <= usual:
             left = span(usual - so_far, is_over=False)
-            return f"about {left} left (the median of {len(before)} runs is {span(usual)})"
-        return f"longer than usual: the median of {len(before)} runs is {span(usual)}"
+            return gettext("about {left} left (the median of {before} runs is {span})").format(
+                left=left, before=len(before), span=span(usual)
+            )
+        return gettext("longer than usual: the median of {before} runs is {span}").format(
+            before=len(before), span=span(usual)
+        )
     if 0.05 <= execution.progress < 1:
         rest = so_far * ((1 - execution.progress) / execution.progress)
-        return f"about {span(rest, is_over=False)} left, by its progress"
+        return gettext("about {span} left, by its progress").format(span=span(rest, is_over=False))
     return ""
 
 
@@ -160,14 +166,14 @@ def _facts(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     dataset = facts.get("dataset")
     if isinstance(dataset, dict):
         if isinstance(rows := dataset.get("rows"), int):
-            yield "Rows", f"{rows:,}"
+            yield gettext("Rows"), f"{rows:,}"
         if isinstance(columns := dataset.get("columns"), dict):
-            yield "Columns", str(len(columns))
+            yield gettext("Columns"), str(len(columns))
     for what in ("memory", "disk"):
         if isinstance(free := facts.get(f"free_{what}"), int):
-            yield f"Free {what}", f"{free / 2**30:.1f} GiB"
+            yield gettext("Free {what}").format(what=what), f"{free / 2**30:.1f} GiB"
     if isinstance(cpus := facts.get("cpus"), int):
-        yield "CPUs", str(cpus)
+        yield gettext("CPUs"), str(cpus)
     versions = facts.get("versions")
     for package, version in versions.items() if isinstance(versions, dict) else ():
         yield str(package)[:32], str(version)[:32]

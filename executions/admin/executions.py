@@ -13,6 +13,8 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.html import format_html
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
 from controlplane.access import Access
@@ -21,6 +23,7 @@ from controlplane.admin.filters import PartyFilter, TaskTypeFilter
 from controlplane.admin.permissions import may
 from controlplane.admin.scoped import ScopedSelectFilter
 from controlplane.admin.shown import length, line
+from controlplane.language import translated
 from executions.admin import execution_page as pages
 from executions.admin.at_once import cancel_executions, run_executions_again
 from executions.admin.lineage import inputs_and_outputs, since
@@ -48,7 +51,7 @@ class ExecutionAdmin(ResultViews, LogViews, SubmissionAdmin):
     )  # fmt: skip
     list_select_related = ("submitted_by",)
     actions = (compare_executions, cancel_executions, run_executions_again)
-    none_yet = "No execution yet. Open a task and press Run now."
+    none_yet = _("No execution yet. Open a task and press Run now.")
     csv_columns = (
         ("id", "pk"), ("name", "name"), ("status", "status"), ("task type", "task_type"),
         ("parties", lambda execution: " ".join(execution.parties)), ("submitted by", "submitted_by"),
@@ -61,30 +64,31 @@ class ExecutionAdmin(ResultViews, LogViews, SubmissionAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Execution]:
         return super().get_queryset(request).defer("documents", "result")
 
-    @display(description="Execution", header=True)
+    @display(description=_("Execution"), header=True)
     def title(self, execution: Execution) -> list[str]:
         return [execution.name or execution.task_type, execution.short]
 
-    @display(description="Task type")
+    @display(description=_("Task type"))
     def shown_type(self, execution: Execution) -> Any:
         return format_html('<span title="{}">{}</span>', pages.title_of(execution.task_type), execution.task_type)
 
-    @display(description="Parties")
+    @display(description=_("Parties"))
     def shown_parties(self, execution: Execution) -> str:
         return ", ".join(execution.parties)
 
-    @display(description="Waited")
+    @display(description=_("Waited"))
     def shown_waited(self, execution: Execution) -> Any:
         return length(execution.waited, is_over=execution.has_ended or execution.ran is not None)
 
-    @display(description="Ran")
+    @display(description=_("Ran"))
     def shown_ran(self, execution: Execution) -> Any:
         is_over = execution.has_ended or execution.ran is None
-        return length(execution.ran, is_over, "" if is_over else f"{pages.percent(execution.progress)} % done")
+        done = gettext("{percent} % done").format(percent=pages.percent(execution.progress))
+        return length(execution.ran, is_over, "" if is_over else done)
 
-    @display(description="First error")
+    @display(description=_("First error"))
     def shown_error(self, execution: Execution) -> Any:
-        return line(execution.error)
+        return line(translated(execution.error))
 
     def get_urls(self) -> list[Any]:
         views = (self.cancel_view, self.again_view, self.rerun_view)
@@ -153,13 +157,20 @@ class ExecutionAdmin(ResultViews, LogViews, SubmissionAdmin):
             raise PermissionDenied
         page = reverse("admin:executions_execution_change", args=[execution.pk])
         if request.method != "POST":
-            return confirm_page(self, request, f"Stop {execution} at all parties?", "Stop it", page, "cp-button-danger")
+            return confirm_page(
+                self,
+                request,
+                gettext("Stop {execution} at all parties?").format(execution=execution),
+                gettext("Stop it"),
+                page,
+                "cp-button-danger",
+            )
         try:
             execution.cancel(by=request.user)
         except NotCancellable as error:
-            messages.error(request, str(error))
+            messages.error(request, translated(str(error)))
         else:
-            messages.success(request, f"{execution} is being stopped.")
+            messages.success(request, gettext("{execution} is being stopped.").format(execution=execution))
         return HttpResponseRedirect(page)
 
     def again_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -168,7 +179,13 @@ class ExecutionAdmin(ResultViews, LogViews, SubmissionAdmin):
             raise PermissionDenied
         page = reverse("admin:executions_execution_change", args=[execution.pk])
         if request.method != "POST":
-            return confirm_page(self, request, f"Run the documents of {execution} once more?", "Run again", page)
+            return confirm_page(
+                self,
+                request,
+                gettext("Run the documents of {execution} once more?").format(execution=execution),
+                gettext("Run again"),
+                page,
+            )
         try:
             new = execution.submit_again(by=request.user, within=Access.of(request).parties)
         except DocumentsInvalid as error:
@@ -186,7 +203,7 @@ class ExecutionAdmin(ResultViews, LogViews, SubmissionAdmin):
         if request.method == "POST" and (new := form.submit(by=request.user)):
             return HttpResponseRedirect(reverse("admin:executions_execution_change", args=[new.pk]))
         context = self.admin_site.each_context(request) | {
-            "title": f"Run {execution} with changes",
+            "title": gettext("Run {execution} with changes").format(execution=execution),
             "opts": self.opts,
             "form": form,
             "options": [field for field in form if field.name not in layers()],

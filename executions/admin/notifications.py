@@ -14,6 +14,9 @@ from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils import timezone
+from django.utils.text import format_lazy
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from unfold.widgets import UnfoldAdminTextInputWidget
@@ -36,9 +39,13 @@ class SubscriptionForm(forms.Form):
     webhook_url = forms.CharField(
         required=False,
         max_length=500,
-        label="Address of your webhook",
+        label=_("Address of your webhook"),
         widget=UnfoldAdminTextInputWidget(attrs={"placeholder": "https://", "autocomplete": "off"}),
-        help_text=f"Notifications are posted there as JSON, signed: {SIGNATURE} and {TIMESTAMP} in the head.",
+        help_text=format_lazy(
+            _("Notifications are posted there as JSON, signed: {signature} and {timestamp} in the head."),
+            signature=SIGNATURE,
+            timestamp=TIMESTAMP,
+        ),
     )
 
     def __init__(self, account: Account, data: Any = None) -> None:
@@ -76,7 +83,9 @@ class SubscriptionForm(forms.Form):
         cleaned = super().clean() or {}
         wanted = any(cleaned.get(self._name(kind, Channel.WEBHOOK)) for kind in Notice)
         if wanted and not cleaned.get("webhook_url") and "webhook_url" not in self.errors:
-            self.add_error("webhook_url", "Enter the address of your webhook, or take the ticks under Webhook away.")
+            self.add_error(
+                "webhook_url", gettext("Enter the address of your webhook, or take the ticks under Webhook away.")
+            )
         return cleaned
 
     def save(self) -> str:
@@ -109,7 +118,7 @@ def notifications(request: HttpRequest) -> HttpResponse:
     """List what the user was told, the newest first."""
     rows = list(_mine(request).order_by("-pk")[:SHOWN])
     context = admin.site.each_context(request) | {
-        "title": "Notifications", "rows": rows, "has_unread": any(row.read_at is None for row in rows),
+        "title": gettext("Notifications"), "rows": rows, "has_unread": any(row.read_at is None for row in rows),
         "subscribes": bool(Account.of(request.user).subscriptions), "trouble": coordinator_trouble(),
     }  # fmt: skip
     return TemplateResponse(request, "executions/notifications.html", context)
@@ -143,12 +152,12 @@ def notification_settings(request: HttpRequest) -> HttpResponse:
     secret = ""
     if form.is_bound and form.is_valid():
         secret = form.save()
-        messages.success(request, "Saved.")
+        messages.success(request, gettext("Saved."))
         if not secret:
             return HttpResponseRedirect(reverse("notification_settings"))
     user: User = request.user  # type: ignore[assignment]
     context = admin.site.each_context(request) | {
-        "title": "What you are told of", "form": form, "channels": [channel.label for channel in Channel],
+        "title": gettext("What you are told of"), "form": form, "channels": [channel.label for channel in Channel],
         "secret": secret, "why_no_mail": _why_no_mail(user) if Channel.EMAIL in form.closed else "",
         "outlets": list(Outlet.objects.filter(user=user).exclude(error="")),
     }  # fmt: skip
@@ -158,8 +167,8 @@ def notification_settings(request: HttpRequest) -> HttpResponse:
 
 def _why_no_mail(user: User) -> str:
     if not mail.is_configured():
-        return "There is no e-mail: no mail server is set for this site."
-    return "There is no e-mail: you have no e-mail address here. An administrator enters it."
+        return gettext("There is no e-mail: no mail server is set for this site.")
+    return gettext("There is no e-mail: you have no e-mail address here. An administrator enters it.")
 
 
 urlpatterns = [

@@ -10,6 +10,8 @@ from django.contrib import admin, messages
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from redis.exceptions import RedisError
 from unfold.decorators import action, display
 
@@ -28,7 +30,7 @@ class PauseForm(forms.Form):
     """Asks why a party is paused."""
 
     why = forms.CharField(
-        label="Reason", max_length=200, required=False, help_text="Whoever waits for the party reads it."
+        label=_("Reason"), max_length=200, required=False, help_text=_("Whoever waits for the party reads it.")
     )
 
 
@@ -49,13 +51,13 @@ class WorkingPartyAdmin(PartyAdmin):
         for row in rows:
             row.alive, row.is_paused = alive.get(row.name), row.pk in paused
 
-    @display(description="Live workers", label={"none": "warning", "unknown": "danger", "paused": "warning"})
-    def shown_workers(self, party: Any) -> str:
+    @display(description=_("Live workers"), label={"none": "warning", "unknown": "danger", "paused": "warning"})
+    def shown_workers(self, party: Any) -> tuple[str, str] | str:
         if party.is_paused:
-            return "paused"
+            return "paused", gettext("paused")
         if party.alive is None:  # Redis does not answer
-            return "unknown"
-        return str(party.alive) if party.alive else "none"
+            return "unknown", gettext("unknown")
+        return str(party.alive) if party.alive else ("none", gettext("none"))
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Any = None, **kwargs: Any
@@ -72,7 +74,7 @@ class WorkingPartyAdmin(PartyAdmin):
     def has_resume_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return self._may(request, object_id, is_paused=True)
 
-    @action(description="Pause", icon="pause", permissions=("pause",), url_path="pause")
+    @action(description=_("Pause"), icon="pause", permissions=("pause",), url_path="pause")
     def pause(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Have nothing new sent to the party; what runs there goes on."""
         party = self._get(request, object_id)
@@ -80,10 +82,13 @@ class WorkingPartyAdmin(PartyAdmin):
         if request.method == "POST" and form.is_valid():
             pause, _ = Pause.objects.get_or_create(party=party, defaults={"why": form.cleaned_data["why"]})
             record("pause", f"party {party}", details=pause.why)
-            messages.success(request, f"{party} is paused: nothing new is sent to it. What runs there goes on.")
+            messages.success(
+                request,
+                gettext("{party} is paused: nothing new is sent to it. What runs there goes on.").format(party=party),
+            )
             return HttpResponseRedirect(reverse("admin:controlplane_party_change", args=[party.pk]))
         context = self.admin_site.each_context(request) | {
-            "title": f"Pause {party}?",
+            "title": gettext("Pause {party}?").format(party=party),
             "opts": self.opts,
             "original": party,
             "form": form,
@@ -91,17 +96,19 @@ class WorkingPartyAdmin(PartyAdmin):
         }
         return TemplateResponse(request, "executions/pause.html", context)
 
-    @action(description="Resume", icon="play_arrow", permissions=("resume",), url_path="resume")
+    @action(description=_("Resume"), icon="play_arrow", permissions=("resume",), url_path="resume")
     def resume(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Have executions dispatched to the party again."""
         party = self._get(request, object_id)
         page = reverse("admin:controlplane_party_change", args=[party.pk])
         if request.method != "POST":
-            return confirm_page(self, request, f"Send executions to {party} again?", "Resume", page)
+            return confirm_page(
+                self, request, gettext("Send executions to {party} again?").format(party=party), gettext("Resume"), page
+            )
         Pause.objects.filter(party=party).delete()
         record("resume", f"party {party}")
         wake_coordinator()
-        messages.success(request, f"{party} takes executions again.")
+        messages.success(request, gettext("{party} takes executions again.").format(party=party))
         return HttpResponseRedirect(page)
 
     def _may(self, request: HttpRequest, object_id: Any, is_paused: bool) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db.models import Max
+from django.utils.translation import gettext
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -82,11 +83,17 @@ def _queued(party: Party) -> str:
     """Return how many executions wait that need it, exactly up to ``MOST_QUEUED``."""
     rows = Execution.involving(Execution.objects.filter(status=Status.QUEUED), [party.name]).order_by()
     count = rows[: MOST_QUEUED + 1].values("pk").count()
-    return f"{count:,}" if count <= MOST_QUEUED else f"more than {MOST_QUEUED:,}"
+    return (
+        f"{count:,}" if count <= MOST_QUEUED else gettext("more than {most_queued:,}").format(most_queued=MOST_QUEUED)
+    )
 
 
 def _unread(host: Host) -> str:
-    return f"{host.entries:,} entries, the oldest {host.lag:.0f} s old" if host.entries else "nothing"
+    return (
+        gettext("{entries:,} entries, the oldest {lag:.0f} s old").format(entries=host.entries, lag=host.lag)
+        if host.entries
+        else gettext("nothing")
+    )
 
 
 def _workers(connection: Redis, party: str) -> list[Worker]:
@@ -105,7 +112,9 @@ def _workers(connection: Redis, party: str) -> list[Worker]:
                 _text(job),
                 _of(free, total),
                 _of(disk_free, disk_total),
-                f"{load:.2f} on {cpus:.0f} CPUs" if load is not None and cpus else "-",
+                gettext("{load:.2f} on {cpus:.0f} CPUs").format(load=load, cpus=cpus)
+                if load is not None and cpus
+                else "-",
             )
         )
     return found
@@ -119,7 +128,7 @@ def _text(raw: bytes | None) -> str:
 def _of(free: float | None, total: float | None) -> str:
     if free is None or not total:
         return "-"
-    return f"{free / _GIB:.1f} of {total / _GIB:.1f} GiB free"
+    return gettext("{free:.1f} of {total:.1f} GiB free").format(free=free / _GIB, total=total / _GIB)
 
 
 def _peers(party: Party) -> list[Peer]:
@@ -127,9 +136,9 @@ def _peers(party: Party) -> list[Peer]:
     peers = {name: Peer(name) for name in names[:MOST_PEERS]}
     for (one, other), seconds in round_trips().items():
         if one == party.name and other in peers:
-            peers[other].there = f"{seconds * 1000:.1f} ms"
+            peers[other].there = gettext("{seconds:.1f} ms").format(seconds=seconds * 1000)
         elif other == party.name and one in peers:
-            peers[one].back = f"{seconds * 1000:.1f} ms"
+            peers[one].back = gettext("{seconds:.1f} ms").format(seconds=seconds * 1000)
     newest = PartyRun.objects.aggregate(pk=Max("pk"))["pk"] or 0
     rows = PartyRun.objects.filter(pk__gt=newest - SEEN_RUNS, party=party).order_by()
     runs: Counter[str] = Counter()

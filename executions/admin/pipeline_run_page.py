@@ -8,8 +8,11 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 from django.urls import reverse
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from controlplane.admin.shown import span
+from controlplane.language import translated
 from controlplane.pipelines.layout import draw
 from executions.admin import execution_page as pages
 from executions.models import Execution, NodeRun, PipelineRun
@@ -17,8 +20,8 @@ from executions.models.pipeline_run import NodeState
 from executions.results.reading import read
 from executions.states import BLOCKED, COLOURS, WAITING, PipelineStatus, Status
 
-WORDS = {WAITING: "waiting", BLOCKED: "blocked"}
-NOT_STARTED = "not started"
+WORDS = {WAITING: _("waiting"), BLOCKED: _("blocked")}
+NOT_STARTED = _("not started")
 
 
 def live(run: PipelineRun) -> dict[str, Any]:
@@ -69,8 +72,8 @@ def live(run: PipelineRun) -> dict[str, Any]:
 def _word(node: NodeState, run: PipelineRun) -> str:
     """Return the state of a node in words. What a cancelled run never began waits for nothing."""
     if node.state == BLOCKED and run.status in (PipelineStatus.CANCELLED, PipelineStatus.CANCELLING):
-        return NOT_STARTED
-    return WORDS.get(node.state) or str(Status(node.state).label)
+        return str(NOT_STARTED)
+    return str(WORDS.get(node.state) or Status(node.state).label)
 
 
 def _why(node: NodeState) -> str:
@@ -97,7 +100,7 @@ def progress(run: PipelineRun) -> str:
     """Return how many of the run's nodes have succeeded."""
     nodes = list(run.nodes.all())
     done = sum(node.execution is not None and node.execution.status == Status.SUCCESS for node in nodes)
-    return f"{done} of {len(nodes)}"
+    return gettext("{done} of {nodes}").format(done=done, nodes=len(nodes))
 
 
 def first_error(run: PipelineRun) -> str:
@@ -105,5 +108,8 @@ def first_error(run: PipelineRun) -> str:
     for node in sorted(run.nodes.all(), key=lambda node: node.position):
         if error := node.error or (node.execution.error if node.execution else ""):
             party = node.execution.error_party if node.execution and not node.error else ""
-            return f"{node.name}{f' at {party}' if party else ''}: {error}"
+            shown = translated(error)
+            if not party:
+                return f"{node.name}: {shown}"
+            return gettext("{name} at {party}: {error}").format(name=node.name, party=party, error=shown)
     return ""

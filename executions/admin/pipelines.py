@@ -14,6 +14,8 @@ from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from unfold.decorators import action, display
 
 from controlplane.access import Access
@@ -23,6 +25,7 @@ from controlplane.admin.permissions import may
 from controlplane.admin.pipelines import PipelineAdmin, ScheduleAdmin
 from controlplane.admin.scoped import ScopedSelectFilter
 from controlplane.admin.shown import NOTHING, exact, length, line, moment
+from controlplane.language import translated
 from controlplane.models import Pipeline, Schedule
 from executions.admin import pipeline_run_page as pipeline_pages
 from executions.admin.at_once import cancel_runs, disable_schedules, enable_schedules, retry_runs
@@ -52,7 +55,7 @@ class RunnablePipelineAdmin(LastRun, Runnable, PipelineAdmin):
             row.latest = latest.get(row.pk)
 
     # unfold's actions are links: this one leads to a form, and only posting that form starts anything
-    @action(description="Run now", icon="play_arrow", permissions=("run",), url_path="run")
+    @action(description=_("Run now"), icon="play_arrow", permissions=("run",), url_path="run")
     def run_now(self, request: HttpRequest, object_id: str) -> HttpResponse:
         pipeline = self.get_object(request, unquote(object_id))
         if pipeline is None or not self.has_view_or_change_permission(request, pipeline):
@@ -68,16 +71,27 @@ class RunnablePipelineAdmin(LastRun, Runnable, PipelineAdmin):
                 messages.error(request, str(problem))
             return HttpResponseRedirect(page)
         facts = [(step.name, self._fact(step)) for step in steps]
-        return confirm_page(self, request, f"Run {pipeline} now?", "Run now", page, facts=facts)
+        return confirm_page(
+            self,
+            request,
+            gettext("Run {pipeline} now?").format(pipeline=pipeline),
+            gettext("Run now"),
+            page,
+            facts=facts,
+        )
 
     @staticmethod
     def _fact(step: Any) -> str:
-        return f"{step.task}, after {', '.join(step.waits_for)}" if step.waits_for else str(step.task)
+        return (
+            gettext("{task}, after {step}").format(task=step.task, step=", ".join(step.waits_for))
+            if step.waits_for
+            else str(step.task)
+        )
 
     def _submit(self, request: HttpRequest, pipeline: Pipeline, page: str) -> HttpResponse:
         run = PipelineRun.objects.submit(pipeline, by=request.user)
         if not may(request, VIEW):
-            messages.success(request, f"{run} was submitted.")
+            messages.success(request, gettext("{run} was submitted.").format(run=run))
             return HttpResponseRedirect(page)
         return HttpResponseRedirect(reverse("admin:executions_pipelinerun_change", args=[run.pk]))
 
@@ -94,7 +108,7 @@ class PipelineRunAdmin(SubmissionAdmin):
     )  # fmt: skip
     list_select_related = ("submitted_by", "party_set")
     actions = (cancel_runs, retry_runs)
-    none_yet = "No pipeline has been run yet. Open a pipeline and press Run now."
+    none_yet = _("No pipeline has been run yet. Open a pipeline and press Run now.")
     csv_columns = (
         ("id", "pk"), ("name", "name"), ("status", "status"), ("nodes done", pipeline_pages.progress),
         ("parties", lambda run: " ".join(run.involved() or ())), ("submitted by", "submitted_by"),
@@ -105,23 +119,23 @@ class PipelineRunAdmin(SubmissionAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[PipelineRun]:
         return super().get_queryset(request).prefetch_related(Prefetch("nodes", pipeline_pages.progress_rows()))
 
-    @display(description="Run", header=True)
+    @display(description=_("Run"), header=True)
     def title(self, run: PipelineRun) -> list[str]:
         return [run.name, run.short]
 
-    @display(description="Nodes done")
+    @display(description=_("Nodes done"))
     def shown_nodes(self, run: PipelineRun) -> str:
         return pipeline_pages.progress(run)
 
-    @display(description="Parties")
+    @display(description=_("Parties"))
     def shown_parties(self, run: PipelineRun) -> str:
         return str(run.party_set or NOTHING)
 
-    @display(description="Ran")
+    @display(description=_("Ran"))
     def shown_ran(self, run: PipelineRun) -> Any:
         return length((run.ended_at or timezone.now()) - run.created_at, run.has_ended)
 
-    @display(description="First error")
+    @display(description=_("First error"))
     def shown_error(self, run: PipelineRun) -> Any:
         return line(pipeline_pages.first_error(run))
 
@@ -168,13 +182,20 @@ class PipelineRunAdmin(SubmissionAdmin):
             raise PermissionDenied
         page = reverse("admin:executions_pipelinerun_change", args=[run.pk])
         if request.method != "POST":
-            return confirm_page(self, request, f"Stop {run} and its executions?", "Stop it", page, "cp-button-danger")
+            return confirm_page(
+                self,
+                request,
+                gettext("Stop {run} and its executions?").format(run=run),
+                gettext("Stop it"),
+                page,
+                "cp-button-danger",
+            )
         try:
             run.cancel(by=request.user)
         except NotPossible as error:
-            messages.error(request, str(error))
+            messages.error(request, translated(str(error)))
         else:
-            messages.success(request, f"{run} is being stopped.")
+            messages.success(request, gettext("{run} is being stopped.").format(run=run))
         return HttpResponseRedirect(page)
 
     def retry_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -184,13 +205,22 @@ class PipelineRunAdmin(SubmissionAdmin):
             raise PermissionDenied
         page = reverse("admin:executions_pipelinerun_change", args=[run.pk])
         if request.method != "POST":
-            return confirm_page(self, request, f"Run again what failed in {run}, and go on?", "Retry", page)
+            return confirm_page(
+                self,
+                request,
+                gettext("Run again what failed in {run}, and go on?").format(run=run),
+                gettext("Retry"),
+                page,
+            )
         try:
             names = run.retry(request.POST.getlist("node"), by=request.user)
         except NotPossible as error:
-            messages.error(request, str(error))
+            messages.error(request, translated(str(error)))
         else:
-            messages.success(request, f"{', '.join(names) or run} runs again; what succeeded is not repeated.")
+            messages.success(
+                request,
+                gettext("{run} runs again; what succeeded is not repeated.").format(run=", ".join(names) or run),
+            )
         return HttpResponseRedirect(page)
 
 
@@ -205,7 +235,7 @@ class RunningScheduleAdmin(Runnable, ScheduleAdmin):
     list_select_related = ("task", "pipeline", "owner")
     actions = (enable_schedules, disable_schedules)
     readonly_fields = (*ScheduleAdmin.readonly_fields, "shown_ticks")
-    fieldsets = (*ScheduleAdmin.fieldsets, ("Recent runs", {"fields": ("shown_ticks",)}))
+    fieldsets = (*ScheduleAdmin.fieldsets, (_("Recent runs"), {"fields": ("shown_ticks",)}))
 
     def prepare_rows(self, request: HttpRequest, rows: list[Any]) -> None:
         ticks = newest_of(Schedule, rows, Tick, by="-due_at").select_related("execution", "pipeline_run")
@@ -220,7 +250,7 @@ class RunningScheduleAdmin(Runnable, ScheduleAdmin):
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_change_permission(request, obj) and may(request, RUN)
 
-    @action(description="Run in my name", icon="how_to_reg", permissions=("run",), url_path="confirm")
+    @action(description=_("Run in my name"), icon="how_to_reg", permissions=("run",), url_path="confirm")
     def confirm(self, request: HttpRequest, object_id: str) -> HttpResponse:
         schedule = self.get_object(request, unquote(object_id))
         if schedule is None or not self.has_change_permission(request, schedule):
@@ -228,44 +258,46 @@ class RunningScheduleAdmin(Runnable, ScheduleAdmin):
         page = reverse("admin:controlplane_schedule_change", args=[schedule.pk])
         if request.method == "POST":
             schedule.confirm(by=request.user)
-            messages.success(request, f"{schedule} runs in your name from now on.")
+            messages.success(request, gettext("{schedule} runs in your name from now on.").format(schedule=schedule))
             return HttpResponseRedirect(page)
-        facts = [("Runs", str(schedule.target)), ("In the name of", str(schedule.owner or "nobody"))]
+        facts = [(gettext("Runs"), str(schedule.target)), (gettext("In the name of"), str(schedule.owner or "nobody"))]
         if reason := objection(schedule):
-            facts.append(("Does not run now", reason))
-        question = f"Run {schedule.target} in your name, as it is now, whenever {schedule} is due?"
-        return confirm_page(self, request, question, "Run in my name", page, facts=facts)
+            facts.append((gettext("Does not run now"), translated(reason)))
+        question = gettext("Run {target} in your name, as it is now, whenever {schedule} is due?").format(
+            target=schedule.target, schedule=schedule
+        )
+        return confirm_page(self, request, question, gettext("Run in my name"), page, facts=facts)
 
-    @display(description="Last result", label=BADGES | {"skipped": "warning"})
-    def shown_latest(self, schedule: Any) -> str:
+    @display(description=_("Last result"), label=BADGES | {"skipped": "warning"})
+    def shown_latest(self, schedule: Any) -> tuple[str, str] | str:
         tick = schedule.latest
         if tick is None:
             return ""
         if tick.skipped:
-            return "skipped"
-        return str(tick.started.get_status_display()) if tick.started else "no longer kept"
+            return "skipped", gettext("skipped")
+        return (tick.started.status, tick.started.get_status_display()) if tick.started else gettext("no longer kept")
 
-    @display(description="Last time")
+    @display(description=_("Last time"))
     def shown_last_time(self, schedule: Any) -> Any:
         tick = schedule.latest
         if tick is None or not tick.started:
             return moment(tick and tick.due_at)
         return link_to(tick.started, tick.due_at)
 
-    @display(description="Recent runs")
+    @display(description=_("Recent runs"))
     def shown_ticks(self, schedule: Schedule) -> str:
         ticks = schedule.ticks.select_related("execution", "pipeline_run").defer(
             "execution__documents", "execution__result"
         )
         rows = [(exact(tick.due_at, "minutes"), _outcome(tick)) for tick in ticks[:SHOWN_TICKS]]
-        return format_html_join("", "<div>{}: {}</div>", rows) if rows else "none yet"
+        return format_html_join("", "<div>{}: {}</div>", rows) if rows else gettext("none yet")
 
 
 def _outcome(tick: Tick) -> str:
     if tick.skipped:
-        return f"skipped: {tick.skipped}"
+        return gettext("skipped: {skipped}").format(skipped=translated(tick.skipped))
     if not tick.started:
-        return "was started, and is no longer kept"
+        return gettext("was started, and is no longer kept")
     url = reverse(f"admin:executions_{tick.started._meta.model_name}_change", args=[tick.started.pk])
     return format_html(
         '<a href="{}" class="underline">{}</a>, {}', url, tick.started, tick.started.get_status_display()

@@ -10,6 +10,8 @@ from django.contrib.admin.utils import unquote
 from django.db.models import JSONField, QuerySet
 from django.http import Http404, HttpRequest
 from django.utils import timezone
+from django.utils.text import format_lazy
+from django.utils.translation import gettext_lazy as _
 from unfold.contrib.filters.admin import RangeDateTimeFilter
 from unfold.paginator import InfinitePaginator
 from unfold.utils import parse_datetime_str
@@ -57,7 +59,9 @@ class ReadOnlyAdmin(Listed, Scoped):
     # Its total is of all pages, and more rows than a page are not for one action
     list_disable_select_all = True
     actions_selection_counter = True
-    search_help_text = f"Id or its first 8 characters, or name (a part of it: among the newest {SEARCHED:,})"
+    search_help_text = format_lazy(
+        _("Id or its first 8 characters, or name (a part of it: among the newest {number})"), number=f"{SEARCHED:,}"
+    )
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
         # Of JSON no database compares everything that an address may ask for

@@ -9,6 +9,7 @@ from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWi
 from controlplane.forms.document import DocumentFormField, DocumentWidget, RebuiltForm
 from controlplane.forms.schema import Offer, Schema, fitted, form_schema, label, pruned
 from controlplane.forms.task import VARIANT, choice_of, offer_of, schema_of, with_choice
+from controlplane.language import translated
 from controlplane.models import Parties
 from controlplane.models.catalogue import DatabaseCatalogue
 from executions.models import Execution
@@ -45,7 +46,7 @@ class RerunForm(RebuiltForm):
             is_whole = self._whole(layer, pruned(fitted(document, schema), schema)) == document
             view = "form" if layer in documents and is_whole else "text"
             shown = DocumentWidget(schema=schema, as_text=True, view=view)
-            self.fields[layer] = DocumentFormField(label=label(layer), widget=shown, initial=document)
+            self.fields[layer] = DocumentFormField(label=translated(label(layer)), widget=shown, initial=document)
 
     def _schema_of(self, layer: str, documents: dict[str, Any]) -> Schema:
         parties = documents.get("sf_init_config", {}).get("parties", [])
@@ -97,6 +98,7 @@ class RerunForm(RebuiltForm):
         for problem in error.problems:
             layer, _, path = problem.path.partition(".")
             field: Any = self.fields.get(layer)
+            message = translated(problem.message)
             if field:
-                field.show_problem(path, problem.message)
-            self.add_error(layer if field else None, f"{path}: {problem.message}" if path else problem.message)
+                field.show_problem(path, message)
+            self.add_error(layer if field else None, f"{path}: {message}" if path else message)

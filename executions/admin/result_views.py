@@ -14,11 +14,14 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.http import urlencode
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from controlplane.access import Access
 from controlplane.admin.csv_download import cell
 from controlplane.admin.shown import moment, span
 from controlplane.documents.differences import ABSENT, shown
+from controlplane.language import in_english
 from executions.diagnosis.bundle import diagnose, name_of
 from executions.models import Execution
 from executions.results.comparison import side_by_side
@@ -32,12 +35,17 @@ MOST_COMPARED, LOOKED_AT = 6, 30
 MOST_PARAMETERS = 100
 
 
-@admin.action(description="Compare", permissions=("view",))
+@admin.action(description=_("Compare"), permissions=("view",))
 def compare_executions(model_admin: Any, request: HttpRequest, rows: QuerySet[Execution]) -> HttpResponse | None:
     """Show the chosen executions side by side."""
     keys = list(rows.values_list("pk", flat=True)[: MOST_COMPARED + 1])
     if len(keys) > MOST_COMPARED:
-        messages.error(request, f"At most {MOST_COMPARED} executions stand side by side; choose fewer.")
+        messages.error(
+            request,
+            gettext("At most {most_compared} executions stand side by side; choose fewer.").format(
+                most_compared=MOST_COMPARED
+            ),
+        )
         return None
     query = urlencode([("id", str(key)) for key in keys])
     return HttpResponseRedirect(f"{reverse('admin:executions_execution_compare')}?{query}")
@@ -58,6 +66,7 @@ class ResultViews:
             path("<uuid:pk>/diagnosis/", diagnosis, name="executions_execution_diagnosis"),
         ]
 
+    @in_english()
     def table_view(self, request: HttpRequest, pk: UUID, number: int) -> HttpResponse:
         """Return a table of the result as CSV, whole and with all digits."""
         found = self._visible(request, [pk])
@@ -82,15 +91,18 @@ class ResultViews:
             executions += self._others(request, executions[0])
         kinds = {execution.task_type for execution in executions}
         context = self.admin_site.each_context(request) | {
-            "title": "Compare executions",
+            "title": gettext("Compare executions"),
             "opts": self.opts,
             "columns": [_column(execution) for execution in executions],
-            "problem": "" if len(kinds) == 1 else f"They are of different task types: {', '.join(sorted(kinds))}.",
+            "problem": ""
+            if len(kinds) == 1
+            else gettext("They are of different task types: {kinds}.").format(kinds=", ".join(sorted(kinds))),
             "parameters": _parameters(executions),
             "found": {"blocks": side_by_side([(e.short, read(e.task_type, e.result)) for e in executions])},
         }
         return TemplateResponse(request, "executions/compare.html", context)
 
+    @in_english()
     def diagnosis_view(self, request: HttpRequest, pk: UUID) -> HttpResponse:
         """Return everything about an execution as a zip file."""
         if not (found := self._visible(request, [pk])):

@@ -10,6 +10,7 @@ from django.contrib.admin.utils import unquote
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
 from controlplane.access import Access
@@ -52,10 +53,10 @@ def link_to(started: Any, at: datetime) -> Any:
 class LastRun:
     """Part of the admin of tasks and of pipelines: columns of what was last submitted of a row, its ``latest``."""
 
-    @display(description="Last result", label=BADGES)
-    def shown_latest(self, row: Any) -> str:
-        return str(row.latest.get_status_display()) if row.latest else ""
+    @display(description=_("Last result"), label=BADGES)
+    def shown_latest(self, row: Any) -> tuple[str, str] | str:
+        return (row.latest.status, row.latest.get_status_display()) if row.latest else ""
 
-    @display(description="Last run")
+    @display(description=_("Last run"))
     def shown_latest_time(self, row: Any) -> Any:
         return link_to(row.latest, row.latest.created_at) if row.latest else NOTHING

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
 from controlplane.admin.filters import SuggestingFilter
@@ -21,7 +22,7 @@ from executions.states import BADGES
 class SubmitterFilter(SuggestingFilter):
     """Filters by the user who submitted it. It suggests who has submitted the newest that its user sees."""
 
-    title = "submitted by"
+    title = _("submitted by")
     parameter_name = "submitted_by"
 
     def suggestions(self) -> Iterable[str]:
@@ -61,10 +62,10 @@ class SubmissionAdmin(ReadOnlyAdmin):
     def is_live(self, rows: list[Any]) -> bool:
         return not all(row.has_ended for row in rows)
 
-    @display(description="Status", label=BADGES)
-    def shown_status(self, row: Any) -> str:
-        return str(row.get_status_display())
+    @display(description=_("Status"), label=BADGES)
+    def shown_status(self, row: Any) -> tuple[str, str]:
+        return row.status, row.get_status_display()
 
-    @display(description="Submitted", ordering="created_at")
+    @display(description=_("Submitted"), ordering="created_at")
     def submitted(self, row: Any) -> Any:
         return submission(row.created_at, row.submitted_by)

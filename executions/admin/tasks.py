@@ -11,6 +11,8 @@ from django.contrib.admin.utils import unquote
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from unfold.decorators import action, display
 
 from controlplane.access import Access
@@ -52,7 +54,7 @@ class RunnableTaskAdmin(LastRun, Runnable, TaskAdmin):
             row.latest = latest.get(row.pk) if may_see else None
             row.drifts = any(key in drifted for key in inputs[row.pk])
 
-    @display(description="Data", label={"differs": "warning"})
+    @display(description=_("Data"), label={"differs": "warning"})
     def shown_drift(self, task: Any) -> str:
         return "differs" if task.drifts else ""
 
@@ -65,7 +67,7 @@ class RunnableTaskAdmin(LastRun, Runnable, TaskAdmin):
         return super().render_change_form(request, context, *args, obj=obj, **kwargs)
 
     # unfold's actions are links: this one leads to a form, and only posting that form starts anything
-    @action(description="Run now", icon="play_arrow", permissions=("run",), url_path="run")
+    @action(description=_("Run now"), icon="play_arrow", permissions=("run",), url_path="run")
     def run_now(self, request: HttpRequest, object_id: str) -> HttpResponse:
         task = self.get_object(request, unquote(object_id))
         if task is None or not self.has_view_or_change_permission(request, task):
@@ -74,16 +76,18 @@ class RunnableTaskAdmin(LastRun, Runnable, TaskAdmin):
         if request.method == "POST":
             return self.submit(request, task) or HttpResponseRedirect(page)
         facts = [
-            ("Task type", self.task_type(task)),
-            ("Parties", ", ".join(task.cluster.document.get("parties", []))),
-            ("Datasets", self.datasets(task)),
+            (gettext("Task type"), self.task_type(task)),
+            (gettext("Parties"), ", ".join(task.cluster.document.get("parties", []))),
+            (gettext("Datasets"), self.datasets(task)),
             ("SPU", task.spu),
             ("HEU", task.heu),
-            ("Priority", str(task.priority)),
+            (gettext("Priority"), str(task.priority)),
         ]
-        return confirm_page(self, request, f"Run {task} now?", "Run now", page, facts=facts)
+        return confirm_page(
+            self, request, gettext("Run {task} now?").format(task=task), gettext("Run now"), page, facts=facts
+        )
 
-    @action(description="Dry run", icon="visibility", permissions=("run",), url_path="dry-run")
+    @action(description=_("Dry run"), icon="visibility", permissions=("run",), url_path="dry-run")
     def dry_run(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Show what would happen if the task were run now, what each party would receive, and, on request, what the
         parties' hosts find when they check it."""
@@ -101,7 +105,7 @@ class RunnableTaskAdmin(LastRun, Runnable, TaskAdmin):
         except DocumentsInvalid as error:
             found = DryRun(problems=error.problems)
         context = self.admin_site.each_context(request) | {
-            "title": f"Dry run of {task}",
+            "title": gettext("Dry run of {task}").format(task=task),
             "opts": self.opts,
             "task": task,
             "dry_run": found,
@@ -130,7 +134,7 @@ class RunnableTaskAdmin(LastRun, Runnable, TaskAdmin):
         except ValueError:
             return None
 
-    @action(description="Save and run", icon="play_arrow", permissions=("run",))
+    @action(description=_("Save and run"), icon="play_arrow", permissions=("run",))
     def save_and_run(self, request: HttpRequest, task: Task) -> None:
         request.run_after_saving = True  # type: ignore[attr-defined]
 
@@ -164,6 +168,6 @@ class RunnableTaskAdmin(LastRun, Runnable, TaskAdmin):
                 messages.error(request, str(problem))
             return None
         if not may(request, VIEW):
-            messages.success(request, f"{execution} was submitted.")
+            messages.success(request, gettext("{execution} was submitted.").format(execution=execution))
             return None
         return HttpResponseRedirect(reverse("admin:executions_execution_change", args=[execution.pk]))

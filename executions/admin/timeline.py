@@ -9,6 +9,8 @@ from itertools import pairwise
 from typing import Any
 
 from django.utils import timezone
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from controlplane.admin.shown import span
 from executions.models import Execution, PartyRun
@@ -25,11 +27,11 @@ TOO_SHORT = timedelta(milliseconds=2)
 STARTING, LINKS, DEVICES, COMPUTING, CLEANUP = "starting", "links", "devices", "computing", "cleanup"
 #: What each phase is called, in the order of the legend.
 PHASES = {
-    STARTING: "Starting",
-    LINKS: "Links",
-    DEVICES: "Devices",
-    COMPUTING: "Computing",
-    CLEANUP: "Clean-up",
+    STARTING: _("Starting"),
+    LINKS: _("Links"),
+    DEVICES: _("Devices"),
+    COMPUTING: _("Computing"),
+    CLEANUP: _("Clean-up"),
 }
 
 
@@ -112,7 +114,7 @@ def _waits(changes: Sequence[Any], now: datetime) -> Iterator[tuple[datetime, da
 
 def _wait(start: datetime, end: datetime, label: str, why: str, checks: Sequence[tuple[datetime, datetime]]) -> Attempt:
     checked = [after - before for before, after in checks if start <= before <= end]
-    told = f"pre-flight checks took {span(checked[-1])}" if checked else ""
+    told = gettext("pre-flight checks took {span}").format(span=span(checked[-1])) if checked else ""
     return Attempt(
         title=label[:1].upper() + label[1:],
         took=span(end - start),
@@ -140,10 +142,13 @@ def _attempt(
         lanes.append((run, begun))
     end = max(begun[-1][0] for _, begun in lanes)
     whole = max((end - start).total_seconds(), 1e-3)
-    made = Attempt(title=f"Attempt {number}" if is_one_of_many else "Run", took=span(end - start))
+    made = Attempt(
+        title=gettext("Attempt {number}").format(number=number) if is_one_of_many else gettext("Run"),
+        took=span(end - start),
+    )
     for run, begun in lanes:
         lane = Lane(run.party.name, end=_end(run))
-        for (at, phase), (after, _) in pairwise(begun):
+        for (at, phase), (after, _next) in pairwise(begun):
             if (took := after - at) > TOO_SHORT:
                 place = 100 * (at - start).total_seconds() / whole
                 width = 100 * took.total_seconds() / whole

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db import models
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from controlplane.models import Party, PartySet
 from controlplane.models.protection import protect
@@ -14,9 +15,9 @@ from executions.models.execution import Execution
 
 
 class ApprovalState(models.TextChoices):
-    ASKED = "ASKED", "awaiting approval"
-    APPROVED = "APPROVED", "approved"
-    REFUSED = "REFUSED", "refused"
+    ASKED = "ASKED", _("awaiting approval")
+    APPROVED = "APPROVED", _("approved")
+    REFUSED = "REFUSED", _("refused")
 
 
 class Approval(models.Model):
@@ -25,11 +26,11 @@ class Approval(models.Model):
 
     execution = models.ForeignKey(Execution, on_delete=models.CASCADE, related_name="approvals")
     party = models.ForeignKey(Party, on_delete=protect, related_name="+")
-    digest = models.CharField(max_length=64, help_text="Of all that would run at this party.")
+    digest = models.CharField(max_length=64, help_text=_("Of all that would run at this party."))
     state = models.CharField(max_length=10, choices=ApprovalState.choices, default=ApprovalState.ASKED)
     asked_at = models.DateTimeField(default=timezone.now)
     decided_at = models.DateTimeField(null=True, blank=True)
-    decided_by = models.CharField(max_length=100, blank=True, help_text="As the person named themselves.")
+    decided_by = models.CharField(max_length=100, blank=True, help_text=_("As the person named themselves."))
     reason = models.CharField(max_length=500, blank=True)
 
     class Meta:

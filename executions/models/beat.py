@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from django.db import models
 from django.db.models.functions import Now
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 
 class Beat(models.Model):
@@ -20,7 +21,7 @@ class Beat(models.Model):
     #: A coordinator that was away for so long is forgotten.
     FORGOTTEN_AFTER = timedelta(days=1)
 
-    coordinator = models.CharField(max_length=200, unique=True, help_text="Host, process and a number.")
+    coordinator = models.CharField(max_length=200, unique=True, help_text=_("Host, process and a number."))
     at = models.DateTimeField(default=timezone.now)
 
     class Meta:

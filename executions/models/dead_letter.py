@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db import models
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 
 class DeadLetter(models.Model):
@@ -14,11 +15,13 @@ class DeadLetter(models.Model):
 
     #: Not a foreign key: who sent it may be deleted.
     party = models.CharField(max_length=32)
-    kind = models.CharField(max_length=16, help_text="What it was meant to be.")
-    reason = models.CharField(max_length=500, help_text="Why it could not be applied.")
-    content = models.TextField(help_text="What was sent, or its beginning. Bytes that are no text are shown as \\x...")
-    size = models.PositiveBigIntegerField(help_text="Bytes that were sent.")
-    at = models.DateTimeField(default=timezone.now, help_text="Time at which it was set aside.")
+    kind = models.CharField(max_length=16, help_text=_("What it was meant to be."))
+    reason = models.CharField(max_length=500, help_text=_("Why it could not be applied."))
+    content = models.TextField(
+        help_text=_("What was sent, or its beginning. Bytes that are no text are shown as \\x...")
+    )
+    size = models.PositiveBigIntegerField(help_text=_("Bytes that were sent."))
+    at = models.DateTimeField(default=timezone.now, help_text=_("Time at which it was set aside."))
 
     class Meta:
         ordering = ["-at", "-pk"]

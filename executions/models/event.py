@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from executions.models.execution import Execution
 from executions.models.party_run import PartyRun
@@ -15,10 +16,10 @@ class ExecutionEvent(models.Model):
     execution = models.ForeignKey(Execution, on_delete=models.CASCADE, related_name="events")
     party = models.CharField(max_length=32)
     attempt = models.PositiveIntegerField()
-    sequence = models.PositiveIntegerField(help_text="Counts up within a party's attempt.")
+    sequence = models.PositiveIntegerField(help_text=_("Counts up within a party's attempt."))
     status = models.CharField(max_length=10)
     stage = models.CharField(max_length=32, blank=True)
-    timestamp = models.DateTimeField(help_text="Time by the party's clock.")
+    timestamp = models.DateTimeField(help_text=_("Time by the party's clock."))
     received_at = models.DateTimeField(default=timezone.now)
     worker = models.CharField(max_length=200, blank=True)
     data = models.JSONField(default=dict)
@@ -39,9 +40,9 @@ class EventPiece(models.Model):
     """A piece of a large event, kept until all pieces have come."""
 
     run = models.ForeignKey(PartyRun, on_delete=models.CASCADE, related_name="pieces")
-    sequence = models.PositiveIntegerField(help_text="Sequence number of the event.")
-    number = models.PositiveIntegerField(help_text="Number of this part, from 1.")
-    of = models.PositiveIntegerField(help_text="Number of parts.")
+    sequence = models.PositiveIntegerField(help_text=_("Sequence number of the event."))
+    number = models.PositiveIntegerField(help_text=_("Number of this part, from 1."))
+    of = models.PositiveIntegerField(help_text=_("Number of parts."))
     content = models.BinaryField()
 
     class Meta:

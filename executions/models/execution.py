@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import models, transaction
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 
 from controlplane.documents.encryption import protect_all
 from controlplane.models import Parties, PartySet, RunOptions, Task
@@ -71,7 +73,12 @@ class ExecutionQuerySet(models.QuerySet["Execution"]):
                 queued_at=now,
             )
             StateChange.objects.create(
-                execution=execution, from_status="", to_status=Status.QUEUED, at=now, why="submitted", by=by
+                execution=execution,
+                from_status="",
+                to_status=Status.QUEUED,
+                at=now,
+                why=gettext_noop("submitted"),
+                by=by,
             )
             transaction.on_commit(wake_coordinator)
         return execution
@@ -102,23 +109,23 @@ class Execution(Submission, RunOptions):
         null=True,
         blank=True,
         related_name="executions",
-        help_text="Pipeline node that it runs.",
+        help_text=_("Pipeline node that it runs."),
     )
     task_type = models.CharField(max_length=64)
-    parties = models.JSONField(default=list, help_text="Names of the parties, in the cluster's order.")
-    documents = models.JSONField(default=dict, help_text="The documents as submitted, by layer.")
+    parties = models.JSONField(default=list, help_text=_("Names of the parties, in the cluster's order."))
+    documents = models.JSONField(default=dict, help_text=_("The documents as submitted, by layer."))
     status = models.CharField(max_length=20, choices=Status.choices, default=Status.QUEUED)
-    attempt = models.PositiveIntegerField(default=0, help_text="Rises by one with each dispatch.")
+    attempt = models.PositiveIntegerField(default=0, help_text=_("Rises by one with each dispatch."))
     stage = models.CharField(max_length=32, blank=True)
-    progress = models.FloatField(default=0, help_text="Progress of the slowest party's computation, 0 to 1.")
-    waiting_for = models.CharField(max_length=500, blank=True, help_text="Reason why it is waiting.")
-    retries = models.JSONField(default=dict, help_text="Retries taken so far, by error class.")
+    progress = models.FloatField(default=0, help_text=_("Progress of the slowest party's computation, 0 to 1."))
+    waiting_for = models.CharField(max_length=500, blank=True, help_text=_("Reason why it is waiting."))
+    retries = models.JSONField(default=dict, help_text=_("Retries taken so far, by error class."))
 
     queued_at = models.DateTimeField(default=timezone.now)
-    due_at = models.DateTimeField(null=True, blank=True, help_text="Time at which a retry is due.")
+    due_at = models.DateTimeField(null=True, blank=True, help_text=_("Time at which a retry is due."))
     dispatched_at = models.DateTimeField(null=True, blank=True)
     started_at = models.DateTimeField(
-        null=True, blank=True, help_text="Time at which the first party began, in the latest attempt."
+        null=True, blank=True, help_text=_("Time at which the first party began, in the latest attempt.")
     )
 
     error = models.TextField(blank=True)
@@ -222,7 +229,7 @@ class Execution(Submission, RunOptions):
     def cancel(self, by: Any = None) -> None:
         """Cancel it, whatever its state. May be repeated. Raises NotCancellable once it has ended."""
         who = f"cancelled by {by}" if by else "cancelled"
-        for _ in range(10):  # another process may change it between our read and our write
+        for _attempt in range(10):  # another process may change it between our read and our write
             self.refresh_from_db()
             if self.status == Status.CANCELLED or self.status == Status.CANCELLING:
                 return

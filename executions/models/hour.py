@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db import models
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from controlplane.models import PartySet
 from executions.states import ACTIVE, Status
@@ -24,12 +25,12 @@ class Hour(models.Model):
     hour, whatever the number of executions, and what is removed later stays drawn.
     """
 
-    hour = models.DateTimeField(help_text="Beginning of the hour.")
+    hour = models.DateTimeField(help_text=_("Beginning of the hour."))
     party_set = models.ForeignKey(PartySet, on_delete=models.CASCADE, null=True, related_name="+", db_index=False)
     status = models.CharField(max_length=20)
     number = models.PositiveIntegerField()
-    waited = models.FloatField(default=0, help_text="Sum of the seconds from submission to the first party's start.")
-    ran = models.FloatField(default=0, help_text="Sum of the seconds from the first party's start to the end.")
+    waited = models.FloatField(default=0, help_text=_("Sum of the seconds from submission to the first party's start."))
+    ran = models.FloatField(default=0, help_text=_("Sum of the seconds from the first party's start to the end."))
 
     class Meta:
         default_permissions = ()

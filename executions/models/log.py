@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db import models
 from django.utils import timezone as now
+from django.utils.translation import gettext_lazy as _
 
 from executions.models.execution import Execution
 from workers.contract.logs import name_of
@@ -19,11 +20,11 @@ class LogChunk(models.Model):
     execution = models.ForeignKey(Execution, on_delete=models.CASCADE, related_name="logs")
     party = models.CharField(max_length=32)
     attempt = models.PositiveIntegerField()
-    sequence = models.PositiveIntegerField(help_text="Counts up within a party's attempt.")
-    lines = models.JSONField(help_text="Lists of seconds since 1970, level, place in the code, and text.")
-    count = models.PositiveIntegerField(help_text="Number of lines.")
-    size = models.PositiveIntegerField(help_text="Size in bytes of JSON, as it came.")
-    dropped = models.PositiveIntegerField(default=0, help_text="Lines before these that the party left out.")
+    sequence = models.PositiveIntegerField(help_text=_("Counts up within a party's attempt."))
+    lines = models.JSONField(help_text=_("Lists of seconds since 1970, level, place in the code, and text."))
+    count = models.PositiveIntegerField(help_text=_("Number of lines."))
+    size = models.PositiveIntegerField(help_text=_("Size in bytes of JSON, as it came."))
+    dropped = models.PositiveIntegerField(default=0, help_text=_("Lines before these that the party left out."))
     received_at = models.DateTimeField(default=now.now)
 
     class Meta:

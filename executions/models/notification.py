@@ -9,6 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.db import models
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from controlplane.models import Notice, PartySet
 from executions.states import ENDED, Status
@@ -41,10 +42,10 @@ class Happening(models.Model):
 class Delivery(models.IntegerChoices):
     """How far a notification has got by a channel."""
 
-    NONE = 0, "not by this channel"
-    PENDING = 1, "to be sent"
-    SENT = 2, "sent"
-    GIVEN_UP = 3, "given up"
+    NONE = 0, _("not by this channel")
+    PENDING = 1, _("to be sent")
+    SENT = 2, _("sent")
+    GIVEN_UP = 3, _("given up")
 
 
 class Notification(models.Model):
@@ -55,9 +56,9 @@ class Notification(models.Model):
     )
     kind = models.CharField(max_length=20, choices=Notice.choices)
     text = models.CharField(max_length=300)
-    path = models.CharField(max_length=200, blank=True, help_text="Page of what it is about.")
+    path = models.CharField(max_length=200, blank=True, help_text=_("Page of what it is about."))
     party_set = models.ForeignKey(
-        PartySet, on_delete=models.CASCADE, null=True, related_name="+", help_text="Parties that it tells of."
+        PartySet, on_delete=models.CASCADE, null=True, related_name="+", help_text=_("Parties that it tells of.")
     )
     at = models.DateTimeField(default=timezone.now)
     in_console = models.BooleanField(default=True)

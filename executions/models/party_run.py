@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from controlplane.models import Party
 from controlplane.models.protection import protect
@@ -22,35 +23,37 @@ class PartyRun(models.Model):
     party = models.ForeignKey(Party, on_delete=protect, related_name="runs")
     attempt = models.PositiveIntegerField()
     job_id = models.CharField(max_length=120, unique=True)
-    ports = models.JSONField(default=list, help_text="Ports leased for this attempt.")
+    ports = models.JSONField(default=list, help_text=_("Ports leased for this attempt."))
 
     status = models.CharField(max_length=20, choices=RunStatus.choices, default=RunStatus.DISPATCHED)
     stage = models.CharField(max_length=32, blank=True)
     progress = models.FloatField(default=0)
-    devices = models.JSONField(default=list, help_text="Devices brought up so far.")
+    devices = models.JSONField(default=list, help_text=_("Devices brought up so far."))
     worker = models.CharField(max_length=200, blank=True)
-    last_sequence = models.PositiveIntegerField(default=0, help_text="Sequence number of the newest event applied.")
+    last_sequence = models.PositiveIntegerField(default=0, help_text=_("Sequence number of the newest event applied."))
 
     dispatched_at = models.DateTimeField(default=timezone.now)
     enqueued_at = models.DateTimeField(
         null=True,
         blank=True,
-        help_text="Time at which its job was known to be in Redis; until then it is enqueued again.",
+        help_text=_("Time at which its job was known to be in Redis; until then it is enqueued again."),
     )
     started_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
     stop_requested_at = models.DateTimeField(null=True, blank=True)
     released_at = models.DateTimeField(
-        null=True, blank=True, help_text="Time at which its process was gone, and its slot and ports were free again."
+        null=True,
+        blank=True,
+        help_text=_("Time at which its process was gone, and its slot and ports were free again."),
     )
 
     error = models.TextField(blank=True)
     error_type = models.CharField(max_length=64, blank=True)
-    caused_by_peer = models.BooleanField(default=False, help_text="The error only echoes a peer's.")
-    crashed = models.BooleanField(default=False, help_text="Its process crashed: perhaps because a peer went away.")
+    caused_by_peer = models.BooleanField(default=False, help_text=_("The error only echoes a peer's."))
+    crashed = models.BooleanField(default=False, help_text=_("Its process crashed: perhaps because a peer went away."))
     result = models.JSONField(default=dict, blank=True)
     execution_seconds = models.FloatField(
-        null=True, blank=True, help_text="Seconds that the run took, measured by the party."
+        null=True, blank=True, help_text=_("Seconds that the run took, measured by the party.")
     )
 
     class Meta:

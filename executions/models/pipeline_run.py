@@ -9,6 +9,8 @@ from typing import Any
 
 from django.db import models, transaction
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 
 from controlplane.models import PartySet, Pipeline, Schedule, Task
 from executions.models.execution import Execution
@@ -54,7 +56,7 @@ class PipelineRunQuerySet(models.QuerySet["PipelineRun"]):
                 )
                 for position, step in enumerate(steps)
             )
-            PipelineChange.objects.create(run=run, to_status=run.status, at=now, why="submitted", by=by)
+            PipelineChange.objects.create(run=run, to_status=run.status, at=now, why=gettext_noop("submitted"), by=by)
             transaction.on_commit(wake_coordinator)
         return run
 
@@ -161,17 +163,17 @@ class NodeRun(models.Model):
     run = models.ForeignKey(PipelineRun, on_delete=models.CASCADE, related_name="nodes")
     name = models.CharField(max_length=32)
     position = models.PositiveSmallIntegerField(
-        help_text="Position in the order; each node comes after those that it waits for."
+        help_text=_("Position in the order; each node comes after those that it waits for.")
     )
     task = models.ForeignKey(Task, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     task_name = models.CharField(max_length=100)
     documents = models.JSONField(default=dict)
     options = models.JSONField(default=dict)
-    waits_for = models.JSONField(default=dict, help_text="Maps each node that it waits for to the reason.")
+    waits_for = models.JSONField(default=dict, help_text=_("Maps each node that it waits for to the reason."))
     execution = models.OneToOneField(
         "executions.Execution", on_delete=models.SET_NULL, null=True, blank=True, related_name="current_node"
     )
-    error = models.TextField(blank=True, help_text="Reason why no execution could be made.")
+    error = models.TextField(blank=True, help_text=_("Reason why no execution could be made."))
 
     class Meta:
         default_permissions = ()
@@ -273,7 +275,7 @@ class Tick(models.Model):
         related_name="ticks",
         db_index=False,  # one of those that have a run serves better: most have none
     )
-    skipped = models.TextField(blank=True, help_text="Reason why nothing was started.")
+    skipped = models.TextField(blank=True, help_text=_("Reason why nothing was started."))
 
     class Meta:
         default_permissions = ()

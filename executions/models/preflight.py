@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import models, transaction
 from django.utils import timezone
 from django.utils.functional import cached_property
+from django.utils.translation import gettext_lazy as _
 
 from controlplane.documents.encryption import protect_all
 from controlplane.models import Party
@@ -83,19 +84,19 @@ class Preflight(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     execution = models.ForeignKey(Execution, on_delete=models.CASCADE, null=True, related_name="preflights")
-    name = models.CharField(max_length=100, blank=True, help_text="Name of the task that is checked.")
+    name = models.CharField(max_length=100, blank=True, help_text=_("Name of the task that is checked."))
     requested_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
     requested_at = models.DateTimeField(default=timezone.now)
     is_ahead = models.BooleanField(
-        default=False, help_text="Requested while another execution was at work: what failed is checked again."
+        default=False, help_text=_("Requested while another execution was at work: what failed is checked again.")
     )
     documents = models.JSONField(
-        null=True, editable=False, help_text="What is to be checked, until the coordinator has asked the parties."
+        null=True, editable=False, help_text=_("What is to be checked, until the coordinator has asked the parties.")
     )
     unasked_because = models.CharField(
-        max_length=500, blank=True, help_text="Why the parties could not be asked, if they could not."
+        max_length=500, blank=True, help_text=_("Why the parties could not be asked, if they could not.")
     )
 
     objects = PreflightManager()
@@ -214,13 +215,13 @@ class PartyCheck(models.Model):
 
     preflight = models.ForeignKey(Preflight, on_delete=models.CASCADE, related_name="checks")
     party = models.ForeignKey(Party, on_delete=protect, related_name="+")
-    ports = models.JSONField(default=list, help_text="Ports that are checked; the dispatch that follows uses them.")
-    heard_at = models.DateTimeField(default=timezone.now, help_text="Time of the last sign of life.")
+    ports = models.JSONField(default=list, help_text=_("Ports that are checked; the dispatch that follows uses them."))
+    heard_at = models.DateTimeField(default=timezone.now, help_text=_("Time of the last sign of life."))
     answered_at = models.DateTimeField(null=True, blank=True)
     worker = models.CharField(max_length=200, blank=True)
-    results = models.JSONField(default=list, help_text="Checks, each with its error if it failed.")
+    results = models.JSONField(default=list, help_text=_("Checks, each with its error if it failed."))
     facts = models.JSONField(
-        default=dict, help_text="Versions, free memory and disk in bytes, and the dataset's columns."
+        default=dict, help_text=_("Versions, free memory and disk in bytes, and the dataset's columns.")
     )
 
     class Meta:

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db import models
 from django.db.models import Min
+from django.utils.translation import gettext_lazy as _
 
 from executions.states import ACTIVE, ENDED, RunStatus, Status
 from workers.contract.errors import ERRORS, is_link
@@ -39,12 +40,13 @@ class Total(models.Model):
     """
 
     metric = models.CharField(max_length=16)
-    labels = models.CharField(max_length=200, help_text="Values of the labels, as a JSON list.")
+    labels = models.CharField(max_length=200, help_text=_("Values of the labels, as a JSON list."))
     bound = models.FloatField(
-        null=True, help_text="Smallest bound of the histogram that is not below the seconds; null beyond all of them."
+        null=True,
+        help_text=_("Smallest bound of the histogram that is not below the seconds; null beyond all of them."),
     )
     number = models.PositiveBigIntegerField()
-    seconds = models.FloatField(default=0, help_text="Sum of the seconds of all of them.")
+    seconds = models.FloatField(default=0, help_text=_("Sum of the seconds of all of them."))
 
     class Meta:
         default_permissions = ()
@@ -127,7 +129,7 @@ def _stages_of(execution: Any, most: float) -> Iterator[tuple[str, float]]:
         # One clock tells all of a party's times, so that their differences are right whatever it shows
         offsets = sorted(((at - start).total_seconds(), stages().index(stage), stage) for stage, at in found.items())
         end = took.get(party)
-        ends = [offset for offset, _, _ in offsets[1:]] + ([end] if end is not None else [])
-        for (offset, _, stage), following in zip(offsets, ends, strict=False):
+        ends = [offset for offset, *_rest in offsets[1:]] + ([end] if end is not None else [])
+        for (offset, _party, stage), following in zip(offsets, ends, strict=False):
             if 0 <= following - offset <= most:
                 yield stage, following - offset

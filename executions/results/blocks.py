@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from django.utils.translation import gettext
+
 from executions.results.figures import cut, is_number, shown
 
 #: Rows of a table that the page shows. The download has all of them.
@@ -73,7 +75,7 @@ class Bars(Block):
 
     kind: ClassVar[str] = "bars"
 
-    bands: Sequence[tuple[float, str, str]] = ()
+    bands: Sequence[tuple[float, Any, str]] = ()
 
     @property
     def bars(self) -> list[dict[str, Any]]:
@@ -179,11 +181,11 @@ class Confusion(Block):
         for the other thresholds."""
         _, hits, alarms, missed, quiet = self.rows[self.start]
         parts = (
-            ("Precision", hits, hits + alarms),
-            ("Recall", hits, hits + missed),
+            (gettext("Precision"), hits, hits + alarms),
+            (gettext("Recall"), hits, hits + missed),
             ("F1", 2 * hits, 2 * hits + alarms + missed),
-            ("Accuracy", hits + quiet, hits + alarms + missed + quiet),
-            ("False positive rate", alarms, alarms + quiet),
+            (gettext("Accuracy"), hits + quiet, hits + alarms + missed + quiet),
+            (gettext("False positive rate"), alarms, alarms + quiet),
         )
         return [(name, f"{part / whole:.3f}" if whole else "-") for name, part, whole in parts]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from django.utils.translation import gettext
+
 from executions.results.blocks import Bars, Block, Chart, Figures, Found
 
 
@@ -33,7 +35,9 @@ def _columns(first: Block, having: Sequence[tuple[str, Block | None]]) -> Block:
     values = [{str(row[0]): row[-1] for row in block.rows} if block else {} for _, block in having]
     names = dict.fromkeys(name for found in values for name in found)
     rows = [[name, *(found.get(name) for found in values)] for name in names]
-    return Block(title=first.title, columns=[first.columns[0] or "Name", *(name for name, _ in having)], rows=rows)
+    return Block(
+        title=first.title, columns=[first.columns[0] or gettext("Name"), *(name for name, _ in having)], rows=rows
+    )
 
 
 def _overlaid(first: Chart, having: Sequence[tuple[str, Chart]]) -> Iterator[Block]:
@@ -47,7 +51,7 @@ def _overlaid(first: Chart, having: Sequence[tuple[str, Chart]]) -> Iterator[Blo
     yield Chart(
         title=first.title,
         text=first.text if first.is_unit else "",
-        columns=["Execution", first.across, first.up],
+        columns=[gettext("Execution"), first.across, first.up],
         rows=rows,
         across=first.across,
         up=first.up,

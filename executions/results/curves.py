@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
+from django.utils.translation import gettext
+
 from executions.results.blocks import Block, Chart, Confusion
 from executions.results.figures import is_number
 
@@ -32,30 +34,41 @@ def of_classification(bins: Sequence[Sequence[Any]]) -> Iterator[Block]:
     gaps = [abs(f - a) for f, a in zip(found, alarms, strict=True)]
     at = max(range(len(gaps)), key=gaps.__getitem__)
     yield Chart(
-        title="KS curve",
-        text=f"The rates are farthest apart, {gaps[at]:.3f}, within the {share[at]:.0%} of rows with the highest "
-        "predictions.",
-        columns=["Share of rows", "True positive rate", "False positive rate", "Difference"],
+        title=gettext("KS curve"),
+        text=gettext(
+            "The rates are farthest apart, {gaps:.3f}, within the {share:.0%} of rows with the highest predictions."
+        ).format(gaps=gaps[at], share=share[at]),
+        columns=[
+            gettext("Share of rows"),
+            gettext("True positive rate"),
+            gettext("False positive rate"),
+            gettext("Difference"),
+        ],
         rows=[list(row) for row in zip(share, found, alarms, gaps, strict=True)],
-        across="Share of rows, highest predictions first",
-        up="Share found",
+        across=gettext("Share of rows, highest predictions first"),
+        up=gettext("Share found"),
         curves=[
-            ("True positive rate", [(0.0, 0.0), *zip(share, found, strict=True)], False),
-            ("False positive rate", [(0.0, 0.0), *zip(share, alarms, strict=True)], False),
+            (gettext("True positive rate"), [(0.0, 0.0), *zip(share, found, strict=True)], False),
+            (gettext("False positive rate"), [(0.0, 0.0), *zip(share, alarms, strict=True)], False),
         ],
         is_unit=True,
         is_folded=True,
     )
     lift = [f / s for f, s in zip(found, share, strict=True)]
     yield Chart(
-        title="Lift",
-        text=f"Among the {share[0]:.0%} of rows with the highest predictions, positives are {lift[0]:.2f} times as "
-        "frequent as among all.",
-        columns=["Share of rows", "Lift", "Share of positives found"],
+        title=gettext("Lift"),
+        text=gettext(
+            "Among the {share:.0%} of rows with the highest predictions, positives are {lift:.2f} "
+            "times as frequent as among all."
+        ).format(share=share[0], lift=lift[0]),
+        columns=[gettext("Share of rows"), gettext("Lift"), gettext("Share of positives found")],
         rows=[list(row) for row in zip(share, lift, found, strict=True)],
-        across="Share of rows, highest predictions first",
-        up="Lift",
-        curves=[("Lift", list(zip(share, lift, strict=True)), False), ("No model", [(0.0, 1.0), (1.0, 1.0)], True)],
+        across=gettext("Share of rows, highest predictions first"),
+        up=gettext("Lift"),
+        curves=[
+            (gettext("Lift"), list(zip(share, lift, strict=True)), False),
+            (gettext("No model"), [(0.0, 1.0), (1.0, 1.0)], True),
+        ],
         is_folded=True,
     )
     if all(0 <= row[3] <= 1 for row in bins):
@@ -67,9 +80,15 @@ def of_classification(bins: Sequence[Sequence[Any]]) -> Iterator[Block]:
     ]
     if matrices:
         yield Confusion(
-            title="Confusion matrix",
-            text="Rows with a prediction above the threshold count as predicted positives.",
-            columns=["Threshold", "True positives", "False positives", "False negatives", "True negatives"],
+            title=gettext("Confusion matrix"),
+            text=gettext("Rows with a prediction above the threshold count as predicted positives."),
+            columns=[
+                gettext("Threshold"),
+                gettext("True positives"),
+                gettext("False positives"),
+                gettext("False negatives"),
+                gettext("True negatives"),
+            ],
             rows=matrices,
             is_folded=True,
         )
@@ -78,13 +97,13 @@ def of_classification(bins: Sequence[Sequence[Any]]) -> Iterator[Block]:
 def _roc(points: Points) -> Chart:
     whole = [(0.0, 0.0), *points]
     return Chart(
-        title="ROC curve",
-        text="The farther the curve is above the diagonal, the better the model tells the classes apart.",
-        columns=["False positive rate", "True positive rate"],
+        title=gettext("ROC curve"),
+        text=gettext("The farther the curve is above the diagonal, the better the model tells the classes apart."),
+        columns=[gettext("False positive rate"), gettext("True positive rate")],
         rows=whole,
-        across="False positive rate",
-        up="True positive rate",
-        curves=[("Model", whole, False), ("Chance", [(0.0, 0.0), (1.0, 1.0)], True)],
+        across=gettext("False positive rate"),
+        up=gettext("True positive rate"),
+        curves=[(gettext("Model"), whole, False), (gettext("Chance"), [(0.0, 0.0), (1.0, 1.0)], True)],
         is_unit=True,
         is_folded=True,
     )
@@ -94,13 +113,13 @@ def calibration(points: Points) -> Chart:
     """Return the calibration curve through points of mean prediction and rate of positives."""
     points = sorted(points)
     return Chart(
-        title="Calibration",
-        text="Where predictions are right as probabilities, the curve lies on the diagonal.",
-        columns=["Mean prediction", "Rate of positives"],
+        title=gettext("Calibration"),
+        text=gettext("Where predictions are right as probabilities, the curve lies on the diagonal."),
+        columns=[gettext("Mean prediction"), gettext("Rate of positives")],
         rows=points,
-        across="Mean prediction",
-        up="Rate of positives",
-        curves=[("Model", points, False), ("Calibrated", [(0.0, 0.0), (1.0, 1.0)], True)],
+        across=gettext("Mean prediction"),
+        up=gettext("Rate of positives"),
+        curves=[(gettext("Model"), points, False), (gettext("Calibrated"), [(0.0, 0.0), (1.0, 1.0)], True)],
         is_unit=all(0 <= value <= 1 for point in points for value in point),
         is_folded=True,
     )
@@ -112,14 +131,22 @@ def of_regression(bins: Sequence[Sequence[Any]]) -> Iterator[Block]:
         return
     rows = [[row[1], row[2], row[1] - row[2], row[3], row[0]] for row in reversed(bins)]
     yield Chart(
-        title="Residuals",
-        text="Prediction less label, the mean of each bin of rows with similar predictions. A pattern says that the "
-        "model misses something.",
-        columns=["Mean prediction", "Mean label", "Mean residual", "RMSE", "Rows"],
+        title=gettext("Residuals"),
+        text=gettext(
+            "Prediction less label, the mean of each bin of rows with similar predictions. A pattern says that the "
+            "model misses something."
+        ),
+        columns=[
+            gettext("Mean prediction"),
+            gettext("Mean label"),
+            gettext("Mean residual"),
+            "RMSE",
+            gettext("Rows"),
+        ],
         rows=rows,
-        across="Mean prediction",
-        up="Mean residual",
-        curves=[("Mean residual", [(row[0], row[2]) for row in rows], False)],
+        across=gettext("Mean prediction"),
+        up=gettext("Mean residual"),
+        curves=[(gettext("Mean residual"), [(row[0], row[2]) for row in rows], False)],
         is_bars=True,
         is_folded=True,
     )

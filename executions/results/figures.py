@@ -7,16 +7,19 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
 #: Characters of one value that are shown.
 MOST_CHARACTERS = 500
 
 _NAMES = {
     "auc": "AUC",
     "ks": "KS",
-    "accuracy": "Accuracy at 0.5",
+    "accuracy": _("Accuracy at 0.5"),
     "rmse": "RMSE",
     "mae": "MAE",
-    "bias": "Mean error (bias)",
+    "bias": _("Mean error (bias)"),
     "r2": "R²",
     "psi": "PSI",
     "iv": "IV",
@@ -24,27 +27,27 @@ _NAMES = {
     "woe": "WOE",
     "r2_score": "R²",
     "f1_score": "F1",
-    "mean_abs_err": "Mean absolute error",
-    "mean_abs_percent_err": "Mean absolute percentage error",
-    "mean_squared_errors": "Mean squared error",
-    "sum_squared_errors": "Sum of squared errors",
+    "mean_abs_err": _("Mean absolute error"),
+    "mean_abs_percent_err": _("Mean absolute percentage error"),
+    "mean_squared_errors": _("Mean squared error"),
+    "sum_squared_errors": _("Sum of squared errors"),
     "root_mean_squared_errors": "RMSE",
-    "y_true_mean": "Mean label",
-    "y_pred_mean": "Mean prediction",
-    "total_samples": "Rows",
-    "positive_samples": "Positives",
-    "negative_samples": "Negatives",
-    "num_before_sample": "Rows before",
-    "num_after_sample": "Rows after",
-    "report": "Report",
-    "summaryreport": "Summary",
-    "eq_frequent_bin_report": "Bins with equally many rows",
-    "eq_range_bin_report": "Bins of equal width",
-    "head_report": "Thresholds by false positive rate",
-    "corr": "Correlation",
+    "y_true_mean": _("Mean label"),
+    "y_pred_mean": _("Mean prediction"),
+    "total_samples": _("Rows"),
+    "positive_samples": _("Positives"),
+    "negative_samples": _("Negatives"),
+    "num_before_sample": _("Rows before"),
+    "num_after_sample": _("Rows after"),
+    "report": _("Report"),
+    "summaryreport": _("Summary"),
+    "eq_frequent_bin_report": _("Bins with equally many rows"),
+    "eq_range_bin_report": _("Bins of equal width"),
+    "head_report": _("Thresholds by false positive rate"),
+    "corr": _("Correlation"),
     "pvalue": "p-value",
-    "psi_report": "Rows by party",
-    "stats psi summary of all selected features": "Stability (PSI)",
+    "psi_report": _("Rows by party"),
+    "stats psi summary of all selected features": _("Stability (PSI)"),
 }
 _DECIMALS = re.compile(r"-?\d+\.\d{4,}(e[-+]?\d+)?")
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
@@ -63,9 +66,9 @@ def in_order(metrics: Mapping[str, Any]) -> list[tuple[str, Any]]:
 def name_of(key: str) -> str:
     """Return the name of a figure in words: ``Lift at 10 %`` for ``lift_10%``, ``AUC`` for ``auc``."""
     if key.lower() in _NAMES:
-        return _NAMES[key.lower()]
+        return str(_NAMES[key.lower()])
     if key.startswith("lift_") and key.endswith("%"):
-        return f"Lift at {key[5:-1]} %"
+        return gettext("Lift at {key} %").format(key=key[5:-1])
     words = cut(key).replace("_", " ").strip()
     return words[:1].upper() + words[1:]
 
@@ -78,12 +81,18 @@ def shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
-        return f"{value:,}" if abs(value) < 10**30 else f"{float(value):.3e}" if is_number(value) else "beyond float64"
+        return (
+            f"{value:,}"
+            if abs(value) < 10**30
+            else f"{float(value):.3e}"
+            if is_number(value)
+            else gettext("beyond float64")
+        )
     if isinstance(value, float):
         return _number(value)
     if isinstance(value, list):
         few = ", ".join(shown(entry) for entry in value[:20])
-        return cut(few + (f", and {len(value) - 20:,} more" if len(value) > 20 else ""))
+        return cut(few + (gettext(", and {value:,} more").format(value=len(value) - 20) if len(value) > 20 else ""))
     return cut(str(value))
 
 
@@ -100,12 +109,16 @@ def _number(value: float) -> str:
 
 def cut(text: str, most: int = MOST_CHARACTERS) -> str:
     """Return a text shortened to what is shown of it."""
-    return text if len(text) <= most else f"{text[:most]} ... ({len(text):,} characters)"
+    return (
+        text
+        if len(text) <= most
+        else gettext("{text} ... ({text_2:,} characters)").format(text=text[:most], text_2=len(text))
+    )
 
 
 def title_of(name: str) -> str:
     """Return the title of a report: in words where the name is known, else as it is, since it may be a column's."""
-    return _NAMES.get(name.lower(), cut(name, 100))
+    return str(_NAMES.get(name.lower(), cut(name, 100)))
 
 
 def tidied(label: str) -> str:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated, Any
 
+from django.utils.translation import gettext
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
@@ -80,9 +81,9 @@ def blocks(read: Any) -> Iterator[Block]:
         named = [[f"{w.party}.{w.feature_name}" if w.party else w.feature_name, w.feature_weight]
                  for w in linear.feature_weights]  # fmt: skip
         yield Bars(
-            title="Coefficients",
-            text=f"The intercept is {shown(linear.bias)}.",
-            columns=["Column", "Coefficient"],
+            title=gettext("Coefficients"),
+            text=gettext("The intercept is {shown}.").format(shown=shown(linear.bias)),
+            columns=[gettext("Column"), gettext("Coefficient")],
             rows=sorted(named, key=lambda row: -abs(row[1])),
         )
     elif boosted := _parsed(_Boosted, read):
@@ -111,14 +112,14 @@ def _of_trees(model: _Boosted) -> Iterator[Block]:
                     rows.append((number, node, column, bound))
     if splits:
         yield Bars(
-            title="Importance",
-            text="How many splits of the trees go by each column.",
-            columns=["Column", "Splits"],
+            title=gettext("Importance"),
+            text=gettext("How many splits of the trees go by each column."),
+            columns=[gettext("Column"), gettext("Splits")],
             rows=[list(entry) for entry in splits.most_common()],
         )
         yield Block(
-            title="Trees",
-            columns=["Tree", "Split", "Column", "At"],
+            title=gettext("Trees"),
+            columns=[gettext("Tree"), gettext("Split"), gettext("Column"), gettext("At")],
             rows=sorted(rows, key=lambda row: (row[0], row[1])),
             is_folded=True,
         )
@@ -128,16 +129,28 @@ def _of_bins(model: _Bins) -> Iterator[Block]:
     values = [[_named(v), v.iv] for v in model.variable_bins if is_number(v.iv) and v.iv]
     if values:
         yield Bars(
-            title="Information value", columns=["Column", "IV"], rows=reports.falling(values), bands=reports.IV_BANDS
+            title=gettext("Information value"),
+            columns=[gettext("Column"), "IV"],
+            rows=reports.falling(values),
+            bands=reports.IV_BANDS,
         )
     rows = [
-        [_named(v), f"{_bound(b.left_bound)} to {_bound(b.right_bound)}", int(b.total_count), b.filling_value]
+        [
+            _named(v),
+            gettext("{bound} to {bound_2}").format(bound=_bound(b.left_bound), bound_2=_bound(b.right_bound)),
+            int(b.total_count),
+            b.filling_value,
+        ]
         for v in model.variable_bins
         for b in v.valid_bins
         if str(b.total_count).isdecimal()
     ]
     if rows:
-        yield Block(title="Bins", columns=["Column", "Bin", "Rows", "Value"], rows=rows)
+        yield Block(
+            title=gettext("Bins"),
+            columns=[gettext("Column"), gettext("Bin"), gettext("Rows"), gettext("Value")],
+            rows=rows,
+        )
 
 
 def _named(variable: _Variable) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from django.utils.translation import gettext
 from pydantic import BaseModel, ValidationError
 
 from executions.results import curves, models, reports
@@ -72,7 +73,9 @@ def _headline(model: Any) -> str:
         case ModelResult():
             return _how_good(model)
         case RowsResult() if model.train_rows or model.test_rows:
-            return f"{_rows(model.train_rows)} to train with, {_rows(model.test_rows)} to test with."
+            return gettext("{rows} to train with, {rows_2} to test with.").format(
+                rows=_rows(model.train_rows), rows_2=_rows(model.test_rows)
+            )
         case RowsResult() if model.rows:
             return f"{_rows(model.rows)}."
         case ReportsResult() if counts := _psi_of(model):
@@ -83,12 +86,22 @@ def _headline(model: Any) -> str:
 
 
 def _in_common(model: PSIResult) -> str:
-    had = " and ".join(f"{count:,} at {party}" for party, count in sorted(model.original_count.items()))
+    had = gettext(" and ").join(
+        gettext("{count:,} at {party}").format(count=count, party=party)
+        for party, count in sorted(model.original_count.items())
+    )
     found = set(model.intersection_count.values())
     if len(found) == 1:
-        return f"{_rows(found.pop())} in common, of {had}." if had else f"{_rows(found.pop())} in common."
-    told = ", ".join(f"{count:,} of {party}'s rows" for party, count in sorted(model.intersection_count.items()))
-    return f"In common: {told}." if told else ""
+        return (
+            gettext("{rows} in common, of {had}.").format(rows=_rows(found.pop()), had=had)
+            if had
+            else gettext("{rows} in common.").format(rows=_rows(found.pop()))
+        )
+    told = ", ".join(
+        gettext("{count:,} of {party}'s rows").format(count=count, party=party)
+        for party, count in sorted(model.intersection_count.items())
+    )
+    return gettext("In common: {told}.").format(told=told) if told else ""
 
 
 def _how_good(model: ModelResult) -> str:
@@ -96,7 +109,7 @@ def _how_good(model: ModelResult) -> str:
 
 
 def _rows(count: int) -> str:
-    return f"{count:,} row" if count == 1 else f"{count:,} rows"
+    return gettext("{count:,} row").format(count=count) if count == 1 else gettext("{count:,} rows").format(count=count)
 
 
 # --- blocks
@@ -111,15 +124,19 @@ def _blocks(model: Any, result: Mapping[str, Any]) -> Iterator[Block]:
         case ColumnsResult():
             yield from _of_columns(model)
         case RowsResult():
-            figures = {"Rows": model.rows, "Rows to train": model.train_rows, "Rows to test": model.test_rows}
+            figures = {
+                gettext("Rows"): model.rows,
+                gettext("Rows to train"): model.train_rows,
+                gettext("Rows to test"): model.test_rows,
+            }
             told = [[name, count] for name, count in {**figures, "Parties": model.parties}.items() if count]
             if told:
-                yield Figures(title="Rows", columns=["Figure", "Value"], rows=told)
-            yield from _columns("Columns", model.columns)
+                yield Figures(title=gettext("Rows"), columns=[gettext("Figure"), gettext("Value")], rows=told)
+            yield from _columns(gettext("Columns"), model.columns)
         case ReportsResult():
             yield from _of_reports(model, result)
         case _:
-            yield from _plain(result, "Result")
+            yield from _plain(result, gettext("Result"))
 
 
 def _psi(model: PSIResult) -> Iterator[Block]:
@@ -131,11 +148,16 @@ def _psi(model: PSIResult) -> Iterator[Block]:
         # Of keys that come several times a party may have more rows in common than another has rows
         if both <= min(mine, theirs):
             yield Overlap(
-                title="Rows in common",
-                text=f"{both:,} rows are in common; {mine - both:,} are only at {left}, "
-                f"{theirs - both:,} only at {right}.",
-                columns=["", "Rows"],
-                rows=[[f"only {left}", mine - both], ["in common", both], [f"only {right}", theirs - both]],
+                title=gettext("Rows in common"),
+                text=gettext(
+                    "{both:,} rows are in common; {mine:,} are only at {left}, {theirs:,} only at {right}."
+                ).format(both=both, mine=mine - both, left=left, theirs=theirs - both, right=right),
+                columns=["", gettext("Rows")],
+                rows=[
+                    [gettext("only {left}").format(left=left), mine - both],
+                    [gettext("in common"), both],
+                    [gettext("only {right}").format(right=right), theirs - both],
+                ],
                 left=left,
                 right=right,
                 only_left=mine - both,
@@ -143,22 +165,28 @@ def _psi(model: PSIResult) -> Iterator[Block]:
                 both=both,
             )
     parties = sorted({*counts, *model.intersection_count, *model.output_rows})
-    heads = {"Rows": counts, "In common": model.intersection_count, "Rows of the output": model.output_rows}
+    heads = {
+        gettext("Rows"): counts,
+        gettext("In common"): model.intersection_count,
+        gettext("Rows of the output"): model.output_rows,
+    }
     told = {head: values for head, values in heads.items() if values}
     if told:
         rows = [[party, *(values.get(party) for values in told.values())] for party in parties]
-        yield Block(title="Rows by party", columns=["Party", *told], rows=rows)
+        yield Block(title=gettext("Rows by party"), columns=[gettext("Party"), *told], rows=rows)
 
 
 def _of_model(model: ModelResult) -> Iterator[Block]:
     figures = [[name_of(key), value] for key, value in in_order(model.metrics)]
     if figures:
-        yield Figures(title="Metrics", columns=["Metric", "Value"], rows=figures)
-    about: list[list[Any]] = [["Rows", model.rows]] if model.rows else []
-    about += [["Model", model.model]] if model.model else []
-    about += [[f"Features of {party}", count] for party, count in sorted(model.features.items())]
+        yield Figures(title=gettext("Metrics"), columns=[gettext("Metric"), gettext("Value")], rows=figures)
+    about: list[list[Any]] = [[gettext("Rows"), model.rows]] if model.rows else []
+    about += [[gettext("Model"), model.model]] if model.model else []
+    about += [
+        [gettext("Features of {party}").format(party=party), count] for party, count in sorted(model.features.items())
+    ]
     if about:
-        yield Figures(title="Model", columns=["Figure", "Value"], rows=about)
+        yield Figures(title=gettext("Model"), columns=[gettext("Figure"), gettext("Value")], rows=about)
     if model.bins:
         of = curves.of_classification if "from" in model.bins.columns else curves.of_regression
         yield from of(model.bins.rows)
@@ -168,20 +196,20 @@ def _of_model(model: ModelResult) -> Iterator[Block]:
 def _of_columns(model: ColumnsResult) -> Iterator[Block]:
     if model.information_values:
         yield Bars(
-            title="Information value",
-            text="How much each column tells of the label.",
-            columns=["Column", "IV"],
+            title=gettext("Information value"),
+            text=gettext("How much each column tells of the label."),
+            columns=[gettext("Column"), "IV"],
             rows=reports.falling([[name, value] for name, value in model.information_values.items()]),
             bands=reports.IV_BANDS,
         )
-    yield from _columns("New columns", model.columns)
+    yield from _columns(gettext("New columns"), model.columns)
     yield from reports.blocks(model.reports)
 
 
 def _columns(title: str, of: Mapping[str, Sequence[str]]) -> Iterator[Block]:
     rows = [[party, column] for party, columns in sorted(of.items()) for column in columns]
     if rows:
-        yield Block(title=title, columns=["Party", "Column"], rows=rows)
+        yield Block(title=title, columns=[gettext("Party"), gettext("Column")], rows=rows)
 
 
 def _of_reports(model: ReportsResult, result: Mapping[str, Any]) -> Iterator[Block]:
@@ -209,8 +237,8 @@ def _psi_of(model: ReportsResult) -> PSIResult | None:
 def _plain(result: Any, title: str) -> Iterator[Block]:
     rows = list(islice(_flat(result), MOST_FIGURES + 1))
     if rows:
-        text = "The first figures; the API has all of them." if len(rows) > MOST_FIGURES else ""
-        yield Block(title=title or "More", columns=["", "Value"], rows=rows[:MOST_FIGURES], text=text)
+        text = gettext("The first figures; the API has all of them.") if len(rows) > MOST_FIGURES else ""
+        yield Block(title=title or gettext("More"), columns=["", gettext("Value")], rows=rows[:MOST_FIGURES], text=text)
 
 
 def _flat(result: Any, prefix: str = "") -> Iterator[list[Any]]:

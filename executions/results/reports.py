@@ -6,6 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
 from executions.results import curves
 from executions.results.blocks import Bars, Block, Chart, Figures, HeatMap
 from executions.results.figures import cut, is_number, name_of, number_in, shown, tidied, title_of
@@ -13,16 +16,25 @@ from workers.contract.results import Report, Table
 
 #: Upper limit, word and colour of what one figure a column says: the index of stability, the inflation of variance,
 #: the value of information, and the probability of a coefficient by chance.
-PSI_BANDS = ((0.1, "stable", "success"), (0.25, "has shifted", "warning"), (float("inf"), "has changed", "danger"))
-VIF_BANDS = ((5.0, "low", "success"), (10.0, "moderate", "warning"), (float("inf"), "high", "danger"))
-IV_BANDS = (
-    (0.02, "tells nothing", "default"),
-    (0.1, "weak", "info"),
-    (0.3, "medium", "info"),
-    (float("inf"), "strong", "success"),
+PSI_BANDS = (
+    (0.1, _("stable"), "success"),
+    (0.25, _("has shifted"), "warning"),
+    (float("inf"), _("has changed"), "danger"),
 )
-P_BANDS = ((0.05, "significant", "success"), (float("inf"), "not significant", "default"))
-_BANDS = {"psi": ("PSI", PSI_BANDS), "vif": ("VIF", VIF_BANDS), "iv": ("IV", IV_BANDS), "pvalue": ("p-value", P_BANDS)}
+VIF_BANDS = ((5.0, _("low"), "success"), (10.0, _("moderate"), "warning"), (float("inf"), _("high"), "danger"))
+IV_BANDS = (
+    (0.02, _("tells nothing"), "default"),
+    (0.1, _("weak"), "info"),
+    (0.3, _("medium"), "info"),
+    (float("inf"), _("strong"), "success"),
+)
+P_BANDS = ((0.05, _("significant"), "success"), (float("inf"), _("not significant"), "default"))
+_BANDS = {
+    "psi": ("PSI", PSI_BANDS),
+    "vif": ("VIF", VIF_BANDS),
+    "iv": ("IV", IV_BANDS),
+    "pvalue": ("p-value", P_BANDS),
+}
 #: Tables after the first few of a result are folded.
 OPEN_TABLES = 3
 #: A table with more columns than this, and fewer rows than columns, is turned.
@@ -41,10 +53,16 @@ def headline(reports: Mapping[str, Sequence[Report]]) -> str:
         if told := [row for row in block.rows if is_number(row[-1])]:
             if block.bands is P_BANDS:
                 few = sum(row[-1] <= P_BANDS[0][0] for row in told)
-                return f"{few} of {len(told)} coefficients {'is' if few == 1 else 'are'} significant (p at most 0.05)."
+                return ngettext(
+                    "{few} of {all} coefficients is significant (p at most 0.05).",
+                    "{few} of {all} coefficients are significant (p at most 0.05).",
+                    few,
+                ).format(few=few, all=len(told))
             top = max(told, key=lambda row: row[-1])
             measure, name = block.columns[-1], cut(str(top[0]), 100)
-            return f"The highest {measure} of {len(block.rows)} columns is {shown(top[-1])}, of {name}."
+            return gettext("The highest {measure} of {block} columns is {shown}, of {name}.").format(
+                measure=measure, block=len(block.rows), shown=shown(top[-1]), name=name
+            )
     return ""
 
 
@@ -53,8 +71,16 @@ def how_good(figures: Mapping[str, Any]) -> str:
     there is none."""
     told = {name: figures[name] for name in ("AUC", "R²", "KS", "RMSE") if is_number(figures.get(name))}
     first = [f"{name} {value:.3g}" for name, value in told.items()]
-    rows = figures.get("Rows")
-    return f"{', '.join(first[:2])}{f' on {rows:,} rows' if rows else ''}." if first else ""
+    rows = figures.get(gettext("Rows"))
+    return (
+        (
+            gettext("{figures} on {rows:,} rows.").format(figures=", ".join(first[:2]), rows=rows)
+            if rows
+            else f"{', '.join(first[:2])}."
+        )
+        if first
+        else ""
+    )
 
 
 def _strongest(block: HeatMap) -> str:
@@ -64,7 +90,9 @@ def _strongest(block: HeatMap) -> str:
     if not pairs:
         return ""
     _, figure, one, other = max(pairs, key=lambda pair: pair[0])
-    return f"The strongest correlation is {shown(round(figure, 3))}, of {cut(one, 100)} and {cut(other, 100)}."
+    return gettext("The strongest correlation is {shown}, of {cut} and {cut_2}.").format(
+        shown=shown(round(figure, 3)), cut=cut(one, 100), cut_2=cut(other, 100)
+    )
 
 
 def blocks(reports: Mapping[str, Sequence[Report]]) -> Iterator[Block]:
@@ -91,13 +119,15 @@ def _of_values(name: str, values: Mapping[str, Any]) -> Block:
     measure, bands = _BANDS.get(name, ("", ()))
     if bands:
         rows = [[column.removeprefix("feature/"), number_in(value)] for column, value in values.items()]
-        return Bars(title=_title(name, measure), columns=["Column", measure], rows=falling(rows), bands=bands)
+        return Bars(title=_title(name, measure), columns=[gettext("Column"), measure], rows=falling(rows), bands=bands)
     named = [[name_of(figure), number_in(value)] for figure, value in values.items()]
-    return Figures(title=title_of(name), columns=["Figure", "Value"], rows=named)
+    return Figures(title=title_of(name), columns=[gettext("Figure"), gettext("Value")], rows=named)
 
 
 def _title(name: str, measure: str) -> str:
-    return {"vif": "Variance inflation factor (VIF)", "pvalue": "p-values of the coefficients"}.get(name, measure)
+    return {"vif": gettext("Variance inflation factor (VIF)"), "pvalue": gettext("p-values of the coefficients")}.get(
+        name, measure
+    )
 
 
 def _of_table(table: Table, name: str, is_folded: bool) -> Iterator[Block]:
@@ -108,7 +138,7 @@ def _of_table(table: Table, name: str, is_folded: bool) -> Iterator[Block]:
     common: dict[str, Any] = {"title": title, "left_out": left_out, "is_folded": is_folded}
     if name == "corr" and _is_matrix(columns, rows):
         named = [[column, *row] for column, row in zip(columns, rows, strict=True)]
-        yield HeatMap(columns=["Column", *columns], rows=named, **common)
+        yield HeatMap(columns=[gettext("Column"), *columns], rows=named, **common)
         return
     if picture := _picture(name, columns, rows, common):
         yield from picture
@@ -132,7 +162,7 @@ def _picture(
         return None
     at = {column: index for index, column in enumerate(columns)}
     if columns == ["feature", "PSI"]:
-        return [Bars(columns=["Column", "PSI"], rows=falling(rows), bands=PSI_BANDS, **common)]
+        return [Bars(columns=[gettext("Column"), "PSI"], rows=falling(rows), bands=PSI_BANDS, **common)]
     if columns == ["Label", "PSI", "Base Ratio", "Test Ratio"]:
         return [_shares(columns, rows, common)]
     if {"start_value", "positive", "total", "avg_score"} <= set(columns):
@@ -158,14 +188,14 @@ def _shares(columns: Sequence[str], rows: Sequence[Sequence[Any]], common: Mappi
         return [(float(i), row[index] if is_number(row[index]) else 0.0) for i, row in enumerate(rows)]
 
     return Chart(
-        columns=["Bin", "PSI", "Share before", "Share now"],
+        columns=[gettext("Bin"), "PSI", gettext("Share before"), gettext("Share now")],
         rows=[[tidied(str(row[0])), *row[1:]] for row in rows],
-        across="Bin",
-        up="Share of rows",
+        across=gettext("Bin"),
+        up=gettext("Share of rows"),
         labels=[tidied(str(row[0])) for row in rows],
-        curves=[("Before", bars(2), False), ("Now", bars(3), False)],
+        curves=[(gettext("Before"), bars(2), False), (gettext("Now"), bars(3), False)],
         is_bars=True,
-        **{**common, "title": f"Distribution of {common['title']}"},
+        **{**common, "title": gettext("Distribution of {common}").format(common=common["title"])},
     )
 
 
@@ -174,18 +204,20 @@ def _histogram(rows: Sequence[Sequence[Any]], common: Mapping[str, Any]) -> list
     if not all(map(is_number, [*edges, *counts])) or len(edges) < 2:
         return None
     # The last edge ends the last bin
-    labels = [f"{shown(low)} to {shown(high)}" for low, high in pairwise(edges)]
+    labels = [
+        gettext("{shown} to {shown_2}").format(shown=shown(low), shown_2=shown(high)) for low, high in pairwise(edges)
+    ]
     found = [[label, int(count)] for label, count in zip(labels, counts, strict=False)]
     points = [(float(i), float(count)) for i, (_, count) in enumerate(zip(labels, counts, strict=False))]
     return [
         Chart(
-            columns=["Residual", "Rows"],
+            columns=[gettext("Residual"), gettext("Rows")],
             rows=found,
-            across="Residual",
-            up="Rows",
+            across=gettext("Residual"),
+            up=gettext("Rows"),
             labels=labels,
-            curves=[("Rows", points, False)],
+            curves=[(gettext("Rows"), points, False)],
             is_bars=True,
-            **{**common, "title": "Residuals"},
+            **{**common, "title": gettext("Residuals")},
         )
     ]

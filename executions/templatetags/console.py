@@ -10,7 +10,7 @@ from django import template
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 
-from controlplane import times
+from controlplane import language, times
 from controlplane.access import Access
 from executions.models import Notification
 
@@ -29,8 +29,15 @@ def unread_of(request: Any) -> str:
 
 @register.filter
 def code(text: str) -> SafeString:
-    """Return a message as HTML, with what it quotes in backticks, such as a command, as code."""
-    return mark_safe(re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text)))  # noqa: S308  escaped before
+    """Return a message as HTML in the reader's language, with what it quotes in backticks, such as a command, as
+    code."""
+    return mark_safe(re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(language.translated(str(text)))))  # noqa: S308  escaped before
+
+
+@register.filter
+def translated(text: Any) -> Any:
+    """Return a stored English text in the reader's language."""
+    return language.translated(text) if isinstance(text, str) else text
 
 
 @register.inclusion_tag("executions/bell.html", takes_context=True)

@@ -275,20 +275,21 @@ def test_a_pipeline_is_composed_drawn_and_followed(page: Page, connection: Any) 
     save(page)
     wrong = "there is no node of this name; did you mean 'psi'?"
     expect(row(nodes.nth(0), "Also after").locator(".rjf-error-text")).to_contain_text(wrong)
-    expect(page.locator(".cp-graph [data-node]")).to_have_count(2)
+    expect(page.locator(".x6-node")).to_have_count(2)
     row(nodes.nth(0), "Also after").locator("input").fill("")
     with page.expect_navigation():
         page.click("button[name=_continue]")
+    expect(page.locator(".x6-edge")).to_have_count(1)
+
+    page.click("a:has-text('Run now')")
+    with page.expect_navigation():
+        page.click("button:has-text('Run now')")
     lr, psi = (page.locator(f".cp-graph [data-node={name}]") for name in ("lr", "psi"))
     left, right = psi.bounding_box(), lr.bounding_box()
     assert left
     assert right
     assert left["x"] + left["width"] < right["x"]
     expect(page.locator(".cp-graph [data-from=psi][data-to=lr]")).to_have_count(1)
-
-    page.click("a:has-text('Run now')")
-    with page.expect_navigation():
-        page.click("button:has-text('Run now')")
     expect(psi).to_contain_text("waiting")
     settle_pipelines()
     expect(psi).to_contain_text("queued")

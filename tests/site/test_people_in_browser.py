@@ -73,7 +73,7 @@ def test_a_user_is_invited_and_signs_in_with_a_second_factor(
     visitor.get_by_label("Time zone").last.select_option("Europe/Berlin")
     with visitor.expect_navigation():
         visitor.get_by_role("button", name="Save").click()
-    expect(visitor.get_by_text("Times are shown in Europe/Berlin from now on.")).to_be_visible()
+    expect(visitor.get_by_text("The console uses these settings from now on.")).to_be_visible()
 
     visitor.get_by_role("link", name="Second factor").click()
     with visitor.expect_navigation():

@@ -43,7 +43,7 @@
 
   function nameAreas() {
     document.querySelectorAll(".simplebar-content-wrapper").forEach(function (area, i) {
-      area.setAttribute("aria-label", "Scrollable content " + (i + 1));
+      area.setAttribute("aria-label", document.getElementById("cp-words").dataset.area + " " + (i + 1));
     });
   }
 

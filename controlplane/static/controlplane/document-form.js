@@ -4,6 +4,10 @@
 (function () {
   "use strict";
 
+  function word(name) {
+    return document.getElementById("cp-words").dataset[name];
+  }
+
   function post(form, name, value) {
     var mark = document.createElement("input");
     mark.type = "hidden";
@@ -33,8 +37,8 @@
 
   function isLeftOut(field) {
     if (field.value !== "") return false;
-    return field.placeholder === "(default)" || Array.from(field.options || []).some(function (option) {
-      return option.text === "(default)";
+    return field.placeholder === word("default") || Array.from(field.options || []).some(function (option) {
+      return option.text === word("default");
     });
   }
 
@@ -61,7 +65,7 @@
     var more = document.createElement("button");
     more.type = "button";
     more.className = "rjf-add-button document-more";
-    more.textContent = "Show " + left.length + " more settings, left to their defaults";
+    more.textContent = word("more").replace("{number}", left.length);
     more.addEventListener("click", function () {
       left.forEach(function (row) { row.hidden = false; });
       more.remove();
@@ -83,6 +87,10 @@
 
   // Once more for what is built later, such as an entry that is added to a list.
   function settle(container) {
+    // django-jsonform's own word. Written only where it is another one: each change calls this again
+    if (word("add") !== "Add item") container.querySelectorAll(".rjf-add-button").forEach(function (button) {
+      if (button.textContent === "Add item") button.textContent = word("add");
+    });
     container.querySelectorAll("option[disabled][value='']").forEach(nameTheDefault);
     container.querySelectorAll(".rjf-form-group-children").forEach(shorten);
   }

@@ -101,8 +101,9 @@
   document.addEventListener("DOMContentLoaded", function () {
     var field = document.getElementById("search-input-command");
     if (field) {
-      field.setAttribute("aria-label", "Search executions, tasks, datasets and pages");
-      field.setAttribute("placeholder", "Id, name or page");
+      var words = document.getElementById("cp-words").dataset;
+      field.setAttribute("aria-label", words.search);
+      field.setAttribute("placeholder", words.searchHint);
     }
     // unfold's links without an address: the one that opens the filters
     document.querySelectorAll("#changelist a:not([href])").forEach(function (link) {

@@ -1,15 +1,16 @@
 // Copies what is shown once, and offers the browser's own time zone.
 "use strict";
+const word = name => document.getElementById("cp-words").dataset[name];
 document.addEventListener("click", async event => {
     const button = event.target.closest("[data-copy]");
     if (!button) return;
     const source = document.querySelector(button.dataset.copy);
     try {
         await navigator.clipboard.writeText(source.textContent.trim());
-        button.textContent = "Copied";
+        button.textContent = word("copied");
     } catch { // without HTTPS there is no clipboard
         getSelection().selectAllChildren(source);
-        button.textContent = "Selected: press Ctrl C";
+        button.textContent = word("selected");
     }
 });
 
@@ -18,6 +19,6 @@ document.addEventListener("DOMContentLoaded", () => {
     const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
     if (!button || ![...choice.options].some(option => option.value === zone && !option.selected)) return;
     button.hidden = false;
-    button.textContent = `Choose this browser's: ${zone}`;
+    button.textContent = `${word("zone")} ${zone}`;
     button.addEventListener("click", () => { choice.value = zone; button.hidden = true; });
 });
