@@ -20,6 +20,8 @@ from django.utils.translation import get_language, gettext_lazy, trans_real
 _JOINTS = ("\n", "; ", ": ")
 #: Texts longer than this are not looked at: they quote other software.
 LONGEST = 4000
+#: Nor are those of more parts than that: each is compared with all texts there are.
+MOST_JOINTS = 30
 #: Letters beside its gaps that a text needs so that it is found again.
 _LEAST = 4
 
@@ -36,12 +38,12 @@ def is_english() -> bool:
 
 def translated(text: str) -> str:
     """Return a stored English text in the active language; what is not known in it stays as it is."""
-    if not text or is_english() or len(text) > LONGEST:
+    if not text or is_english() or len(text) > LONGEST or sum(map(text.count, _JOINTS)) > MOST_JOINTS:
         return text
     return _translated(text, str(get_language()))
 
 
-@lru_cache(maxsize=10_000)
+@lru_cache(maxsize=2000)
 def _translated(text: str, language: str) -> str:
     # Each part by itself, if all are known: a gap of the first would take in the others
     parts = [_as_one(part, language) for part in text.split("; ")]

@@ -130,7 +130,7 @@ class DatasetAdmin(ConfigAdmin):
             if dataset.reported_rows is None
             else gettext(", {reported_rows:,} rows").format(reported_rows=dataset.reported_rows)
         )
-        found = "; ".join(dataset.drift) or gettext("as registered")
+        found = translated("; ".join(dataset.drift)) or gettext("as registered")
         return gettext("{found}{rows} ({reported_at:%Y-%m-%d %H:%M} UTC)").format(
             found=found, rows=rows, reported_at=dataset.reported_at
         )
@@ -171,7 +171,7 @@ class DatasetAdmin(ConfigAdmin):
             raise Http404("There is no reported schema that differs.")
         page = reverse("admin:controlplane_dataset_change", args=[dataset.pk])
         if request.method != "POST":
-            facts = [(gettext("What changes"), "; ".join(dataset.drift))]
+            facts = [(gettext("What changes"), translated("; ".join(dataset.drift)))]
             return confirm_page(
                 self,
                 request,

@@ -75,6 +75,9 @@ def catalogue(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[Any, Any]]:
         ("alice: name", "alice: name"),
         ("name a dataset of alice", "填写 alice 的数据集"),
         ("something else", "something else"),
+        ("the disk is full; name a dataset of alice", "磁盘已满; 填写 alice 的数据集"),
+        ("the disk is full: {} {0} {x}", "磁盘已满: {} {0} {x}"),
+        ("; " * 31 + "the disk is full", "; " * 31 + "the disk is full"),
         ("", ""),
     ],
 )
