@@ -175,8 +175,8 @@ class ConfigAdmin(Guarded, Listed, Scoped, SimpleHistoryAdmin, ModelAdmin):
             return
         effect = effect_on(Task.objects.filter(pk__in=affected))
         beyond = (
-            gettext("; {unchecked} more than the {most_checked} that were checked").format(
-                unchecked=effect.unchecked, most_checked=MOST_CHECKED
+            gettext("; {number} more than the {checked} that were checked").format(
+                number=effect.unchecked, checked=MOST_CHECKED
             )
             if effect.unchecked
             else ""
@@ -203,7 +203,7 @@ class ConfigAdmin(Guarded, Listed, Scoped, SimpleHistoryAdmin, ModelAdmin):
             return
         for task, problems in effect.invalid[:SHOWN_INVALID]:
             first = problems[0]
-            more = gettext(" (and {problems} more)").format(problems=len(problems) - 1) if len(problems) > 1 else ""
+            more = gettext(" (and {number} more)").format(number=len(problems) - 1) if len(problems) > 1 else ""
             messages.warning(request, format_html("{}: {}{}", link_to(task), first, more))
         if len(effect.invalid) > SHOWN_INVALID:
             rest = ((link_to(task),) for task, _ in effect.invalid[SHOWN_INVALID:])

@@ -27,7 +27,7 @@ def chosen(request: HttpRequest, rows: QuerySet[Any]) -> list[Any]:
     if len(keys) > MOST_AT_ONCE:
         messages.error(
             request,
-            gettext("Choose at most {most_at_once} rows at once. Nothing was done.").format(most_at_once=MOST_AT_ONCE),
+            gettext("Choose at most {number} rows at once. Nothing was done.").format(number=MOST_AT_ONCE),
         )
         return []
     return keys[::-1]
@@ -51,7 +51,7 @@ def ask(
     number."""
     rows = list(rows)
     names = ", ".join(str(row) for row in rows[:_NAMED])
-    more = gettext(", and {named} more").format(named=len(rows) - _NAMED) if len(rows) > _NAMED else ""
+    more = gettext(", and {number} more").format(number=len(rows) - _NAMED) if len(rows) > _NAMED else ""
     hidden = [("action", request.POST["action"]), (_CONFIRMED, "yes")]
     hidden += [(ACTION_CHECKBOX_NAME, str(row.pk)) for row in rows]
     return confirm_page(

@@ -68,7 +68,7 @@ class HEUConfigAdmin(ConfigurationAdmin):
             return gettext("off")
         parameters = configuration.document.get("he_parameters", {})
         bits = parameters.get("key_pair", {}).get("generate", {}).get("bit_size", 2048)
-        return gettext("{parameters}, {bits} bits").format(parameters=parameters.get("schema", "paillier"), bits=bits)
+        return gettext("{scheme}, {bits} bits").format(scheme=parameters.get("schema", "paillier"), bits=bits)
 
 
 class DeviceConfigAdmin(ConfigurationAdmin):

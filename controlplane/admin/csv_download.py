@@ -48,7 +48,7 @@ def _lines(columns: Columns, rows: QuerySet[Any]) -> Iterator[str]:
     for number, row in enumerate(rows[: MOST_ROWS + 1].iterator(chunk_size=_AT_ONCE)):
         if number == MOST_ROWS:
             yield writer.writerow(
-                [gettext("Cut after {most_rows:,} rows. Filter the list for the others.").format(most_rows=MOST_ROWS)]
+                [gettext("Cut after {number:,} rows. Filter the list for the others.").format(number=MOST_ROWS)]
             )
             return
         yield writer.writerow([cell(_value(row, of)) for _, of in columns])

@@ -89,9 +89,7 @@ class Listed(ModelAdmin):
             return gettext(
                 "You have no party yet, and so there is nothing for you to see. Ask an administrator for one."
             )
-        return self.none_yet or gettext("No {verbose_name_plural} yet.").format(
-            verbose_name_plural=self.opts.verbose_name_plural
-        )
+        return self.none_yet or gettext("No {what} yet.").format(what=self.opts.verbose_name_plural)
 
     def get_urls(self) -> list[Any]:
         if not self.csv_columns:

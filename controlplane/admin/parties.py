@@ -98,7 +98,7 @@ class DatasetAdmin(ConfigAdmin):
     def column_names(self, dataset: Dataset) -> str:
         names = list(dataset.columns)
         return ", ".join(names[:6]) + (
-            gettext(" and {names} more").format(names=len(names) - 6) if len(names) > 6 else ""
+            gettext(" and {number} more").format(number=len(names) - 6) if len(names) > 6 else ""
         )
 
     @display(
@@ -126,14 +126,10 @@ class DatasetAdmin(ConfigAdmin):
                 "nothing yet; `manage.py publish_datasets` on the party's host tells what its tables look like"
             )
         rows = (
-            ""
-            if dataset.reported_rows is None
-            else gettext(", {reported_rows:,} rows").format(reported_rows=dataset.reported_rows)
+            "" if dataset.reported_rows is None else gettext(", {number:,} rows").format(number=dataset.reported_rows)
         )
         found = translated("; ".join(dataset.drift)) or gettext("as registered")
-        return gettext("{found}{rows} ({reported_at:%Y-%m-%d %H:%M} UTC)").format(
-            found=found, rows=rows, reported_at=dataset.reported_at
-        )
+        return gettext("{found}{rows} ({at:%Y-%m-%d %H:%M} UTC)").format(found=found, rows=rows, at=dataset.reported_at)
 
     @display(description=_("Order of rows"))
     def shown_alignment(self, dataset: Dataset) -> str:

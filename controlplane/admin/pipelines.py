@@ -40,7 +40,7 @@ class PipelineAdmin(ConfigAdmin):
     def node_names(self, pipeline: Pipeline) -> str:
         names = sorted(pipeline.nodes)
         return ", ".join(names[:6]) + (
-            gettext(" and {names} more").format(names=len(names) - 6) if len(names) > 6 else ""
+            gettext(" and {number} more").format(number=len(names) - 6) if len(names) > 6 else ""
         )
 
     def get_urls(self) -> list[Any]:

@@ -50,8 +50,8 @@ def save_filter(request: HttpRequest) -> HttpResponse:
         if mine.exclude(list=label, name=name).count() >= MOST_SAVED:
             messages.error(
                 request,
-                gettext("You have {most_saved} saved filters, which is the most. Delete one first.").format(
-                    most_saved=MOST_SAVED
+                gettext("You have {number} saved filters, which is the most. Delete one first.").format(
+                    number=MOST_SAVED
                 ),
             )
             return HttpResponseRedirect(back)

@@ -60,7 +60,7 @@ def counted(number: int, model: Any, limit: int = 0) -> str:
     """Return ``12 executions``; ``more than 10,000 executions`` above the limit, if there is one."""
     name = model._meta.verbose_name if number == 1 else model._meta.verbose_name_plural
     return (
-        gettext("more than {limit:,} {name}").format(limit=limit, name=name)
+        gettext("more than {number:,} {what}").format(number=limit, what=name)
         if limit and number > limit
         else f"{number:,} {name}"
     )

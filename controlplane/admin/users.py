@@ -66,11 +66,7 @@ class _Granting(Listed):
         if getattr(owner, "is_superuser", False) or any(grant.all_parties for grant in grants):
             return gettext("all")
         names = sorted({grant.party.name for grant in grants})
-        more = (
-            gettext(" and {most_named} more").format(most_named=len(names) - MOST_NAMED)
-            if len(names) > MOST_NAMED
-            else ""
-        )
+        more = gettext(" and {number} more").format(number=len(names) - MOST_NAMED) if len(names) > MOST_NAMED else ""
         return ", ".join(names[:MOST_NAMED]) + more if names else NOTHING
 
 

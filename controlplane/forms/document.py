@@ -76,8 +76,8 @@ def _read(text: Any) -> tuple[Any, str]:
     try:
         return json.loads(text) if text else {}, ""
     except json.JSONDecodeError as error:
-        return {}, gettext("This is no JSON: {msg} at line {lineno}, column {colno}.").format(
-            msg=error.msg, lineno=error.lineno, colno=error.colno
+        return {}, gettext("This is no JSON: {wrong} at line {line}, column {column}.").format(
+            wrong=error.msg, line=error.lineno, column=error.colno
         )
     except (ValueError, RecursionError):
         return {}, gettext("This JSON is nested too deeply, or has a number that is too long.")

@@ -186,7 +186,7 @@ def _drawing_of_steps(steps: Sequence[Step]) -> Drawing:
         if step.earlier:
             drawing.notes.append(
                 gettext(
-                    "{name} reads {step} as an earlier execution left it: no node of this pipeline makes that."
-                ).format(name=step.name, step=", ".join(step.earlier))
+                    "{name} reads {outputs} as an earlier execution left it: no node of this pipeline makes that."
+                ).format(name=step.name, outputs=", ".join(step.earlier))
             )
     return drawing

@@ -45,8 +45,8 @@ class Cron:
         except CronSimError as error:
             name = str(error).removeprefix("Bad ").lower()
             raise CronInvalid(
-                gettext("The {name} is wrong; it may be {name_2}.").format(
-                    name=name.replace("-", " "), name_2=_ALLOWED.get(name, _EXAMPLE)
+                gettext("The {part} is wrong; it may be {allowed}.").format(
+                    part=name.replace("-", " "), allowed=_ALLOWED.get(name, _EXAMPLE)
                 )
             ) from None
 

@@ -123,15 +123,15 @@ def time_left(execution: Execution) -> str:
         usual = before[len(before) // 2]
         if so_far <= usual:
             left = span(usual - so_far, is_over=False)
-            return gettext("about {left} left (the median of {before} runs is {span})").format(
-                left=left, before=len(before), span=span(usual)
+            return gettext("about {left} left (the median of {number} runs is {usual})").format(
+                left=left, number=len(before), usual=span(usual)
             )
-        return gettext("longer than usual: the median of {before} runs is {span}").format(
-            before=len(before), span=span(usual)
+        return gettext("longer than usual: the median of {number} runs is {usual}").format(
+            number=len(before), usual=span(usual)
         )
     if 0.05 <= execution.progress < 1:
         rest = so_far * ((1 - execution.progress) / execution.progress)
-        return gettext("about {span} left, by its progress").format(span=span(rest, is_over=False))
+        return gettext("about {left} left, by its progress").format(left=span(rest, is_over=False))
     return ""
 
 

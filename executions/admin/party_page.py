@@ -83,9 +83,7 @@ def _queued(party: Party) -> str:
     """Return how many executions wait that need it, exactly up to ``MOST_QUEUED``."""
     rows = Execution.involving(Execution.objects.filter(status=Status.QUEUED), [party.name]).order_by()
     count = rows[: MOST_QUEUED + 1].values("pk").count()
-    return (
-        f"{count:,}" if count <= MOST_QUEUED else gettext("more than {most_queued:,}").format(most_queued=MOST_QUEUED)
-    )
+    return f"{count:,}" if count <= MOST_QUEUED else gettext("more than {number:,}").format(number=MOST_QUEUED)
 
 
 def _unread(host: Host) -> str:
@@ -136,9 +134,9 @@ def _peers(party: Party) -> list[Peer]:
     peers = {name: Peer(name) for name in names[:MOST_PEERS]}
     for (one, other), seconds in round_trips().items():
         if one == party.name and other in peers:
-            peers[other].there = gettext("{seconds:.1f} ms").format(seconds=seconds * 1000)
+            peers[other].there = gettext("{number:.1f} ms").format(number=seconds * 1000)
         elif other == party.name and one in peers:
-            peers[one].back = gettext("{seconds:.1f} ms").format(seconds=seconds * 1000)
+            peers[one].back = gettext("{number:.1f} ms").format(number=seconds * 1000)
     newest = PartyRun.objects.aggregate(pk=Max("pk"))["pk"] or 0
     rows = PartyRun.objects.filter(pk__gt=newest - SEEN_RUNS, party=party).order_by()
     runs: Counter[str] = Counter()

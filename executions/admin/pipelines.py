@@ -83,7 +83,7 @@ class RunnablePipelineAdmin(LastRun, Runnable, PipelineAdmin):
     @staticmethod
     def _fact(step: Any) -> str:
         return (
-            gettext("{task}, after {step}").format(task=step.task, step=", ".join(step.waits_for))
+            gettext("{task}, after {nodes}").format(task=step.task, nodes=", ".join(step.waits_for))
             if step.waits_for
             else str(step.task)
         )

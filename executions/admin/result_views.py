@@ -42,9 +42,7 @@ def compare_executions(model_admin: Any, request: HttpRequest, rows: QuerySet[Ex
     if len(keys) > MOST_COMPARED:
         messages.error(
             request,
-            gettext("At most {most_compared} executions stand side by side; choose fewer.").format(
-                most_compared=MOST_COMPARED
-            ),
+            gettext("At most {number} executions stand side by side; choose fewer.").format(number=MOST_COMPARED),
         )
         return None
     query = urlencode([("id", str(key)) for key in keys])

@@ -36,8 +36,8 @@ def of_classification(bins: Sequence[Sequence[Any]]) -> Iterator[Block]:
     yield Chart(
         title=gettext("KS curve"),
         text=gettext(
-            "The rates are farthest apart, {gaps:.3f}, within the {share:.0%} of rows with the highest predictions."
-        ).format(gaps=gaps[at], share=share[at]),
+            "The rates are farthest apart, {gap:.3f}, within the {share:.0%} of rows with the highest predictions."
+        ).format(gap=gaps[at], share=share[at]),
         columns=[
             gettext("Share of rows"),
             gettext("True positive rate"),

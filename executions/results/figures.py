@@ -68,7 +68,7 @@ def name_of(key: str) -> str:
     if key.lower() in _NAMES:
         return str(_NAMES[key.lower()])
     if key.startswith("lift_") and key.endswith("%"):
-        return gettext("Lift at {key} %").format(key=key[5:-1])
+        return gettext("Lift at {percent} %").format(percent=key[5:-1])
     words = cut(key).replace("_", " ").strip()
     return words[:1].upper() + words[1:]
 
@@ -92,7 +92,7 @@ def shown(value: Any) -> str:
         return _number(value)
     if isinstance(value, list):
         few = ", ".join(shown(entry) for entry in value[:20])
-        return cut(few + (gettext(", and {value:,} more").format(value=len(value) - 20) if len(value) > 20 else ""))
+        return cut(few + (gettext(", and {number:,} more").format(number=len(value) - 20) if len(value) > 20 else ""))
     return cut(str(value))
 
 
@@ -112,7 +112,7 @@ def cut(text: str, most: int = MOST_CHARACTERS) -> str:
     return (
         text
         if len(text) <= most
-        else gettext("{text} ... ({text_2:,} characters)").format(text=text[:most], text_2=len(text))
+        else gettext("{text} ... ({number:,} characters)").format(text=text[:most], number=len(text))
     )
 
 

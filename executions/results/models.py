@@ -137,7 +137,7 @@ def _of_bins(model: _Bins) -> Iterator[Block]:
     rows = [
         [
             _named(v),
-            gettext("{bound} to {bound_2}").format(bound=_bound(b.left_bound), bound_2=_bound(b.right_bound)),
+            gettext("{low} to {high}").format(low=_bound(b.left_bound), high=_bound(b.right_bound)),
             int(b.total_count),
             b.filling_value,
         ]

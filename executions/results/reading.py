@@ -73,8 +73,8 @@ def _headline(model: Any) -> str:
         case ModelResult():
             return _how_good(model)
         case RowsResult() if model.train_rows or model.test_rows:
-            return gettext("{rows} to train with, {rows_2} to test with.").format(
-                rows=_rows(model.train_rows), rows_2=_rows(model.test_rows)
+            return gettext("{train} to train with, {test} to test with.").format(
+                train=_rows(model.train_rows), test=_rows(model.test_rows)
             )
         case RowsResult() if model.rows:
             return f"{_rows(model.rows)}."
@@ -150,8 +150,8 @@ def _psi(model: PSIResult) -> Iterator[Block]:
             yield Overlap(
                 title=gettext("Rows in common"),
                 text=gettext(
-                    "{both:,} rows are in common; {mine:,} are only at {left}, {theirs:,} only at {right}."
-                ).format(both=both, mine=mine - both, left=left, theirs=theirs - both, right=right),
+                    "{both:,} rows are in common; {only_left:,} are only at {left}, {only_right:,} only at {right}."
+                ).format(both=both, only_left=mine - both, left=left, only_right=theirs - both, right=right),
                 columns=["", gettext("Rows")],
                 rows=[
                     [gettext("only {left}").format(left=left), mine - both],

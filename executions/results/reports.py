@@ -60,8 +60,8 @@ def headline(reports: Mapping[str, Sequence[Report]]) -> str:
                 ).format(few=few, all=len(told))
             top = max(told, key=lambda row: row[-1])
             measure, name = block.columns[-1], cut(str(top[0]), 100)
-            return gettext("The highest {measure} of {block} columns is {shown}, of {name}.").format(
-                measure=measure, block=len(block.rows), shown=shown(top[-1]), name=name
+            return gettext("The highest {measure} of {number} columns is {highest}, of {name}.").format(
+                measure=measure, number=len(block.rows), highest=shown(top[-1]), name=name
             )
     return ""
 
@@ -90,8 +90,8 @@ def _strongest(block: HeatMap) -> str:
     if not pairs:
         return ""
     _, figure, one, other = max(pairs, key=lambda pair: pair[0])
-    return gettext("The strongest correlation is {shown}, of {cut} and {cut_2}.").format(
-        shown=shown(round(figure, 3)), cut=cut(one, 100), cut_2=cut(other, 100)
+    return gettext("The strongest correlation is {highest}, of {one} and {other}.").format(
+        highest=shown(round(figure, 3)), one=cut(one, 100), other=cut(other, 100)
     )
 
 
@@ -195,7 +195,7 @@ def _shares(columns: Sequence[str], rows: Sequence[Sequence[Any]], common: Mappi
         labels=[tidied(str(row[0])) for row in rows],
         curves=[(gettext("Before"), bars(2), False), (gettext("Now"), bars(3), False)],
         is_bars=True,
-        **{**common, "title": gettext("Distribution of {common}").format(common=common["title"])},
+        **{**common, "title": gettext("Distribution of {name}").format(name=common["title"])},
     )
 
 
@@ -204,9 +204,7 @@ def _histogram(rows: Sequence[Sequence[Any]], common: Mapping[str, Any]) -> list
     if not all(map(is_number, [*edges, *counts])) or len(edges) < 2:
         return None
     # The last edge ends the last bin
-    labels = [
-        gettext("{shown} to {shown_2}").format(shown=shown(low), shown_2=shown(high)) for low, high in pairwise(edges)
-    ]
+    labels = [gettext("{low} to {high}").format(low=shown(low), high=shown(high)) for low, high in pairwise(edges)]
     found = [[label, int(count)] for label, count in zip(labels, counts, strict=False)]
     points = [(float(i), float(count)) for i, (_, count) in enumerate(zip(labels, counts, strict=False))]
     return [
