@@ -56,7 +56,8 @@ unit: $(INSTALLED) ## The tests on SQLite; ARGS="tests/executions" for some
 
 # What touches the database, once more on a real PostgreSQL; and how much of the control plane that covers. Not what asks
 # the same of both databases, and not what starts processes with a database of their own
-SAME_ON_BOTH := $(addprefix --ignore=tests/controlplane/test_, every_address.py profile_command.py production.py)
+SAME_ON_BOTH := $(addprefix --ignore=tests/controlplane/test_, every_address.py profile_command.py production.py \
+	chinese_pages.py translations.py)
 test-postgres: $(INSTALLED) ## What touches the database, on PostgreSQL
 	TEST_DATABASE=postgresql $(PYTEST) -n 2 $(DATABASE_TESTS) $(SAME_ON_BOTH) \
 		--cov --cov-report=term:skip-covered $(ARGS)
