@@ -157,19 +157,27 @@ def test_a_failure_is_told_with_places_and_without_values(site: Site) -> None:
         assert CANARY.encode() not in content, name
 
 
+def children_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def title_of(pid: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it has ended meanwhile
+        return b""
+
+
 def test_a_process_that_is_killed_leaves_its_log(site: Site) -> None:
     site.set_policy("alice", 'send = "failure"\nlines = 30')
-    made = site.service.submit(psi_documents("people"))
+    made = site.service.submit(light_documents(["alice", "bob"], 2000, "people"))
+    title = f"process of a job, alice-{made['id']}-1".encode()
     worker = site.trial.processes["worker-alice"].pid
     end = time.monotonic() + 60
-    while time.monotonic() < end:
-        children = Path(f"/proc/{worker}/task/{worker}/children").read_text().split()
-        titles = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children if Path(f"/proc/{pid}").exists()}
-        if busy := [int(pid) for pid, title in titles.items() if b": process of a job" in title]:
-            time.sleep(0.1)
-            subprocess.run(["kill", "-SEGV", str(busy[0])], check=False)
-            break
-        time.sleep(0.005)
+    while not (found := [pid for pid in children_of(worker) if title in title_of(pid)]):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    subprocess.run(["kill", "-SEGV", found[0]], check=True)
     lines = site.lines(made, "SIGSEGV")
     assert lines[-1]["text"] == "the process ended: signal 11 (SIGSEGV)" or any("SIGSEGV" in x["text"] for x in lines)
     failed = site.ended(made)
