@@ -30,7 +30,7 @@ from workers.contract.registry import TASK_EXECUTOR_REGISTRY, further_layers
 class TaskAdmin(ConfigAdmin):
     form = TaskForm
     list_display: Any = ("name", "task_type", "cluster", "datasets", "description", "shown_changed")
-    list_filter = (DocumentTypeFilter, ClusterPartyFilter, ("cluster", ScopedSelectFilter))
+    list_filter: Any = (DocumentTypeFilter, ClusterPartyFilter, ("cluster", ScopedSelectFilter))
     list_filter_submit = True
     list_select_related = ("cluster",)
     none_yet = _("No task yet. Add one: a cluster, its devices, and what to compute.")

@@ -17,11 +17,11 @@ from redis.exceptions import RedisError
 from controlplane.access import Access
 from controlplane.admin.permissions import may
 from controlplane.language import translated
-from controlplane.models import Dataset, Party
+from controlplane.models import Dataset, Party, Task
 from controlplane.models.dataset import DIFFERS, UNREADABLE
 from executions.coordinator.capacity import live_workers
 from executions.health import coordinator_trouble
-from executions.models import DeadLetter, Execution
+from executions.models import Condition, DeadLetter, Execution
 from executions.permissions import VIEW
 from executions.redis import redis_connection
 from executions.states import Status
@@ -61,7 +61,7 @@ class Hosts:
 def matters(request: HttpRequest, hosts: Hosts) -> list[Matter]:
     """Return what needs attention, the most urgent first. Counts stop at ``COUNTED``, so that it takes the same time
     whatever there is."""
-    return [*_servers(hosts), *_parties(hosts), *_executions(request), *_datasets(request)]
+    return [*_servers(hosts), *_parties(hosts), *_executions(request), *_datasets(request), *_tasks(request)]
 
 
 def _servers(hosts: Hosts) -> Iterator[Matter]:
@@ -145,6 +145,15 @@ def _datasets(request: HttpRequest) -> Iterator[Matter]:
 
 
 _RUNS = ngettext_lazy("{number} execution", "{number} executions", "number")
+
+
+def _tasks(request: HttpRequest) -> Iterator[Matter]:
+    if not may(request, "controlplane.view_task"):
+        return
+    rows = Access.of(request).visible(Task.objects.filter(pk__in=Condition.invalid_tasks())).order_by("pk")
+    words = ngettext_lazy("{number} task is not valid any more", "{number} tasks are not valid any more", "number")
+    if count := _count(rows, words):
+        yield Matter("warning", f"{count}.", f"{reverse('admin:controlplane_task_changelist')}?validity=no")
 
 
 def _count(rows: QuerySet[Any], words: Any = _RUNS) -> str:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -24,11 +25,24 @@ from executions.admin import execution_page as pages
 from executions.admin.lineage import inputs_of, not_as_registered
 from executions.admin.runnable import LastRun, Runnable, newest_of
 from executions.dry_run import DryRun, dry_run
-from executions.models import Execution, Preflight
+from executions.models import Condition, Execution, Preflight
 from executions.permissions import VIEW
 from workers.contract.problems import DocumentsInvalid
 
 admin.site.unregister(Task)
+
+
+class ValidityFilter(admin.SimpleListFilter):
+    """Offers the tasks that are not valid any more, as far as the coordinator has looked at them."""
+
+    title = _("validity")
+    parameter_name = "validity"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("no", gettext("not valid any more"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(pk__in=Condition.invalid_tasks()) if self.value() == "no" else queryset
 
 
 @admin.register(Task)
@@ -36,6 +50,7 @@ class RunnableTaskAdmin(LastRun, Runnable, TaskAdmin):
     """The tasks' admin, with buttons that run a task."""
 
     actions_detail = ("run_now", "dry_run")
+    list_filter = (*TaskAdmin.list_filter, ValidityFilter)
     change_form_outer_before_template = "executions/task_state.html"
     actions_submit_line = ("save_and_run",)
     list_display = (

@@ -1,4 +1,5 @@
-"""Watches what no change tells of: parties without workers, datasets that drift, and times without a coordinator."""
+"""Watches what no change tells of: parties without workers, datasets that drift, tasks that others make invalid, and
+times without a coordinator."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from controlplane.models import Dataset, Notice, Party
 from controlplane.models.dataset import DIFFERS, UNREADABLE
 from executions.coordinator.capacity import live_workers
 from executions.coordinator.notices import tell
+from executions.coordinator.validity import Validity
 from executions.models import Beat, Condition
 
 #: Seconds between two looks, and for which a party has to be without a worker.
@@ -29,6 +31,7 @@ class Conditions:
     def __init__(self, connection: Redis) -> None:
         self.connection = connection
         self._look_at = 0.0
+        self._validity = Validity()
         #: When each party was first seen without a worker.
         self._away: dict[str, float] = {}
 
@@ -38,6 +41,7 @@ class Conditions:
             return
         self._look_at = time.monotonic() + INTERVAL
         self._look_at_datasets()
+        self._validity.step()
         self._look_at_parties()
 
     def _look_at_parties(self) -> None:

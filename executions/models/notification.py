@@ -94,6 +94,10 @@ class Notification(models.Model):
 class Condition(models.Model):
     """Whether something that is watched is as it should be. A change is told once: by the coordinator that notes it."""
 
+    #: Kind of a task that is not valid any more, by its key; users are not told of it.
+    TASK = "task"
+    MOST_TASKS = 500
+
     kind = models.CharField(max_length=20)
     key = models.CharField(max_length=253)
     is_bad = models.BooleanField(default=False)
@@ -105,6 +109,12 @@ class Condition(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.key}"
+
+    @classmethod
+    def invalid_tasks(cls) -> list[int]:
+        """Return the keys of the tasks that are not valid any more, some hundreds at most."""
+        rows = cls.objects.filter(kind=cls.TASK, is_bad=True).values_list("key", flat=True)[: cls.MOST_TASKS]
+        return [int(key) for key in rows]
 
     @classmethod
     def turns(cls, kind: str, key: str, is_bad: bool) -> bool:
