@@ -142,7 +142,7 @@ def test_it_takes_a_fixed_number_of_queries_and_shows_the_latest(
     failed = make_execution(status=Status.FAILURE, error="the disk is full", error_type="ResourceError")
     make_execution(status=Status.SUCCESS)
     admin.get("/admin/")
-    with django_assert_max_num_queries(21):
+    with django_assert_max_num_queries(22):
         response = admin.get("/admin/")
     assert {c["status"]: c["number"] for c in response.context["counts"]} == {"QUEUED": "0", "RUNNING": "0"}
     assert [e.pk for e in response.context["failed"]] == [failed.pk]
@@ -150,7 +150,7 @@ def test_it_takes_a_fixed_number_of_queries_and_shows_the_latest(
     assert "the disk is full" in response.content.decode()
     for _ in range(10):
         make_execution(status=Status.FAILURE)
-    with django_assert_max_num_queries(21):
+    with django_assert_max_num_queries(22):
         admin.get("/admin/?period=30d")
     assert admin.get("/admin/?period=century").context["period"] == "24h"
 
