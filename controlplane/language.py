@@ -18,12 +18,15 @@ from django.utils.translation import get_language, gettext_lazy, trans_real
 
 #: What a longer text is made of, if it is not one text itself: the first of these that occurs divides it.
 _JOINTS = ("\n", "; ", ": ")
+#: Stands in Chinese between the parts.
+_SEMICOLON = "\uff1b"
 #: Texts longer than this are not looked at: they quote other software.
 LONGEST = 4000
 #: Nor are those of more parts than that: each is compared with all texts there are.
 MOST_JOINTS = 30
-#: Letters beside its gaps that a text needs so that it is found again.
-_LEAST = 4
+#: Letters beside its gaps that a text needs so that it is found again; and as a part of another one, where names stand,
+#: which may hold words as well.
+_LEAST, _LEAST_IN_PART = 4, 12
 
 
 def in_english() -> translation.override:
@@ -44,12 +47,12 @@ def translated(text: str) -> str:
 
 
 @lru_cache(maxsize=2000)
-def _translated(text: str, language: str) -> str:
+def _translated(text: str, language: str, least: int = _LEAST) -> str:
     # Each part by itself, if all are known: a gap of the first would take in the others
-    parts = [_as_one(part, language) for part in text.split("; ")]
+    parts = [_as_one(part, language, least) for part in text.split("; ")]
     if all(parts):
-        return "; ".join(map(str, parts)) if len(parts) > 1 else str(parts[0])
-    if (found := _as_one(text, language)) is not None:
+        return _SEMICOLON.join(map(str, parts))
+    if (found := _as_one(text, language, least)) is not None:
         return found
     for joint in _JOINTS:
         if joint in text:
@@ -57,13 +60,13 @@ def _translated(text: str, language: str) -> str:
     return text
 
 
-def _as_one(text: str, language: str) -> str | None:
-    """Translate what is one text of the catalogue; None if it is none."""
+def _as_one(text: str, language: str, least: int) -> str | None:
+    """Translate what is one text of the catalogue, with so many letters; None if it is none."""
     texts, forms = _known(language)
-    if text in texts:
+    if text in texts and (least == _LEAST or len(text) >= least):
         return texts[text]
-    for fixed, form in forms:
-        if (gaps := _gaps_of(text, fixed)) is not None:
+    for fixed, form, letters in forms:
+        if letters >= least and (gaps := _gaps_of(text, fixed)) is not None:
             return form.format(*(_part(gap, language) for gap in gaps))
     return None
 
@@ -81,8 +84,8 @@ def name_in_language(models: Iterable[Any]) -> None:
 
 
 def _part(text: str, language: str) -> str:
-    """Translate a part of a text. A single word may be somebody's name for something, and stays."""
-    return _translated(text, language) if " " in text else text
+    """Translate a part of a text. What is short may be somebody's name for something, and stays."""
+    return _translated(text, language, _LEAST_IN_PART) if " " in text else text
 
 
 def _gaps_of(text: str, fixed: Sequence[str]) -> list[str] | None:
@@ -103,10 +106,10 @@ def _gaps_of(text: str, fixed: Sequence[str]) -> list[str] | None:
 
 
 @cache
-def _known(language: str) -> tuple[dict[str, str], list[tuple[list[str], str]]]:
+def _known(language: str) -> tuple[dict[str, str], list[tuple[list[str], str, int]]]:
     """Return the texts of a language without gaps, and those with gaps, the most specific first."""
     texts: dict[str, str] = {}
-    forms: list[tuple[list[str], str]] = []
+    forms: list[tuple[list[str], str, int]] = []
     for source, text in _catalogue(language):
         if not (isinstance(source, str) and isinstance(text, str) and source and text):
             continue
@@ -114,8 +117,9 @@ def _known(language: str) -> tuple[dict[str, str], list[tuple[list[str], str]]]:
         if "{" not in source or (parts := _parts_of(source)) is None:
             continue
         fixed, names = parts
-        if len(fixed) > 1 and sum(letter.isalpha() for part in fixed for letter in part) >= _LEAST:
-            forms.append((fixed, _form_of(text, names)))
+        letters = sum(letter.isalpha() for part in fixed for letter in part)
+        if len(fixed) > 1 and letters >= _LEAST:
+            forms.append((fixed, _form_of(text, names), letters))
     return texts, sorted(forms, key=lambda one: -sum(map(len, one[0])))
 
 

@@ -42,7 +42,8 @@ NO_TEXT_CALL = re.compile(r"log\.|record$|isolated$|guarded$|getattr|models\.|_$
 #: Words of unfold, which has no Chinese of its own.
 OF_UNFOLD = (
     "Type to search", "Select action to run", "Select action", "Select record", "Select all rows", "Select value",
-    "Apply Filters", "Go back", "Date from", "Date to", "Return to site", "Previous", "Next", "Light", "Dark",
+    "Apply Filters", "Go back", "Date from", "Date to", "Return to site", "Previous", "Next",
+    "Welcome back to", "Light", "Dark",
     "Choose a date from the list below to revert to a previous version of this object",
 )  # fmt: skip
 #: What kinds and ranges of parameters are put together to (controlplane.task_types, controlplane.forms.schema).
@@ -53,6 +54,14 @@ OF_PARAMETERS = (
     "whole number above {} to {}", "number from {}", "number from {} to {}", "number above {}",
     "number above {} below {}", "number above {} to {}", "number from {} below {}", "number below {}",
     "whole number to {}", "number to {}", "number", "object", "party", "column", "secret", "text",
+)  # fmt: skip
+#: What notifications say.
+OF_NOTIFICATIONS = (
+    "{} succeeded", "{} was cancelled", "{} failed", "{} failed at {}", "{} failed at {}: {}", "{} failed: {}",
+)  # fmt: skip
+#: States and kinds of checks, which are stored in a word.
+OF_CHECKS = (
+    "passed", "failed", "requested", "asked", "documents", "ports", "peers", "dataset", "data", "memory", "disk",
 )  # fmt: skip
 #: What the audit trail calls what was done.
 OF_THE_AUDIT_TRAIL = (
@@ -123,7 +132,7 @@ class Part:
             for path in sorted(ROOT.glob(pattern)):
                 yield from stored_texts(path.read_text())
         if self.name == "controlplane":
-            yield from (*OF_UNFOLD, *OF_PARAMETERS, *OF_THE_AUDIT_TRAIL)
+            yield from (*OF_UNFOLD, *OF_PARAMETERS, *OF_THE_AUDIT_TRAIL, *OF_NOTIFICATIONS, *OF_CHECKS)
         if self.name in ("controlplane", "executions"):
             yield from names_of_models(self.name)
         if self.name == "workers":

@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext, ngettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 from simple_history.admin import SimpleHistoryAdmin
 from simple_history.template_utils import HistoricalRecordContextHelper
@@ -110,7 +110,7 @@ class ConfigAdmin(Guarded, Listed, Scoped, SimpleHistoryAdmin, ModelAdmin):
         # ours: for unfold's links, the model of the history has no pages
         return super().history_form_view(request, object_id, version_id, {"opts": self.opts} | (extra_context or {}))
 
-    @display(description=_("Changed"), ordering="updated_at")
+    @display(description=pgettext_lazy("time", "Changed"), ordering="updated_at")
     def shown_changed(self, row: Any) -> Any:
         return moment(row.updated_at)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from copy import deepcopy
 from typing import Any, ClassVar
 
@@ -36,11 +37,18 @@ class DocumentWidget(JSONFormWidget):
 
     schema: Schema
 
-    def __init__(self, *args: Any, as_text: bool = False, view: str = "form", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        as_text: bool = False,
+        view: str = "form",
+        elsewhere: Collection[str] = (),
+        **kwargs: Any,
+    ) -> None:
         """``as_text``: offer the text beside the form. ``view``: which of the two is shown first, ``form`` or
-        ``text``."""
+        ``text``. ``elsewhere``: keys of a text that the page keeps although the form has no field for them."""
         super().__init__(*args, **kwargs)
-        self.as_text = as_text
+        self.as_text, self.elsewhere = as_text, elsewhere
         #: Whether what was posted is text, exactly as the user wrote it.
         self.is_text = False
         self._view = view
@@ -56,9 +64,14 @@ class DocumentWidget(JSONFormWidget):
     def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> Any:
         document, problem = _read(value)
         self.schema = deepcopy(self.schema)
-        form = super().render(name, json.dumps(fitted(document, self.schema)), attrs, renderer)
+        shown = fitted(document, self.schema)
+        form = super().render(name, json.dumps(shown), attrs, renderer)
         if not self.as_text:
             return form
+        if self.is_text and self._view == "form" and not problem and (lost := _lost(document, shown, self.elsewhere)):
+            problem = gettext("The form has no place for {keys}: correct or remove it first.").format(
+                keys=", ".join(lost)
+            )
         if not self.is_text:
             document = pruned(document, self.schema)
         context = {
@@ -69,6 +82,20 @@ class DocumentWidget(JSONFormWidget):
             "problem": "" if self._is_saving else problem,  # the form itself shows the problem
         }
         return mark_safe(render_to_string("controlplane/document_widget.html", context))  # noqa: S308  a template's
+
+
+def _lost(value: Any, shown: Any, elsewhere: Collection[str], path: str = "") -> list[str]:
+    """Return the keys of a document, with their paths, that are not in what the form shows of it."""
+    if not isinstance(value, dict):
+        return []
+    found: list[str] = []
+    for key, entry in value.items():
+        at = f"{path}{key}"
+        if isinstance(shown, dict) and key in shown:
+            found += _lost(entry, shown[key], elsewhere, f"{at}.")
+        elif key not in elsewhere and entry not in (None, "", [], {}):
+            found.append(at)
+    return found
 
 
 def _read(text: Any) -> tuple[Any, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 from zoneinfo import available_timezones
@@ -13,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from django_jsonform.constants import JOIN_SYMBOL
 from unfold.widgets import UnfoldAdminSelectWidget
 
+from controlplane.documents.storable import unstorable
 from controlplane.forms.document import DocumentFormField
 from controlplane.forms.schema import Schema
 from controlplane.language import translated
@@ -80,8 +82,8 @@ class PipelineForm(forms.ModelForm):
         names = [row.get("name") for row in rows]
         if not rows or not all(isinstance(name, str) for name in names):
             raise ValidationError(gettext("Each node needs a name and a task; remove the rows that are left over."))
-        if twice := sorted({str(name) for name in names if names.count(name) > 1}):
-            raise ValidationError(gettext("{twice}: named twice; name each node once.").format(twice=", ".join(twice)))
+        if twice := _twice(rows):
+            raise ValidationError(twice)
         self._rows = [row["name"] for row in rows]
         return _nodes_of(rows)
 
@@ -108,6 +110,14 @@ class PipelineForm(forms.ModelForm):
         """Return the drawing of the nodes as posted, even if they are wrong, otherwise as stored."""
         nodes = getattr(self, "cleaned_data", {}).get("nodes") or self.instance.nodes
         return drawing_of(nodes, self.within)
+
+
+def _twice(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what is wrong with rows of the same name, if there are any."""
+    names = Counter(str(row["name"]) for row in rows)
+    if not (twice := sorted(name for name, number in names.items() if number > 1)):
+        return []
+    return [gettext("{twice}: named twice; name each node once.").format(twice=", ".join(twice))]
 
 
 def _nodes_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -151,6 +161,8 @@ def composed(rows: Any, within: Parties) -> dict[str, Any]:
     ``problems`` in words. Rows that are not filled in yet are left out."""
     if not isinstance(rows, list):
         rows = []
+    if refused := list(unstorable(rows)):
+        return {"nodes": {}, "lines": [], "notes": [], "problems": [translated(str(problem)) for problem in refused]}
     named = [row for row in rows if isinstance(row, dict) and isinstance(row.get("name"), str) and row["name"]]
     nodes = _nodes_of(named[:MOST_NODES])
     flow = _flow(nodes, within)
@@ -173,7 +185,7 @@ def composed(rows: Any, within: Parties) -> dict[str, Any]:
         ],
         "notes": drawing.notes,
         # Nothing is wrong with what is not begun
-        "problems": [translated(str(problem)) for problem in flow.problems if nodes],
+        "problems": [*_twice(named), *(translated(str(problem)) for problem in flow.problems if nodes)],
     }  # fmt: skip
 
 

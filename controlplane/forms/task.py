@@ -32,6 +32,8 @@ from workers.contract.registry import TASK_EXECUTOR_REGISTRY, further_layers
 MOST_OFFERED = 20
 #: Separates a task type and its variant in the form's choice.
 VARIANT = ":"
+#: Keys of a task's document that are not among its fields: the choice of the task type has them.
+ELSEWHERE = ("task_type", "component")
 
 
 def _choices() -> Iterator[tuple[str, Any]]:
@@ -122,6 +124,9 @@ class TaskForm(DocumentForm):
                 self.initial.setdefault(name, DeviceConfig.objects.filter(name=self.instance.devices.get(name)).first())
         if "task_type" in self.fields:
             field: Any = self.fields["task_type"]
+            document: Any = self.fields.get("document")
+            if document:
+                document.widget.elsewhere = ELSEWHERE
             field.help_text = format_html(
                 gettext(
                     'What to compute; the form below changes with it. <a href="{}" class="underline">All task types</a>'

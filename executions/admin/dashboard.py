@@ -6,7 +6,7 @@ from typing import Any
 
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils.translation import gettext
+from django.utils.translation import gettext, pgettext
 
 from controlplane.access import Access
 from controlplane.admin.permissions import may
@@ -50,7 +50,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         "counts": list(_open(rows)),
         "tiles": [
             (gettext("Success rate"), found["success_rate"]),
-            (gettext("Ended"), f"{found['ended']:,}"),
+            (pgettext("number", "Ended"), f"{found['ended']:,}"),
             (gettext("Mean waiting time"), span(found["mean_waited"])),
             (gettext("Mean running time"), span(found["mean_ran"])),
         ],

@@ -171,7 +171,7 @@ def _facts(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield gettext("Columns"), str(len(columns))
     for what in ("memory", "disk"):
         if isinstance(free := facts.get(f"free_{what}"), int):
-            yield gettext("Free {what}").format(what=what), f"{free / 2**30:.1f} GiB"
+            yield gettext("Free {what}").format(what=translated(what)), f"{free / 2**30:.1f} GiB"
     if isinstance(cpus := facts.get("cpus"), int):
         yield gettext("CPUs"), str(cpus)
     versions = facts.get("versions")

@@ -8,7 +8,7 @@ from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWi
 
 from controlplane.forms.document import DocumentFormField, DocumentWidget, RebuiltForm
 from controlplane.forms.schema import Offer, Schema, fitted, form_schema, label, pruned
-from controlplane.forms.task import VARIANT, choice_of, offer_of, schema_of, with_choice
+from controlplane.forms.task import ELSEWHERE, VARIANT, choice_of, offer_of, schema_of, with_choice
 from controlplane.language import translated
 from controlplane.models import Parties
 from controlplane.models.catalogue import DatabaseCatalogue
@@ -45,7 +45,7 @@ class RerunForm(RebuiltForm):
             # Text shows exactly what was run, where the form of today cannot; it would fill in what is not there
             is_whole = self._whole(layer, pruned(fitted(document, schema), schema)) == document
             view = "form" if layer in documents and is_whole else "text"
-            shown = DocumentWidget(schema=schema, as_text=True, view=view)
+            shown = DocumentWidget(schema=schema, as_text=True, view=view, elsewhere=ELSEWHERE)
             self.fields[layer] = DocumentFormField(label=translated(label(layer)), widget=shown, initial=document)
 
     def _schema_of(self, layer: str, documents: dict[str, Any]) -> Schema:
@@ -87,10 +87,7 @@ class RerunForm(RebuiltForm):
             return None
 
     def _documents(self) -> dict[str, Any]:
-        given = {
-            layer: found if self.fields[layer].widget.is_text else self._whole(layer, found)
-            for layer in layers() for found in [self.cleaned_data[layer]]
-        }  # fmt: skip
+        given = {layer: self._whole(layer, self.cleaned_data[layer]) for layer in layers()}
         # A further device's layer that was not there, and is still empty, is left out
         return {layer: found for layer, found in given.items() if found or layer in self.source.documents}
 

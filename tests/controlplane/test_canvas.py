@@ -46,7 +46,7 @@ def test_what_is_no_list_of_rows_is_an_empty_drawing(nodes: str) -> None:
     assert answer.json() == {"nodes": {}, "lines": [], "notes": [], "problems": []}
 
 
-@pytest.mark.parametrize("task", [None, 7, [], {}, "x" * 10_000, "\0"])
+@pytest.mark.parametrize("task", [None, 7, [], {}, "x" * 10_000])
 def test_a_task_that_is_none_is_a_problem(task: Any) -> None:
     found = drawn(admin_client(superuser()), [{"name": "a", "task": task, "after": task}]).json()
     assert found["nodes"]["a"]["wrong"]
@@ -73,3 +73,17 @@ def test_tasks_of_other_parties_are_not_shown() -> None:
     found = drawn(stranger, ROWS).json()
     assert all(node["wrong"] for node in found["nodes"].values())
     assert found["lines"] == []
+
+
+@pytest.mark.parametrize("name", ["\\u0000", "\\ud800"])
+def test_a_text_that_no_database_takes_is_a_problem(name: str) -> None:
+    found = drawn(admin_client(superuser()), f'[{{"name": "{name}", "task": "{name}"}}]').json()
+    assert found["nodes"] == {}
+    assert found["problems"]
+
+
+def test_a_name_that_is_given_twice_is_a_problem() -> None:
+    make_chain()
+    rows = [{"name": "a", "task": "intersect"}, {"name": "a", "task": "again"}]
+    found = drawn(admin_client(superuser()), rows).json()
+    assert found["problems"] == ["a: named twice; name each node once."]

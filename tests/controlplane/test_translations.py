@@ -1,5 +1,6 @@
 """The catalogues of Chinese texts are complete, fit their texts, and are compiled; so is what was stored."""
 
+# ruff: noqa: RUF001
 from __future__ import annotations
 
 import io
@@ -75,7 +76,9 @@ def catalogue(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[Any, Any]]:
         ("alice: name", "alice: name"),
         ("name a dataset of alice", "填写 alice 的数据集"),
         ("something else", "something else"),
-        ("the disk is full; name a dataset of alice", "磁盘已满; 填写 alice 的数据集"),
+        ("known: train, it failed, more", "已知：train, it failed, more"),
+        ("my name failed 1 succeeded", "my name failed 1 成功"),
+        ("the disk is full; name a dataset of alice", "磁盘已满；填写 alice 的数据集"),
         ("the disk is full: {} {0} {x}", "磁盘已满: {} {0} {x}"),
         ("; " * 31 + "the disk is full", "; " * 31 + "the disk is full"),
         ("", ""),
@@ -88,6 +91,9 @@ def test_what_was_stored_is_shown_in_the_readers_language(catalogue: dict[Any, s
         "{} has {:,} of {} rows": "{2} 行中 {0} 有 {1:,} 行",
         "name": "名称",
         "{}{}": "x",
+        "known: {}": "已知：{}",
+        "{} failed{}": "{} 失败{}",
+        "{} succeeded": "{} 成功",
         "{} of {}": "x",
         "name a dataset of {party}": "填写 {party} 的数据集",
     }

@@ -24,7 +24,7 @@ def take(page: Page, name: str) -> None:
 
 
 def node(page: Page, name: str) -> Locator:
-    return page.locator(f'.x6-node[data-cell-id="{name}"]')
+    return page.locator(f'.x6-node[data-cell-id="node {name}"]')
 
 
 def lines(page: Page) -> Locator:
@@ -96,10 +96,16 @@ def test_rows_and_drawing_are_one(page: Page) -> None:
     expect(page.locator(".x6-node")).to_have_count(3)
     page.locator('.rjf-form-row input[aria-label=Node][value="then"]').fill("second")
     expect(node(page, "second")).to_be_visible()
-    expect(page.get_by_text("last.after.0: there is no node of this name")).to_be_visible()
+    expect(page.locator('[aria-label="Also after"][value="second"]')).to_have_count(1)  # it follows
+    page.locator('.rjf-form-row input[aria-label=Node][value="last"]').fill("first")
+    expect(page.get_by_text("first: named twice")).to_be_visible()
+    page.locator(".rjf-form-row input[aria-label=Node]").last.fill("constructor")
+    expect(node(page, "constructor")).to_be_visible()
+    page.locator('[aria-label="Also after"]').last.fill("nothing")
+    expect(page.get_by_text("constructor.after.0: there is no node of this name")).to_be_visible()
     expect(page.locator(".cp-compose-wrong")).to_have_count(1)
     take(page, "compose-wrong")
     node(page, "second").hover()
-    page.locator('[data-cell-id="second"] [data-tool-name="button-remove"]').click()
+    page.locator('[data-cell-id="node second"] [data-tool-name="button-remove"]').click()
     expect(page.locator(".x6-node")).to_have_count(2)
-    assert [row["name"] for row in rows(page)] == ["first", "last"]
+    assert [row["name"] for row in rows(page)] == ["first", "constructor"]

@@ -97,3 +97,28 @@ def test_a_mistake_is_shown_at_its_place(page: Page) -> None:
 def in_force(documents: dict[str, Any]) -> dict[str, Any]:
     """The documents as they are in force."""
     return {layer: model_of(layer).model_validate(document).model_dump() for layer, document in documents.items()}
+
+
+def test_it_runs_from_its_text_as_it_stands(page: Page) -> None:
+    execution = make_execution(make_chain()["intersect"])
+    open_form(page, execution)
+    shown = page.locator("[name=task_config__show]")
+    with page.expect_navigation():
+        shown.filter(has_text="JSON").click()
+    new = run(page)
+    assert new.documents["task_config"]["task_type"] == "psi"
+
+
+def test_a_key_that_the_form_cannot_show_is_not_lost(page: Page) -> None:
+    execution = make_execution(make_chain()["intersect"])
+    open_form(page, execution)
+    shown = page.locator("[name=task_config__show]")
+    with page.expect_navigation():
+        shown.filter(has_text="JSON").click()
+    text = page.locator("[name=task_config__text]")
+    document = json.loads(text.input_value()) | {"keep_device_seconds": 60}
+    text.fill(json.dumps(document))
+    with page.expect_navigation():
+        shown.filter(has_text="Form").click()
+    expect(page.get_by_text("The form has no place for keep_device_seconds")).to_be_visible()
+    assert json.loads(text.input_value())["keep_device_seconds"] == 60

@@ -16,7 +16,13 @@
     const canvas = panel.querySelector(".cp-compose-canvas"), graph = makeGraph(canvas);
     // Where a node was dropped or dragged to, by its name
     const moved = new Map();
-    let asked = 0, timer = 0;
+    let asked = 0, timer = 0, isHeld = false, afterDrag = null, drawn = [];
+
+    canvas.addEventListener("mousedown", () => { isHeld = true; }, true);
+    window.addEventListener("mouseup", () => setTimeout(() => {
+      isHeld = false;
+      if (afterDrag) { afterDrag = null; draw(); }
+    }), true);
 
     const rows = () => form.getData().map(row => ({ ...row }));
     const afterOf = row => (row.after || "").split(/[\s,]+/).filter(Boolean);
@@ -47,40 +53,64 @@
         ? { ...row, after: [...afterOf(row), earlier].join(", ") } : row));
     }
 
+    // A node that gets another name in its row keeps its place, and those that come after it still do.
+    function follow() {
+      const now = rows(), renamed = now.length === drawn.length
+        ? now.map((row, index) => [drawn[index].name, row.name]).filter(([old, name]) => old !== name) : [];
+      drawn = now;
+      if (renamed.length !== 1) return;
+      const [[old, name]] = renamed;
+      if (!old || !name || now.some(row => row.name === old)) return;
+      if (moved.has(old)) moved.set(name, moved.get(old));
+      if (!now.some(row => afterOf(row).includes(old))) return;
+      drawn = now.map(row => ({ ...row, after: afterOf(row).map(other => other === old ? name : other).join(", ") }));
+      form.update({ data: drawn });
+    }
+
     async function draw() {
+      follow();
       const number = ++asked;
       const body = new FormData();
       body.append("nodes", JSON.stringify(rows()));
       body.append("csrfmiddlewaretoken", document.querySelector("[name=csrfmiddlewaretoken]").value);
-      const answer = await fetch(panel.dataset.draw, { method: "POST", body });
-      if (!answer.ok || number !== asked) return;  // rows have changed meanwhile: another answer comes
-      const found = await answer.json();
+      const found = await fetch(panel.dataset.draw, { method: "POST", body })
+        .then(answer => answer.ok && !answer.redirected ? answer.json() : null).catch(() => null);
+      if (number !== asked) return;  // rows have changed meanwhile: another answer comes
+      panel.querySelector(".cp-compose-failed").hidden = Boolean(found);
+      if (!found) return;
+      // What is being dragged is not taken out of somebody's hand
+      if (isHeld) { afterDrag = draw; return; }
       show(graph, found, moved, (earlier, later) => {
         change(now => now.map(row => row.name === later ? withoutAfter(row, earlier) : row));
       }, remove);
       fit(graph, canvas.parentNode);
-      list(panel.querySelector(".cp-compose-problems ul"), [...found.problems, ...found.notes]);
+      list(panel.querySelector(".cp-compose-problems ul"), found.problems);
+      list(panel.querySelector(".cp-compose-notes"), found.notes);
     }
 
     form.addEventListener("change", () => { clearTimeout(timer); timer = setTimeout(draw, PAUSE); });
-    graph.on("node:moved", ({ node }) => moved.set(node.id, node.position()));
+    graph.on("node:moved", ({ node }) => moved.set(nameOf(node.id), node.position()));
     graph.on("edge:connected", ({ edge }) => {
-      const earlier = edge.getSourceCellId(), later = edge.getTargetCellId();
+      const [earlier, later] = [edge.getSourceCellId(), edge.getTargetCellId()].map(id => id && nameOf(id));
       edge.remove();  // the server's answer draws it
       if (earlier && later && earlier !== later) connect(earlier, later);
     });
     graph.on("node:dblclick", ({ node }) => {
-      const row = [...document.querySelectorAll(".rjf-form-row input")].find(field => field.value === node.id);
+      const row = [...document.querySelectorAll(".rjf-form-row input")].find(field => field.value === nameOf(node.id));
       if (row) row.focus();
     });
     offer(form.getSchema().items.properties.task.choices, add, canvas, graph);
     draw();
   }
 
+  // X6 keeps cells in a plain object, in which a node must not be called "constructor".
+  function idOf(name) { return `node ${name}`; }
+  function nameOf(id) { return id.slice(5); }
+
   function makeGraph(container) {
     return new X6.Graph({
       container, autoResize: container.parentNode, panning: true, mousewheel: { enabled: true, modifiers: ["ctrl", "meta"] },
-      scaling: { min: 0.4, max: 1.5 },
+      scaling: { min: 0.35, max: 1.5 },
       interacting: { edgeMovable: false, arrowheadMovable: false, vertexMovable: false },
       connecting: {
         allowBlank: false, allowLoop: false, allowEdge: false, highlight: true,
@@ -104,7 +134,7 @@
       const place = moved.get(name) || node;
       const port = group => ({ id: group, group });
       cells.push(graph.createNode({
-        id: name, x: place.x, y: place.y, width: WIDTH, height: HEIGHT,
+        id: idOf(name), x: place.x, y: place.y, width: WIDTH, height: HEIGHT,
         markup: [
           { tagName: "rect", selector: "body" }, { tagName: "title", selector: "title" },
           { tagName: "text", selector: "name" }, { tagName: "text", selector: "task" },
@@ -129,7 +159,7 @@
     for (const line of found.lines) {
       const tools = line.own ? [{ name: "button-remove", args: { distance: "50%", onClick: () => cut(line.from, line.to) } }] : [];
       cells.push(graph.createEdge({
-        ...lineOf(line), source: { cell: line.from, port: "out" }, target: { cell: line.to, port: "in" },
+        ...lineOf(line), source: { cell: idOf(line.from), port: "out" }, target: { cell: idOf(line.to), port: "in" },
         data: line, tools,
       }));
     }
@@ -139,8 +169,11 @@
   // As high as what it shows, and smaller where that is too wide; what still does not fit is reached by dragging.
   function fit(graph, frame) {
     const { right, bottom } = graph.getContentBBox();
-    frame.style.height = `${Math.min(560, Math.max(260, bottom + 40))}px`;
-    if (right + 16 > frame.clientWidth || bottom > 560) graph.zoomToFit({ padding: 16, maxScale: 1, minScale: 0.6 });
+    const height = Math.min(560, Math.max(260, bottom + 40));
+    frame.style.height = `${height}px`;
+    graph.resize(frame.clientWidth, height);
+    if (right + 16 > frame.clientWidth || bottom + 16 > height) graph.zoomToFit({ padding: 16, maxScale: 1, minScale: 0.35 });
+    else graph.scale(1).translate(0, 0);
   }
 
   // What can be dragged, or added by a click: the tasks of the rows' own choice.
