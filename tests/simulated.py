@@ -62,6 +62,8 @@ def take(connection: Redis, run: PartyRun, worker: str) -> None:
     """What a worker's taking of a job leaves in Redis."""
     connection.lrem(f"rq:queue:{run.party.name}", 1, run.job_id)
     connection.hset(f"rq:job:{run.job_id}", mapping={"status": "started", "worker_name": worker})
+    if connection.exists(key := f"rq:worker:{worker}"):
+        connection.hset(key, mapping={"state": "busy", "current_job": run.job_id})
 
 
 def job_of(connection: Redis, run: PartyRun) -> PartyJob:

@@ -215,12 +215,18 @@ class Recovery:
         with self.connection.pipeline(transaction=False) as pipeline:
             for name in names:
                 pipeline.pttl(f"rq:worker:{name}")
-            lives = pipeline.execute()
+                pipeline.hmget(f"rq:worker:{name}", "state", "current_job")
+            answers = iter(forgiving(pipeline))
+        lives = [(next(answers) or 0, next(answers) or (None, None)) for _ in names]
         states = []
-        for ((status, _), place), name, ttl in zip(found, names, lives, strict=True):
+        for run, ((status, _), place), name, (ttl, (does, job)) in zip(runs, found, names, lives, strict=True):
             state = status.decode(errors="replace") if status else GONE
-            taken_by_dead = state in ("started", "queued") and name and ttl <= 0
-            states.append((DEAD if taken_by_dead else state, name, place is not None))
+            if state in ("started", "queued") and name and ttl <= 0:
+                state = DEAD
+            elif state == "started" and does == b"idle" and job != run.job_id.encode():
+                # Redis was away as it ended, so that nobody could note it there
+                state = "finished"
+            states.append((state, name, place is not None))
         return states
 
     def _end_unsent(self, run: PartyRun) -> bool:

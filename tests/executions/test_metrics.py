@@ -252,7 +252,7 @@ def test_an_empty_site_has_figures(api: APIClient, connection: Redis) -> None:
 def test_what_waits_and_runs_is_told_by_status_and_party(
     api: APIClient, connection: Redis, execution: Execution
 ) -> None:
-    add_worker(connection, "alice")
+    add_worker(connection, "alice", "2")
     begin(execution, connection)
     for ago in (50, 500):
         waiting = submit()

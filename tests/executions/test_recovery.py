@@ -142,6 +142,22 @@ def test_it_does_not_retry_while_a_process_of_the_old_attempt_is_left(dispatched
     assert status(dispatched) == Status.QUEUED
 
 
+def test_it_ends_a_run_whose_worker_has_left_its_job(dispatched: Execution, connection: Redis) -> None:
+    """Redis was away and the party's disk full as the job ended: nobody could note it, nor report anything."""
+    runs = begin(dispatched, connection)
+    recovery = Recovery(connection)
+    recovery.step()
+    connection.hset("rq:worker:bob-1", mapping={"state": "idle"})
+    recovery.step()
+    assert status(dispatched) == Status.RUNNING, "it still names the job"
+    connection.hdel("rq:worker:bob-1", "current_job")
+    settle_down(recovery, lambda: PartyRun.objects.get(pk=runs["bob"].pk).status == RunStatus.LOST)
+    runs["bob"].refresh_from_db()
+    assert runs["bob"].error == "the job at bob ended without a report"
+    connection.hset(f"rq:job:{runs['alice'].job_id}", "status", "stopped")
+    settle_down(recovery, lambda: status(dispatched) == Status.RETRY)
+
+
 @pytest.mark.parametrize("state", ["finished", "failed", "canceled"])
 def test_it_ends_a_run_whose_job_ended_without_a_report(dispatched: Execution, connection: Redis, state: str) -> None:
     runs = begin(dispatched, connection)
