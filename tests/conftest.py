@@ -16,6 +16,7 @@ from controlplane.models import Party
 from executions.coordinator.dispatch import Dispatcher
 from executions.coordinator.listener import Listener
 from executions.coordinator.recovery import Recovery
+from executions.coordinator.validity import Validity
 from executions.models import Execution, PartyRun, PortLease
 from executions.patience import Since
 from executions.redis import redis_connection
@@ -80,6 +81,7 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step does all there is: on a busy machine the time that it may take can be over after the first thing."""
     monkeypatch.setattr(Listener, "REPORT_SECONDS", 60.0)
     monkeypatch.setattr(Dispatcher, "STEP_SECONDS", 60.0)
+    monkeypatch.setattr(Validity, "STEP_SECONDS", 60.0)
 
 
 @pytest.fixture
