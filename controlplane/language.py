@@ -46,6 +46,18 @@ def translated(text: str) -> str:
     return _translated(text, str(get_language()))
 
 
+def name_in_language(models: Iterable[Any]) -> None:
+    """Have the names of models and of their fields shown in the reader's language, where no class says otherwise: they
+    are made of the names in the code."""
+    for model in models:
+        options = model._meta
+        options.verbose_name, options.verbose_name_plural = (
+            gettext_lazy(str(name)) for name in (options.verbose_name, options.verbose_name_plural)
+        )
+        for field in options.local_fields:
+            field.verbose_name = gettext_lazy(str(field.verbose_name))
+
+
 @lru_cache(maxsize=2000)
 def _translated(text: str, language: str, least: int = _LEAST) -> str:
     # Each part by itself, if all are known: a gap of the first would take in the others
@@ -69,18 +81,6 @@ def _as_one(text: str, language: str, least: int) -> str | None:
         if letters >= least and (gaps := _gaps_of(text, fixed)) is not None:
             return form.format(*(_part(gap, language) for gap in gaps))
     return None
-
-
-def name_in_language(models: Iterable[Any]) -> None:
-    """Have the names of models and of their fields shown in the reader's language, where no class says otherwise: they
-    are made of the names in the code."""
-    for model in models:
-        options = model._meta
-        options.verbose_name, options.verbose_name_plural = (
-            gettext_lazy(str(name)) for name in (options.verbose_name, options.verbose_name_plural)
-        )
-        for field in options.local_fields:
-            field.verbose_name = gettext_lazy(str(field.verbose_name))
 
 
 def _part(text: str, language: str) -> str:

@@ -116,7 +116,7 @@ class LanguageMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if request.path.startswith("/api/"):
+        if _is_of_api(request):
             return self.get_response(request)
         with translation.override(translation.get_language_from_request(request)):
             response = self.get_response(request)
@@ -147,6 +147,10 @@ class AccountMiddleware:
             return getattr(account, "language", ""), _zone_of(getattr(account, "time_zone", ""))
         except (OperationalError, InterfaceError):  # the view is about to meet it, too, and BusyMiddleware then answers
             return "", None
+
+
+def _is_of_api(request: HttpRequest) -> bool:
+    return request.path.startswith("/api/")
 
 
 def _zone_of(name: str) -> ZoneInfo | None:
@@ -201,7 +205,7 @@ class SignInMiddleware:
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Return the answer for an unknown address: the API's form of an error below /api/, otherwise a page."""
-    if not request.path.startswith("/api/"):
+    if not _is_of_api(request):
         return page_not_found(request, exception)
     error = {
         "code": "not_found",

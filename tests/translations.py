@@ -25,7 +25,7 @@ from django.utils.translation.template import templatize
 from simple_history.models import HistoricalChanges
 
 from controlplane.environment import ROOT
-from controlplane.forms.schema import _schema_of, label
+from controlplane.forms.schema import json_schema, label
 from workers.contract.layers import layers, model_of
 from workers.contract.registry import TASK_EXECUTOR_REGISTRY
 
@@ -227,7 +227,7 @@ def texts_of_documents() -> Iterator[str]:
         models += [executor.params_model(variant) for variant in executor.variants() or [""]]
     for model in models:
         if model.__module__.startswith("workers."):  # a package that brings its own brings its own texts, too
-            yield from _texts_of(_schema_of(model))
+            yield from _texts_of(json_schema(model))
 
 
 def _texts_of(schema: Any) -> Iterator[str]:

@@ -19,7 +19,7 @@ from controlplane.admin.base import ConfigAdmin
 from controlplane.admin.confirm import confirm_page
 from controlplane.admin.filters import KindFilter, StateFilter
 from controlplane.admin.scoped import ScopedSelectFilter
-from controlplane.admin.shown import NOTHING, link
+from controlplane.admin.shown import NOTHING, first_names, link
 from controlplane.forms.dataset import DatasetForm
 from controlplane.language import translated
 from controlplane.models import (
@@ -96,10 +96,7 @@ class DatasetAdmin(ConfigAdmin):
 
     @display(description=_("Columns"))
     def column_names(self, dataset: Dataset) -> str:
-        names = list(dataset.columns)
-        return ", ".join(names[:6]) + (
-            gettext(" and {number} more").format(number=len(names) - 6) if len(names) > 6 else ""
-        )
+        return first_names(list(dataset.columns))
 
     @display(
         description=_("State"),

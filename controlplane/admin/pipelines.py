@@ -17,7 +17,7 @@ from unfold.decorators import display
 
 from controlplane.access import Access
 from controlplane.admin.base import ConfigAdmin
-from controlplane.admin.shown import moment
+from controlplane.admin.shown import first_names, moment
 from controlplane.forms.pipelines import PipelineForm, ScheduleForm, composed, drawing_of
 from controlplane.language import is_english
 from controlplane.models import Pipeline, Schedule
@@ -38,10 +38,7 @@ class PipelineAdmin(ConfigAdmin):
 
     @display(description=_("Nodes"))
     def node_names(self, pipeline: Pipeline) -> str:
-        names = sorted(pipeline.nodes)
-        return ", ".join(names[:6]) + (
-            gettext(" and {number} more").format(number=len(names) - 6) if len(names) > 6 else ""
-        )
+        return first_names(sorted(pipeline.nodes))
 
     def get_urls(self) -> list[Any]:
         draw = self.admin_site.admin_view(require_POST(self.draw_view))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ from django.utils.translation import gettext
 
 from controlplane.times import NOTHING, exact, moment
 
-__all__ = ["NOTHING", "counted", "exact", "length", "line", "link", "moment", "span", "submission"]
+__all__ = ["NOTHING", "counted", "exact", "first_names", "length", "line", "link", "moment", "span", "submission"]
 
 #: Characters of a long text that a row shows, and that it shows on hover.
 SHOWN_OF_A_LINE, SHOWN_ON_HOVER = 90, 2000
@@ -54,6 +55,12 @@ def line(text: str) -> Any:
 
 def link(url: str, text: Any) -> Any:
     return format_html('<a class="cpl-link" href="{}">{}</a>', url, text)
+
+
+def first_names(names: Sequence[str], most: int = 6) -> str:
+    """Return ``alice, bob and 3 more``: the first names, and how many others there are."""
+    more = gettext(" and {number} more").format(number=len(names) - most) if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def counted(number: int, model: Any, limit: int = 0) -> str:

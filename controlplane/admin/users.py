@@ -24,7 +24,7 @@ from controlplane.access import Access
 from controlplane.admin.confirm import confirm_page
 from controlplane.admin.listing import Listed
 from controlplane.admin.permissions import may
-from controlplane.admin.shown import NOTHING, moment
+from controlplane.admin.shown import NOTHING, first_names, moment
 from controlplane.forms.people import GroupForm, InvitationForm, PersonForm, roles_of, single_permissions
 from controlplane.people.links import Link, make_link
 from controlplane.people.mail import is_configured
@@ -66,8 +66,7 @@ class _Granting(Listed):
         if getattr(owner, "is_superuser", False) or any(grant.all_parties for grant in grants):
             return gettext("all")
         names = sorted({grant.party.name for grant in grants})
-        more = gettext(" and {number} more").format(number=len(names) - MOST_NAMED) if len(names) > MOST_NAMED else ""
-        return ", ".join(names[:MOST_NAMED]) + more if names else NOTHING
+        return first_names(names, MOST_NAMED) if names else NOTHING
 
 
 @admin.register(User)

@@ -41,7 +41,7 @@ class Offer:
 
 def form_schema(model: type[BaseModel], offer: Offer, *, hidden: Sequence[str] = ()) -> Schema:
     """Return the schema of a document's form without fields marked IN_NO_FORM. ``hidden``: keys shown elsewhere."""
-    schema = dict(_schema_of(model))
+    schema = dict(json_schema(model))
     builder = _Builder(schema.pop("$defs", {}), offer)
     schema["properties"] = {k: v for k, v in schema["properties"].items() if k not in hidden}
     schema.pop("description", None)
@@ -50,7 +50,7 @@ def form_schema(model: type[BaseModel], offer: Offer, *, hidden: Sequence[str] =
 
 
 @cache
-def _schema_of(model: type[BaseModel]) -> Schema:
+def json_schema(model: type[BaseModel]) -> Schema:
     """Return a model's JSON Schema, which is not to be changed: making it takes some milliseconds for each form."""
     return model.model_json_schema()
 

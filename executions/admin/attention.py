@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from controlplane.access import Access
 from controlplane.admin.permissions import may
+from controlplane.admin.shown import first_names
 from controlplane.language import translated
 from controlplane.models import Dataset, Party, Task
 from controlplane.models.dataset import DIFFERS, UNREADABLE
@@ -74,11 +75,10 @@ def _servers(hosts: Hosts) -> Iterator[Matter]:
 def _parties(hosts: Hosts) -> Iterator[Matter]:
     away = [name for name, number in (hosts.alive or {}).items() if not number]
     if away:
-        more = gettext(" and {number} more").format(number=len(away) - NAMED) if len(away) > NAMED else ""
-        told = ngettext("{parties}{more} has no live worker.", "{parties}{more} have no live worker.", len(away))
+        told = ngettext("{parties} has no live worker.", "{parties} have no live worker.", len(away))
         yield Matter(
             "warning",
-            told.format(parties=", ".join(away[:NAMED]), more=more),
+            told.format(parties=first_names(away, NAMED)),
             reverse("admin:controlplane_party_changelist"),
         )
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 
+from django.db.models import CharField, Exists, OuterRef
+from django.db.models.functions import Cast
+
 from controlplane.models import Task
 from controlplane.models.catalogue import ComposingCatalogue
 from executions.models import Condition
@@ -25,20 +28,23 @@ class Validity:
     def step(self) -> None:
         """Look at the next tasks."""
         until = time.monotonic() + self.STEP_SECONDS
-        rows = Task.objects.filter(pk__gt=self._after).select_related("cluster", "spu", "heu").order_by("pk")
-        tasks = list(rows[: self.AT_ONCE])
-        known = dict(Condition.objects.filter(kind=Condition.TASK).values_list("key", "is_bad"))
+        noted = Condition.objects.filter(kind=Condition.TASK)
+        was_bad = Exists(noted.filter(is_bad=True, key=Cast(OuterRef("pk"), CharField())))
+        rows = Task.objects.filter(pk__gt=self._after).annotate(was_bad=was_bad).order_by("pk")
+        tasks = list(rows.select_related("cluster", "spu", "heu")[: self.AT_ONCE])
         for task in tasks:
             self._after = task.pk
             is_bad = not self._is_valid(task)
-            if is_bad != known.get(str(task.pk), False):
+            if is_bad != task.was_bad:
                 Condition.turns(Condition.TASK, str(task.pk), is_bad)
             if time.monotonic() > until:
                 return
         if len(tasks) < self.AT_ONCE:
             self._after = 0
-            there = {str(pk) for pk in Task.objects.values_list("pk", flat=True)} if known else set()
-            Condition.objects.filter(kind=Condition.TASK, key__in=known.keys() - there).delete()
+            there = Task.objects.annotate(key=Cast("pk", CharField())).order_by().values("key")
+            # Read first: a delete that finds nothing would still lock SQLite for all others
+            gone = list(noted.exclude(key__in=there).values_list("pk", flat=True)[: Condition.MOST_TASKS])
+            Condition.objects.filter(pk__in=gone).delete()
 
     def _is_valid(self, task: Task) -> bool:
         if self._catalogue is None or time.monotonic() > self._read_at + self.READ_AGAIN:

@@ -81,19 +81,19 @@ def shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
-        return (
-            f"{value:,}"
-            if abs(value) < 10**30
-            else f"{float(value):.3e}"
-            if is_number(value)
-            else gettext("beyond float64")
-        )
+        return _whole(value)
     if isinstance(value, float):
         return _number(value)
     if isinstance(value, list):
         few = ", ".join(shown(entry) for entry in value[:20])
         return cut(few + (gettext(", and {number:,} more").format(number=len(value) - 20) if len(value) > 20 else ""))
     return cut(str(value))
+
+
+def _whole(value: int) -> str:
+    if abs(value) < 10**30:
+        return f"{value:,}"
+    return f"{float(value):.3e}" if is_number(value) else gettext("beyond float64")
 
 
 def _number(value: float) -> str:
@@ -109,11 +109,9 @@ def _number(value: float) -> str:
 
 def cut(text: str, most: int = MOST_CHARACTERS) -> str:
     """Return a text shortened to what is shown of it."""
-    return (
-        text
-        if len(text) <= most
-        else gettext("{text} ... ({number:,} characters)").format(text=text[:most], number=len(text))
-    )
+    if len(text) <= most:
+        return text
+    return gettext("{text} ... ({number:,} characters)").format(text=text[:most], number=len(text))
 
 
 def title_of(name: str) -> str:

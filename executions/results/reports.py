@@ -70,17 +70,11 @@ def how_good(figures: Mapping[str, Any]) -> str:
     """Return the two most telling metrics of a model in a sentence, from figures by their names in words; empty if
     there is none."""
     told = {name: figures[name] for name in ("AUC", "R²", "KS", "RMSE") if is_number(figures.get(name))}
-    first = [f"{name} {value:.3g}" for name, value in told.items()]
+    if not told:
+        return ""
+    first = ", ".join([f"{name} {value:.3g}" for name, value in told.items()][:2])
     rows = figures.get(gettext("Rows"))
-    return (
-        (
-            gettext("{figures} on {rows:,} rows.").format(figures=", ".join(first[:2]), rows=rows)
-            if rows
-            else f"{', '.join(first[:2])}."
-        )
-        if first
-        else ""
-    )
+    return gettext("{figures} on {rows:,} rows.").format(figures=first, rows=rows) if rows else f"{first}."
 
 
 def _strongest(block: HeatMap) -> str:

@@ -8,7 +8,6 @@ import pytest
 from django.test import Client
 
 from controlplane.models import Dataset, SPUConfig, Task
-from executions.coordinator import validity
 from executions.coordinator.validity import Validity
 from executions.models import Condition
 from tests.composed import admin_client, copy_of_task, make_execution, make_task, make_user
@@ -80,7 +79,7 @@ def test_all_tasks_come_in_turn_and_no_step_takes_long(monkeypatch: pytest.Monke
     names = list(Task.objects.order_by("pk").values_list("name", flat=True))
     assert seen == [*names, *names[:4]]
     seen.clear()
-    monkeypatch.setattr(validity.Validity, "STEP_SECONDS", 0.0)
+    monkeypatch.setattr(Validity, "STEP_SECONDS", 0.0)
     watch.step()
     assert len(seen) == 1
 

@@ -16,12 +16,12 @@
     const canvas = panel.querySelector(".cp-compose-canvas"), graph = makeGraph(canvas);
     // Where a node was dropped or dragged to, by its name
     const moved = new Map();
-    let asked = 0, timer = 0, isHeld = false, afterDrag = null, drawn = [];
+    let asked = 0, timer = 0, isHeld = false, isLate = false, drawn = [];
 
     canvas.addEventListener("mousedown", () => { isHeld = true; }, true);
     window.addEventListener("mouseup", () => setTimeout(() => {
       isHeld = false;
-      if (afterDrag) { afterDrag = null; draw(); }
+      if (isLate) { isLate = false; draw(); }
     }), true);
 
     const rows = () => form.getData().map(row => ({ ...row }));
@@ -53,6 +53,10 @@
         ? { ...row, after: [...afterOf(row), earlier].join(", ") } : row));
     }
 
+    function cut(earlier, later) {
+      change(now => now.map(row => row.name === later ? withoutAfter(row, earlier) : row));
+    }
+
     // A node that gets another name in its row keeps its place, and those that come after it still do.
     function follow() {
       const now = rows(), renamed = now.length === drawn.length
@@ -79,10 +83,8 @@
       panel.querySelector(".cp-compose-failed").hidden = Boolean(found);
       if (!found) return;
       // What is being dragged is not taken out of somebody's hand
-      if (isHeld) { afterDrag = draw; return; }
-      show(graph, found, moved, (earlier, later) => {
-        change(now => now.map(row => row.name === later ? withoutAfter(row, earlier) : row));
-      }, remove);
+      if (isHeld) { isLate = true; return; }
+      show(graph, found, moved, cut, remove);
       fit(graph, canvas.parentNode);
       list(panel.querySelector(".cp-compose-problems ul"), found.problems);
       list(panel.querySelector(".cp-compose-notes"), found.notes);
