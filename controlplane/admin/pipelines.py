@@ -88,7 +88,7 @@ class ScheduleAdmin(ConfigAdmin):
 
     @display(description=_("Runs"))
     def shown_target(self, schedule: Schedule) -> str:
-        kind = "task" if schedule.task_id else "pipeline"
+        kind = gettext("task") if schedule.task_id else gettext("pipeline")
         return f"{kind} {schedule.target}"
 
     @display(description=_("Next time"), ordering="next_run_at")

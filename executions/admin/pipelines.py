@@ -260,7 +260,8 @@ class RunningScheduleAdmin(Runnable, ScheduleAdmin):
             schedule.confirm(by=request.user)
             messages.success(request, gettext("{schedule} runs in your name from now on.").format(schedule=schedule))
             return HttpResponseRedirect(page)
-        facts = [(gettext("Runs"), str(schedule.target)), (gettext("In the name of"), str(schedule.owner or "nobody"))]
+        owner = str(schedule.owner or gettext("nobody"))
+        facts = [(gettext("Runs"), str(schedule.target)), (gettext("In the name of"), owner)]
         if reason := objection(schedule):
             facts.append((gettext("Does not run now"), translated(reason)))
         question = gettext("Run {target} in your name, as it is now, whenever {schedule} is due?").format(

@@ -79,7 +79,7 @@ def shown(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return gettext("yes") if value else gettext("no")
     if isinstance(value, int):
         return _whole(value)
     if isinstance(value, float):

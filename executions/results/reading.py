@@ -128,8 +128,9 @@ def _blocks(model: Any, result: Mapping[str, Any]) -> Iterator[Block]:
                 gettext("Rows"): model.rows,
                 gettext("Rows to train"): model.train_rows,
                 gettext("Rows to test"): model.test_rows,
+                gettext("Parties"): model.parties,
             }
-            told = [[name, count] for name, count in {**figures, "Parties": model.parties}.items() if count]
+            told = [[name, count] for name, count in figures.items() if count]
             if told:
                 yield Figures(title=gettext("Rows"), columns=[gettext("Figure"), gettext("Value")], rows=told)
             yield from _columns(gettext("Columns"), model.columns)

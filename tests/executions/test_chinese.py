@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils.translation import override
 
-from controlplane.models import AuditEntry, Notice
+from controlplane.models import AuditEntry, Notice, Schedule
 from executions.models import DeadLetter, Notification, PipelineRun
+from executions.results.figures import shown
 from executions.states import Status
 from tests.composed import make_execution, make_pipeline, make_task, page_of, superuser
 
@@ -38,6 +40,19 @@ def test_a_result_is_a_chinese_sentence_and_its_file_has_english_heads(chinese: 
     file = chinese(f"/admin/executions/execution/{execution.pk}/result/1/")
     assert file.content.decode().splitlines()[0] == "Party,Rows,In common"
     assert "Rows_by_party" in file.headers["Content-Disposition"]
+
+
+def test_the_least_words_of_a_result_and_of_a_schedule_are_chinese_too(chinese: Any) -> None:
+    found = {"rows": 5, "parties": 2}
+    counted = make_execution(status=Status.SUCCESS, task_type="he_sum", result=found)
+    page = chinese(page_of(counted)).content.decode()
+    assert "Parties" not in page.partition("<main")[2].partition("<details")[0]
+    with override("zh-hans"):
+        assert [shown(True), shown(False)] == ["是", "否"]
+    Schedule.objects.create(name="nightly", task=make_task("only"), cron="0 3 * * *", owner=superuser())
+    rows = chinese("/admin/controlplane/schedule/").content.decode()
+    assert "任务 only" in rows
+    assert "task only" not in rows
 
 
 def test_an_error_is_chinese_with_the_names_in_it_and_stays_english_where_it_is_stored(chinese: Any) -> None:
