@@ -61,9 +61,23 @@ def dispatch(dispatcher: Dispatcher) -> bool:
 def take(connection: Redis, run: PartyRun, worker: str) -> None:
     """What a worker's taking of a job leaves in Redis."""
     connection.lrem(f"rq:queue:{run.party.name}", 1, run.job_id)
-    connection.hset(f"rq:job:{run.job_id}", mapping={"status": "started", "worker_name": worker})
+    begin_job(connection, run.job_id, worker)
+
+
+def begin_job(connection: Redis, job_id: str, worker: str) -> None:
+    """What a worker's process leaves in Redis as it begins a job."""
+    connection.hset(f"rq:job:{job_id}", mapping={"status": "started", "worker_name": worker})
+    _tell(connection, worker, "busy", job_id)
+
+
+def leave_job(connection: Redis, worker: str) -> None:
+    """What a worker says of itself once it has no job any more."""
+    _tell(connection, worker, "idle", "")
+
+
+def _tell(connection: Redis, worker: str, state: str, job_id: str) -> None:
     if connection.exists(key := f"rq:worker:{worker}"):
-        connection.hset(key, mapping={"state": "busy", "current_job": run.job_id})
+        connection.hset(key, mapping={"state": state, "current_job": job_id})
 
 
 def job_of(connection: Redis, run: PartyRun) -> PartyJob:

@@ -32,7 +32,7 @@ from executions.models import Execution, NotCancellable, PartyRun, PortLease
 from executions.states import ENDED, RUN_ENDED, TRANSITIONS, Status
 from tests.composed import documents
 from tests.keys import stream, voice
-from tests.simulated import add_worker, dispatch
+from tests.simulated import add_worker, begin_job, dispatch, leave_job
 from workers.contract.events import FAILURE, RUNNING, SUCCESS
 from workers.contract.run_name import RunName
 from workers.runtime.publisher import Publisher
@@ -159,7 +159,7 @@ class Life(RuleBasedStateMachine):
                 self.started[job_id] += 1
                 assert self.started[job_id] == 1, "a job was run twice"
                 self.workers[party][name] = job_id
-                self.connection.hset(f"rq:job:{job_id}", mapping={"status": "started", "worker_name": name})
+                begin_job(self.connection, job_id, name)
                 self.publish(party, job_id, RUNNING, "task_started")
                 return
 
@@ -172,18 +172,19 @@ class Life(RuleBasedStateMachine):
 
     @rule(
         party=st.sampled_from(PARTIES),
-        outcome=st.sampled_from(["SUCCESS", "ConfigError", "NetworkError", "ResourceError", "silent"]),
+        outcome=st.sampled_from(["SUCCESS", "ConfigError", "NetworkError", "ResourceError", "silent", "unnoted"]),
     )
     def end_job(self, party: str, outcome: str) -> None:
         for name, job_id in self.workers[party].items():
             if job_id is not None and job_id not in self.ending:
                 if outcome == "SUCCESS":
                     self.publish(party, job_id, SUCCESS, "task_execution")
-                elif outcome != "silent":
+                elif outcome not in ("silent", "unnoted"):
                     self.publish(party, job_id, FAILURE, "sf_init", error="it broke", error_type=outcome)
                 else:
-                    self.connection.hset(f"rq:job:{job_id}", "status", "failed")
-                    self.workers[party][name] = None
+                    if outcome == "silent":  # else Redis was away, and nobody could note it
+                        self.connection.hset(f"rq:job:{job_id}", "status", "failed")
+                    self.leave(party, name)
                     return
                 self.ending.add(job_id)
                 return
@@ -195,17 +196,21 @@ class Life(RuleBasedStateMachine):
             if job_id in self.ending:
                 self.publish(party, str(job_id), SUCCESS, "cleanup", first=90)
                 self.connection.hset(f"rq:job:{job_id}", "status", "finished")
-                self.workers[party][name] = None
+                self.leave(party, name)
                 return
+
+    def leave(self, party: str, name: str) -> None:
+        self.workers[party][name] = None
+        leave_job(self.connection, name)
 
     @rule()
     def obey_stop_commands(self) -> None:
         for run in PartyRun.objects.filter(released_at=None, stop_requested_at__isnull=False):
-            for jobs in self.workers.values():
+            for party, jobs in self.workers.items():
                 for name, job_id in jobs.items():
                     if job_id == run.job_id:
                         self.connection.hset(f"rq:job:{job_id}", "status", "stopped")
-                        jobs[name] = None
+                        self.leave(party, name)
 
     def publish(self, party: str, job_id: str, status: str, stage: str, first: int = 0, **data: Any) -> None:
         execution, _, attempt = job_id.removeprefix(f"{party}-").rpartition("-")

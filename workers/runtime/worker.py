@@ -201,7 +201,7 @@ class PartyWorker(OrderedWorker):
                     pipeline.xlen(stream_of(self.host.name))
                     pipeline.get(ports_wanted(self.host.name))
                     # All of it each time: Redis may have come back empty
-                    mine = {"state": self._state, "process": waiting} | self._ports() | keys | self._resources.told
+                    mine = self._at_work() | {"process": waiting} | self._ports() | keys | self._resources.told
                     pipeline.hset(self.key, mapping=self.serialize() | mine)
                     pipeline.expire(self.key, HEARTBEAT_TTL)
                     worker_registration.register(self, pipeline)
@@ -239,6 +239,10 @@ class PartyWorker(OrderedWorker):
     def _ports(self) -> dict[str, str]:
         """Return the ports of a session that outlives its run, which nobody has leased any more."""
         return {"ports": " ".join(map(str, self._keeper.ports))}
+
+    def _at_work(self) -> dict[str, Any]:
+        """Return its state and its job: RQ notes the job elsewhere alone, in a key of its own."""
+        return {"state": self._state, "current_job": "".join(at.job_id for at in list(self.executions.values())[:1])}
 
     # --- jobs
 
@@ -281,7 +285,7 @@ class PartyWorker(OrderedWorker):
         self._computing.purpose = f"job {job.id}"
         self._horse_pid = self._computing.process.pid
         with suppress(RedisError):
-            self.connection.hset(self.key, mapping={"process": self._next.state} | self._ports())
+            self.connection.hset(self.key, mapping=self._at_work() | {"process": self._next.state} | self._ports())
 
     def _take_session(self, job: Any, order: dict[str, Any]) -> ComputeProcess | None:
         try:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from tests.workers.runtime.test_worker import party_toml, worker
+from tests.workers.runtime.test_worker import RUN, job_of, party_toml, worker
 from workers.runtime.resources import Resources
 
 __all__ = ["party_toml"]
@@ -71,5 +71,28 @@ def test_a_heartbeat_tells_it_and_does_not_wait_for_a_disk_that_hangs(
         hangs.set()
         made._alive.clear()
         made._resources.end()
+        beating.join(10)
+        made._starter.close()
+
+
+def test_a_heartbeat_names_the_job_at_hand(
+    connection: Redis, party_toml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The party's page shows it, and by it the coordinator finds that a worker has left a job."""
+    monkeypatch.setattr("workers.runtime.worker.HEARTBEAT_INTERVAL", 0.05)
+    made = worker(connection, ["alice"])
+    made.register_birth()
+    made._alive.set()
+    beating = threading.Thread(target=made._beat)
+    beating.start()
+    try:
+        until(lambda: connection.hget(made.key, "current_job") == b"")
+        made.prepare_execution(job_of(connection))
+        until(lambda: connection.hget(made.key, "current_job") == f"alice-{RUN}".encode())
+        assert connection.hget(made.key, "state") == b"busy"
+        made.executions.clear()
+        until(lambda: connection.hget(made.key, "current_job") == b"")
+    finally:
+        made._alive.clear()
         beating.join(10)
         made._starter.close()
