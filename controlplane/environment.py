@@ -83,6 +83,11 @@ class Environment(BaseSettings):
         ge=0,
         description="How long an execution waits for a party without a live worker before its first try.",
     )
+    most_queued: int = Field(
+        default=50_000,
+        ge=1,
+        description="Executions that may be queued; beyond that the API takes no more for a while.",
+    )
     prune_hourly: bool = Field(
         default=True, description="The coordinator removes what is old once an hour; if not, `manage.py prune` does."
     )
@@ -100,6 +105,9 @@ class Environment(BaseSettings):
         default=730, ge=0, description="The same for older versions of what is registered, and the admin's log."
     )
     keep_sessions_days: int = Field(default=1, ge=0, description="The same for sessions that have expired.")
+    keep_answers_days: int = Field(
+        default=1, ge=1, description="The same for the answers to writes that had an Idempotency-Key."
+    )
     keep_tokens_days: int = Field(default=30, ge=0, description="The same for API tokens that have expired.")
 
     @property

@@ -14,15 +14,16 @@ from django.http import (
     HttpResponse,
     HttpResponsePermanentRedirect,
     HttpResponseRedirect,
-    JsonResponse,
 )
 from django.middleware.common import CommonMiddleware
+from django.middleware.http import ConditionalGetMiddleware
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone, translation
 from django.utils.cache import patch_vary_headers
 from django.views.defaults import page_not_found
 
+from controlplane.api.errors import answer
 from controlplane.audit.record import record_refusal
 from controlplane.environment import environment
 from controlplane.people.second_factor import NEEDED, factor_of, is_required
@@ -91,6 +92,14 @@ class ContentPolicyMiddleware:
         page = self.ADMIN if request.path.startswith(reverse("admin:index")) else self.OTHER
         response.headers.setdefault("Content-Security-Policy", page if is_page else self.DATA)
         return response
+
+
+class UnchangedMiddleware(ConditionalGetMiddleware):
+    """Answers 304 without a body where a service has just what it asks for (``If-None-Match``). For the API alone: no
+    page is the same twice, as each has tokens of its own."""
+
+    def process_response(self, request: HttpRequest, response: Any) -> Any:
+        return super().process_response(request, response) if _is_of_api(request) else response
 
 
 class AuditMiddleware:
@@ -181,8 +190,7 @@ class SecondFactorMiddleware:
         except (OperationalError, InterfaceError):  # the view is about to meet it, too
             return None
         if not request.path.startswith(reverse("admin:index")):
-            error = {"code": "permission_denied", "detail": NEEDED, "attr": None}
-            return JsonResponse({"type": "client_error", "errors": [error]}, status=403)
+            return answer("forbidden", 403, "permission_denied", NEEDED)
         is_open = request.path in [reverse(name) for name in self.OPEN]
         return None if is_open else HttpResponseRedirect(reverse("second_factor"))
 
@@ -207,9 +215,4 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Return the answer for an unknown address: the API's form of an error below /api/, otherwise a page."""
     if not _is_of_api(request):
         return page_not_found(request, exception)
-    error = {
-        "code": "not_found",
-        "detail": "There is nothing at this address; /api/v1/ lists what there is.",
-        "attr": None,
-    }
-    return JsonResponse({"type": "client_error", "errors": [error]}, status=404)
+    return answer("not-found", 404, "not_found", "There is nothing at this address; /api/v1/ lists what there is.")

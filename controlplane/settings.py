@@ -68,6 +68,7 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "controlplane.middleware.LanguageMiddleware",
     "controlplane.middleware.SlashMiddleware",
+    "controlplane.middleware.UnchangedMiddleware",
     "controlplane.middleware.BusyMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "controlplane.middleware.SignInMiddleware",
@@ -170,6 +171,8 @@ REST_FRAMEWORK = {
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
     "DEFAULT_PAGINATION_CLASS": "controlplane.api.pagination.Pagination",
     "PAGE_SIZE": 50,
+    # ?format= is a parameter like any: the Accept header says which form is wanted
+    "URL_FORMAT_OVERRIDE": None,
     "DEFAULT_SCHEMA_CLASS": "drf_standardized_errors.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "drf_standardized_errors.handler.exception_handler",
 }

@@ -173,8 +173,8 @@ def messages_of(response: Any) -> list[str]:
 def errors_of(response: Any) -> dict[str | None, str]:
     """The API's validation errors: path to text."""
     body = response.json()
-    assert body["type"] == "validation_error", body
-    return {entry["attr"]: entry["detail"] for entry in body["errors"]}
+    assert body["type"].endswith(":invalid"), body
+    return {entry["path"]: entry["detail"] for entry in body["errors"]}
 
 
 #: Much the same as make_task() makes, as a profile.

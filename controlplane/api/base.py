@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from types import MappingProxyType
 from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import Model, ProtectedError, QuerySet
 from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_view
 from rest_framework import serializers, viewsets
+from rest_framework.request import Request
+from rest_framework.response import Response
 
 from controlplane.access import Access
 from controlplane.api.errors import Conflict, ErrorBody
+from controlplane.api.versions import TaggedByVersion, tagged
+from controlplane.api.writes import Writes
 from controlplane.models.usage import named_by
 
 
@@ -26,7 +31,7 @@ class WithUsers(serializers.Serializer[Any]):
         return list(tasks.values_list("name", flat=True))
 
 
-class Scoped(viewsets.GenericViewSet[Any]):
+class Scoped(Writes, viewsets.GenericViewSet[Any]):
     """Part of a view set: what its caller may not see does not exist."""
 
     def get_queryset(self) -> QuerySet[Any]:
@@ -39,14 +44,24 @@ class Scoped(viewsets.GenericViewSet[Any]):
         return Access.of(self.request)
 
 
-@extend_schema_view(destroy=extend_schema(responses={204: None, 409: ErrorBody}))
-class ConfigurationViewSet(Scoped, viewsets.ModelViewSet[Any]):
+@extend_schema_view(
+    update=extend_schema(responses={409: ErrorBody, 412: ErrorBody}),
+    partial_update=extend_schema(responses={409: ErrorBody, 412: ErrorBody}),
+    destroy=extend_schema(responses={204: None, 409: ErrorBody, 412: ErrorBody}),
+)
+class ConfigurationViewSet(TaggedByVersion, Scoped, viewsets.ModelViewSet[Any]):
     filterset_fields = ["name"]
+    orderings = MappingProxyType({"name": ("name", "pk"), "-name": ("-name", "-pk"), "id": ("pk",), "-id": ("-pk",)})
     #: Serializer of a single row; that of the list if left out.
     detail_serializer_class: type[Any] | None = None
 
     def get_serializer_class(self) -> type[Any]:
         return (self.action != "list" and self.detail_serializer_class) or super().get_serializer_class()
+
+    def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        response = super().create(request, *args, **kwargs)
+        response["Location"] = self.reverse_action("detail", [response.data["id"]])
+        return tagged(response, response.data["version"])
 
     def perform_create(self, serializer: serializers.BaseSerializer[Any]) -> None:
         save_or_conflict(serializer)

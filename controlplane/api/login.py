@@ -15,6 +15,7 @@ from rest_framework.exceptions import PermissionDenied, Throttled, ValidationErr
 from controlplane.api.authentication import PasswordAuthentication, TokenAuthentication
 from controlplane.api.errors import ErrorBody
 from controlplane.api.fields import KnownKeysOnly, NameOrId
+from controlplane.api.query import StrictQuery
 from controlplane.models import Party, TokenTerms
 from controlplane.models.token import MOST_DAYS, Scope
 from controlplane.people.second_factor import NEEDED, TooManyTries, factor_of, is_required, try_code
@@ -56,7 +57,7 @@ class WantedTokenSerializer(KnownKeysOnly):
     )
 
 
-class LoginView(knox_views.LoginView):
+class LoginView(StrictQuery, knox_views.LoginView):
     """Returns a token for a user name and a password (HTTP basic)."""
 
     authentication_classes = [PasswordAuthentication]
@@ -98,7 +99,7 @@ class LoginView(knox_views.LoginView):
             raise ValidationError({"code": "This code is wrong, or was used already; send the app's next one."})
 
 
-class LogoutView(knox_views.LogoutView):
+class LogoutView(StrictQuery, knox_views.LogoutView):
     """Ends the token that the request carries."""
 
     authentication_classes = [TokenAuthentication]

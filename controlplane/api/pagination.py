@@ -1,19 +1,53 @@
+"""Pages of lists, by cursor: the thousandth page costs as much as the first one."""
+
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from rest_framework.exceptions import NotFound
+from rest_framework import exceptions
+from rest_framework.exceptions import ErrorDetail, NotFound
 from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.settings import api_settings
+
+from workers.contract.problems import closest
+
+#: The time of submission as a filter by labels has it, in whose index rows are in this order.
+LABELLED = "labelled_at"
+#: Orders of what was submitted.
+BY_SUBMISSION = MappingProxyType({"created_at": ("created_at", "pk"), "-created_at": ("-created_at", "-pk")})
 
 
 class Pagination(CursorPagination):
-    """Pages by cursor, newest first: the thousandth page costs as much as the first one."""
+    """Pages of a list, newest first if nothing else is asked for. ``Link`` leads to the next and the previous page."""
 
     page_size_query_param = "page_size"
     max_page_size = 500
     ordering: Any = "-pk"
+
+    def get_page_size(self, request: Request) -> int | None:
+        given = request.query_params.get(self.page_size_query_param)
+        if given is None:
+            return self.page_size
+        if not (given.isascii() and given.isdigit() and len(given) <= 6 and 1 <= int(given) <= self.max_page_size):
+            text = f"should be a number from 1 to {self.max_page_size}"
+            raise exceptions.ValidationError({self.page_size_query_param: [ErrorDetail(text, "invalid")]})
+        return int(given)
+
+    def get_ordering(self, request: Request, queryset: Any, view: Any) -> tuple[str, ...]:
+        orderings = getattr(view, "orderings", {}) if getattr(view, "action", "") == "list" else {}
+        param = api_settings.ORDERING_PARAM
+        given = request.query_params.get(param)
+        if given is None or not orderings:
+            return super().get_ordering(request, queryset, view)
+        if given not in orderings:
+            text = f"cannot order by this; {closest(given, list(orderings))}"
+            raise exceptions.ValidationError({param: [ErrorDetail(text, "invalid")]})
+        found: tuple[str, ...] = orderings[given]
+        return found
 
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any] | None:
         try:
@@ -22,9 +56,23 @@ class Pagination(CursorPagination):
             # a cursor is only base64: a caller can put anything into it
             raise NotFound("Invalid cursor") from None
 
+    def get_paginated_response(self, data: Any) -> Response:
+        links = {"next": self.get_next_link(), "prev": self.get_previous_link()}
+        told = ", ".join(f'<{url}>; rel="{rel}"' for rel, url in links.items() if url)
+        response = super().get_paginated_response(data)
+        if told:
+            response["Link"] = told
+        return response
+
 
 class NewestFirst(Pagination):
     ordering = ("-created_at", "-pk")
+
+    def get_ordering(self, request: Request, queryset: Any, view: Any) -> tuple[str, ...]:
+        names = super().get_ordering(request, queryset, view)
+        if LABELLED not in queryset.query.annotations:
+            return names
+        return tuple(name.replace("created_at", LABELLED) for name in names)
 
 
 class ArrivalOrder(Pagination):

@@ -8,6 +8,8 @@ from rest_framework import generics, serializers
 
 from controlplane.api.base import save_or_conflict
 from controlplane.api.fields import ModelCleaned
+from controlplane.api.versions import TaggedByVersion
+from controlplane.api.writes import Writes
 from controlplane.models import (
     Site,
 )
@@ -19,7 +21,7 @@ class SiteSerializer(ModelCleaned):
         fields = ["environment", "security", "version"]
 
 
-class SiteView(generics.RetrieveUpdateAPIView[Site]):
+class SiteView(TaggedByVersion, Writes, generics.RetrieveUpdateAPIView[Site]):
     """Returns the name of this environment and the tier of its security checks."""
 
     queryset = Site.objects.all()

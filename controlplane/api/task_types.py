@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers, viewsets
@@ -10,10 +10,8 @@ from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from controlplane.api.query import StrictQuery
 from controlplane.task_types import described
-
-if TYPE_CHECKING:
-    pass
 
 
 class PlaceSerializer(serializers.Serializer[Any]):
@@ -56,10 +54,11 @@ class TaskTypeSerializer(ExampleSerializer):
     )
 
 
-class TaskTypeViewSet(viewsets.ViewSet):
+class TaskTypeViewSet(StrictQuery, viewsets.ViewSet):
     """Lists every task type with the JSON Schema of its parameters and an example."""
 
     permission_classes = [IsAuthenticated]
+    paged = frozenset()
 
     @extend_schema(responses=TaskTypeSerializer(many=True))
     def list(self, request: Request) -> Response:

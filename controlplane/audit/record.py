@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from django.http import HttpRequest
+from django.utils.translation import gettext_noop
 from simple_history.models import HistoricalRecords
 
 from controlplane.models import AuditEntry
@@ -18,6 +19,8 @@ from controlplane.sign_in import address_of
 
 #: Word for what a process does by itself, without a request.
 COORDINATOR = "coordinator"
+#: Details of an entry that stands for many.
+MORE = gettext_noop("{number} more requests in a minute")
 
 
 def record(
@@ -49,7 +52,7 @@ class _Refusals:
         now = time.monotonic()
         if now - cls.began > 60:
             if cls.count > cls.MOST_A_MINUTE:
-                record("refused", "more requests", details=f"{cls.count - cls.MOST_A_MINUTE:,} in a minute")
+                record("refused", "", details=MORE.format(number=f"{cls.count - cls.MOST_A_MINUTE:,}"))
             cls.began, cls.count = now, 0
         cls.count += 1
         return cls.count <= cls.MOST_A_MINUTE

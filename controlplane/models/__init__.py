@@ -6,6 +6,7 @@ from controlplane.models.audit import AuditEntry
 from controlplane.models.configuration import ClusterConfig, Configuration, DeviceConfig, HEUConfig, SPUConfig
 from controlplane.models.dataset import ALIGNMENT_LENGTH, COLUMN_TYPES, Dataset
 from controlplane.models.grant import PartyGrant
+from controlplane.models.kept_answer import KeptAnswer
 from controlplane.models.party import Party, check_public_key, check_signing_keys
 from controlplane.models.party_set import Parties, PartySet, PartySetMember
 from controlplane.models.pause import Pause
@@ -21,8 +22,8 @@ from controlplane.models.token import TokenTerms
 
 __all__ = [
     "ALIGNMENT_LENGTH", "COLUMN_TYPES", "MOST_SAVED", "PRODUCTION", "Account", "AuditEntry", "Channel",
-    "ClusterConfig", "Configuration", "Dataset", "DeviceConfig", "HEUConfig", "NotTaken", "Notice", "Outlet",
-    "Parties", "Party", "PartyGrant", "PartySet", "PartySetMember", "Pause", "Pipeline", "Publication", "RecoveryCode",
-    "RunOptions", "SPUConfig", "SavedFilter", "Schedule", "SecondFactor", "SignInTries", "Site", "Task", "TokenTerms",
-    "check_public_key", "check_signing_keys", "check_time_zone",
+    "ClusterConfig", "Configuration", "Dataset", "DeviceConfig", "HEUConfig", "KeptAnswer", "NotTaken", "Notice",
+    "Outlet", "Parties", "Party", "PartyGrant", "PartySet", "PartySetMember", "Pause", "Pipeline", "Publication",
+    "RecoveryCode", "RunOptions", "SPUConfig", "SavedFilter", "Schedule", "SecondFactor", "SignInTries", "Site",
+    "Task", "TokenTerms", "check_public_key", "check_signing_keys", "check_time_zone",
 ]  # fmt: skip

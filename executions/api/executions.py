@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+from hashlib import md5
+from types import MappingProxyType
 from typing import Any
 
-import django_filters
 from django.db.models import Prefetch, QuerySet
+from django.http import StreamingHttpResponse
+from django.utils.http import parse_etags, quote_etag
 from drf_spectacular.utils import extend_schema, extend_schema_field, inline_serializer
 from rest_framework import mixins, serializers, status
 from rest_framework.decorators import action
 from rest_framework.exceptions import PermissionDenied
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
 from controlplane.api.base import Scoped
 from controlplane.api.errors import Conflict, ErrorBody
-from controlplane.api.pagination import ArrivalOrder, NewestFirst
+from controlplane.api.pagination import BY_SUBMISSION, ArrivalOrder, NewestFirst
 from controlplane.api.permissions import StopPermission
-from controlplane.models import Task
-from executions.api.filters import NameFilter
-from executions.api.logs import LogsAction
+from executions.api.bulk import BulkActions
+from executions.api.filters import ExecutionFilter
+from executions.api.logs import LogQuery, LogsAction
 from executions.api.preflights import PreflightSerializer
-from executions.api.submissions import ChangesSerializer, SubmissionSerializer, invalid
+from executions.api.submissions import ChangesSerializer, SubmissionSerializer, check_room, invalid
+from executions.api.watching import EventStreamRenderer, streamed
 from executions.dry_run import dry_run
 from executions.models import Execution, ExecutionEvent, NotCancellable, PartyRun, StateChange
 from executions.permissions import VIEW
-from executions.states import Status
+from executions.watching.waiting import wait_until
 from workers.contract.problems import DocumentsInvalid
 from workers.contract.secrets import masked
 
@@ -43,7 +48,10 @@ ROW = [
     "attempt",
     "waiting_for",
     *Execution.option_names(),
+    "labels",
+    "deadline",
     "queued_at",
+    "has_warnings",
     "error",
     "created_at",
     "dispatched_at",
@@ -217,28 +225,34 @@ class DryRunSerializer(serializers.Serializer[Any]):
     )
 
 
-class ExecutionFilter(django_filters.FilterSet):
-    status = django_filters.MultipleChoiceFilter(choices=Status.choices)
-    task = NameFilter(Task, "task", help_text="Name of the task.")
-    task_type = django_filters.CharFilter()
-    created_after = django_filters.IsoDateTimeFilter("created_at", lookup_expr="gte")
-    created_before = django_filters.IsoDateTimeFilter("created_at", lookup_expr="lt")
-
-    class Meta:
-        model = Execution
-        fields: list[str] = []
-
-
 class EventQuery(serializers.Serializer[Any]):
     attempt = serializers.IntegerField(min_value=0, max_value=2**31 - 1, required=False)
     party = serializers.CharField(required=False)
+    after_sequence = serializers.IntegerField(
+        min_value=0,
+        max_value=2**31 - 1,
+        required=False,
+        help_text="Only events with a higher number: each party counts its own in each attempt.",
+    )
 
 
-class ExecutionViewSet(LogsAction, mixins.ListModelMixin, mixins.RetrieveModelMixin, Scoped):
+class ExecutionQuery(serializers.Serializer[Any]):
+    wait = serializers.FloatField(
+        min_value=0,
+        max_value=60,
+        required=False,
+        help_text="Seconds to wait until it has ended; with If-None-Match, until it has changed.",
+    )
+
+
+class ExecutionViewSet(BulkActions, LogsAction, mixins.ListModelMixin, mixins.RetrieveModelMixin, Scoped):
     queryset = Execution.objects.all()
     serializer_class = ExecutionSerializer
     filterset_class = ExecutionFilter
     pagination_class = NewestFirst
+    queries = MappingProxyType({"retrieve": ExecutionQuery, "events": EventQuery, "logs": LogQuery})
+    paged = frozenset({"list", "events", "logs"})
+    orderings = BY_SUBMISSION
 
     def get_queryset(self) -> QuerySet[Execution]:
         rows = super().get_queryset().select_related("task")
@@ -257,14 +271,34 @@ class ExecutionViewSet(LogsAction, mixins.ListModelMixin, mixins.RetrieveModelMi
             self.action, ExecutionSerializer
         )
 
+    @extend_schema(parameters=[ExecutionQuery])
+    def retrieve(self, request: Request, pk: str) -> Response:
+        """Return an execution; with `wait`, once it has ended, or after so many seconds."""
+        if wait := self.asked.get("wait"):
+            execution = self.get_object()
+            known = request.headers.get("If-None-Match")
+
+            def is_over() -> bool:
+                if known is None:
+                    return not Execution.objects.filter(pk=execution.pk, ended_at=None).exists()
+                shown = JSONRenderer().render(self.get_serializer(self.get_object()).data)
+                return quote_etag(md5(shown, usedforsecurity=False).hexdigest()) not in parse_etags(known)
+
+            wait_until(str(execution.pk), is_over, wait)
+        return super().retrieve(request, pk)
+
     def _detail(self, execution: Execution) -> dict[str, Any]:
         if not self.access.may(VIEW):
             return dict(BriefExecutionSerializer(execution, context=self.get_serializer_context()).data)
         fresh = _with_details(Execution.objects.filter(pk=execution.pk)).get()
         return dict(ExecutionSerializer(fresh, context=self.get_serializer_context()).data)
 
-    @extend_schema(request=SubmissionSerializer, responses={201: ExecutionSerializer})
+    @extend_schema(request=SubmissionSerializer, responses={200: DryRunSerializer, 201: ExecutionSerializer})
     def create(self, request: Request) -> Response:
+        """Submit an execution. With `?dry_run=true`, return what would happen instead (status 200)."""
+        if self.is_dry_run:
+            return self._dry_run(request)
+        check_room()
         submission = self.get_serializer(data=request.data)
         submission.is_valid(raise_exception=True)
         detail = self._detail(submission.save(by=request.user))
@@ -275,6 +309,9 @@ class ExecutionViewSet(LogsAction, mixins.ListModelMixin, mixins.RetrieveModelMi
     def dry_run(self, request: Request) -> Response:
         """Return what would happen if this were submitted now: every problem, or what each party would receive, and
         whether it would start at once. Nothing is submitted."""
+        return self._dry_run(request)
+
+    def _dry_run(self, request: Request) -> Response:
         submission = SubmissionSerializer(data=request.data, context=self.get_serializer_context())
         submission.is_valid(raise_exception=True)
         found = dry_run(submission.documents(), self.access.parties).as_dict()
@@ -284,6 +321,7 @@ class ExecutionViewSet(LogsAction, mixins.ListModelMixin, mixins.RetrieveModelMi
     @action(methods=["post"], detail=True)
     def retry(self, request: Request, pk: str) -> Response:
         """Submit the execution again, as a new one, with the changes in the body. 409: it has not ended yet."""
+        check_room()
         execution = self.get_object()
         if not execution.has_ended:
             raise Conflict(f"The execution is {execution.status}; cancel it, or wait for its end, to run it again.")
@@ -297,6 +335,8 @@ class ExecutionViewSet(LogsAction, mixins.ListModelMixin, mixins.RetrieveModelMi
                 documents=changes.documents(),
                 name=changes.validated_data.get("name"),
                 options=changes.options(),
+                labels=changes.validated_data.get("labels"),
+                deadline=changes.validated_data.get("deadline"),
                 within=self.access.parties,
             )
         except DocumentsInvalid as error:
@@ -319,12 +359,20 @@ class ExecutionViewSet(LogsAction, mixins.ListModelMixin, mixins.RetrieveModelMi
         return Response(self._detail(execution), status.HTTP_202_ACCEPTED)
 
     @extend_schema(parameters=[EventQuery], responses=EventSerializer(many=True))
-    @action(detail=True, pagination_class=ArrivalOrder, filter_backends=[])
-    def events(self, request: Request, pk: str) -> Response:
-        """Return the events that its parties sent, in the order in which they arrived."""
-        query = EventQuery(data=request.query_params.dict())
-        query.is_valid(raise_exception=True)
-        rows: Any = ExecutionEvent.objects.filter(execution_id=self.get_object().pk, **query.validated_data)
+    @action(
+        detail=True,
+        pagination_class=ArrivalOrder,
+        filter_backends=[],
+        renderer_classes=[JSONRenderer, EventStreamRenderer],
+    )
+    def events(self, request: Request, pk: str) -> Response | StreamingHttpResponse:
+        """Return the events that its parties sent, in the order in which they arrived. With `Accept: text/event-stream`
+        they come as they arrive, with the changes of its state."""
+        execution = self.get_object()
+        if request.accepted_renderer.format == EventStreamRenderer.format:
+            return streamed(request, execution=execution.pk)
+        wanted = {name.replace("after_sequence", "sequence__gt"): value for name, value in self.asked.items()}
+        rows: Any = ExecutionEvent.objects.filter(execution_id=execution.pk, **wanted)
         page: Any = self.paginate_queryset(rows)
         return self.get_paginated_response(EventSerializer(page, many=True).data)
 

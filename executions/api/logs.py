@@ -47,9 +47,7 @@ class LogsAction:
         """Return what its parties let out of their logs, in the order in which it arrived. All of a party's log is on
         its own host. A page has up to `page_size` messages with up to 100 lines each; go on with `next`."""
         view: Any = self
-        query = LogQuery(data=request.query_params.dict())
-        query.is_valid(raise_exception=True)
-        wanted = dict(query.validated_data)
+        wanted = dict(view.asked)
         least = LEVELS[wanted.pop("level", "debug")]
         rows = LogChunk.objects.filter(execution_id=view.get_object().pk, **wanted)
         page: Any = view.paginate_queryset(rows)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import django_filters
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import mixins, serializers, status
@@ -18,18 +17,18 @@ from controlplane.access import NOT_COVERED
 from controlplane.api.base import Scoped
 from controlplane.api.errors import Conflict, ErrorBody
 from controlplane.api.fields import KnownKeysOnly, NameOrId
-from controlplane.api.pagination import NewestFirst, Pagination
+from controlplane.api.pagination import BY_SUBMISSION, NewestFirst, Pagination
 from controlplane.api.permissions import ChangePermission, StopPermission
 from controlplane.api.pipelines import ScheduleSerializer, ScheduleViewSet, StepSerializer
 from controlplane.models import Pipeline
 from executions.api.executions import ProblemSerializer
-from executions.api.filters import NameFilter
+from executions.api.filters import PipelineRunFilter
 from executions.api.preflights import RunPermission
-from executions.api.submissions import invalid
+from executions.api.submissions import check_room, invalid
 from executions.models import PipelineChange, PipelineRun, Tick
 from executions.models.pipeline_run import NotPossible
 from executions.permissions import CANCEL, RUN, VIEW
-from executions.states import BLOCKED, WAITING, PipelineStatus, Status
+from executions.states import BLOCKED, WAITING, Status
 from workers.contract.problems import DocumentsInvalid, closest
 
 
@@ -143,22 +142,12 @@ class RetrySerializer(KnownKeysOnly):
         return names
 
 
-class PipelineRunFilter(django_filters.FilterSet):
-    status = django_filters.MultipleChoiceFilter(choices=PipelineStatus.choices)
-    pipeline = NameFilter(Pipeline, "pipeline", help_text="Name of the pipeline.")
-    created_after = django_filters.IsoDateTimeFilter("created_at", lookup_expr="gte")
-    created_before = django_filters.IsoDateTimeFilter("created_at", lookup_expr="lt")
-
-    class Meta:
-        model = PipelineRun
-        fields: list[str] = []
-
-
 class PipelineRunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Scoped):
     queryset = PipelineRun.objects.select_related("pipeline", "submitted_by", "party_set")
     serializer_class = PipelineRunSerializer
     filterset_class = PipelineRunFilter
     pagination_class = NewestFirst
+    orderings = BY_SUBMISSION
     permission_classes = [RunPermission]
 
     def get_queryset(self) -> QuerySet[PipelineRun]:
@@ -183,9 +172,15 @@ class PipelineRunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Scope
         pipeline.within = self.access.parties
         return pipeline
 
-    @extend_schema(request=PipelineSubmissionSerializer, responses={201: PipelineRunSerializer})
+    @extend_schema(
+        request=PipelineSubmissionSerializer, responses={200: PipelineDryRunSerializer, 201: PipelineRunSerializer}
+    )
     def create(self, request: Request) -> Response:
-        """Run a pipeline. The whole pipeline is checked before anything starts."""
+        """Run a pipeline. The whole pipeline is checked before anything starts. With `?dry_run=true`, return what was
+        found instead (status 200)."""
+        if self.is_dry_run:
+            return self._dry_run(request)
+        check_room()
         try:
             run = PipelineRun.objects.submit(self._pipeline(request), by=request.user)
         except DocumentsInvalid as error:
@@ -197,6 +192,9 @@ class PipelineRunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Scope
     @action(methods=["post"], detail=False, url_path="dry-run")
     def dry_run(self, request: Request) -> Response:
         """Return whether the pipeline could run now: every problem, or its steps. Nothing is started."""
+        return self._dry_run(request)
+
+    def _dry_run(self, request: Request) -> Response:
         try:
             steps = self._pipeline(request).steps()
         except DocumentsInvalid as error:
@@ -243,6 +241,8 @@ class NewestDue(Pagination):
 class RunningScheduleViewSet(ScheduleViewSet):
     """Schedules with their recent runs. Whoever adds, changes or confirms one needs the right to run things, too. It is
     here because ``controlplane`` does not import ``executions``."""
+
+    paged = frozenset({"list", "ticks"})
 
     def check_permissions(self, request: Request) -> None:
         super().check_permissions(request)

@@ -7,12 +7,14 @@ from controlplane.api.router import router as registered
 from executions.api.executions import ExecutionViewSet
 from executions.api.pipelines import PipelineRunViewSet, RunningScheduleViewSet
 from executions.api.preflights import PreflightViewSet
+from executions.api.watching import EventStreamViewSet
 
 router = DefaultRouter()
 router.registry.extend(registered.registry)
 router.register("pipelines", PipelineViewSet)
 router.register("schedules", RunningScheduleViewSet)
 router.register("executions", ExecutionViewSet)
+router.register("events", EventStreamViewSet, basename="event")
 router.register("preflights", PreflightViewSet)
 router.register("pipeline-runs", PipelineRunViewSet)
 urlpatterns = router.urls

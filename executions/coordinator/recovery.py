@@ -20,6 +20,7 @@ from redis.exceptions import ResponseError
 from rq.command import send_command
 
 from executions.coordinator.capacity import find_capacity, forgiving, oldest_unread
+from executions.coordinator.deadlines import end_late
 from executions.coordinator.isolation import alone
 from executions.coordinator.pieces import forget_unfinished
 from executions.coordinator.preflight import after_earlier_checks
@@ -77,6 +78,7 @@ class Recovery:
         done = False
         for action in (
             self.enforce_time_limits,
+            end_late,
             self.begin_cancelling,
             self.end_undecided,
             forget_unfinished,

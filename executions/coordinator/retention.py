@@ -15,7 +15,7 @@ from django.db.models import Max, Model, Q, QuerySet
 from knox.models import get_token_model
 
 from controlplane.environment import environment
-from controlplane.models import Dataset
+from controlplane.models import Dataset, KeptAnswer
 from controlplane.models.versioned import Versioned
 from executions.models import (
     DeadLetter,
@@ -220,5 +220,6 @@ def kinds() -> list[Kind]:
         ),
         Kind("history", "keep_history_days", LogEntry, "action_time"),
         Kind("sessions", "keep_sessions_days", Session, "expire_date", "expire_date"),
+        Kind("answers to writes", "keep_answers_days", KeptAnswer, "since", "since"),
         Tokens("API tokens", "keep_tokens_days", get_token_model(), "expiry"),
     ]

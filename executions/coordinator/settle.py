@@ -178,10 +178,11 @@ def retry_or_fail(execution: Execution, kind: str, why: str, fields: Mapping[str
         if doubles:
             delay = delay * 2**taken * random.uniform(0.75, 1.25)  # jitter: many may have failed at the same moment
         due = timezone.now() + timedelta(seconds=delay)
-        why = f"{kind} at {why}; retry {taken + 1} of {most}"
-        retries = execution.retries | {kind: taken + 1}
-        transition(execution, Status.RETRY, why=why, due_at=due, retries=retries, **fields)
-        return
+        if execution.deadline is None or due < execution.deadline:
+            why = f"{kind} at {why}; retry {taken + 1} of {most}"
+            retries = execution.retries | {kind: taken + 1}
+            transition(execution, Status.RETRY, why=why, due_at=due, retries=retries, **fields)
+            return
     transition(execution, Status.FAILURE, why=why, **fields)
 
 
@@ -208,7 +209,14 @@ def _succeed(execution: Execution, runs: list[PartyRun]) -> None:
                 result.setdefault(key, value)
     if outputs:
         result["outputs"] = outputs
-    transition(execution, Status.SUCCESS, why="all parties succeeded", result=result, progress=1.0)
+    transition(
+        execution,
+        Status.SUCCESS,
+        why="all parties succeeded",
+        result=result,
+        has_warnings=bool(result.get("warnings")),
+        progress=1.0,
+    )
 
 
 def _register_outputs(execution: Execution, run: PartyRun, outputs: Any) -> list[str]:

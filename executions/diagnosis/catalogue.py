@@ -139,6 +139,10 @@ CATALOGUE: Sequence[Known] = (
         "such waits are expected.",
     ),
     Known(
+        "it had not ended by its deadline",
+        "Submit it again with a later `deadline`, or without one; the timeline shows what took the time.",
+    ),
+    Known(
         "... has to approve it",
         "People of that party approve it on their own host, with the command that the message names.",
     ),

@@ -6,6 +6,7 @@ from executions.models.dead_letter import DeadLetter
 from executions.models.event import EventPiece, ExecutionEvent
 from executions.models.execution import Execution, NotCancellable, StateChange
 from executions.models.hour import Hour
+from executions.models.label import Label, check_labels
 from executions.models.log import LogChunk
 from executions.models.notification import Condition, Delivery, Happening, Notification
 from executions.models.party_run import PartyRun, PortLease
@@ -15,6 +16,7 @@ from executions.models.total import Total
 
 __all__ = [
     "Approval", "ApprovalState", "Beat", "Condition", "DeadLetter", "Delivery", "EventPiece", "Execution",
-    "ExecutionEvent", "Happening", "Hour", "LogChunk", "NodeRun", "NotCancellable", "Notification", "PartyCheck",
-    "PartyRun", "PipelineChange", "PipelineRun", "PortLease", "Preflight", "StateChange", "Tick", "Total",
+    "ExecutionEvent", "Happening", "Hour", "Label", "LogChunk", "NodeRun", "NotCancellable", "Notification",
+    "PartyCheck", "PartyRun", "PipelineChange", "PipelineRun", "PortLease", "Preflight", "StateChange", "Tick",
+    "Total", "check_labels",
 ]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from controlplane.documents.encryption import protect_all
 from controlplane.models import Parties, PartySet, RunOptions, Task
 from controlplane.models.catalogue import DatabaseCatalogue
 from executions.models.hour import Hour
+from executions.models.label import Label
 from executions.models.notification import Happening
 from executions.models.submission import Change, Submission
 from executions.models.total import count_change
@@ -47,11 +49,13 @@ class ExecutionQuerySet(models.QuerySet["Execution"]):
         before: Mapping[str, Any] | None = None,
         node: NodeRun | None = None,
         within: Parties = None,
+        labels: Mapping[str, str] | None = None,
+        deadline: datetime | None = None,
     ) -> Execution:
         """Validate the documents, freeze them, and queue an execution of them; ``options``: by the names of RunOptions.
 
         A masked secret is taken from the documents ``before``. ``node``: the pipeline's node that it runs for.
-        ``within``: the parties that may be named; None for all.
+        ``within``: the parties that may be named; None for all. ``deadline``: when it fails unless it has ended.
         Raises workers.contract.problems.DocumentsInvalid with every problem. Needs the database only: the coordinator
         dispatches when Redis and the parties' workers are there.
         """
@@ -71,7 +75,10 @@ class ExecutionQuerySet(models.QuerySet["Execution"]):
                 **(options or {}),
                 created_at=now,
                 queued_at=now,
+                labels=dict(labels or {}),
+                deadline=deadline,
             )
+            Label.keep(execution)
             StateChange.objects.create(
                 execution=execution,
                 from_status="",
@@ -121,6 +128,8 @@ class Execution(Submission, RunOptions):
     waiting_for = models.CharField(max_length=500, blank=True, help_text=_("Reason why it is waiting."))
     retries = models.JSONField(default=dict, help_text=_("Retries taken so far, by error class."))
 
+    labels = models.JSONField(default=dict, blank=True, help_text=_("Keys and values by which lists are filtered."))
+    deadline = models.DateTimeField(null=True, blank=True, help_text=_("It fails unless it has ended by then."))
     queued_at = models.DateTimeField(default=timezone.now)
     due_at = models.DateTimeField(null=True, blank=True, help_text=_("Time at which a retry is due."))
     dispatched_at = models.DateTimeField(null=True, blank=True)
@@ -133,6 +142,7 @@ class Execution(Submission, RunOptions):
     error_party = models.CharField(max_length=32, blank=True)
     error_stage = models.CharField(max_length=32, blank=True)
     result = models.JSONField(default=dict, blank=True)
+    has_warnings = models.BooleanField(default=False, editable=False, help_text=_("Whether its result has warnings."))
 
     objects = ExecutionQuerySet.as_manager()
 
@@ -147,6 +157,16 @@ class Execution(Submission, RunOptions):
             models.Index(fields=["name", "-created_at", "-id"], name="execution_by_name"),
             models.Index(fields=["party_set", "-created_at", "-id"], name="execution_by_parties"),
             models.Index(fields=["submitted_by", "-created_at", "-id"], name="execution_by_submitter"),
+            models.Index(
+                fields=["-created_at", "-id"],
+                name="executions_with_warnings",
+                condition=models.Q(has_warnings=True),
+            ),
+            models.Index(
+                fields=["deadline"],
+                name="executions_with_deadlines",
+                condition=models.Q(deadline__isnull=False, ended_at=None),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -211,9 +231,12 @@ class Execution(Submission, RunOptions):
         name: str | None = None,
         options: Mapping[str, int] | None = None,
         within: Parties = None,
+        labels: Mapping[str, str] | None = None,
+        deadline: datetime | None = None,
     ) -> Execution:
-        """Submit and return a new execution of the same documents, with some of them, the name or options changed.
-        ``within``: the parties that may be named. Raises DocumentsInvalid if the documents are not valid (any more).
+        """Submit and return a new execution of the same documents, with some of them, the name, labels or options
+        changed. ``within``: the parties that may be named. Raises DocumentsInvalid if the documents are not valid (any
+        more).
         """
         changed = dict(self.documents) | dict(documents or {})
         return Execution.objects.submit(
@@ -224,6 +247,8 @@ class Execution(Submission, RunOptions):
             options=self.options() | dict(options or {}),
             before=self.documents,
             within=within,
+            labels=self.labels if labels is None else labels,
+            deadline=deadline,
         )
 
     def cancel(self, by: Any = None) -> None:
@@ -239,8 +264,8 @@ class Execution(Submission, RunOptions):
             no_error = dict.fromkeys(("error", "error_type", "error_party", "error_stage"), "")
             if transition(self, to, why=who, by=by, **no_error):
                 if newest := self.preflights.first():
-                    call_off(newest.pk)
-                wake_coordinator()
+                    transaction.on_commit(partial(call_off, newest.pk))
+                transaction.on_commit(wake_coordinator)
                 return
         raise NotCancellable("The execution changes too fast to be cancelled; try again.")
 

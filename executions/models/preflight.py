@@ -67,7 +67,7 @@ class PreflightManager(models.Manager["Preflight"]):
                 for name in documents["sf_init_config"]["parties"]
                 if name in parties
             )
-        wake_coordinator()
+            transaction.on_commit(wake_coordinator)
         return asked
 
 

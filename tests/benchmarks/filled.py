@@ -26,6 +26,7 @@ from controlplane.models import (
 from executions.models import (
     Execution,
     ExecutionEvent,
+    Label,
     NodeRun,
     PartyCheck,
     PartyRun,
@@ -88,7 +89,18 @@ def fill(size: Size) -> None:
         Filling(size).fill()
     kinds = [Party, Dataset, SPUConfig, ClusterConfig, Task, Pipeline, Schedule]
     kinds += [kind.history.model for kind in kinds]
-    counted = [*kinds, PartyRun, ExecutionEvent, StateChange, PartyCheck, NodeRun, PipelineChange, Tick, PortLease]
+    counted = [
+        *kinds,
+        PartyRun,
+        ExecutionEvent,
+        Label,
+        StateChange,
+        PartyCheck,
+        NodeRun,
+        PipelineChange,
+        Tick,
+        PortLease,
+    ]
     with connection.cursor() as cursor:
         for sql in connection.ops.sequence_reset_sql(no_style(), counted):
             cursor.execute(sql)
@@ -223,6 +235,7 @@ class Filling:
             documents=sql.document(documents, **names),
             status=status,
             error="CASE WHEN i % 12 = 5 THEN 'the party gave no reason' ELSE '' END",
+            has_warnings="i % 1000 = 77",
             error_type="CASE WHEN i % 12 = 5 THEN 'AlgorithmError' ELSE '' END",
             created_at=at,
             queued_at=f"CASE WHEN i < {max(active, RECENT)} THEN {sql.before_now('0')} ELSE {at} END",
@@ -237,6 +250,16 @@ class Filling:
             execution_id=sql.row_id("execution", "i / 3"),
             to_status="CASE i % 3 WHEN 2 THEN 'QUEUED' WHEN 1 THEN 'DISPATCHED' ELSE 'SUCCESS' END",
             at=sql.before_now(f"i / 3 * {self.apart}"),
+        )
+        # One that all have, and one of which one in a thousand has another value
+        multiply(
+            Label.objects.create(execution_id=row.pk, key="template", created_at=now),
+            2 * number,
+            newest_first=True,
+            execution_id=sql.row_id("execution", "i / 2"),
+            key="CASE WHEN i % 2 = 0 THEN 'team' ELSE 'env' END",
+            value="CASE WHEN i % 2 = 0 THEN 'risk' WHEN i / 2 % 1000 = 77 THEN 'rare' ELSE 'prod' END",
+            created_at=sql.before_now(f"i / 2 * {self.apart}"),
         )
         self.preflights()
 

@@ -261,7 +261,7 @@ def test_it_keeps_the_method_where_a_slash_is_missing(api: APIClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "attr", "words"),
+    ("change", "path", "words"),
     [
         ({"columns": {"": "int"}}, "columns", "Column 1 has no name"),
         ({"columns": {"a\nb": "int"}}, "columns", "cannot be printed"),
@@ -269,7 +269,7 @@ def test_it_keeps_the_method_where_a_slash_is_missing(api: APIClient) -> None:
     ],
 )
 def test_it_refuses_columns_that_no_task_could_name(
-    api: APIClient, change: dict[str, Any], attr: str, words: str, parties: dict[str, Party]
+    api: APIClient, change: dict[str, Any], path: str, words: str, parties: dict[str, Party]
 ) -> None:
     body = {"party": "alice", "name": "new", "columns": {"uid": "str"}} | change
-    assert words in (errors_of(api.post(f"{API}/datasets/", body, format="json"))[attr] or "")
+    assert words in (errors_of(api.post(f"{API}/datasets/", body, format="json"))[path] or "")

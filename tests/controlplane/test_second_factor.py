@@ -222,7 +222,7 @@ def test_tokens_need_no_code_and_making_one_with_the_password_does(ann: User, cl
     assert token.get("/api/v1/tasks/").status_code == 200
     for body in (None, {"code": "000000"}):
         answer = login(body)
-        assert (answer.status_code, answer.json()["errors"][0]["attr"]) == (400, "code")
+        assert (answer.status_code, answer.json()["errors"][0]["path"]) == (400, "code")
     assert TokenTerms.objects.count() == 1
     assert login({"code": code_of(secret, clock)}).status_code == 200
     for _ in range(AS_ONE_USER):

@@ -153,7 +153,7 @@ def test_the_login_makes_what_it_is_asked_for(ann: User, circle: Circle) -> None
 
 
 @pytest.mark.parametrize(
-    ("body", "attr"),
+    ("body", "path"),
     [
         ({"scopes": ["everything"]}, "scopes"),
         ({"scopes": []}, "scopes"),
@@ -165,8 +165,8 @@ def test_the_login_makes_what_it_is_asked_for(ann: User, circle: Circle) -> None
         ({"lifetime": 3}, "lifetime"),
     ],
 )
-def test_the_login_says_what_is_wrong(ann: User, body: Any, attr: str) -> None:
-    assert list(errors_of(login(body))) == [attr]
+def test_the_login_says_what_is_wrong(ann: User, body: Any, path: str) -> None:
+    assert list(errors_of(login(body))) == [path]
     assert not AuthToken.objects.exists()
 
 

@@ -113,7 +113,7 @@ def test_it_names_the_closest_task_where_there_is_none(api: APIClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "attr", "words"),
+    ("body", "path", "words"),
     [
         (b'{"task": "a\\u0000b"}', "task", "NUL"),
         (b'{"spu_config": {"a": ["x\\u0000"]}}', "spu_config.a.0", "NUL"),
@@ -131,10 +131,10 @@ def test_it_names_the_closest_task_where_there_is_none(api: APIClient) -> None:
         (b"null", "non_field_errors", "No data provided"),
     ],
 )
-def test_it_refuses_with_a_path(api: APIClient, body: bytes, attr: str, words: str) -> None:
+def test_it_refuses_with_a_path(api: APIClient, body: bytes, path: str, words: str) -> None:
     response = api.post(f"{API}/executions/", body, content_type="application/json")
     assert response.status_code == 400
-    assert words in errors_of(response)[attr]
+    assert words in errors_of(response)[path]
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_it_answers_409_to_cancelling_what_has_ended(api: APIClient) -> None:
     assert response.json()["errors"][0] == {
         "code": "conflict",
         "detail": "The execution has already ended with SUCCESS; there is nothing to cancel.",
-        "attr": None,
+        "path": None,
     }
 
 

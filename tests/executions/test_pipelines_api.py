@@ -50,7 +50,7 @@ def test_it_lists_them_in_one_query(api: APIClient, django_assert_num_queries: A
 
 
 @pytest.mark.parametrize(
-    ("nodes", "attr", "words"),
+    ("nodes", "path", "words"),
     [
         ({}, "nodes", "is empty"),
         ("psi", "nodes", "should be an object"),
@@ -60,11 +60,11 @@ def test_it_lists_them_in_one_query(api: APIClient, django_assert_num_queries: A
         ({"psi": {"task": "intersect\x00"}}, "nodes.psi.task", "NUL"),
     ],
 )
-def test_it_says_what_is_wrong_with_its_path(api: APIClient, nodes: Any, attr: str, words: str) -> None:
+def test_it_says_what_is_wrong_with_its_path(api: APIClient, nodes: Any, path: str, words: str) -> None:
     make_task("intersect")
     response = api.post(f"{API}/pipelines/", {"name": "p", "nodes": nodes}, format="json")
     assert response.status_code == 400
-    assert words in errors_of(response)[attr]
+    assert words in errors_of(response)[path]
 
 
 def test_it_runs_one_and_tells_each_nodes_state(api: APIClient, connection: Any) -> None:
@@ -121,7 +121,7 @@ def test_it_refuses_in_the_same_words_what_is_not_valid_now(api: APIClient) -> N
 
 
 @pytest.mark.parametrize(
-    ("body", "attr", "words"),
+    ("body", "path", "words"),
     [
         ({}, "pipeline", "required"),
         ({"pipeline": "patient"}, "pipeline", "did you mean 'patients'?"),
@@ -129,12 +129,12 @@ def test_it_refuses_in_the_same_words_what_is_not_valid_now(api: APIClient) -> N
         ({"pipline": "patients"}, "pipline", "did you mean 'pipeline'?"),
     ],
 )
-def test_it_says_what_is_wrong_with_a_submission(api: APIClient, body: Any, attr: str, words: str) -> None:
+def test_it_says_what_is_wrong_with_a_submission(api: APIClient, body: Any, path: str, words: str) -> None:
     make_task("intersect")
     make_pipeline(psi="intersect")
     response = api.post(f"{API}/pipeline-runs/", body, format="json")
     assert response.status_code == 400
-    assert words in errors_of(response)[attr]
+    assert words in errors_of(response)[path]
 
 
 def test_it_cancels_and_says_what_does_not_go(api: APIClient, connection: Any) -> None:
@@ -201,7 +201,7 @@ def test_a_pipeline_holds_its_tasks(api: APIClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "attr", "words"),
+    ("change", "path", "words"),
     [
         ({"cron": "61 * * * *"}, "cron", "The minute is wrong; it may be 0 to 59."),
         ({"cron": 5}, "cron", "Give five fields"),
@@ -211,9 +211,9 @@ def test_a_pipeline_holds_its_tasks(api: APIClient) -> None:
         ({"crom": "x"}, "crom", "did you mean 'cron'?"),
     ],
 )
-def test_it_says_what_is_wrong_with_a_schedule(api: APIClient, change: Any, attr: str, words: str) -> None:
+def test_it_says_what_is_wrong_with_a_schedule(api: APIClient, change: Any, path: str, words: str) -> None:
     make_task("intersect")
     body = {"name": "nightly", "cron": "30 2 * * *", "task": "intersect"} | change
     response = api.post(f"{API}/schedules/", body, format="json")
     assert response.status_code == 400, response.content
-    assert words in errors_of(response)[attr]
+    assert words in errors_of(response)[path]

@@ -23,7 +23,17 @@ from tests.benchmarks.scale_cases import cases
 
 SMALL, LARGE = 1000, {"postgresql": 50_000, "sqlite": 1000}
 #: Tables that grow with what is run.
-GROWING = ("execution", "partyrun", "executionevent", "statechange", "preflight", "partycheck", "noderun", "tick")
+GROWING = (
+    "execution",
+    "partyrun",
+    "executionevent",
+    "statechange",
+    "preflight",
+    "partycheck",
+    "noderun",
+    "tick",
+    "label",
+)
 #: How SQLite says that it goes through all rows, without an index.
 SCAN = re.compile(rf"SCAN executions_({'|'.join(GROWING)})( AS \w+)?")
 #: What has to do with configurations alone, and further orders of the same lists: ``make scale`` measures these, too.

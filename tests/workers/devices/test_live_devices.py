@@ -71,7 +71,7 @@ class Site:
         with pytest.raises(ServiceError) as refused:
             self.call(method, path, body)
         errors = json.loads(str(refused.value).partition(": ")[2])["errors"]
-        return {entry["attr"]: entry["detail"] for entry in errors}
+        return {entry["path"]: entry["detail"] for entry in errors}
 
     def page(self, path: str) -> str:
         with self._browser.open(self.trial.url + path, timeout=20) as answer:

@@ -1,0 +1,87 @@
+"""What stands behind the question mark of an address: refused if it is not known, instead of ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+from rest_framework import serializers
+from rest_framework.exceptions import ErrorDetail, ValidationError
+from rest_framework.request import Request
+from rest_framework.settings import api_settings
+
+from workers.contract.problems import closest
+
+FIELDS = "fields"
+
+
+class StrictQuery:
+    """Part of a view: refuses parameters that it does not know, and those that are given twice and may stand once."""
+
+    #: By action, the serializer of the parameters that it takes.
+    queries: ClassVar[Mapping[str, type[serializers.Serializer[Any]]]] = {}
+    #: Actions that answer a page of a list.
+    paged: ClassVar[frozenset[str]] = frozenset({"list"})
+    #: By name, the orders that a list can have.
+    orderings: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+
+    action: str
+    asked: dict[str, Any]
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)  # type: ignore[misc]
+        taken = set(self.parameters(request))
+        errors: dict[str, Any] = {}
+        for name in request.query_params:
+            if name not in taken:
+                known = f"; {closest(name, sorted(taken))}" if taken else "; this request takes none"
+                errors[name] = [ErrorDetail(f"unknown parameter{known}", "unknown_parameter")]
+        query = self.queries.get(self._action)
+        if query:
+            asked = query(data=request.query_params.dict())
+            if not asked.is_valid():
+                errors |= asked.errors
+            else:
+                self.asked = dict(asked.validated_data)
+        if errors:
+            raise ValidationError(errors)
+
+    @property
+    def _action(self) -> str:
+        return getattr(self, "action", None) or ""
+
+    def parameters(self, request: Request) -> Iterable[str]:
+        """Yield the names of the parameters that this request may have."""
+        if query := self.queries.get(self._action):
+            yield from query().fields.keys()
+        if self._action in self.paged:
+            yield from ("cursor", "page_size")
+        if self._is_list:
+            view: Any = self
+            for backend in view.filter_backends:
+                filters = backend().get_filterset_class(view, view.queryset)
+                yield from filters.base_filters if filters else ()
+            if self.orderings:
+                yield api_settings.ORDERING_PARAM
+        if self._is_list or self._action == "retrieve":
+            yield FIELDS
+
+    @property
+    def _is_list(self) -> bool:
+        return self._action == "list" and "list" in self.paged
+
+    def get_serializer(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the serializer, of only the fields that are asked for."""
+        made: Any = super().get_serializer(*args, **kwargs)  # type: ignore[misc]
+        wanted = self.request.query_params.get(FIELDS) if self._action in ("list", "retrieve") else None  # type: ignore[attr-defined]
+        if wanted is not None:
+            row = getattr(made, "child", made)
+            names = [name.strip() for name in wanted.split(",")]
+            if unknown := [name for name in names if name not in row.fields]:
+                told = closest(unknown[0], list(row.fields))
+                raise ValidationError(
+                    {FIELDS: [ErrorDetail(f"{unknown[0]!r} is no field of this answer; {told}", "unknown_field")]}
+                )
+            for name in set(row.fields) - set(names):
+                row.fields.pop(name)
+        return made

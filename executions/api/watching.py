@@ -1,0 +1,130 @@
+"""The REST API's streams of what happens, as server-sent events, and requests that wait for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.core.handlers.asgi import ASGIRequest
+from django.http import StreamingHttpResponse
+from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from knox.models import AuthToken
+from rest_framework import serializers, viewsets
+from rest_framework.exceptions import ErrorDetail, ValidationError
+from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.request import Request
+
+from controlplane.access import Access
+from controlplane.api.errors import Overloaded, Problem
+from controlplane.api.query import StrictQuery
+from executions.models import Execution
+from executions.permissions import VIEW
+from executions.watching.changes import EVENT, STATE, Position
+from executions.watching.hub import hub
+from executions.watching.stream import MOST_STREAMS, Wanted, stream
+
+LAST = "Last-Event-ID"
+
+
+class EventStreamRenderer(BaseRenderer):
+    """Lets a service ask for server-sent events."""
+
+    media_type = "text/event-stream"
+    format = "sse"
+    charset = None
+
+    def render(self, data: Any, accepted_media_type: Any = None, renderer_context: Any = None) -> bytes:
+        """Return an error as JSON: a stream is no answer of this renderer's."""
+        return JSONRenderer().render(data)
+
+
+class NoStreams(Problem):
+    """The web server has a thread for each request."""
+
+    status_code = 406
+    kind = "not-acceptable"
+    default_code = "not_acceptable"
+    default_detail = "This web server cannot send streams: the control plane has to run as ASGI (docs/operations.md)."
+
+
+class StreamQuery(serializers.Serializer[Any]):
+    execution = serializers.UUIDField(required=False, help_text="Only this execution.")
+    party = serializers.CharField(required=False, help_text="Only executions that this party takes part in.")
+    label = serializers.CharField(  # type: ignore[assignment]
+        required=False, help_text="Only executions with this label, key:value or a key; give several to ask for all."
+    )
+    kind = serializers.ChoiceField(
+        choices=[STATE, EVENT],
+        required=False,
+        help_text="Only changes of the executions' states, or only the parties' events.",
+    )
+    last_event_id = serializers.CharField(
+        required=False, help_text="Where to go on: the id of the last event that was received. Also as Last-Event-ID."
+    )
+
+
+class EventStreamViewSet(StrictQuery, viewsets.ViewSet):
+    """Streams what happens to all executions."""
+
+    queryset = Execution.objects.all()
+    queries = {"list": StreamQuery}
+    paged = frozenset()
+    renderer_classes = [EventStreamRenderer]
+
+    @extend_schema(
+        operation_id="events_stream",
+        parameters=[StreamQuery, OpenApiParameter(LAST, OpenApiTypes.STR, OpenApiParameter.HEADER)],
+        responses={(200, "text/event-stream"): OpenApiTypes.STR},
+    )
+    def list(self, request: Request) -> StreamingHttpResponse:
+        """Stream what happens as server-sent events: `state` for each change of an execution's state, `event` for each
+        event that a party sent. The stream ends after an hour; go on with `Last-Event-ID`."""
+        return streamed(request, **self.asked)
+
+
+def streamed(
+    request: Request,
+    execution: Any = "",
+    party: str = "",
+    kind: str = "",
+    label: str = "",
+    last_event_id: str = "",
+) -> StreamingHttpResponse:
+    """Return the stream that a request asks for. Raises ValidationError for an id that is none, and Problem where there
+    can be no stream."""
+    given = request.headers.get(LAST) or last_event_id
+    after = Position.read(given) if given else None
+    if given and after is None:
+        raise ValidationError({LAST: [ErrorDetail("should be the id of an event of such a stream", "invalid")]})
+    if not isinstance(request._request, ASGIRequest):
+        raise NoStreams()
+    if len(hub) >= MOST_STREAMS:
+        raise Overloaded("Too many streams are open; try again later, or ask for the lists.")
+    terms = [term.partition(":") for term in request.query_params.getlist("label") if term]
+    wanted = Wanted(
+        _sender(request),
+        execution=str(execution),
+        party=party,
+        labels=[(key, value if colon else None) for key, colon, value in terms],
+        kinds=frozenset({kind} if kind else ()),
+    )
+    wanted.parties = Access.of(request).parties
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingHttpResponse(stream(wanted, after), content_type="text/event-stream", headers=headers)
+
+
+def _sender(request: Request) -> Any:
+    """Return a function that looks what the sender may see by now; it returns None once that is nothing."""
+    user, token = request.user.pk or 0, getattr(request.auth, "pk", None)
+
+    def look() -> Access | None:
+        found = User.objects.filter(pk=user, is_active=True).first()
+        kept = AuthToken.objects.select_related("terms").filter(pk=token).first() if token else None
+        if found is None or (token and (kept is None or (kept.expiry and kept.expiry <= timezone.now()))):
+            return None
+        access = Access(found, getattr(kept, "terms", None), is_token=token is not None)
+        return access if access.may(VIEW) else None
+
+    return look

@@ -1,0 +1,108 @@
+"""One thread of a web process that looks for what has happened, for all who watch."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from threading import Condition, Thread
+from typing import Any
+
+from django.db import DatabaseError, InterfaceError, connection
+from django.db.models import QuerySet
+
+from executions.models import ExecutionEvent, StateChange
+from executions.watching.changes import Change, Position, changes, events, merged
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at the database, and rows of one look.
+INTERVAL, MOST = 0.25, 500
+#: Seconds in which a transaction that got a lower key may still end: rows appear in the order of commits.
+LATE = 5.0
+#: Seconds for which the thread stays after the last who watched.
+LINGERS = 10.0
+
+
+class Tail:
+    """The end of a table to which rows are added."""
+
+    def __init__(self, read: Callable[[QuerySet[Any], int], Iterable[Change]], model: Any, low: int) -> None:
+        self._read, self._model = read, model
+        #: All up to here was seen, and nothing below it can come any more.
+        self._low = low
+        #: By key: when a row beyond that was seen.
+        self._seen: dict[int, float] = {}
+
+    def new(self) -> list[Change]:
+        """Return what has been added since the last call. Takes one query."""
+        now = time.monotonic()
+        if old := [key for key, at in self._seen.items() if at < now - LATE]:
+            self._low = max(old)
+            self._seen = {key: at for key, at in self._seen.items() if key > self._low}
+        rows = self._model.objects.filter(pk__gt=self._low).exclude(pk__in=list(self._seen))
+        found = list(self._read(rows, MOST))
+        self._seen |= dict.fromkeys((row.pk for row in found), now)
+        return found
+
+
+class Hub:
+    """Calls everybody who watches for each change, in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._watching: dict[int, Callable[[Change], None]] = {}
+        self._numbers = 0
+        self._lock = Condition()
+        self._thread: Thread | None = None
+
+    def __len__(self) -> int:
+        return len(self._watching)
+
+    def join(self, tell: Callable[[Change], None]) -> int:
+        """Begin to watch: ``tell`` is called in the hub's thread, must not wait, and must not raise. Returns a number
+        for ``leave``. What happens after this call is told, and perhaps what happened shortly before."""
+        position = Position.newest() if self._thread is None else None
+        with self._lock:
+            self._numbers += 1
+            self._watching[self._numbers] = tell
+            if self._thread is None:
+                self._thread = Thread(
+                    target=self._run, args=[position or Position.newest()], name="watching", daemon=True
+                )
+                self._thread.start()
+            self._lock.notify()
+            return self._numbers
+
+    def leave(self, number: int) -> None:
+        """End watching."""
+        with self._lock:
+            self._watching.pop(number, None)
+
+    def _run(self, position: Position) -> None:
+        states = Tail(changes, StateChange, position.change)
+        reported = Tail(events, ExecutionEvent, position.event)
+        idle_since = None
+        while True:
+            with self._lock:
+                now = time.monotonic()
+                idle_since = None if self._watching else idle_since or now
+                if idle_since is not None and now - idle_since > LINGERS:
+                    self._thread = None
+                    break
+                told = list(self._watching.values())
+            try:
+                found = merged(states.new(), reported.new()) if told else []
+            except (DatabaseError, InterfaceError) as error:
+                log.warning("who watches has to wait: the database did not answer (%s)", type(error).__name__)
+                connection.close()
+                found = []
+            for change in found:
+                for tell in told:
+                    tell(change)
+            if len(found) < MOST:
+                time.sleep(INTERVAL)
+        connection.close()
+
+
+#: The hub of this process.
+hub = Hub()
