@@ -86,7 +86,7 @@ class Environment(BaseSettings):
     most_queued: int = Field(
         default=50_000,
         ge=1,
-        description="Executions that may be queued; beyond that the API takes no more for a while.",
+        description="Executions that may be queued; beyond that the API takes no more.",
     )
     prune_hourly: bool = Field(
         default=True, description="The coordinator removes what is old once an hour; if not, `manage.py prune` does."
