@@ -49,6 +49,11 @@ class Access:
                 return False
         return bool(self._user.has_perms(permissions))
 
+    @property
+    def manages(self) -> bool:
+        """Return whether a token, if there is one, has the scope to manage."""
+        return not self._is_token or bool(self._terms and Scope.MANAGE in self._terms.scopes)
+
     @cached_property
     def parties(self) -> Parties:
         """Return the parties that it extends to; None for all."""

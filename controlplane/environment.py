@@ -101,6 +101,7 @@ class Environment(BaseSettings):
     )
     keep_dead_letters_days: int = Field(default=30, ge=0, description="The same for dead letters.")
     keep_notifications_days: int = Field(default=90, ge=0, description="The same for notifications.")
+    keep_deliveries_days: int = Field(default=30, ge=2, description="The same for what was posted to webhooks.")
     keep_history_days: int = Field(
         default=730, ge=0, description="The same for older versions of what is registered, and the admin's log."
     )

@@ -19,8 +19,9 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from controlplane.api.errors import Problem
+from controlplane.api.errors import Conflict, Problem
 from controlplane.api.query import StrictQuery
+from controlplane.documents.encryption import decrypted, encrypted
 from controlplane.models import KeptAnswer
 
 DRY_RUN, KEY = "dry_run", "Idempotency-Key"
@@ -109,15 +110,19 @@ def _once(handler: Callable[..., Response], key: str, request: Request, *args: A
     sender = f"token {token.digest[:64]}" if token else f"user {request.user.pk}"
     kept, is_mine = _claim(sender, key, _digest(request))
     if not is_mine:
+        body = decrypted(kept.body)
+        if body is None:
+            raise Conflict("It was done; the answer cannot be read any more, as the encryption keys were changed.")
         headers = {**kept.headers, "Idempotency-Replayed": "true"}
-        return Response(json.loads(kept.body), kept.status, headers=headers)
+        return Response(json.loads(body), kept.status, headers=headers)
     mine = KeptAnswer.objects.filter(pk=kept.pk, lease=kept.lease, status=None)
     try:
         with transaction.atomic():
             response = handler(request, *args, **kwargs)
             told = {
                 "status": response.status_code,
-                "body": JSONRenderer().render(response.data).decode() or "null",
+                # An answer may hold a new key, which is shown once and stored nowhere in the clear
+                "body": encrypted(JSONRenderer().render(response.data).decode() or "null"),
                 "headers": {name: response[name] for name in _HEADERS if name in response.headers},
             }
             if not mine.update(**told):  # it took too long, and somebody else has taken it up

@@ -7,7 +7,7 @@ import hmac
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.client import HTTPConnection, HTTPException
 from ipaddress import IPv6Address, ip_address, ip_network
 from threading import Timer
@@ -72,19 +72,21 @@ def _may_reach(address: str) -> bool:
 
 
 def post(address: str, secret: str, body: bytes) -> None:
-    """Post JSON, signed. Raises NotSent. Follows no redirect, asks no proxy, and goes to just the address that the
-    host's name was found to have, which is looked at before."""
+    """Post JSON, signed. Raises NotSent, also if it is not taken."""
+    now = str(int(time.time()))
+    headers = {TIMESTAMP: now, SIGNATURE: signature_of(secret, now, body), "Content-Type": "application/json"}
+    status = send(address, headers, body)
+    if not 200 <= status < 300:
+        raise NotSent(gettext("the server answered with status {status}").format(status=status))
+
+
+def send(address: str, headers: Mapping[str, str], body: bytes) -> int:
+    """Post something and return the status of the answer. Raises NotSent if there is none. Follows no redirect, asks no
+    proxy, and goes to just the address that the host's name was found to have, which is looked at before."""
     if why := problem_of(address):
         raise NotSent(why)
     parts = urlsplit(address)
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    now = str(int(time.time()))
-    headers = {
-        "Content-Type": "application/json",
-        "User-Agent": "secretflow-controlplane",
-        TIMESTAMP: now,
-        SIGNATURE: signature_of(secret, now, body),
-    }
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     connection = HTTPConnection(str(parts.hostname), port, timeout=TIMEOUT)
     connection.default_port = 443 if parts.scheme == "https" else 80  # no port in the header if it is the usual one
@@ -98,16 +100,14 @@ def post(address: str, secret: str, body: bytes) -> None:
             timer.start()
             connection.sock = _encrypted(raw, parts)
             break
-        connection.request("POST", target, body, headers)
-        status = connection.getresponse().status
+        connection.request("POST", target, body, {"User-Agent": "secretflow-controlplane", **headers})
+        return connection.getresponse().status
     except (OSError, HTTPException, ValueError) as error:
         raise NotSent(f"{type(error).__name__}: {error}"[:200]) from None
     finally:
         if timer is not None:
             timer.cancel()
         connection.close()
-    if not 200 <= status < 300:
-        raise NotSent(gettext("the server answered with status {status}").format(status=status))
 
 
 def signature_of(secret: str, timestamp: str, body: bytes) -> str:

@@ -8,6 +8,7 @@ from executions.api.executions import ExecutionViewSet
 from executions.api.pipelines import PipelineRunViewSet, RunningScheduleViewSet
 from executions.api.preflights import PreflightViewSet
 from executions.api.watching import EventStreamViewSet
+from executions.api.webhooks import WebhookViewSet
 
 router = DefaultRouter()
 router.registry.extend(registered.registry)
@@ -16,5 +17,6 @@ router.register("schedules", RunningScheduleViewSet)
 router.register("executions", ExecutionViewSet)
 router.register("events", EventStreamViewSet, basename="event")
 router.register("preflights", PreflightViewSet)
+router.register("webhooks", WebhookViewSet)
 router.register("pipeline-runs", PipelineRunViewSet)
 urlpatterns = router.urls

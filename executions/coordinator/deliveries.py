@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from threading import Event, Thread
 from typing import Any
@@ -107,13 +107,16 @@ def _as_json(row: Notification) -> dict[str, Any]:
 
 
 class Sender:
-    """A thread of the coordinator that sends what is due."""
+    """A thread of the coordinator that sends what is due, by a step that it repeats."""
 
-    INTERVAL = 2.0
+    #: Seconds after a step that sent something.
+    BUSY = 0.02
 
-    def __init__(self) -> None:
+    def __init__(self, name: str, step: Callable[[], bool], interval: float) -> None:
+        """``step`` returns whether it sent anything; ``interval``: seconds until the next one if it did not."""
+        self._name, self._step, self._interval = name, step, interval
         self._ending = Event()
-        self._thread = Thread(target=self._run, name="deliveries", daemon=True)
+        self._thread = Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -124,12 +127,15 @@ class Sender:
         self._thread.join(webhook.TIMEOUT)
 
     def _run(self) -> None:
-        while not self._ending.wait(self.INTERVAL):
+        did = False
+        while not self._ending.wait(self.BUSY if did else self._interval):
+            did = False
             try:
-                step()
+                did = self._step()
             except (DatabaseError, InterfaceError) as error:  # the coordinator itself says more
-                log.warning("notifications wait: the database did not answer (%s)", type(error).__name__)
+                log.warning("%s wait: the database did not answer (%s)", self._name, type(error).__name__)
             except Exception:
-                log.exception("notifications wait")
+                log.exception("%s wait", self._name)
             finally:
-                connection.close()
+                if not did:
+                    connection.close()

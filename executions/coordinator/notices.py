@@ -14,7 +14,9 @@ from django.utils import timezone
 
 from controlplane.access import Access
 from controlplane.models import Account, Channel, Notice, PartySet
+from executions.coordinator import webhooks
 from executions.models import Delivery, Happening, Notification
+from executions.models.notification import TOLD
 from executions.permissions import VIEW
 from executions.states import Status
 
@@ -61,10 +63,13 @@ def step() -> bool:
         rows = Happening.objects.filter(pk__in=keys).order_by("pk").values(
             "to_status", "at", "execution", "execution__name", "execution__task_type", "execution__parties",
             "execution__party_set", "execution__submitted_by", "execution__error_type", "execution__error_party",
+            "execution__error_stage", "execution__error", "execution__labels", "execution__attempt",
         )  # fmt: skip
         told: list[Any] = list(rows)
         listening = readers() if told else []
-        store([notification for row in told for notification in _of_execution(row, listening)])
+        shown = [row for row in told if row["to_status"] in TOLD]
+        store([notification for row in shown for notification in _of_execution(row, listening)])
+        webhooks.prepare(told)
         Happening.objects.filter(pk__in=keys).delete()
     return bool(keys)
 

@@ -28,6 +28,7 @@ from executions.models import (
     Preflight,
     StateChange,
     Tick,
+    WebhookDelivery,
 )
 from executions.states import ENDED
 
@@ -213,6 +214,7 @@ def kinds() -> list[Kind]:
         Ticks("schedule ticks", "keep_ticks_days", Tick, "at"),
         Kind("lines of logs", "keep_logs_days", LogChunk, "received_at"),
         Kind("dead letters", "keep_dead_letters_days", DeadLetter, "at", "at"),
+        Kind("webhook deliveries", "keep_deliveries_days", WebhookDelivery, "created_at", "created_at"),
         Kind("notifications", "keep_notifications_days", Notification, "at"),
         *(
             Versions("history", "keep_history_days", history, "history_date", "history_date")

@@ -13,10 +13,11 @@ from executions.models.party_run import PartyRun, PortLease
 from executions.models.pipeline_run import NodeRun, PipelineChange, PipelineRun, Tick
 from executions.models.preflight import PartyCheck, Preflight
 from executions.models.total import Total
+from executions.models.webhook import PostStatus, Signature, Webhook, WebhookDelivery
 
 __all__ = [
     "Approval", "ApprovalState", "Beat", "Condition", "DeadLetter", "Delivery", "EventPiece", "Execution",
     "ExecutionEvent", "Happening", "Hour", "Label", "LogChunk", "NodeRun", "NotCancellable", "Notification",
-    "PartyCheck", "PartyRun", "PipelineChange", "PipelineRun", "PortLease", "Preflight", "StateChange", "Tick",
-    "Total", "check_labels",
+    "PartyCheck", "PartyRun", "PipelineChange", "PipelineRun", "PortLease", "PostStatus", "Preflight", "Signature",
+    "StateChange", "Tick", "Total", "Webhook", "WebhookDelivery", "check_labels",
 ]  # fmt: skip

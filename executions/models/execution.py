@@ -87,6 +87,7 @@ class ExecutionQuerySet(models.QuerySet["Execution"]):
                 why=gettext_noop("submitted"),
                 by=by,
             )
+            Happening.note(execution, Status.QUEUED, now)
             transaction.on_commit(wake_coordinator)
         return execution
 

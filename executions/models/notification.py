@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from controlplane.models import Notice, PartySet
+from executions.models.webhook import Webhook
 from executions.states import ENDED, Status
 
 #: Changes of an execution that somebody may want to be told of.
@@ -34,8 +35,8 @@ class Happening(models.Model):
 
     @classmethod
     def note(cls, execution: Any, to: Any, at: datetime) -> None:
-        """Add a change, if it is one to be told of."""
-        if to in TOLD:
+        """Add a change, if it is one to be told of, or a webhook wants it."""
+        if to in TOLD or Webhook.wants(to):
             cls.objects.create(execution=execution, to_status=to, at=at)
 
 

@@ -289,8 +289,7 @@ def test_the_sender_goes_on_after_an_error_and_ends_when_it_is_told(monkeypatch:
         return False
 
     monkeypatch.setattr(deliveries, "step", step)
-    monkeypatch.setattr(deliveries.Sender, "INTERVAL", 0.01)
-    sender = deliveries.Sender()
+    sender = deliveries.Sender("notifications", deliveries.step, 0.01)
     sender.start()
     assert twice.wait(10)
     sender.stop()

@@ -16,11 +16,13 @@ from redis.exceptions import RedisError
 
 from controlplane.management.database import database_trouble
 from controlplane.management.redis import connect_to_redis
+from executions.coordinator import deliveries
 from executions.coordinator.deliveries import Sender
 from executions.coordinator.isolation import tell
 from executions.coordinator.key import NoKey, own_key
 from executions.coordinator.locks import bound_pauses
 from executions.coordinator.loop import Coordinator
+from executions.coordinator.posting import Postman
 from executions.models import Execution
 from workers.contract.connection import trouble
 from workers.contract.errors import ConfigError
@@ -48,8 +50,12 @@ class Command(BaseCommand):
             signal.signal(number, lambda n, frame: stopping.append(n))
         connection_created.connect(bound_pauses)
         connections.close_all()  # one that was made before that
-        coordinator, sender = Coordinator(), Sender()
-        sender.start()
+        coordinator, postman = Coordinator(), Postman()
+        senders = [
+            Sender("notifications", deliveries.step, interval=2.0), Sender("webhooks", postman.step, interval=0.5)
+        ]  # fmt: skip
+        for sender in senders:
+            sender.start()
         self.stdout.write("coordinating; stop with Ctrl-C")
         self.stdout.flush()
         busy = False
@@ -70,7 +76,9 @@ class Command(BaseCommand):
             except Exception as error:  # it must not end for a fault of ours: nobody else looks after what runs
                 tell("a step of the coordinator", error)
                 time.sleep(0.5)
-        sender.stop()
+        for sender in senders:
+            sender.stop()
+        postman.finish()
 
     def _say(self, trouble: str) -> None:
         """Log what is wrong, once for as long as it is."""

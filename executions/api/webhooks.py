@@ -1,0 +1,228 @@
+"""The REST API of webhooks: where changes of executions are posted, and what became of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, ClassVar
+
+from django.db import IntegrityError, transaction
+from django.db.models import F, QuerySet
+from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field, extend_schema_view
+from rest_framework import serializers, status, viewsets
+from rest_framework.decorators import action
+from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.permissions import SAFE_METHODS, BasePermission
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from controlplane.access import Access
+from controlplane.api.errors import Conflict, ErrorBody
+from controlplane.api.fields import KnownKeysOnly
+from controlplane.api.pagination import Pagination
+from controlplane.api.versions import TaggedByVersion, tagged
+from controlplane.api.writes import Writes
+from controlplane.people.webhook import problem_of
+from executions.api.submissions import LabelsField
+from executions.coordinator.posting import BOTH_KEYS_FOR, new_keys
+from executions.coordinator.webhooks import prepare_test
+from executions.models import PostStatus, Webhook, WebhookDelivery
+from executions.models.webhook import EVENT_TYPES
+from executions.permissions import VIEW
+
+MOST_OF_ONE = 20
+
+
+class WebhookPermission(BasePermission):
+    """Who may view executions may have them posted; a token needs the scope to manage, as a webhook outlives it."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        if not request.user.is_authenticated:
+            return False
+        access = Access.of(request)
+        return access.may(VIEW) and (request.method in SAFE_METHODS or access.manages)
+
+
+class WebhookSerializer(KnownKeysOnly, serializers.ModelSerializer[Webhook]):
+    url = serializers.CharField(max_length=500, help_text="Where events are posted, such as https://hooks.example/abc.")
+    events = serializers.ListField(
+        child=serializers.ChoiceField(choices=EVENT_TYPES), required=False, help_text="Types of events; all if empty."
+    )
+    labels = LabelsField(
+        child=serializers.CharField(max_length=100, allow_blank=True),
+        required=False,
+        help_text="Only executions with all of these labels.",
+    )
+    deliveries_url = serializers.HyperlinkedIdentityField(view_name="webhook-deliveries")
+
+    class Meta:
+        model = Webhook
+        fields: ClassVar[list[str]] = [
+            "id", "name", "url", "events", "party", "labels", "signature", "public_key", "enabled", "disabled_because",
+            "version", "created_at", "deliveries_url",
+        ]  # fmt: skip
+        read_only_fields = ("public_key", "disabled_because", "version", "created_at")
+
+    def validate_url(self, url: str) -> str:
+        if why := problem_of(url):
+            raise ValidationError(why)
+        return url
+
+    def validate_signature(self, signature: str) -> str:
+        if self.instance is not None and signature != self.instance.signature:
+            raise ValidationError("cannot be changed; add another webhook, and remove this one")
+        return signature
+
+    def validate_name(self, name: str) -> str:
+        mine = Webhook.objects.filter(owner=self.context["request"].user, name=name)
+        if (mine.exclude(pk=self.instance.pk) if self.instance else mine).exists():
+            raise ValidationError("you have a webhook of this name already; give it another one")
+        return name
+
+
+class NewWebhookSerializer(WebhookSerializer):
+    """A webhook with the key of its signatures, which is shown this once."""
+
+    secret = serializers.CharField(
+        read_only=True,
+        source="shown_key",
+        help_text="The key with which signatures are checked. It is not shown again.",
+    )
+
+    class Meta(WebhookSerializer.Meta):
+        fields: ClassVar[list[str]] = [*WebhookSerializer.Meta.fields, "secret"]
+
+
+class TrySerializer(serializers.Serializer[Any]):
+    at = serializers.DateTimeField()
+    status = serializers.IntegerField(allow_null=True, help_text="Status of the answer; null if there was none.")
+    error = serializers.CharField(help_text="What went wrong; empty if nothing did.")
+    seconds = serializers.FloatField()
+
+
+class DeliverySerializer(serializers.ModelSerializer[WebhookDelivery]):
+    tries = TrySerializer(many=True, help_text="The latest tries, oldest first.")
+    event = serializers.SerializerMethodField(help_text="What is posted.")
+    due_at = serializers.DateTimeField(help_text="When it is tried next, if it is still to be posted.")
+
+    class Meta:
+        model = WebhookDelivery
+        fields: ClassVar[list[str]] = [
+            "id", "message", "execution", "event_type", "status", "created_at", "due_at", "ended_at", "number_of_tries",
+            "tries", "event",
+        ]  # fmt: skip
+
+    @extend_schema_field(serializers.DictField())
+    def get_event(self, delivery: WebhookDelivery) -> Any:
+        return json.loads(delivery.body)
+
+
+class DeliveryQuery(serializers.Serializer[Any]):
+    status = serializers.ChoiceField(choices=PostStatus.choices, required=False)
+
+
+@extend_schema_view(
+    update=extend_schema(responses={409: ErrorBody, 412: ErrorBody}),
+    partial_update=extend_schema(responses={409: ErrorBody, 412: ErrorBody}),
+)
+class WebhookViewSet(TaggedByVersion, Writes, viewsets.ModelViewSet[Webhook]):
+    """Your webhooks."""
+
+    queryset = Webhook.objects.all()
+    serializer_class = WebhookSerializer
+    permission_classes = (WebhookPermission,)
+    filterset_fields = ("name", "enabled")
+    queries: ClassVar[dict[str, type[serializers.Serializer[Any]]]] = {"deliveries": DeliveryQuery}
+    paged = frozenset({"list", "deliveries"})
+
+    def get_queryset(self) -> QuerySet[Webhook]:
+        rows: QuerySet[Webhook] = super().get_queryset()
+        if getattr(self, "swagger_fake_view", False):  # the schema is made without a caller
+            return rows
+        return rows.filter(owner=self.request.user.pk)
+
+    @extend_schema(responses={201: NewWebhookSerializer, 409: ErrorBody})
+    def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Add a webhook. The answer has the key with which its signatures are checked, which is not shown again."""
+        if Webhook.objects.filter(owner=request.user.pk).count() >= MOST_OF_ONE:
+            raise Conflict(f"You have {MOST_OF_ONE} webhooks already; remove one first.")
+        given = self.get_serializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        limits = getattr(getattr(request.auth, "terms", None), "parties", None)
+        kept, shown, public = new_keys(
+            given.validated_data.get("signature", Webhook._meta.get_field("signature").default)
+        )
+        try:
+            with transaction.atomic():
+                hook = given.save(owner=request.user, secret=kept, public_key=public, limited_to=limits)
+        except IntegrityError:
+            raise Conflict("Another request added a webhook of this name at the same moment.") from None
+        return self._with_key(hook, shown, status.HTTP_201_CREATED)
+
+    def _with_key(self, hook: Webhook, shown: str, code: int) -> Response:
+        hook.shown_key = shown  # type: ignore[attr-defined]
+        data = NewWebhookSerializer(hook, context=self.get_serializer_context()).data
+        headers = {"Location": self.reverse_action("detail", [hook.pk])} if code == status.HTTP_201_CREATED else None
+        return tagged(Response(data, code, headers=headers), hook.version)
+
+    def perform_update(self, serializer: serializers.BaseSerializer[Webhook]) -> None:
+        # Switched on again, it is no longer said why it was switched off
+        cleared = {"disabled_because": ""} if serializer.validated_data.get("enabled") else {}
+        serializer.save(version=F("version") + 1, **cleared)
+        serializer.instance.refresh_from_db()  # type: ignore[union-attr]
+
+    @extend_schema(request=None, responses=NewWebhookSerializer)
+    @action(methods=["post"], detail=True, url_path="rotate-secret")
+    def rotate_secret(self, request: Request, pk: str) -> Response:
+        """Make a new key, and return it. For a day the former one signs, too."""
+        hook = self.get_object()
+        kept, shown, public = new_keys(hook.signature)
+        hook.former_secret, hook.former_until = hook.secret, timezone.now() + BOTH_KEYS_FOR
+        hook.secret, hook.public_key, hook.version = kept, public, hook.version + 1
+        hook.save(update_fields=["secret", "former_secret", "former_until", "public_key", "version"])
+        return self._with_key(hook, shown, status.HTTP_200_OK)
+
+    @extend_schema(request=None, responses={202: DeliverySerializer})
+    @action(methods=["post"], detail=True)
+    def test(self, request: Request, pk: str) -> Response:
+        """Post an event that only tries the webhook. The log of its deliveries says what came of it."""
+        hook = self.get_object()
+        if not hook.enabled:
+            raise Conflict("The webhook is switched off; switch it on to try it.")
+        return self._delivery(prepare_test(hook), status.HTTP_202_ACCEPTED)
+
+    @extend_schema(parameters=[DeliveryQuery], responses=DeliverySerializer(many=True))
+    @action(detail=True, pagination_class=Pagination, filter_backends=[])
+    def deliveries(self, request: Request, pk: str) -> Response:
+        """Return what was posted, or is to be, newest first."""
+        rows: Any = self.get_object().deliveries.filter(**self.asked)
+        page: Any = self.paginate_queryset(rows)
+        return self.get_paginated_response([_shown(delivery) for delivery in page])
+
+    @extend_schema(
+        parameters=[OpenApiParameter("delivery", OpenApiTypes.INT, OpenApiParameter.PATH)],
+        request=None,
+        responses={202: DeliverySerializer, 409: ErrorBody},
+    )
+    @action(methods=["post"], detail=True, url_path=r"deliveries/(?P<delivery>[^/.]+)/redeliver")
+    def redeliver(self, request: Request, pk: str, delivery: str) -> Response:
+        """Post an event again that was sent or given up, with the same id."""
+        is_key = delivery.isascii() and delivery.isdigit() and len(delivery) <= 18
+        found = self.get_object().deliveries.filter(pk=int(delivery)).first() if is_key else None
+        if found is None:
+            raise NotFound
+        now = timezone.now()
+        again = {"status": PostStatus.PENDING, "due_at": now, "since": now, "ended_at": None}
+        changed = WebhookDelivery.objects.filter(pk=found.pk).exclude(status=PostStatus.PENDING).update(**again)
+        if not changed:
+            raise Conflict("It is still to be posted; the log says when it is tried next.")
+        found.refresh_from_db()
+        return self._delivery(found, status.HTTP_202_ACCEPTED)
+
+    def _delivery(self, delivery: WebhookDelivery, code: int) -> Response:
+        return Response(_shown(delivery), code)
+
+
+def _shown(delivery: WebhookDelivery) -> dict[str, Any]:
+    return dict(DeliverySerializer(delivery).data)
