@@ -97,6 +97,7 @@ def described() -> Sequence[Mapping[str, Any]]:
             "devices": list(executor.devices),
             "params_key": executor.params_key,
             "params_schema": executor.Params.model_json_schema(),
+            "result_schema": executor.Result.model_json_schema(),
             "places": [asdict(place) for place in executor.places("")],
             **_with_request(executor.example),
             "variants": [

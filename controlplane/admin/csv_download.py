@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import datetime, timedelta
-from datetime import timezone as zone
 from itertools import islice
 from typing import Any
 
@@ -16,12 +14,12 @@ from django.http import HttpRequest, StreamingHttpResponse
 from django.utils import timezone
 from django.utils.translation import gettext
 
+from controlplane.spreadsheets import cell
+
 #: Rows that a file has at most; it says so itself where rows are missing.
 MOST_ROWS = 100_000
 #: Head of each column, and the name of a field or a function of a row.
 Columns = tuple[tuple[str, str | Callable[[Any], Any]], ...]
-#: What a spreadsheet would take for a formula, and run.
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 _AT_ONCE = 500
 
 
@@ -64,19 +62,3 @@ async def _asynchronously(lines: Iterator[str]) -> AsyncIterator[str]:
 
 def _value(row: Any, of: str | Callable[[Any], Any]) -> Any:
     return getattr(row, of) if isinstance(of, str) else of(row)
-
-
-def cell(value: Any) -> Any:
-    """Return a value as a cell has it: times in UTC, durations in seconds, and no text that a spreadsheet would run."""
-    if value is None:
-        return ""
-    if isinstance(value, datetime):
-        return value.astimezone(zone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
-    if isinstance(value, timedelta):
-        return round(value.total_seconds(), 3)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int | float):
-        return value
-    text = str(value)
-    return f"'{text}" if text.startswith(_FORMULAS) or text.lstrip().startswith(_FORMULAS) else text

@@ -48,6 +48,7 @@ class TaskTypeSerializer(ExampleSerializer):
     devices = serializers.ListField(child=serializers.CharField(), help_text="Devices that it cannot run without.")
     params_key = serializers.CharField(help_text="The only key of algorithm_params.")
     params_schema = serializers.DictField(help_text="JSON Schema of the value under that key.")
+    result_schema = serializers.DictField(help_text="JSON Schema of what comes of it, as an execution's result.")
     places = PlaceSerializer(many=True, help_text="Lists what it reads and keeps beside data_sources and outputs.")
     variants = VariantSerializer(
         many=True, help_text="Its variants, where parameters have several shapes, as those of components do."

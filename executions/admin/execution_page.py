@@ -8,17 +8,16 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Max, Min
-from django.db.models.fields.json import KT
 from django.utils import timezone
 from django.utils.translation import gettext
 
 from controlplane.admin.shown import moment, span
 from controlplane.language import translated
-from executions.admin.lineage import origin
-from executions.admin.timeline import PHASES, timeline
+from executions.admin.timeline import timeline
 from executions.diagnosis.catalogue import remedy_of
-from executions.models import Execution, ExecutionEvent, Preflight
+from executions.models import Execution, Preflight
+from executions.results.lineage import origin
+from executions.results.phases import PHASES, stages
 from executions.results.reading import read
 from executions.states import COLOURS, Status
 from workers.contract.layers import layers
@@ -177,24 +176,6 @@ def _facts(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     versions = facts.get("versions")
     for package, version in versions.items() if isinstance(versions, dict) else ():
         yield str(package)[:32], str(version)[:32]
-
-
-def stages(execution: Execution) -> list[Any]:
-    """Return when each party began each stage of each attempt, by its own clock and by when that was heard, and the run
-    whose session it reused."""
-    return list(
-        ExecutionEvent.objects.filter(execution=execution)
-        .exclude(stage="")
-        .order_by()
-        .values("attempt", "party", "stage")
-        .annotate(
-            began_at=Min("timestamp"),
-            heard_at=Min("received_at"),
-            first=Min("sequence"),
-            reused=Max(KT("data__reused_session")),
-        )
-        .values_list("attempt", "party", "stage", "began_at", "heard_at", "first", "reused", named=True)
-    )
 
 
 def as_text(found: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -26,7 +26,6 @@ from controlplane.admin.shown import length, line
 from controlplane.language import translated
 from executions.admin import execution_page as pages
 from executions.admin.at_once import cancel_executions, run_executions_again
-from executions.admin.lineage import inputs_and_outputs, since
 from executions.admin.log_panel import LogViews, panel
 from executions.admin.rerun import RerunForm
 from executions.admin.result_views import ResultViews, compare_executions
@@ -34,6 +33,7 @@ from executions.admin.runnable import may_run
 from executions.admin.submissions import SubmissionAdmin, SubmitterFilter
 from executions.models import Execution, NotCancellable
 from executions.permissions import CANCEL
+from executions.results.lineage import inputs_and_outputs, since
 from executions.states import Status
 from workers.contract.layers import layers
 from workers.contract.problems import DocumentsInvalid

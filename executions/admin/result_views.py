@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -18,10 +17,10 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from controlplane.access import Access
-from controlplane.admin.csv_download import cell
 from controlplane.admin.shown import moment, span
 from controlplane.documents.differences import ABSENT, shown
 from controlplane.language import in_english
+from controlplane.spreadsheets import as_csv
 from executions.diagnosis.bundle import diagnose, name_of
 from executions.models import Execution
 from executions.results.comparison import side_by_side
@@ -71,12 +70,9 @@ class ResultViews:
         block = table_of(found[0].task_type, found[0].result, number) if found else None
         if block is None:
             raise Http404("There is no such table.")
-        response = HttpResponse(content_type="text/csv; charset=utf-8")
+        response = HttpResponse(as_csv(block.columns, block.rows), content_type="text/csv; charset=utf-8")
         name = "".join(c if c.isalnum() else "_" for c in f"{found[0].short}_{block.title}")[:100]
         response["Content-Disposition"] = f'attachment; filename="{name}.csv"'
-        writer = csv.writer(response)
-        writer.writerow([cell(name) for name in block.columns])
-        writer.writerows([cell(value) for value in row] for row in block.rows)
         return response
 
     def compare_view(self, request: HttpRequest) -> HttpResponse:

@@ -22,11 +22,11 @@ from controlplane.admin.permissions import may
 from controlplane.admin.tasks import TaskAdmin
 from controlplane.models import Task
 from executions.admin import execution_page as pages
-from executions.admin.lineage import inputs_of, not_as_registered
 from executions.admin.runnable import LastRun, Runnable, newest_of
 from executions.dry_run import DryRun, dry_run
 from executions.models import Condition, Execution, Preflight
 from executions.permissions import VIEW
+from executions.results.lineage import inputs_of, not_as_registered
 from workers.contract.problems import DocumentsInvalid
 
 admin.site.unregister(Task)

@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import pairwise
 from typing import Any
 
 from django.utils import timezone
 from django.utils.translation import gettext
-from django.utils.translation import gettext_lazy as _
 
 from controlplane.admin.shown import span
 from executions.models import Execution, PartyRun
-from executions.states import RunStatus, Status
-from workers.contract.registry import DEVICE_REGISTRY
+from executions.results.phases import PHASES, Phases, Wait, phases, waits
+from executions.states import RunStatus
 
 #: Attempts that are drawn, the latest ones: a run is tried a few times.
 MOST_ATTEMPTS = 6
-#: A party's clock that is off by more is set right in the drawing, by when its events came.
-CLOCK_IS_WRONG = timedelta(seconds=1)
 #: What takes less is not seen.
 TOO_SHORT = timedelta(milliseconds=2)
-
-STARTING, LINKS, DEVICES, COMPUTING, CLEANUP = "starting", "links", "devices", "computing", "cleanup"
-#: What each phase is called, in the order of the legend.
-PHASES = {
-    STARTING: _("Starting"),
-    LINKS: _("Links"),
-    DEVICES: _("Devices"),
-    COMPUTING: _("Computing"),
-    CLEANUP: _("Clean-up"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +52,6 @@ class Attempt:
     waited_for: str = ""
 
 
-def _phase(stage: str) -> str:
-    """Return the phase that begins with a stage's event."""
-    devices = {f"{device.name}_init" for device in DEVICE_REGISTRY.values()}
-    return {
-        "task_started": STARTING,
-        "sf_init": LINKS,
-        "sf_cluster_ready": DEVICES,
-        "devices_ready": STARTING,
-        "task_execution": COMPUTING,
-        "cleanup": CLEANUP,
-    }.get(stage, DEVICES if stage in devices else STARTING)
-
-
 def timeline(
     execution: Execution,
     runs: Sequence[PartyRun],
@@ -87,85 +60,48 @@ def timeline(
     checks: Sequence[tuple[datetime, datetime]],
 ) -> list[Attempt]:
     """Return the waits and attempts in their order. ``runs``: of all attempts; ``changes``: of its state, oldest first;
-    ``stages``: when each party began each stage in each attempt (``execution_page.stages``); ``checks``: from when to
+    ``stages``: when each party began each stage in each attempt (``phases.stages``); ``checks``: from when to
     when its hosts checked it."""
     now = timezone.now()
     found: list[Attempt] = []
     numbers = sorted({run.attempt for run in runs})
-    waits = list(_waits(changes, now))
+    waiting = list(waits(changes, now))
     for number in numbers[-MOST_ATTEMPTS:]:
         of = [run for run in runs if run.attempt == number]
         start = min(run.dispatched_at for run in of)
-        while waits and waits[0][0] < start:
-            found.append(_wait(*waits.pop(0), checks))
-        found.append(_attempt(execution, number, len(numbers) > 1, start, of, stages, now))
-    found += [_wait(*wait, checks) for wait in waits]
+        while waiting and waiting[0].began < start:
+            found.append(_wait(waiting.pop(0), checks))
+        title = gettext("Attempt {number}").format(number=number) if len(numbers) > 1 else gettext("Run")
+        found.append(_attempt(title, phases(execution, number, of, stages, now)))
+    found += [_wait(wait, checks) for wait in waiting]
     return found
 
 
-def _waits(changes: Sequence[Any], now: datetime) -> Iterator[tuple[datetime, datetime, str, str]]:
-    """Yield each time in which it waited: from when, to when, as what, and why."""
-    waiting = (Status.QUEUED, Status.RETRY, Status.AWAITING_APPROVAL)
-    for change, after in pairwise([*changes, None]):
-        if change.to_status in waiting:
-            why = change.why if change.to_status != Status.QUEUED or change.from_status else ""
-            yield change.at, after.at if after else now, change.to_label, why
-
-
-def _wait(start: datetime, end: datetime, label: str, why: str, checks: Sequence[tuple[datetime, datetime]]) -> Attempt:
-    checked = [after - before for before, after in checks if start <= before <= end]
+def _wait(wait: Wait, checks: Sequence[tuple[datetime, datetime]]) -> Attempt:
+    checked = [after - before for before, after in checks if wait.began <= before <= wait.ended]
     told = gettext("pre-flight checks took {span}").format(span=span(checked[-1])) if checked else ""
+    label = wait.change.to_label
     return Attempt(
         title=label[:1].upper() + label[1:],
-        took=span(end - start),
-        waited_for="; ".join(filter(None, (why, told))) or label,
+        took=span(wait.ended - wait.began),
+        waited_for="; ".join(filter(None, (wait.why, told))) or label,
     )
 
 
-def _attempt(
-    execution: Execution,
-    number: int,
-    is_one_of_many: bool,
-    start: datetime,
-    runs: Sequence[PartyRun],
-    stages: Sequence[Any],
-    now: datetime,
-) -> Attempt:
-    goes_on = not execution.has_ended and number == execution.attempt
-    lanes: list[tuple[PartyRun, list[tuple[datetime, str]]]] = []
-    for run in runs:
-        told = [row for row in stages if row.attempt == number and row.party == run.party.name]
-        # The clock of the dispatch is the control plane's; nothing of a party's is drawn before it
-        begun = [(run.dispatched_at, STARTING), *((max(at, start), phase) for at, phase in _phases(told))]
-        until = run.released_at or run.ended_at or (now if goes_on else None)
-        begun.append((max([at for at, _ in begun] + ([until] if until else [])), ""))
-        lanes.append((run, begun))
-    end = max(begun[-1][0] for _, begun in lanes)
+def _attempt(title: str, found: Sequence[Phases]) -> Attempt:
+    start = min(of.run.dispatched_at for of in found)
+    end = max(of.begun[-1][0] for of in found)
     whole = max((end - start).total_seconds(), 1e-3)
-    made = Attempt(
-        title=gettext("Attempt {number}").format(number=number) if is_one_of_many else gettext("Run"),
-        took=span(end - start),
-    )
-    for run, begun in lanes:
-        lane = Lane(run.party.name, end=_end(run))
-        for (at, phase), (after, _next) in pairwise(begun):
+    made = Attempt(title=title, took=span(end - start))
+    for of in found:
+        lane = Lane(of.run.party.name, end=_end(of.run))
+        for at, after, phase in of.spans():
             if (took := after - at) > TOO_SHORT:
                 place = 100 * (at - start).total_seconds() / whole
                 width = 100 * took.total_seconds() / whole
                 lane.segments.append(Segment(phase, f"{PHASES[phase]}: {span(took)}", place, width))
         made.lanes.append(lane)
     return made
-
-
-def _phases(stages: Sequence[Any]) -> Iterator[tuple[datetime, str]]:
-    """Yield when a party began each phase, by the control plane's clock if the party's is wrong."""
-    late = min((row.heard_at - row.began_at for row in stages), default=timedelta())
-    off = late if abs(late) > CLOCK_IS_WRONG else timedelta()
-    before = STARTING
-    for row in sorted(stages, key=lambda row: row.first):
-        if (phase := _phase(row.stage)) != before:
-            yield row.began_at + off, phase
-            before = phase
 
 
 def _end(run: PartyRun) -> str:

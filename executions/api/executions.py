@@ -26,6 +26,7 @@ from executions.api.bulk import BulkActions
 from executions.api.filters import ExecutionFilter
 from executions.api.logs import LogQuery, LogsAction
 from executions.api.preflights import PreflightSerializer
+from executions.api.results import ResultActions
 from executions.api.submissions import ChangesSerializer, SubmissionSerializer, check_room, invalid
 from executions.api.watching import EventStreamRenderer, streamed
 from executions.dry_run import dry_run
@@ -139,6 +140,7 @@ class ExecutionSerializer(ExecutionRowSerializer):
     changes = StateChangeSerializer(many=True, help_text="Every change of state, oldest first.")
     submitted_by = serializers.SlugRelatedField[Any]("username", read_only=True)
     events_url = serializers.HyperlinkedIdentityField(view_name="execution-events")
+    result_url = serializers.HyperlinkedIdentityField(view_name="execution-result")
     logs_url = serializers.HyperlinkedIdentityField(view_name="execution-logs")
     cancel_url = serializers.HyperlinkedIdentityField(view_name="execution-cancel")
     documents = serializers.SerializerMethodField(help_text="Documents as submitted, by layer; secrets are masked.")
@@ -166,6 +168,7 @@ class ExecutionSerializer(ExecutionRowSerializer):
             "changes",
             "documents",
             "events_url",
+            "result_url",
             "logs_url",
             "cancel_url",
             "admin_url",
@@ -245,7 +248,9 @@ class ExecutionQuery(serializers.Serializer[Any]):
     )
 
 
-class ExecutionViewSet(BulkActions, LogsAction, mixins.ListModelMixin, mixins.RetrieveModelMixin, Scoped):
+class ExecutionViewSet(
+    BulkActions, LogsAction, ResultActions, mixins.ListModelMixin, mixins.RetrieveModelMixin, Scoped
+):
     queryset = Execution.objects.all()
     serializer_class = ExecutionSerializer
     filterset_class = ExecutionFilter

@@ -10,9 +10,10 @@ from django.test import Client
 from django.utils import timezone
 
 from controlplane.models import Party, Schedule
-from executions.admin.execution_page import stages, time_left
+from executions.admin.execution_page import time_left
 from executions.admin.timeline import timeline
 from executions.models import Execution, ExecutionEvent, PartyRun, StateChange, Tick
+from executions.results.phases import stages
 from executions.states import RunStatus, Status
 from tests.composed import make_execution, make_task, page_of
 
