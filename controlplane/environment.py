@@ -60,6 +60,9 @@ class Environment(BaseSettings):
         validation_alias="PARTY_TOML",
         description="Path of party.toml; used on a party host only.",
     )
+    log_format: Literal["line", "json"] = Field(
+        default="line", description="How the control plane writes its log: lines for people, or JSON for machines."
+    )
     link_hours: int = Field(default=72, ge=1, le=720, description="Hours for which a link to set a password is valid.")
     email_host: str = Field(default="", description="Mail server; without one nothing is mailed.")
     email_port: int = Field(default=587, ge=1, le=65535, description="Port of the mail server.")

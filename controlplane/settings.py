@@ -62,6 +62,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "controlplane.request_id.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "controlplane.middleware.ContentPolicyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -154,7 +155,15 @@ STATIC_URL = "static/"
 # Static files come from the installed packages themselves: no collectstatic step to forget
 WHITENOISE_USE_FINDERS = True
 
-LOGGING, RQ, RQ_QUEUES = host.LOGGING, host.RQ, host.RQ_QUEUES
+RQ, RQ_QUEUES = host.RQ, host.RQ_QUEUES
+# Lines for people, or for machines; both with the id of the request
+LOGGING = host.LOGGING | {
+    "formatters": {
+        "line": {"()": "controlplane.request_id.Line", **host.LINE},
+        "json": {"()": "controlplane.request_id.as_json"},
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": environment.log_format}},
+}
 # Its pages are open to all staff, show and change the jobs of all parties, and what is in Redis is not the truth here
 RQ_SHOW_ADMIN_LINK = False
 # knox's own default, which migrations ask for

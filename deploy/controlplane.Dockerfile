@@ -8,6 +8,6 @@ RUN uv sync --locked --no-dev --compile-bytecode --python /usr/local/bin/python
 COPY . .
 RUN useradd --system --uid 10001 controlplane && mkdir -p /var/lib/controlplane && chown controlplane /var/lib/controlplane
 USER 10001
-ENV PATH=/opt/controlplane/.venv/bin:$PATH CONTROLPLANE_STATE_DIR=/var/lib/controlplane
+ENV PATH=/opt/controlplane/.venv/bin:$PATH CONTROLPLANE_STATE_DIR=/var/lib/controlplane CONTROLPLANE_LOG_FORMAT=json
 EXPOSE 8000
 CMD ["gunicorn", "controlplane.asgi:application", "--worker-class", "asgi", "--no-control-socket", "--bind", "0.0.0.0:8000"]

@@ -20,7 +20,7 @@ from controlplane.profiles.entries import Profile
 from controlplane.profiles.stored import ENTRIES, MODELS
 from executions.coordinator.retention import kinds
 from executions.coordinator.settle import RETRY_POLICY
-from executions.models import Beat, Condition, Hour, Total
+from executions.models import Beat, Condition, Hour, Total, Webhook
 from executions.states import COLOURS, TRANSITIONS, PipelineStatus, RunStatus, Status
 from workers.contract.errors import ERRORS
 
@@ -99,8 +99,9 @@ def test_every_status_has_a_colour_and_its_transitions(kind: Any) -> None:
 
 
 def test_everything_that_is_run_is_removed_one_day() -> None:
-    # One row of each kind, those of the last month, of each coordinator of the last day, and of each party and dataset
-    removed: set[type[Model]] = {kind.model for kind in kinds()} | {Total, Hour, Beat, Condition}
+    # One row of each kind, those of the last month, of each coordinator of the last day, of each party and dataset, and
+    # twenty of each user
+    removed: set[type[Model]] = {kind.model for kind in kinds()} | {Total, Hour, Beat, Condition, Webhook}
     while (
         more := {
             relation.related_model

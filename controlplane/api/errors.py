@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,7 +14,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.response import Response
 
-log = logging.getLogger(__name__)
+from controlplane import request_id
 
 MEDIA_TYPE = "application/problem+json"
 #: What a ``type`` begins with. It names a kind and leads nowhere: docs/services.md lists the kinds.
@@ -128,7 +127,14 @@ def problem(kind: str, status: int, entries: Iterable[dict[str, Any]]) -> dict[s
     errors = list(entries)
     first = str(errors[0]["detail"]) if errors else TITLES[kind]
     detail = first if len(errors) < 2 else f"{first} ({len(errors)} problems in all: see errors.)"
-    return {"type": URN + kind, "title": TITLES[kind], "status": status, "detail": detail, "errors": errors}
+    return {
+        "type": URN + kind,
+        "title": TITLES[kind],
+        "status": status,
+        "detail": detail,
+        "errors": errors,
+        "request_id": request_id.current(),
+    }
 
 
 def answer(kind: str, status: int, code: str, detail: str) -> JsonResponse:
@@ -154,3 +160,4 @@ class ErrorBody(serializers.Serializer[Any]):
     status = serializers.IntegerField()
     detail = serializers.CharField(help_text="The first problem.")
     errors = ErrorEntry(many=True)  # type: ignore[assignment]
+    request_id = serializers.CharField(help_text="Id of the request, by which the log is searched; also X-Request-ID.")

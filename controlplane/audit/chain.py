@@ -27,6 +27,8 @@ def hash_of(entry: AuditEntry, before: str) -> str:
         entry.position, entry.pk, entry.at.isoformat(), entry.actor, entry.address, entry.action, entry.subject,
         entry.digest, entry.details, before,
     ]  # fmt: skip
+    if entry.request_id:  # entries of older versions have none, and their hashes stand
+        said.append(entry.request_id)
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 

@@ -14,6 +14,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_noop
 from simple_history.models import HistoricalRecords
 
+from controlplane import request_id
 from controlplane.models import AuditEntry
 from controlplane.sign_in import address_of
 
@@ -36,6 +37,7 @@ def record(
         subject=_plain(subject)[:200],
         digest=digest_of(content) if content is not None else "",
         details=_plain(details)[:500],
+        request_id=request_id.current(),
     )
 
 

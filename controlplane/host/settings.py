@@ -24,10 +24,11 @@ class _QueuePerParty(dict[str, object]):
 
 RQ_QUEUES = _QueuePerParty(default={"URL": environment.redis_url, "SERIALIZER": "rq.serializers.JSONSerializer"})
 
+LINE = {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "formatters": {"line": LINE},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": "INFO"},
 }

@@ -21,6 +21,7 @@ class AuditEntry(models.Model):
     subject = models.CharField(max_length=200, help_text=_("What it was done to."))
     digest = models.CharField(max_length=64, blank=True, help_text=_("SHA-256 of what was written, as JSON."))
     details = models.CharField(max_length=500, blank=True)
+    request_id = models.CharField(max_length=64, blank=True, help_text=_("Id of the request that did it."))
     #: Set when it is sealed. Not the key: keys may become visible out of order.
     position = models.PositiveBigIntegerField(null=True, editable=False, unique=True)
     hash = models.CharField(max_length=64, blank=True, editable=False)

@@ -159,6 +159,7 @@ class ExecutionSerializer(ExecutionRowSerializer):
             *ROW,
             "due_at",
             "submitted_by",
+            "request_id",
             "pipeline_run",
             "node",
             "retries",

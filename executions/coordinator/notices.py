@@ -64,6 +64,7 @@ def step() -> bool:
             "to_status", "at", "execution", "execution__name", "execution__task_type", "execution__parties",
             "execution__party_set", "execution__submitted_by", "execution__error_type", "execution__error_party",
             "execution__error_stage", "execution__error", "execution__labels", "execution__attempt",
+            "execution__request_id",
         )  # fmt: skip
         told: list[Any] = list(rows)
         listening = readers() if told else []

@@ -71,6 +71,7 @@ def _made(hook: Webhook, kind: str, row: dict[str, Any]) -> WebhookDelivery:
         "parties": row["execution__parties"],
         "labels": row["execution__labels"],
         "attempt": row["execution__attempt"],
+        "request_id": row["execution__request_id"],
         "error": error if any(error.values()) else None,
     }
     body = _event(message, kind, row["at"], str(execution), data)

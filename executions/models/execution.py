@@ -14,6 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import gettext_noop
 
+from controlplane import request_id
 from controlplane.documents.encryption import protect_all
 from controlplane.models import Parties, PartySet, RunOptions, Task
 from controlplane.models.catalogue import DatabaseCatalogue
@@ -77,6 +78,7 @@ class ExecutionQuerySet(models.QuerySet["Execution"]):
                 queued_at=now,
                 labels=dict(labels or {}),
                 deadline=deadline,
+                request_id=request_id.current(),
             )
             Label.keep(execution)
             StateChange.objects.create(
@@ -143,6 +145,7 @@ class Execution(Submission, RunOptions):
     error_party = models.CharField(max_length=32, blank=True)
     error_stage = models.CharField(max_length=32, blank=True)
     result = models.JSONField(default=dict, blank=True)
+    request_id = models.CharField(max_length=64, blank=True, help_text=_("Id of the request that submitted it."))
     has_warnings = models.BooleanField(default=False, editable=False, help_text=_("Whether its result has warnings."))
 
     objects = ExecutionQuerySet.as_manager()

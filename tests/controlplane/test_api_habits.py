@@ -22,7 +22,8 @@ def problem_of(response: Any) -> tuple[str, int]:
     """The kind and the status of a problem, whose form is right."""
     body = response.json()
     assert response["Content-Type"] == MEDIA_TYPE
-    assert set(body) == {"type", "title", "status", "detail", "errors"}
+    assert set(body) == {"type", "title", "status", "detail", "errors", "request_id"}
+    assert body["request_id"] == response["X-Request-ID"]
     assert body["status"] == response.status_code
     kind = body["type"].removeprefix(URN)
     assert body["title"] == TITLES[kind]

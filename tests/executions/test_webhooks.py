@@ -137,6 +137,7 @@ def test_changes_of_executions_are_posted_as_events(api: APIClient, receiver: st
     assert event["data"] == {
         "execution": str(execution.pk), "url": f"/api/v1/executions/{execution.pk}/", "status": "FAILURE",
         "name": "nightly", "task_type": "psi", "parties": ["alice", "bob"], "labels": {"team": "risk"}, "attempt": 0,
+        "request_id": "",
         "error": {"type": "ResourceError", "party": "bob", "stage": "", "message": "no memory"},
     }  # fmt: skip
     log = api.get(hook["deliveries_url"]).json()["results"]
