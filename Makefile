@@ -17,7 +17,7 @@ help: ## List the targets
 install: $(INSTALLED) ## Install everything from the lock file into .venv
 
 # --compile-bytecode: SecretFlow imports in 2 s with it, in 7 s without
-$(INSTALLED): pyproject.toml uv.lock .python-version | $(UV)
+$(INSTALLED): pyproject.toml client/pyproject.toml uv.lock .python-version | $(UV)
 	@echo "installing Python 3.10, SecretFlow and the rest into .venv: a minute or so, and 2 GB of disk"
 	$(UV) sync --quiet --locked --extra party --compile-bytecode
 	@touch $@

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from secretflow_controlplane_client import Client
 
 from controlplane.environment import ROOT
 from executions.states import ENDED
-from executions.trial.service import Service
 from executions.trial.stack import Trial
 from fixtures.documents import psi_documents
 from fixtures.tables import clear_auc, write_tables
@@ -42,14 +42,14 @@ KEEP = 600
 class Site:
     """A trial and a client of it."""
 
-    def __init__(self, trial: Trial, service: Service, tables: dict[str, Path]) -> None:
+    def __init__(self, trial: Trial, service: Client, tables: dict[str, Path]) -> None:
         self.trial, self.service, self.tables = trial, service, tables
 
     def submit(self, body: dict[str, Any]) -> dict[str, Any]:
-        return self.service.submit(body)
+        return self.service.call("POST", "executions/", body)
 
     def get(self, execution: dict[str, Any]) -> dict[str, Any]:
-        return self.service.execution(execution)
+        return self.service.call("GET", f"executions/{execution['id']}/")
 
     def wait(
         self,
