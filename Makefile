@@ -59,7 +59,7 @@ unit: $(INSTALLED) ## The tests on SQLite; ARGS="tests/executions" for some
 SAME_ON_BOTH := $(addprefix --ignore=tests/controlplane/test_, every_address.py profile_command.py production.py \
 	chinese_pages.py translations.py)
 test-postgres: $(INSTALLED) ## What touches the database, on PostgreSQL
-	TEST_DATABASE=postgresql $(PYTEST) -n 2 $(DATABASE_TESTS) $(SAME_ON_BOTH) \
+	TEST_DATABASE=postgresql $(PYTEST) -n 2 $(DATABASE_TESTS) tests/client $(SAME_ON_BOTH) \
 		--cov --cov-report=term:skip-covered $(ARGS)
 
 chaos: $(INSTALLED) ## Break things at random under 300 executions; CHAOS_SEED= to repeat, TEST_DATABASE=postgresql

@@ -129,4 +129,5 @@ def state(number: int, status: str, execution: str = "6a0e") -> tuple[str, str, 
 
 def event(number: int, party: str, stage: str, **data: Any) -> tuple[str, str, dict[str, Any]]:
     told = {"id": f"event-{number}", "execution": "6a0e", "party": party, "status": "RUNNING", "stage": stage}
+    told["received_at"] = "2026-12-01T06:00:00Z"
     return f"0.{number}", "event", told | {"data": data}

@@ -92,8 +92,8 @@ class Result(Model):
 
     warnings: list[Any] = []
     outputs: dict[str, Any] = {}
-    intersection_count: dict[str, int] = {}
-    metrics: dict[str, float] = {}
+    intersection_count: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as it was answered."""

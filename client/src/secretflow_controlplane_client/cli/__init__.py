@@ -17,7 +17,7 @@ FAILED, REFUSED, BROKEN, INTERRUPTED = 1, 3, 70, 130
 def main() -> None:
     """Run a command and exit. Whatever goes wrong is a line, and never a traceback."""
     try:
-        app()
+        app(prog_name="sfcp")
     except ControlPlaneError as error:
         told(error)
         status = REFUSED

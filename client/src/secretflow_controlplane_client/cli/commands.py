@@ -165,7 +165,9 @@ def result(
     if found.has_ended and found.status != "SUCCESS":
         ended(found)
         raise typer.Exit(1)
-    data = result_of(found).as_dict()
+    result_of(found)
+    # As it was answered: a task type of another package may have anything
+    data = found.result or {}
     (showing.as_json if as_json else showing.as_csv if as_csv else showing.shown)(data)
 
 

@@ -82,14 +82,17 @@ def grids(result: dict[str, Any]) -> Iterator[Grid]:
 
 def _collect(path: str, value: Any, figures: list[tuple[str, Any]], found: list[Grid]) -> None:
     if isinstance(value, dict) and isinstance(value.get("columns"), list) and _is_table(value.get("rows")):
-        found.append(Grid(path or str(value.get("name", "")), [str(c) for c in value["columns"]], value["rows"]))
+        found.append(Grid(path or "table", [str(c) for c in value["columns"]], value["rows"]))
     elif isinstance(value, dict):
         for name, inner in value.items():
             _collect(f"{path}.{name}" if path else str(name), inner, figures, found)
     elif isinstance(value, list):
         for number, inner in enumerate(value):
-            name = inner.get("name") if isinstance(inner, dict) else None
-            _collect(f"{path}.{name or number}" if path else str(name or number), inner, figures, found)
+            step = str(number)
+            if isinstance(inner, dict) and isinstance(inner.get("name"), str):
+                step = inner["name"]
+                inner = {key: one for key, one in inner.items() if key != "name"}
+            _collect(f"{path}.{step}" if path else step, inner, figures, found)
     else:
         figures.append((path, value))
 
