@@ -82,7 +82,7 @@ screenshots: $(INSTALLED) ## Make the pictures of README and docs anew, of a tri
 
 audit: $(INSTALLED) | $(UV) ## Licences and known vulnerabilities of all packages; says of which the registry tells nothing
 	$(UV) tool run --quiet pip-licenses@5.5.5 --python $(PY) --order=license
-	$(UV) export --quiet --locked --extra party --no-emit-project --no-hashes --output-file .venv/.packages
+	$(UV) export --quiet --locked --extra party --no-emit-local --no-hashes --output-file .venv/.packages
 	$(UV) tool run --quiet pip-audit@2.10.1 --disable-pip --no-deps --progress-spinner off --requirement .venv/.packages
 
 docs: $(INSTALLED) ## Make docs/task-types.md anew from the parameter models

@@ -307,7 +307,9 @@ def test_cancelling_and_running_again(sfcp: Run, server: Server) -> None:
 def complete(sfcp: Run, *words: str, **given: str) -> list[str]:
     line = " ".join(("sfcp", *words))
     env = {"_SFCP_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words))}
-    return sfcp(**env, **given).out.split("\n")
+    said = sfcp(**env, **given)
+    assert (said.status, said.err) == (0, ""), "what is told to somebody who has pressed Tab breaks the line"
+    return said.out.split("\n")
 
 
 def test_tab_completes_commands_tasks_and_executions(sfcp: Run, server: Server) -> None:
