@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -74,9 +75,16 @@ class Site:
             assert time.monotonic() < end, f"{what}; the coordinator's log ends:\n{self.trial.tail('coordinator')}"
             time.sleep(0.1)
 
-    def stop_control_plane(self, number: int = signal.SIGTERM) -> None:
+    def stop_control_plane(self) -> None:
         for name in ("web", "coordinator"):
-            self.trial.stop_process(name, number)
+            self.trial.stop_process(name)
+
+    def lose_control_plane(self) -> None:
+        """Its host is gone: a worker whose gunicorn alone was killed would serve its connections on, from the old
+        database."""
+        for name in ("web", "coordinator"):
+            os.killpg(self.trial.processes[name].pid, signal.SIGKILL)
+            self.trial.stop_process(name, signal.SIGKILL)
 
     def start_control_plane(self) -> None:
         self.trial.start_web()
@@ -132,7 +140,7 @@ def test_every_execution_ends_after_an_upgrade_and_after_a_restore(site: Site) -
     site.wait(lambda: site.execution(second)["status"] in ENDED, "what the dump has as waiting does not end")
     forgotten = site.submit(LONG)
     site.wait(lambda: site.execution(forgotten)["progress"] > 0, "nothing runs that the dump does not know")
-    site.stop_control_plane(signal.SIGKILL)
+    site.lose_control_plane()
     site.lose_redis()
     site.use("restored")
     site.run("pg_restore", f"--dbname={site.trial.env['DATABASE_URL']}", "--no-owner", str(site.dump))
