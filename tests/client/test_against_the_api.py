@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -15,12 +16,15 @@ from secretflow_controlplane_client import Client, ControlPlaneError, Retry
 from secretflow_controlplane_client.cli import main
 from secretflow_controlplane_client.profile_file import read_profile
 from secretflow_controlplane_client.protocol import NoAnswer
+from secretflow_controlplane_client.webhooks import WebhookInvalid, verify_webhook
 
 from controlplane.environment import ROOT
 from controlplane.models import Dataset, Party, Site, Task, TokenTerms
 from controlplane.profiles.apply import plan
 from controlplane.profiles.yaml import ProfileInvalid, read
+from executions.coordinator.posting import headers_of, new_keys
 from executions.models import Execution
+from executions.models.webhook import Signature, Webhook
 from executions.states import Status
 from tests.composed import PROFILE, documents, make_task, superuser
 
@@ -123,6 +127,19 @@ def test_what_is_registered_is_read_and_changed_in_its_version(client: Client) -
     with pytest.raises(ControlPlaneError) as none:
         tasks.get("customers-psi")
     assert none.value.kind == "not-found"
+
+
+@pytest.mark.parametrize("kind", list(Signature.values))
+def test_webhooks_of_the_control_plane_are_verified(kind: str) -> None:
+    (old, former, _), (new, _, _) = new_keys(kind), new_keys(kind)
+    until = timezone.now() + timedelta(hours=1)
+    hook = Webhook(signature=kind, secret=new, former_secret=old, former_until=until)
+    body = '{"id": "é"}'
+    headers = headers_of(hook, "msg_1", body, int(time.time()))
+    verify_webhook(headers, body.encode(), former)
+    verify_webhook(headers, body, [former])
+    with pytest.raises(WebhookInvalid):
+        verify_webhook(headers, body + " ", former)
 
 
 # --- profiles
