@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connection
 from django.db.models import QuerySet
 
@@ -84,7 +83,7 @@ async def stream(wanted: Wanted, after: Position | None) -> AsyncIterator[bytes]
         if after is not None:
             async for change in _before(wanted, after):
                 if change is None:
-                    yield _message(position, "gap", {"detail": "More has happened than is told again; read the lists."})
+                    yield _message(position, "gap", json.dumps({"detail": "More has happened than is told again."}))
                     position = await _apart(Position.newest)
                     break
                 told.add((change.kind, change.pk))
@@ -172,8 +171,8 @@ async def _apart(act: Callable[[], Any]) -> Any:
 
 
 def _event(change: Change, position: Position) -> bytes:
-    return _message(position, change.kind, {"id": f"{change.kind}-{change.pk}", **change.data})
+    return _message(position, change.kind, change.text)
 
 
-def _message(position: Position, kind: str, data: dict[str, Any]) -> bytes:
-    return f"id: {position}\nevent: {kind}\ndata: {json.dumps(data, cls=DjangoJSONEncoder)}\n\n".encode()
+def _message(position: Position, kind: str, text: str) -> bytes:
+    return f"id: {position}\nevent: {kind}\ndata: {text}\n\n".encode()
