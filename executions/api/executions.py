@@ -308,7 +308,7 @@ class ExecutionViewSet(
         submission = self.get_serializer(data=request.data)
         submission.is_valid(raise_exception=True)
         detail = self._detail(submission.save(by=request.user))
-        return Response(detail, status.HTTP_201_CREATED, headers={"Location": detail["url"]})
+        return Response(detail, status.HTTP_201_CREATED, headers={"Location": str(detail["url"])})
 
     @extend_schema(request=SubmissionSerializer, responses=DryRunSerializer)
     @action(methods=["post"], detail=False, url_path="dry-run")
@@ -350,7 +350,7 @@ class ExecutionViewSet(
                 raise Conflict("Its documents are not valid any more.") from None
             raise invalid(error) from None
         detail = self._detail(new)
-        return Response(detail, status.HTTP_201_CREATED, headers={"Location": detail["url"]})
+        return Response(detail, status.HTTP_201_CREATED, headers={"Location": str(detail["url"])})
 
     @extend_schema(request=None, responses={202: ExecutionSerializer, 409: ErrorBody})
     @action(methods=["post"], detail=True, permission_classes=[StopPermission])

@@ -68,17 +68,18 @@ async def stream(wanted: Wanted, after: Position | None) -> AsyncIterator[bytes]
     position: they have the same id in ``data``.
     """
     loop = asyncio.get_running_loop()
-    waiting: asyncio.Queue[Change | None] = asyncio.Queue()
+    waiting = Waiting()
 
-    def tell(change: Change) -> None:
-        if wanted.takes(change):
-            loop.call_soon_threadsafe(_put, waiting, change)
+    def tell(found: list[Change]) -> None:
+        if mine := [change for change in found if wanted.takes(change)]:
+            loop.call_soon_threadsafe(waiting.put, mine)
 
     number = await _apart(lambda: hub.join(tell))
     try:
         began = looked = time.monotonic()
         position = after or await _apart(Position.newest)
-        yield b"retry: 1000\n\n"
+        # With where it begins: who loses it before anything has happened goes on from there
+        yield f"id: {position}\nretry: 1000\n\n".encode()
         told: set[tuple[str, int]] = set()
         if after is not None:
             async for change in _before(wanted, after):
@@ -89,34 +90,53 @@ async def stream(wanted: Wanted, after: Position | None) -> AsyncIterator[bytes]
                 told.add((change.kind, change.pk))
                 position = position.after(change)
                 yield _event(change, position)
-        found: Change | None = None
         while time.monotonic() - began < LONGEST:
-            try:
-                found = await asyncio.wait_for(waiting.get(), SIGN_OF_LIFE)
-            except asyncio.TimeoutError:
-                yield b": still here\n\n"
-            else:
-                if found is None:
-                    return
+            # A timer for each stream, and no time limit of each wait: that would cost more than what is sent
+            timer = loop.call_later(SIGN_OF_LIFE, waiting.wake)
+            found = await waiting.get()
+            timer.cancel()
+            if found is None:
+                return
             if time.monotonic() - looked > LOOKED_AT_EVERY:
                 looked = time.monotonic()
                 if not await _apart(wanted.look):
                     return
-            # It may have been taken for what the sender saw then
-            if found is not None and (found.kind, found.pk) not in told and wanted.takes(found):
-                position = position.after(found)
-                yield _event(found, position)
-            found = None
+                # They may have been taken for what the sender saw then
+                found = [change for change in found if wanted.takes(change)]
+            told_now = b""
+            for change in found:
+                if (change.kind, change.pk) not in told:
+                    position = position.after(change)
+                    told_now += _event(change, position)
+            yield told_now or b": still here\n\n"
     finally:
         hub.leave(number)
 
 
-def _put(waiting: asyncio.Queue[Change | None], change: Change) -> None:
-    """Add to what waits; the end, once there is too much."""
-    if waiting.qsize() < MOST_WAITING:
-        waiting.put_nowait(change)
-    elif waiting.qsize() == MOST_WAITING:
-        waiting.put_nowait(None)
+class Waiting:
+    """What is to be sent in one stream."""
+
+    def __init__(self) -> None:
+        self._found: list[Change] = []
+        self._is_over = False
+        self._event = asyncio.Event()
+
+    def put(self, found: list[Change]) -> None:
+        """Add what has happened. If it becomes too much, the stream ends."""
+        self._is_over = self._is_over or len(self._found) + len(found) > MOST_WAITING
+        self._found += [] if self._is_over else found
+        self._event.set()
+
+    def wake(self) -> None:
+        """Have ``get`` return, with nothing if there is nothing."""
+        self._event.set()
+
+    async def get(self) -> list[Change] | None:
+        """Return all that waits; None at the end."""
+        await self._event.wait()
+        self._event.clear()
+        found, self._found = self._found, []
+        return found or (None if self._is_over else [])
 
 
 async def _before(wanted: Wanted, after: Position) -> AsyncIterator[Change | None]:

@@ -34,19 +34,20 @@ LIMIT = 600.0
 
 
 class Caller:
-    """A service with a connection of its own."""
+    """A service."""
 
     def __init__(self, url: str, token: str) -> None:
         self.host = urlsplit(url).netloc
         self.head = {"Authorization": f"Token {token}", "Content-Type": "application/json"}
-        self.connection = http.client.HTTPConnection(self.host, timeout=90)
 
     def call(self, method: str, path: str, body: Any = None, **head: str) -> tuple[float, Any]:
         """Return how long it took until the answer was read, and the answer."""
+        connection = http.client.HTTPConnection(self.host, timeout=90)
         began = time.perf_counter()
-        self.connection.request(method, path, json.dumps(body) if body else None, {**self.head, **head})
-        answer = self.connection.getresponse()
+        connection.request(method, path, json.dumps(body) if body else None, {**self.head, **head})
+        answer = connection.getresponse()
         text = answer.read()
+        connection.close()
         assert answer.status < 300, f"{method} {path}: {answer.status} {text[:300]!r}"
         return time.perf_counter() - began, json.loads(text)
 
@@ -112,7 +113,8 @@ def many_services(console: Console) -> None:
             tables = {party: {SHORT.table: directory / f"{party}.csv"} for party in trial.parties}
             for party in trial.parties:
                 SHORT.write(party, tables[party][SHORT.table], SHORT.rows)
-            token = trial.start(tables).token
+            trial.start(tables)
+            token = trial.token
             alone = Caller(trial.url, token)
             for party, columns in SHORT.columns.items():
                 alone.call("POST", "/api/v1/datasets/", {"party": party, "name": SHORT.table, "columns": columns})
@@ -124,7 +126,7 @@ def many_services(console: Console) -> None:
             watching = Streams(trial.url, token, STREAMS)
             busy, ended = _all_at_once(trial.url, token)
             time.sleep(3)
-            quiet, alone = [], Caller(trial.url, token)  # the server has closed the idle connection
+            quiet = []
             for _ in range(ALONE):
                 quiet.append(_delay(alone.wait(alone.submit("after")[1])))
     finally:

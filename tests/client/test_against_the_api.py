@@ -30,10 +30,7 @@ from tests.composed import PROFILE, documents, make_task, superuser
 
 
 @pytest.fixture
-def client(live_server: Any, connection: Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
-    # The Location of what was submitted is DRF's Hyperlink, a kind of str that wsgiref alone refuses
-    for place in ("headers.Headers", "handlers.BaseHandler"):
-        monkeypatch.setattr(f"wsgiref.{place}._convert_string_type", lambda _, value, *__: str.__str__(value))
+def client(live_server: Any, connection: Redis) -> Iterator[Client]:
     _, token = TokenTerms.make_token(superuser(), "a service")
     with Client(live_server.url, token, retry=Retry(attempts=1)) as found:
         yield found
