@@ -80,6 +80,8 @@ class Trial:
             "CONTROLPLANE_STATE_DIR": str(directory),
             "REDIS_URL": self.redis_url,
             "PYTHONUNBUFFERED": "1",
+            # For the trial alone: its receivers are on this host, as all of it is
+            "CONTROLPLANE_WEBHOOKS_TO_PRIVATE": "true",
         }
 
     def __enter__(self) -> Trial:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -25,17 +26,42 @@ MOST_STREAMS = 1000
 MOST_WAITING = 2000
 #: Seconds between two signs of life, between two looks whether the sender may still see it, and of a whole stream.
 SIGN_OF_LIFE, LOOKED_AT_EVERY, LONGEST = 15.0, 30.0, 3600.0
+#: Seconds for which a look holds for the sender's other streams.
+LOOK_HOLDS = 10.0
+#: Looks what a sender may see; None if that is nothing any more.
+Look = Callable[[], Access | None]
 #: Changes that one read of what has happened before takes; so many in all are told to who comes back.
 PAGE, MOST_BEFORE = 500, 20_000
 #: Keys below a position that are read again: rows appear in the order of commits, and not of their keys.
 OVERLAP = 50
 
 
+_looks: dict[str, tuple[float, Access | None]] = {}
+
+
+def shared(sender: str) -> Callable[[Look], Look]:
+    """Return a decorator: of all streams of one sender only one looks in so many seconds what the sender may see."""
+
+    def decorated(look: Look) -> Look:
+        def looked() -> Access | None:
+            at, found = _looks.get(sender, (-LOOK_HOLDS, None))
+            if time.monotonic() - at >= LOOK_HOLDS:
+                if len(_looks) > MOST_STREAMS:
+                    _looks.clear()
+                found = look()
+                _looks[sender] = (time.monotonic(), found)
+            return found
+
+        return looked
+
+    return decorated
+
+
 @dataclass(slots=True)
 class Wanted:
     """What somebody wants to be told, and may be."""
 
-    access: Callable[[], Access | None]
+    access: Look
     execution: str = ""
     party: str = ""
     labels: list[tuple[str, str | None]] = field(default_factory=list)
@@ -76,7 +102,9 @@ async def stream(wanted: Wanted, after: Position | None) -> AsyncIterator[bytes]
 
     number = await _apart(lambda: hub.join(tell))
     try:
-        began = looked = time.monotonic()
+        began = time.monotonic()
+        # Who begin to watch at the same moment, as after a restart, need not all look at the same moment
+        looked = began - random.uniform(0, LOOKED_AT_EVERY)
         position = after or await _apart(Position.newest)
         # With where it begins: who loses it before anything has happened goes on from there
         yield f"id: {position}\nretry: 1000\n\n".encode()

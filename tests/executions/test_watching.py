@@ -238,6 +238,7 @@ def test_nobody_is_told_of_other_parties() -> None:
 def test_who_may_see_no_more_is_told_no_more(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "SIGN_OF_LIFE", 0.05)
     monkeypatch.setattr(streams, "LOOKED_AT_EVERY", 0.1)
+    monkeypatch.setattr(streams, "LOOK_HOLDS", 0.05)
     circle = Circle.make("alice", "bob", 20000)
     user = in_role("viewer", VIEWER, circle.names)
     token = token_of(user)
@@ -391,3 +392,18 @@ def moved(execution: Execution) -> None:
     Execution.objects.filter(pk=execution.pk).update(stage="sf_init", status=Status.RUNNING)
     event_of(execution)
     connections.close_all()
+
+
+def test_the_streams_of_one_sender_look_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+
+    def look_of(sender: str) -> streams.Look:
+        return streams.shared(sender)(lambda: looked.append(sender))
+
+    for look in (look_of("ann"), look_of("ann"), look_of("bea")):
+        look()
+        look()
+    assert looked == ["ann", "bea"]
+    monkeypatch.setattr(streams, "LOOK_HOLDS", 0.0)
+    look_of("ann")()
+    assert looked == ["ann", "bea", "ann"]

@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -29,6 +30,7 @@ from executions.trial.stack import Trial
 from fixtures.documents import psi_documents
 from fixtures.tables import clear_auc, write_tables
 from tests.site.chaos.checks import are_complete
+from tests.site.guide_at_work import by_curl, receiver
 from tests.stack import DIRECTORY
 from workers.runtime.worker import WORKER_SEQUENCE
 
@@ -252,6 +254,37 @@ def test_the_command_line_runs_a_task_and_shows_what_it_found(site: Site, joined
         assert time.monotonic() < end, logs
     watched = sfcp(site, "watch", pk)
     assert (watched.returncode, watched.stdout.splitlines()[-1].split()[1]) == (0, "SUCCESS")
+
+
+def test_the_guide_s_walk_by_curl_ends_with_a_table(site: Site, joined: dict[str, Any], tmp_path: Path) -> None:
+    site.wait_until_idle()
+    said = by_curl(site.trial, tmp_path)
+    rows = joined["result"]["intersection_count"]["alice"]
+    assert '{"status":"SUCCESS","error":null}' in said
+    assert f"alice,{joined['result']['original_count']['alice']},{rows},{rows}" in said
+    figures = {name: value for name, value in joined["result"].items() if name != "outputs"}
+    assert json.loads((tmp_path / "result.json").read_text())["result"] == figures
+
+
+def test_the_guide_s_receiver_is_told_and_checks_who_says_so(
+    site: Site, joined: dict[str, Any], tmp_path: Path
+) -> None:
+    site.wait_until_idle()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    hook = {"name": "the guide's", "url": f"http://127.0.0.1:{port}/", "labels": {"by": "guide"}}
+    made = site.service.call("POST", "webhooks/", hook)
+    with receiver(made["secret"], port, tmp_path) as printed:
+        done = site.service.submit("intersect patients", labels={"by": "guide"})
+        site.service.wait(done, TIME_LIMIT)
+        until = time.monotonic() + 30
+        while "SUCCESS" not in printed.read_text():
+            assert time.monotonic() < until, printed.read_text()
+            time.sleep(0.1)
+    told = [line.split() for line in printed.read_text().splitlines() if line.startswith("execution.")]
+    assert [kind for kind, *_ in told] == [f"execution.{s}" for s in ("queued", "dispatched", "running", "success")]
+    assert {pk for _, pk, _ in told} == {str(done.id)}
+    site.service.call("DELETE", f"webhooks/{made['id']}/")
 
 
 def test_the_command_line_tells_the_cause_of_a_failure(site: Site) -> None:
