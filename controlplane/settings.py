@@ -221,6 +221,7 @@ UNFOLD = {
             {"title": _("Your account"), "link": reverse_lazy("account")},
             {"title": _("Notifications"), "link": reverse_lazy("notifications")},
             {"title": _("API tokens"), "link": reverse_lazy("admin:knox_authtoken_changelist")},
+            {"title": _("API reference"), "link": reverse_lazy("docs")},
         ]
     },
     "ENVIRONMENT": "controlplane.admin.site.environment_label",

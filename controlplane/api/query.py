@@ -30,6 +30,8 @@ class StrictQuery:
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)  # type: ignore[misc]
+        if not hasattr(self, str(request.method).lower()):
+            return  # it is refused as such, whatever else is wrong
         taken = set(self.parameters(request))
         errors: dict[str, Any] = {}
         for name in request.query_params:

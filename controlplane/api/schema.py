@@ -24,7 +24,7 @@ from controlplane.api.writes import DRY_RUN, KEY, Writes
 
 #: What every operation begins with.
 ROOT = "/api/v1/"
-STREAM = "text/event-stream"
+STREAM, JSON = "text/event-stream", "application/json"
 #: By action: the summary, and the description where the view says nothing.
 STANDARD = {
     "list": ("List {many}", "Returns the {many} that you may see, a page at a time. Follow `next` to the next page."),
@@ -86,8 +86,11 @@ class Schema(AutoSchema):  # type: ignore[misc, unused-ignore]
         found = super()._get_parameters()
         for parameter in found:
             if parameter["in"] == "path":
-                parameter["example"] = shared.UUID if parameter["schema"].get("format") == "uuid" else 1
-                parameter.setdefault("description", "Its id.")
+                is_key = parameter["schema"].get("format") == "uuid"
+                parameter["example"] = shared.UUID if is_key else int(parameter["name"] != "number")
+                parameter["description"] = "Its number, from 0." if parameter["name"] == "number" else "Its id."
+            elif not parameter.get("description"):
+                parameter["description"] = shared.ABOUT.get(parameter["name"], "")
         return sorted([*found, *self._further_parameters()], key=lambda each: (each["in"] != "path", each["name"]))
 
     def _further_parameters(self) -> Iterator[dict[str, Any]]:
@@ -160,6 +163,10 @@ class Schema(AutoSchema):  # type: ignore[misc, unused-ignore]
         answers = {code: answer for code, answer in responses.items() if int(code) < 400}
         for code, answer in answers.items():
             self._complete(int(code), answer, operation["operationId"])
+        if {"200", "201"} <= {*answers}:  # what is submitted has a dry run of its own form
+            answers["200"]["description"] = shared.DRY_RUN
+            for content in answers["200"]["content"].values():
+                content["example"] = answer_of(f"{operation['operationId'].rpartition('_')[0]}_dry_run", 200, JSON)
         if self._may_be_unchanged:
             answers["304"] = self._component("responses", "Unchanged", shared.UNCHANGED)
         operation["responses"] = dict(sorted(answers.items())) | {str(code): self._problem(code) for code in problems}
@@ -220,7 +227,7 @@ class Schema(AutoSchema):  # type: ignore[misc, unused-ignore]
 
     def _links(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield what can be done next with something new."""
-        of_one = [name for name in ("retrieve", "partial_update", "destroy") if hasattr(self.view, name)]
+        of_one = [name for name in ("retrieve", "update", "partial_update", "destroy") if hasattr(self.view, name)]
         for action in self.view.get_extra_actions() if hasattr(self.view, "get_extra_actions") else ():
             if action.detail and "(" not in action.url_path:
                 of_one.append(action.__name__)

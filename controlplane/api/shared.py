@@ -18,6 +18,24 @@ ABOUT_IF_MATCH = "The `ETag` that you have read. If somebody has changed it sinc
 ABOUT_IF_NONE_MATCH = "The `ETag` of an earlier answer. If nothing has changed, the answer is 304, without a body."
 ABOUT_ORDERING = "Order of the list. `-` in front reverses it."
 ABOUT_FIELDS = "Only these fields, separated by commas. All others are left out of the answer, required or not."
+#: Parameters that say nothing of themselves.
+ABOUT = {
+    "Last-Event-ID": "Where to go on: the id of the last event that was received.",
+    "attempt": "Only of this attempt.",
+    "created_after": "Only what was submitted at this time or later.",
+    "created_before": "Only what was submitted before this time.",
+    "enabled": "Only what is switched on, or off.",
+    "label": "A label as key:value, or a key alone; give several to ask for all of them.",
+    "name": "Only of this name.",
+    "party": "Only of this party.",
+    "party__name": "Only of the party of this name.",
+    "pipeline__name": "Only of the pipeline of this name.",
+    "produced_by": "Only what this execution made.",
+    "status": "Only of this status; give several to ask for any of them.",
+    "task__name": "Only of the task of this name.",
+    "task_type": "Only of this task type.",
+}
+DRY_RUN = "With `?dry_run=true`: what would happen. Nothing was done."
 EMPTY = "Done. The answer has no body."
 DESCRIPTIONS = {200: "Done.", 201: "Added.", 202: "Accepted: it happens within moments."}
 

@@ -236,6 +236,13 @@ def test_its_documentation_needs_no_outside_host(api: APIClient) -> None:
     assert "http://" not in page.replace("http://testserver", "")
 
 
+def test_the_console_leads_to_its_documentation(admin: Client) -> None:
+    page = admin.get("/admin/").content.decode()
+    assert f'href="{API}/docs/"' in page
+    assert "API reference" in page
+    assert "API 参考" in admin.get("/admin/", HTTP_ACCEPT_LANGUAGE="zh-hans").content.decode()
+
+
 def test_a_party_keeps_its_name(api: APIClient, parties: dict[str, Party]) -> None:
     alice = parties["alice"]
     response = api.patch(f"{API}/parties/{alice.pk}/", {"name": "zed"}, format="json")

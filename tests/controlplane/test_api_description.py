@@ -43,7 +43,9 @@ def test_an_operation_is_described(operation: Operation) -> None:
     for content in answer.get("content", {}).values():
         assert "example" in content, "no example of an answer"
     assert {"400", "401", "406", "500", "503"} <= set(told["responses"])
-    names = {resolved(parameter)["name"] for parameter in told.get("parameters", ())}
+    parameters = [resolved(parameter) for parameter in told.get("parameters", ())]
+    assert [parameter["name"] for parameter in parameters if not parameter.get("description")] == []
+    names = {parameter["name"] for parameter in parameters}
     if operation.method != "get" and not operation.id.startswith("auth_"):
         assert {"Idempotency-Key", "dry_run"} <= names
         assert {"409", "422"} <= set(told["responses"])

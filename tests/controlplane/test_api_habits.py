@@ -43,6 +43,7 @@ def test_every_refusal_is_a_problem_of_a_known_kind(api: APIClient, parties: dic
         (api.get(f"{API}/tasks/99/"), "not-found", 404),
         (api.get(f"{API}/nothing/"), "not-found", 404),
         (api.delete(f"{API}/tasks/"), "method-not-allowed", 405),
+        (api.delete(f"{API}/tasks/?nam=x"), "method-not-allowed", 405),
         (api.get(f"{API}/tasks/", HTTP_ACCEPT="text/csv"), "not-acceptable", 406),
         (api.delete(f"{API}/cluster-configs/{task.cluster_id}/"), "conflict", 409),
         (api.post(f"{API}/tasks/", b"{", content_type="application/json"), "malformed", 400),
