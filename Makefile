@@ -17,7 +17,7 @@ help: ## List the targets
 install: $(INSTALLED) ## Install everything from the lock file into .venv
 
 # --compile-bytecode: SecretFlow imports in 2 s with it, in 7 s without
-$(INSTALLED): pyproject.toml uv.lock .python-version | $(UV)
+$(INSTALLED): pyproject.toml client/pyproject.toml uv.lock .python-version | $(UV)
 	@echo "installing Python 3.10, SecretFlow and the rest into .venv: a minute or so, and 2 GB of disk"
 	$(UV) sync --quiet --locked --extra party --compile-bytecode
 	@touch $@
@@ -59,7 +59,7 @@ unit: $(INSTALLED) ## The tests on SQLite; ARGS="tests/executions" for some
 SAME_ON_BOTH := $(addprefix --ignore=tests/controlplane/test_, every_address.py profile_command.py production.py \
 	chinese_pages.py translations.py)
 test-postgres: $(INSTALLED) ## What touches the database, on PostgreSQL
-	TEST_DATABASE=postgresql $(PYTEST) -n 2 $(DATABASE_TESTS) $(SAME_ON_BOTH) \
+	TEST_DATABASE=postgresql $(PYTEST) -n 2 $(DATABASE_TESTS) tests/client $(SAME_ON_BOTH) \
 		--cov --cov-report=term:skip-covered $(ARGS)
 
 chaos: $(INSTALLED) ## Break things at random under 300 executions; CHAOS_SEED= to repeat, TEST_DATABASE=postgresql
@@ -82,7 +82,7 @@ screenshots: $(INSTALLED) ## Make the pictures of README and docs anew, of a tri
 
 audit: $(INSTALLED) | $(UV) ## Licences and known vulnerabilities of all packages; says of which the registry tells nothing
 	$(UV) tool run --quiet pip-licenses@5.5.5 --python $(PY) --order=license
-	$(UV) export --quiet --locked --extra party --no-emit-project --no-hashes --output-file .venv/.packages
+	$(UV) export --quiet --locked --extra party --no-emit-local --no-hashes --output-file .venv/.packages
 	$(UV) tool run --quiet pip-audit@2.10.1 --disable-pip --no-deps --progress-spinner off --requirement .venv/.packages
 
 docs: $(INSTALLED) ## Make docs/task-types.md and docs/openapi.yaml anew from the code

@@ -4,6 +4,8 @@ FROM python:3.12-slim
 COPY --from=ghcr.io/astral-sh/uv:0.9 /uv /usr/local/bin/uv
 WORKDIR /opt/controlplane
 COPY pyproject.toml uv.lock ./
+# The lock file names it, though nothing here installs it
+COPY client/pyproject.toml client/
 RUN uv sync --locked --no-dev --compile-bytecode --python /usr/local/bin/python
 COPY . .
 RUN useradd --system --uid 10001 controlplane && mkdir -p /var/lib/controlplane && chown controlplane /var/lib/controlplane

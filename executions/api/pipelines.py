@@ -192,7 +192,7 @@ class PipelineRunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Scope
         except DocumentsInvalid as error:
             raise invalid(error) from None
         detail = self._detail(run)
-        return Response(detail, status.HTTP_201_CREATED, headers={"Location": detail["url"]})
+        return Response(detail, status.HTTP_201_CREATED, headers={"Location": str(detail["url"])})
 
     @extend_schema(summary="Check a pipeline", request=PipelineSubmissionSerializer, responses=PipelineDryRunSerializer)
     @action(methods=["post"], detail=False, url_path="dry-run")

@@ -92,4 +92,4 @@ class PreflightViewSet(mixins.RetrieveModelMixin, Scoped):
             raise invalid(error) from None
         serializer = PreflightSerializer if self.access.may(VIEW) else BriefPreflightSerializer
         detail = serializer(asked, context=self.get_serializer_context()).data
-        return Response(detail, status.HTTP_201_CREATED, headers={"Location": detail["url"]})
+        return Response(detail, status.HTTP_201_CREATED, headers={"Location": str(detail["url"])})

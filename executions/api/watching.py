@@ -23,7 +23,7 @@ from executions.models import Execution
 from executions.permissions import VIEW
 from executions.watching.changes import EVENT, STATE, Position
 from executions.watching.hub import hub
-from executions.watching.stream import MOST_STREAMS, Wanted, stream
+from executions.watching.stream import MOST_STREAMS, Wanted, shared, stream
 
 LAST = "Last-Event-ID"
 
@@ -120,6 +120,7 @@ def _sender(request: Request) -> Any:
     """Return a function that looks what the sender may see by now; it returns None once that is nothing."""
     user, token = request.user.pk or 0, getattr(request.auth, "pk", None)
 
+    @shared(f"{user} {token}")
     def look() -> Access | None:
         found = User.objects.filter(pk=user, is_active=True).first()
         kept = AuthToken.objects.select_related("terms").filter(pk=token).first() if token else None

@@ -10,7 +10,7 @@ import secrets
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -78,31 +78,42 @@ def _signature(kind: str, key: str, signed: bytes) -> str:
 # --- posting
 
 
+class Try(NamedTuple):
+    """How a try went: the status of the answer, what went wrong (empty if nothing did), and how long it took."""
+
+    status: int | None
+    why: str
+    seconds: float
+
+
 class Postman:
     """Posts what is due, several at once."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="webhooks")
-        #: What is being posted, with the webhook of each.
-        self._at_work: dict[Future[None], int] = {}
+        #: What is being posted.
+        self._at_work: dict[Future[Try], WebhookDelivery] = {}
 
     def step(self) -> bool:
-        """Begin to post some of what is due. Returns whether there was something. Must not be called in a
-        transaction."""
-        self._at_work = {future: hook for future, hook in self._at_work.items() if not future.done()}
-        begun = False
+        """Note what was posted, and begin to post some of what is due. Returns whether anything is at work. Must not be
+        called in a transaction. The database is this thread's alone: the others only wait for servers."""
+        self._note_answers()
         for hook in self._hooks():
-            busy = sum(at_work == hook.pk for at_work in self._at_work.values())
+            busy = sum(delivery.webhook_id == hook.pk for delivery in self._at_work.values())
             room = min(AT_ONE - busy, AT_ONCE - len(self._at_work))
             for delivery in _due().filter(webhook=hook).select_related("webhook")[: max(room, 0)]:
                 if self._take(delivery):
-                    self._at_work[self._pool.submit(_post_apart, delivery)] = hook.pk
-                    begun = True
-        return begun
+                    self._at_work[self._pool.submit(_post, delivery)] = delivery
+        return bool(self._at_work)
+
+    def _note_answers(self) -> None:
+        for future in [future for future in self._at_work if future.done()]:
+            _note(self._at_work.pop(future), future.result())
 
     def finish(self, seconds: float = http.TIMEOUT) -> None:
         """Wait for what is being posted. What has no answer by then is posted again, once its lease ends."""
         wait(self._at_work, seconds)
+        self._note_answers()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     @staticmethod
@@ -113,29 +124,20 @@ class Postman:
     @staticmethod
     def _take(delivery: WebhookDelivery) -> bool:
         """Return whether it is ours to post: another coordinator may have taken it."""
-        rows = WebhookDelivery.objects.filter(pk=delivery.pk, status=PostStatus.PENDING, due_at=delivery.due_at)
+        rows = WebhookDelivery.objects.filter(pk=delivery.pk, ended_at=None, due_at=delivery.due_at)
         delivery.due_at = timezone.now() + LEASE
         return bool(rows.update(due_at=delivery.due_at))
 
 
 def _due() -> QuerySet[WebhookDelivery]:
     """Return what may be posted now: of each execution the first that is not, for each webhook."""
-    pending = WebhookDelivery.objects.filter(status=PostStatus.PENDING)
+    pending = WebhookDelivery.objects.filter(ended_at=None)
     earlier = pending.filter(webhook=OuterRef("webhook"), execution=OuterRef("execution"), pk__lt=OuterRef("pk"))
     due = pending.filter(~Exists(earlier), due_at__lte=timezone.now(), webhook__enabled=True)
     return due.order_by("due_at", "pk")
 
 
-def _post_apart(delivery: WebhookDelivery) -> None:
-    try:
-        _post(delivery)
-    except Exception:  # one event that cannot be posted holds up no other; its lease ends
-        log.exception("an event was not posted")
-    finally:
-        connection.close()
-
-
-def _post(delivery: WebhookDelivery) -> None:
+def _post(delivery: WebhookDelivery) -> Try:
     hook, began = delivery.webhook, time.monotonic()
     status, why = None, ""
     try:
@@ -146,11 +148,17 @@ def _post(delivery: WebhookDelivery) -> None:
         why = str(error)
     except (ValueError, UnsupportedAlgorithm):
         why = "its key cannot be read; make a new one"
-    _note(delivery, status, why, time.monotonic() - began)
+    except Exception as error:  # one event that cannot be posted holds up no other
+        log.exception("an event was not posted")
+        why = f"the control plane could not post it ({type(error).__name__})"
+    finally:
+        connection.close()  # an address without TLS is looked up in the settings of the site
+    return Try(status, why, time.monotonic() - began)
 
 
-def _note(delivery: WebhookDelivery, status: int | None, why: str, seconds: float) -> None:
+def _note(delivery: WebhookDelivery, found: Try) -> None:
     """Note how a try went, and when the next one is due."""
+    status, why, seconds = found
     now = timezone.now()
     tried = {"at": now.isoformat(), "status": status, "error": why[:300], "seconds": round(seconds, 3)}
     number = delivery.number_of_tries + 1

@@ -97,14 +97,15 @@ class WebhookDelivery(models.Model):
         default_permissions = ()
         verbose_name_plural = "webhook deliveries"
         ordering = ["-pk"]
+        # What is still to be posted has not ended: SQLite takes no partial index for a value that is a parameter
         indexes = [
             models.Index(fields=["webhook", "-id"], name="posts_newest_first"),
             models.Index(fields=["webhook", "status", "-id"], name="posts_by_status"),
-            models.Index(fields=["due_at"], name="posts_that_are_due", condition=models.Q(status="PENDING")),
+            models.Index(fields=["webhook", "due_at", "id"], name="posts_due", condition=models.Q(ended_at=None)),
             models.Index(
                 fields=["webhook", "execution", "id"],
                 name="posts_of_an_execution",
-                condition=models.Q(status="PENDING"),
+                condition=models.Q(ended_at=None),
             ),
             models.Index(fields=["created_at"], name="posts_by_time"),
         ]

@@ -28,9 +28,9 @@ from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+from secretflow_controlplane_client import Client, ControlPlaneError, Execution, Result
 
-from executions.states import COLOURS, ENDED, RunStatus, Status
-from executions.trial.service import Service, ServiceError
+from executions.states import COLOURS, RunStatus, Status
 from executions.trial.stack import Trial, TrialError
 from fixtures.tables import clear_auc, write_tables
 
@@ -56,44 +56,40 @@ class DemoFailed(Exception):
     """The demo's result is not what it should be."""
 
 
-def show(execution: dict[str, Any]) -> Group:
+def show(execution: Execution) -> Group:
     """Return an execution's state as text, with a line for each party."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("party", "status", "stage", "progress", ""):
         table.add_column(heading, style="dim" if heading == "" else "", header_style="dim")
-    for run in execution["runs"]:
+    for run in execution.runs:
         table.add_row(
-            run["party"],
-            Text(run["status"], style=style_of(run["status"])),
-            "" if run["status"] == RunStatus.SUCCESS else run["stage"],
-            ProgressBar(total=1, completed=run["progress"], width=24),
-            ", ".join(run["devices"]),
+            run.party,
+            Text(run.status, style=style_of(run.status)),
+            "" if run.status == RunStatus.SUCCESS else run.stage,
+            ProgressBar(total=1, completed=run.progress, width=24),
+            ", ".join(run.devices),
         )
-    status = execution["status"]
-    headline = Text.assemble((execution["name"] or execution["task_type"], "bold"), "  ", (status, style_of(status)))
-    if execution["waiting_for"]:
-        headline.append(f"  {execution['waiting_for']}", style="yellow")
+    status = execution.status
+    headline = Text.assemble((execution.title, "bold"), "  ", (status, style_of(status)))
+    if execution.waiting_for:
+        headline.append(f"  {execution.waiting_for}", style="yellow")
     return Group(headline, table)
 
 
-def run_task(service: Service, console: Console, task: str) -> dict[str, Any]:
-    """Submit a registered task, watch it, return the execution at its end. Raises DemoFailed unless it succeeded."""
+def run_task(service: Client, console: Console, task: str) -> Result:
+    """Submit a registered task, watch it, and return its result. Raises DemoFailed unless it succeeded."""
     console.print(f"[dim]POST {service.url}/api/v1/executions/  {json.dumps({'task': task})}[/]")
     started = time.monotonic()
-    execution = service.submit({"task": task})
+    execution = service.submit(task)
     with Live(show(execution), console=console, refresh_per_second=12) as live:
-        while execution["status"] not in ENDED and time.monotonic() - started < TIME_LIMIT:
+        while not execution.has_ended and time.monotonic() - started < TIME_LIMIT:
             time.sleep(0.2)  # asking more often would take processor time from the parties, on two cores
-            execution = service.execution(execution)
+            execution = service.get(execution)
             live.update(show(execution))
-    if execution["status"] != Status.SUCCESS:
-        error = execution["error"] or {}
-        raise DemoFailed(
-            f"{task}: {execution['status']} {error.get('type', '')} at {error.get('party', '')}, "
-            f"stage {error.get('stage', '')}: {error.get('message', '')}"
-        )
-    console.print(f"[dim]took {execution['seconds']:.2f} s from POST to SUCCESS[/]\n")
-    return execution
+    if execution.status != Status.SUCCESS:
+        raise DemoFailed(f"{task}: {execution.status} {execution.error or ''}")
+    console.print(f"[dim]took {execution.seconds or 0:.2f} s from POST to SUCCESS[/]\n")
+    return service.result(execution)
 
 
 def run(console: Console, trial: Trial, once: bool) -> None:
@@ -103,24 +99,24 @@ def run(console: Console, trial: Trial, once: bool) -> None:
         service = trial.start({party: {"breast_cancer": tables[party]} for party in trial.parties})
     addresses = Table.grid(padding=(0, 2))
     addresses.add_row("admin", f"{trial.url}/admin/   user admin, password {trial.password}")
-    addresses.add_row("API", f"{trial.url}/api/v1/docs/   Authorization: Token {service.token}")
+    addresses.add_row("API", f"{trial.url}/api/v1/docs/   Authorization: Token {trial.token}")
     addresses.add_row("logs", str(trial.logs))
     addresses.add_row("parties", f"{trial.party_dir(trial.parties[0])} and so on: party.toml, tables, outputs")
     console.print(addresses, "")
 
-    psi = run_task(service, console, "intersect patients")["result"]
-    lr = run_task(service, console, "predict malignancy")["result"]
+    psi = run_task(service, console, "intersect patients")
+    lr = run_task(service, console, "predict malignancy")
 
     rows, clear = clear_auc(tables["alice"], tables["bob"])
-    auc = lr["metrics"]["auc"]
+    auc = lr.metrics["auc"]
     results = Table(title="results", title_justify="left", title_style="bold")
     for heading in ("", "SecretFlow", "in the clear"):
         results.add_column(heading)
     for party in trial.parties:
-        results.add_row(f"patients in common, as {party} sees it", str(psi["intersection_count"][party]), str(rows))
+        results.add_row(f"patients in common, as {party} sees it", str(psi.intersection_count[party]), str(rows))
     results.add_row("AUC of the logistic regression", f"{auc:.4f}", f"{clear:.4f} (scikit-learn)")
     console.print(results)
-    if set(psi["intersection_count"].values()) != {rows}:
+    if set(psi.intersection_count.values()) != {rows}:
         raise DemoFailed("the intersection is not that of the tables in the clear")
     if abs(auc - clear) > AUC_TOLERANCE:
         raise DemoFailed(f"the AUC is off by more than {AUC_TOLERANCE}")
@@ -160,7 +156,7 @@ def main() -> int:
                 status = 0
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
-    except (DemoFailed, ServiceError, TrialError) as error:
+    except (DemoFailed, ControlPlaneError, TrialError) as error:
         console.print(f"[bold red]failed:[/] {error}", highlight=False)
         console.print(f"[dim]logs: {directory / 'logs'}[/]")
         return 1

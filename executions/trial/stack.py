@@ -24,13 +24,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from secretflow_controlplane_client import Client, ControlPlaneError, Retry
+
 from controlplane.environment import ROOT
 from executions.trial.certificates import TrialCA
-from executions.trial.service import Service, ServiceError
 from workers.contract import acl
 from workers.contract.signing import Signer
 
 PORTS_PER_PARTY = 30
+#: How often a client of a trial asks again: who breaks its site on purpose has to see it.
+RETRY = Retry(attempts=3, seconds=2.0)
 #: The control plane's user in Redis.
 CONTROL_PLANE = "controlplane"
 #: Below the kernel's ephemeral range, from which any outgoing connection may take a port at any time.
@@ -55,7 +58,8 @@ class Trial:
         self.directory = directory
         self.parties = parties
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.password = ""
+        #: The administrator's password and API token.
+        self.password = self.token = ""
         self.logs = directory / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
         #: Passwords in Redis: the control plane's, and each party's.
@@ -76,6 +80,8 @@ class Trial:
             "CONTROLPLANE_STATE_DIR": str(directory),
             "REDIS_URL": self.redis_url,
             "PYTHONUNBUFFERED": "1",
+            # For the trial alone: its receivers are on this host, as all of it is
+            "CONTROLPLANE_WEBHOOKS_TO_PRIVATE": "true",
         }
 
     def __enter__(self) -> Trial:
@@ -106,7 +112,7 @@ class Trial:
         workers: Mapping[str, str] | None = None,
         coordinators: tuple[str, ...] = ("coordinator",),
         slots: int = 1,
-    ) -> Service:
+    ) -> Client:
         """Start everything and wait for it: the parties with these datasets, name to table, and their workers.
 
         ``workers``: process name to party; one for each party if left out. Each has so many ``slots``.
@@ -119,16 +125,16 @@ class Trial:
             self.write_party(party, datasets[party])
         for name, party in workers.items():
             self.start_worker(party, name, slots)
-        self.password, token = self._prepare_site()
+        self.password, self.token = self._prepare_site()
         self.start_web()
         for name in coordinators:
             self.start_coordinator(name)
-        service = Service(self.url, token)
+        service = Client(self.url, self.token, retry=RETRY)
 
         def is_up() -> bool:
             try:
                 return bool(service.call("GET", "/api/v1/parties/"))
-            except ServiceError:
+            except ControlPlaneError:
                 return False
 
         self._wait("web", is_up, 60)

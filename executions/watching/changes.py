@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, NamedTuple
 
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Max, QuerySet
 
 from executions.models import ExecutionEvent, StateChange
 
 #: Fields of an execution that a change shows, or is chosen by.
-_OF_EXECUTION = tuple(f"execution__{name}" for name in ("name", "task_type", "parties", "labels", "party_set"))
+_OF_EXECUTION = tuple(f"execution__{name}" for name in ("name", "task_type", "parties", "labels"))
 
 
 class Position(NamedTuple):
@@ -50,7 +53,7 @@ class Position(NamedTuple):
 STATE, EVENT = "state", "event"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Change:
     """Something that happened to an execution."""
 
@@ -60,8 +63,12 @@ class Change:
     execution: str
     parties: frozenset[str]
     labels: dict[str, str]
-    party_set: int | None
     data: dict[str, Any]
+
+    @cached_property
+    def text(self) -> str:
+        """Return it as JSON: made once, for all who are told."""
+        return json.dumps({"id": f"{self.kind}-{self.pk}", **self.data}, cls=DjangoJSONEncoder)
 
 
 def changes(rows: QuerySet[StateChange], most: int) -> Iterable[Change]:
@@ -98,6 +105,5 @@ def _made(kind: str, row: dict[str, Any], at: datetime, told: dict[str, Any]) ->
         execution,
         frozenset(map(str, parties)),
         dict(row["execution__labels"]),
-        row["execution__party_set"],
         {**about, "parties": parties, "labels": row["execution__labels"], **told},
     )

@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks at the database, and rows of one look.
 INTERVAL, MOST = 0.25, 500
+#: With more who watch the looks become rarer, down to one a second: each of them is told once of all that a look found.
+UNHURRIED = 100
 #: Seconds in which a transaction that got a lower key may still end: rows appear in the order of commits.
 LATE = 5.0
 #: Seconds for which the thread stays after the last who watched.
@@ -47,10 +49,10 @@ class Tail:
 
 
 class Hub:
-    """Calls everybody who watches for each change, in a thread of its own."""
+    """Calls everybody who watches with what has happened, in a thread of its own."""
 
     def __init__(self) -> None:
-        self._watching: dict[int, Callable[[Change], None]] = {}
+        self._watching: dict[int, Callable[[list[Change]], None]] = {}
         self._numbers = 0
         self._lock = Condition()
         self._thread: Thread | None = None
@@ -58,9 +60,9 @@ class Hub:
     def __len__(self) -> int:
         return len(self._watching)
 
-    def join(self, tell: Callable[[Change], None]) -> int:
-        """Begin to watch: ``tell`` is called in the hub's thread, must not wait, and must not raise. Returns a number
-        for ``leave``. What happens after this call is told, and perhaps what happened shortly before."""
+    def join(self, tell: Callable[[list[Change]], None]) -> int:
+        """Begin to watch: ``tell`` is called in the hub's thread, and must not wait. Returns a number for ``leave``.
+        What happens after this call is told, and perhaps what happened shortly before."""
         position = Position.newest() if self._thread is None else None
         with self._lock:
             self._numbers += 1
@@ -90,18 +92,26 @@ class Hub:
                     self._thread = None
                     break
                 told = list(self._watching.values())
+            found: list[Change] = []
             try:
                 found = merged(states.new(), reported.new()) if told else []
             except (DatabaseError, InterfaceError) as error:
                 log.warning("who watches has to wait: the database did not answer (%s)", type(error).__name__)
                 connection.close()
-                found = []
-            for change in found:
-                for tell in told:
-                    tell(change)
+            except Exception:  # nobody would be told of anything any more
+                log.exception("who watches has to wait")
+            for tell in told if found else ():
+                _tell(tell, found)
             if len(found) < MOST:
-                time.sleep(INTERVAL)
+                time.sleep(INTERVAL * min(max(len(told) / UNHURRIED, 1), 4))
         connection.close()
+
+
+def _tell(tell: Callable[[list[Change]], None], found: list[Change]) -> None:
+    try:
+        tell(found)
+    except Exception:  # one who cannot be told, as its loop has ended, keeps nobody else from being told
+        log.exception("somebody who watches was not told")
 
 
 #: The hub of this process.

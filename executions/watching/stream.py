@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connection
 from django.db.models import QuerySet
 
@@ -26,17 +26,42 @@ MOST_STREAMS = 1000
 MOST_WAITING = 2000
 #: Seconds between two signs of life, between two looks whether the sender may still see it, and of a whole stream.
 SIGN_OF_LIFE, LOOKED_AT_EVERY, LONGEST = 15.0, 30.0, 3600.0
+#: Seconds for which a look holds for the sender's other streams.
+LOOK_HOLDS = 10.0
+#: Looks what a sender may see; None if that is nothing any more.
+Look = Callable[[], Access | None]
 #: Changes that one read of what has happened before takes; so many in all are told to who comes back.
 PAGE, MOST_BEFORE = 500, 20_000
 #: Keys below a position that are read again: rows appear in the order of commits, and not of their keys.
 OVERLAP = 50
 
 
+_looks: dict[str, tuple[float, Access | None]] = {}
+
+
+def shared(sender: str) -> Callable[[Look], Look]:
+    """Return a decorator: of all streams of one sender only one looks in so many seconds what the sender may see."""
+
+    def decorated(look: Look) -> Look:
+        def looked() -> Access | None:
+            at, found = _looks.get(sender, (-LOOK_HOLDS, None))
+            if time.monotonic() - at >= LOOK_HOLDS:
+                if len(_looks) > MOST_STREAMS:
+                    _looks.clear()
+                found = look()
+                _looks[sender] = (time.monotonic(), found)
+            return found
+
+        return looked
+
+    return decorated
+
+
 @dataclass(slots=True)
 class Wanted:
     """What somebody wants to be told, and may be."""
 
-    access: Callable[[], Access | None]
+    access: Look
     execution: str = ""
     party: str = ""
     labels: list[tuple[str, str | None]] = field(default_factory=list)
@@ -69,55 +94,77 @@ async def stream(wanted: Wanted, after: Position | None) -> AsyncIterator[bytes]
     position: they have the same id in ``data``.
     """
     loop = asyncio.get_running_loop()
-    waiting: asyncio.Queue[Change | None] = asyncio.Queue()
+    waiting = Waiting()
 
-    def tell(change: Change) -> None:
-        if wanted.takes(change):
-            loop.call_soon_threadsafe(_put, waiting, change)
+    def tell(found: list[Change]) -> None:
+        if mine := [change for change in found if wanted.takes(change)]:
+            loop.call_soon_threadsafe(waiting.put, mine)
 
     number = await _apart(lambda: hub.join(tell))
     try:
-        began = looked = time.monotonic()
+        began = time.monotonic()
+        # Who begin to watch at the same moment, as after a restart, need not all look at the same moment
+        looked = began - random.uniform(0, LOOKED_AT_EVERY)
         position = after or await _apart(Position.newest)
-        yield b"retry: 1000\n\n"
+        # With where it begins: who loses it before anything has happened goes on from there
+        yield f"id: {position}\nretry: 1000\n\n".encode()
         told: set[tuple[str, int]] = set()
         if after is not None:
             async for change in _before(wanted, after):
                 if change is None:
-                    yield _message(position, "gap", {"detail": "More has happened than is told again; read the lists."})
+                    yield _message(position, "gap", json.dumps({"detail": "More has happened than is told again."}))
                     position = await _apart(Position.newest)
                     break
                 told.add((change.kind, change.pk))
                 position = position.after(change)
                 yield _event(change, position)
-        found: Change | None = None
         while time.monotonic() - began < LONGEST:
-            try:
-                found = await asyncio.wait_for(waiting.get(), SIGN_OF_LIFE)
-            except asyncio.TimeoutError:
-                yield b": still here\n\n"
-            else:
-                if found is None:
-                    return
+            # A timer for each stream, and no time limit of each wait: that would cost more than what is sent
+            timer = loop.call_later(SIGN_OF_LIFE, waiting.wake)
+            found = await waiting.get()
+            timer.cancel()
+            if found is None:
+                return
             if time.monotonic() - looked > LOOKED_AT_EVERY:
                 looked = time.monotonic()
                 if not await _apart(wanted.look):
                     return
-            # It may have been taken for what the sender saw then
-            if found is not None and (found.kind, found.pk) not in told and wanted.takes(found):
-                position = position.after(found)
-                yield _event(found, position)
-            found = None
+                # They may have been taken for what the sender saw then
+                found = [change for change in found if wanted.takes(change)]
+            told_now = b""
+            for change in found:
+                if (change.kind, change.pk) not in told:
+                    position = position.after(change)
+                    told_now += _event(change, position)
+            yield told_now or b": still here\n\n"
     finally:
         hub.leave(number)
 
 
-def _put(waiting: asyncio.Queue[Change | None], change: Change) -> None:
-    """Add to what waits; the end, once there is too much."""
-    if waiting.qsize() < MOST_WAITING:
-        waiting.put_nowait(change)
-    elif waiting.qsize() == MOST_WAITING:
-        waiting.put_nowait(None)
+class Waiting:
+    """What is to be sent in one stream."""
+
+    def __init__(self) -> None:
+        self._found: list[Change] = []
+        self._is_over = False
+        self._event = asyncio.Event()
+
+    def put(self, found: list[Change]) -> None:
+        """Add what has happened. If it becomes too much, the stream ends."""
+        self._is_over = self._is_over or len(self._found) + len(found) > MOST_WAITING
+        self._found += [] if self._is_over else found
+        self._event.set()
+
+    def wake(self) -> None:
+        """Have ``get`` return, with nothing if there is nothing."""
+        self._event.set()
+
+    async def get(self) -> list[Change] | None:
+        """Return all that waits; None at the end."""
+        await self._event.wait()
+        self._event.clear()
+        found, self._found = self._found, []
+        return found or (None if self._is_over else [])
 
 
 async def _before(wanted: Wanted, after: Position) -> AsyncIterator[Change | None]:
@@ -172,8 +219,8 @@ async def _apart(act: Callable[[], Any]) -> Any:
 
 
 def _event(change: Change, position: Position) -> bytes:
-    return _message(position, change.kind, {"id": f"{change.kind}-{change.pk}", **change.data})
+    return _message(position, change.kind, change.text)
 
 
-def _message(position: Position, kind: str, data: dict[str, Any]) -> bytes:
-    return f"id: {position}\nevent: {kind}\ndata: {json.dumps(data, cls=DjangoJSONEncoder)}\n\n".encode()
+def _message(position: Position, kind: str, text: str) -> bytes:
+    return f"id: {position}\nevent: {kind}\ndata: {text}\n\n".encode()

@@ -22,8 +22,8 @@ def wait_until(execution: str, is_over: Callable[[], bool], seconds: float) -> N
         return
     heard = Event()
 
-    def tell(change: Change) -> None:
-        if change.execution == execution:
+    def tell(found: list[Change]) -> None:
+        if any(change.execution == execution for change in found):
             heard.set()
 
     number = hub.join(tell)

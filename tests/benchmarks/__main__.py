@@ -5,7 +5,9 @@ import sys
 
 from rich.console import Console
 
-from tests.benchmarks import control_plane, device_reuse, many, wall_time
+# First: it says where the database is, before the settings are read
+from tests import stack  # noqa: F401
+from tests.benchmarks import control_plane, device_reuse, many, services, wall_time
 from tests.benchmarks.site import own_site
 
 #: Processes that wait for a core beside ours, on average, from which on the figures are of another machine's.
@@ -27,7 +29,9 @@ if __name__ == "__main__":
         wall_time.main(console)
         many.main(console)
         device_reuse.main(console)
+        services.many_services(console)
         with own_site():
             control_plane.main(console)
+            services.many_deliveries(console)
     else:
         raise SystemExit(f"{' '.join(sys.argv[1:])} is no argument of the benchmarks; there is: quick")

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from secretflow_controlplane_client import Client
 
 from executions.states import ENDED
-from executions.trial.service import Service
 from executions.trial.stack import Trial
 from fixtures.documents import psi_documents
 from tests.benchmarks.memory import PeakMemory
@@ -137,7 +137,7 @@ def by_hand(work: Work, directory: Path, port: int, expected: float) -> tuple[fl
     return seconds, peak.mb
 
 
-def through_control_plane(trial: Trial, service: Service, body: dict[str, Any]) -> tuple[float, float, dict[str, Any]]:
+def through_control_plane(trial: Trial, service: Client, body: dict[str, Any]) -> tuple[float, float, dict[str, Any]]:
     """Seconds from before the POST until a client is told SUCCESS, and MB of the larger party.
 
     It asks every 10 ms, later every 2 % of the time so far.
@@ -145,12 +145,12 @@ def through_control_plane(trial: Trial, service: Service, body: dict[str, Any]) 
     trial.wait_for_workers()  # one job following the other at once would wait for SecretFlow's import
     with PeakMemory(trial.processes[f"worker-{party}"].pid for party in trial.parties) as peak:
         started = time.perf_counter()
-        execution = service.submit(body)
+        execution = service.call("POST", "executions/", body)
         while execution["status"] not in ENDED:
             assert time.perf_counter() - started < LIMIT, "it does not end"
             # Each question takes the site some milliseconds of the two cores
             time.sleep(max(0.01, (time.perf_counter() - started) / 50))
-            execution = service.execution(execution)
+            execution = service.call("GET", f"executions/{execution['id']}/")
         seconds = time.perf_counter() - started
     assert execution["status"] == "SUCCESS", execution["error"]
     return seconds, peak.mb, execution
@@ -169,7 +169,7 @@ def seconds_to_import(trial: Trial) -> float:
     return seconds
 
 
-def stages(service: Service, execution: dict[str, Any]) -> dict[str, float]:
+def stages(service: Client, execution: dict[str, Any]) -> dict[str, float]:
     """Seconds by stage: the slowest party's, and what came before and after the parties."""
     events = service.call("GET", f"/api/v1/executions/{execution['id']}/events/?page_size=500")["results"]
     first: dict[str, dict[str, float]] = {}
@@ -195,7 +195,7 @@ def doubt(bare: list[float]) -> str:
     return f"[bold red]Not to be believed: the script by hand took {min(bare):.2f} to {max(bare):.2f} s.[/]\n"
 
 
-def measure(console: Console, trial: Trial, service: Service, work: Work, port: int) -> list[dict[str, float]]:
+def measure(console: Console, trial: Trial, service: Client, work: Work, port: int) -> list[dict[str, float]]:
     """Print one work's figures; returns the stages of each of our runs."""
     for party, columns in work.columns.items():
         service.call("POST", "/api/v1/datasets/", {"party": party, "name": work.table, "columns": columns})

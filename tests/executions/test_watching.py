@@ -54,14 +54,19 @@ def token_of(user: User, **terms: Any) -> str:
 class Watching:
     """A stream as a service reads it."""
 
+    #: Where it begins.
+    position = ""
+
     def __init__(self, response: Any) -> None:
         self.body: AsyncIterator[bytes] = aiter_of(response)
+        self.blocks: list[str] = []
 
     async def next(self) -> dict[str, Any]:
         """The next event: its id, its kind and its data. Waits for ten seconds."""
         while True:
-            block = (await asyncio.wait_for(self.body.__anext__(), 10)).decode()
-            fields = dict(line.partition(": ")[::2] for line in block.strip().splitlines())
+            if not self.blocks:
+                self.blocks = (await asyncio.wait_for(self.body.__anext__(), 10)).decode().strip().split("\n\n")
+            fields = dict(line.partition(": ")[::2] for line in self.blocks.pop(0).splitlines())
             if "event" in fields:
                 return {"position": fields["id"], "event": fields["event"], **json.loads(fields["data"])}
 
@@ -86,7 +91,9 @@ async def watch(token: str, query: str = "", last: str = "", path: str = "events
     assert response.status_code == 200, response.content
     assert response["Content-Type"] == "text/event-stream"
     stream = Watching(response)
-    assert (await asyncio.wait_for(stream.body.__anext__(), 10)).startswith(b"retry: ")  # it has begun
+    begun = (await asyncio.wait_for(stream.body.__anext__(), 10)).decode()
+    stream.position = begun.splitlines()[0].removeprefix("id: ")
+    assert begun == f"id: {stream.position}\nretry: 1000\n\n"
     return stream
 
 
@@ -145,6 +152,21 @@ def test_it_streams_what_happens_and_goes_on_where_it_stopped() -> None:
         while found["status"] != "CANCELLED":
             found = await by_parameter.next()
         await by_parameter.close()
+
+    run(test)
+
+
+def test_a_stream_that_is_lost_before_anything_happens_loses_nothing() -> None:
+    make_parties()
+    token = token_of(superuser())
+
+    async def test() -> None:
+        stream = await watch(token)
+        await stream.close()
+        execution = await in_thread(submit)
+        again = await watch(token, last=stream.position)
+        assert (await again.next())["execution"] == str(execution.pk)
+        await again.close()
 
     run(test)
 
@@ -216,6 +238,7 @@ def test_nobody_is_told_of_other_parties() -> None:
 def test_who_may_see_no_more_is_told_no_more(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "SIGN_OF_LIFE", 0.05)
     monkeypatch.setattr(streams, "LOOKED_AT_EVERY", 0.1)
+    monkeypatch.setattr(streams, "LOOK_HOLDS", 0.05)
     circle = Circle.make("alice", "bob", 20000)
     user = in_role("viewer", VIEWER, circle.names)
     token = token_of(user)
@@ -244,11 +267,16 @@ def test_who_may_see_no_more_is_told_no_more(what: str, monkeypatch: pytest.Monk
 
 def test_who_reads_slowly_is_let_go() -> None:
     async def test() -> None:
-        waiting: asyncio.Queue[Any] = asyncio.Queue()
-        for _ in range(streams.MOST_WAITING + 5):
-            streams._put(waiting, object())
-        found = [waiting.get_nowait() for _ in range(waiting.qsize())]
-        assert (len(found), found[-1]) == (streams.MOST_WAITING + 1, None)
+        waiting = streams.Waiting()
+        some: Any = [object()] * 10
+        for _ in range(streams.MOST_WAITING // 10):
+            waiting.put(some)
+        waiting.put(some)
+        waiting.put(some)
+        found = await waiting.get()
+        assert len(found or ()) == streams.MOST_WAITING
+        waiting.wake()
+        assert await waiting.get() is None
 
     run(test)
 
@@ -303,7 +331,7 @@ def test_a_row_that_appears_late_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_all_who_watch_cost_one_look_each_interval(django_assert_max_num_queries: Any) -> None:
     mine = Hub()
     heard: list[Any] = []
-    numbers = [mine.join(heard.append) for _ in range(100)]
+    numbers = [mine.join(heard.extend) for _ in range(100)]
     make_parties()
     submit()
     until = time.monotonic() + 10
@@ -364,3 +392,18 @@ def moved(execution: Execution) -> None:
     Execution.objects.filter(pk=execution.pk).update(stage="sf_init", status=Status.RUNNING)
     event_of(execution)
     connections.close_all()
+
+
+def test_the_streams_of_one_sender_look_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+
+    def look_of(sender: str) -> streams.Look:
+        return streams.shared(sender)(lambda: looked.append(sender))
+
+    for look in (look_of("ann"), look_of("ann"), look_of("bea")):
+        look()
+        look()
+    assert looked == ["ann", "bea"]
+    monkeypatch.setattr(streams, "LOOK_HOLDS", 0.0)
+    look_of("ann")()
+    assert looked == ["ann", "bea", "ann"]

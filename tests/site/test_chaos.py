@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from secretflow_controlplane_client import Client
 
 from controlplane.environment import ROOT
 from executions.states import ENDED
-from executions.trial.service import Service
 from fixtures.tables import write_tables
 from tests.site.chaos import floods, hosts, processes
 from tests.site.chaos.checks import check, report
@@ -134,7 +134,7 @@ def told_to_end() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def prepare(trial: ChaosTrial) -> tuple[Service, int]:
+def prepare(trial: ChaosTrial) -> tuple[Client, int]:
     """Start the site. Returns a client of it, and how many rows alice and bob have in common."""
     directory = trial.directory
     tables = write_tables(directory)

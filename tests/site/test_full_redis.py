@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from redis import Redis
 from redis.exceptions import OutOfMemoryError
+from secretflow_controlplane_client import Client
 
 from controlplane.environment import ROOT
 from executions.coordinator.dispatch import Dispatcher
@@ -22,7 +23,6 @@ from executions.coordinator.loop import Coordinator
 from executions.coordinator.recovery import Recovery
 from executions.models import Execution, PartyRun
 from executions.states import ENDED, Status
-from executions.trial.service import Service
 from executions.trial.stack import Trial
 from fixtures.documents import psi_documents
 from fixtures.tables import write_tables
@@ -227,7 +227,7 @@ def test_a_run_that_cannot_be_stopped_now_keeps_no_other_from_its_end(
 
 
 class Site:
-    def __init__(self, trial: Trial, service: Service) -> None:
+    def __init__(self, trial: Trial, service: Client) -> None:
         self.trial, self.service = trial, service
         self.redis = Redis.from_url(trial.redis_url)
 
@@ -240,7 +240,7 @@ class Site:
 
     def until(self, execution: dict[str, Any], so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         end = time.monotonic() + LIMIT
-        while not so(execution := self.service.execution(execution)):
+        while not so(execution := self.service.call("GET", f"executions/{execution['id']}/")):
             self.trial.check()
             assert time.monotonic() < end, execution
             time.sleep(0.05)
@@ -270,7 +270,7 @@ def site() -> Iterator[Site]:
 @pytest.mark.pipeline
 def test_an_idle_site_waits_and_goes_on(site: Site) -> None:
     site.fill()
-    execution = site.service.submit(psi_documents())
+    execution = site.service.call("POST", "executions/", psi_documents())
     waiting = site.until(execution, lambda e: bool(e["waiting_for"]))
     assert waiting["waiting_for"].startswith(FULL)
     env = os.environ | site.trial.party_env("alice")
@@ -300,7 +300,9 @@ def test_an_idle_site_waits_and_goes_on(site: Site) -> None:
 @pytest.fixture(scope="module")
 def training(site: Site) -> dict[str, str]:
     """What to submit for a run that takes some seconds."""
-    joined = site.until(site.service.submit({"task": "intersect patients"}), lambda e: e["status"] in ENDED)
+    joined = site.until(
+        site.service.call("POST", "executions/", {"task": "intersect patients"}), lambda e: e["status"] in ENDED
+    )
     assert joined["status"] == "SUCCESS", joined["error"]
     return {"task": "predict malignancy"}
 
@@ -309,11 +311,11 @@ def training(site: Site) -> dict[str, str]:
 @pytest.mark.parametrize("moment", ["RUNNING", "task_execution"])
 def test_a_run_goes_on_through_it(site: Site, training: dict[str, str], moment: str) -> None:
     site.trial.wait_for_workers()
-    execution = site.service.submit(training)
+    execution = site.service.call("POST", "executions/", training)
     site.until(execution, lambda e: moment in (e["status"], e["stage"]) or e["status"] in ENDED)
     site.fill()
     try:
-        at = site.service.execution(execution)
+        at = site.service.call("GET", f"executions/{execution['id']}/")
         assert at["status"] in ("DISPATCHED", "RUNNING"), at["changes"]
         site.stay(HEARTBEAT_TTL + 3)
     finally:
@@ -327,7 +329,7 @@ def test_a_run_goes_on_through_it(site: Site, training: dict[str, str], moment: 
 def test_a_run_goes_on_while_redis_takes_no_writes_at_all(site: Site, training: dict[str, str]) -> None:
     """As with a disk that is full: then not even the workers' keys live on."""
     site.trial.wait_for_workers()
-    execution = site.service.submit(training)
+    execution = site.service.call("POST", "executions/", training)
     site.until(execution, lambda e: e["stage"] == "task_execution" or e["status"] in ENDED)
     site.redis.config_set("min-replicas-to-write", 1)
     try:
@@ -341,5 +343,5 @@ def test_a_run_goes_on_while_redis_takes_no_writes_at_all(site: Site, training: 
     assert waiting["waiting_for"].startswith("Redis takes no writes because it lacks replicas"), waiting["changes"]
     done = site.until(execution, lambda e: e["status"] in ENDED)
     assert (done["status"], done["attempt"]) == ("SUCCESS", 1), done["changes"]
-    again = site.until(site.service.submit(psi_documents()), lambda e: e["status"] in ENDED)
+    again = site.until(site.service.call("POST", "executions/", psi_documents()), lambda e: e["status"] in ENDED)
     assert again["status"] == "SUCCESS", again["error"]

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from secretflow_controlplane_client import Client
 
 from controlplane.environment import ROOT
 from executions.states import ENDED
-from executions.trial.service import Service
 from executions.trial.stack import CONTROL_PLANE, Trial
 from fixtures.documents import psi_documents
 from tests.browser import needs_chromium, started_chromium, watched_page
@@ -30,15 +30,15 @@ POLICIES = {"alice": 'send = "debug"\nlines = 1000', "bob": ""}
 
 
 class Site:
-    def __init__(self, trial: Trial, service: Service) -> None:
+    def __init__(self, trial: Trial, service: Client) -> None:
         self.trial, self.service = trial, service
 
     def run(self, documents: dict[str, Any] | None = None) -> dict[str, Any]:
-        return self.ended(self.service.submit(documents or psi_documents("people")))
+        return self.ended(self.service.call("POST", "executions/", documents or psi_documents("people")))
 
     def ended(self, made: dict[str, Any]) -> dict[str, Any]:
         end = time.monotonic() + 90
-        while (found := self.service.execution(made))["status"] not in ENDED:
+        while (found := self.service.call("GET", f"executions/{made['id']}/"))["status"] not in ENDED:
             self.trial.check()
             assert time.monotonic() < end
             time.sleep(0.1)
@@ -170,7 +170,7 @@ def title_of(pid: str) -> bytes:
 
 def test_a_process_that_is_killed_leaves_its_log(site: Site) -> None:
     site.set_policy("alice", 'send = "failure"\nlines = 30')
-    made = site.service.submit(light_documents(["alice", "bob"], 2000, "people"))
+    made = site.service.call("POST", "executions/", light_documents(["alice", "bob"], 2000, "people"))
     title = f"process of a job, alice-{made['id']}-1".encode()
     worker = site.trial.processes["worker-alice"].pid
     end = time.monotonic() + 60
@@ -193,7 +193,7 @@ def test_the_page_filters_and_follows(site: Site) -> None:
         page.fill("[name=username]", "admin")
         page.fill("[name=password]", site.trial.password)
         page.click("[type=submit]")
-        made = site.service.submit(psi_documents("people"))
+        made = site.service.call("POST", "executions/", psi_documents("people"))
         page.goto(f"/admin/executions/execution/{made['id']}/change/")
         page.wait_for_selector("text=stage task_execution", timeout=30_000)
         page.wait_for_selector("text=the process ended: exit status 0", timeout=30_000)

@@ -10,8 +10,10 @@ import csv
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,14 +22,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from secretflow_controlplane_client import Client, EventTold, StateTold
 
 from controlplane.environment import ROOT
 from executions.states import ENDED
-from executions.trial.service import Service
 from executions.trial.stack import Trial
 from fixtures.documents import psi_documents
 from fixtures.tables import clear_auc, write_tables
 from tests.site.chaos.checks import are_complete
+from tests.site.guide_at_work import by_curl, receiver
 from tests.stack import DIRECTORY
 from workers.runtime.worker import WORKER_SEQUENCE
 
@@ -42,14 +45,14 @@ KEEP = 600
 class Site:
     """A trial and a client of it."""
 
-    def __init__(self, trial: Trial, service: Service, tables: dict[str, Path]) -> None:
+    def __init__(self, trial: Trial, service: Client, tables: dict[str, Path]) -> None:
         self.trial, self.service, self.tables = trial, service, tables
 
     def submit(self, body: dict[str, Any]) -> dict[str, Any]:
-        return self.service.submit(body)
+        return self.service.call("POST", "executions/", body)
 
     def get(self, execution: dict[str, Any]) -> dict[str, Any]:
-        return self.service.execution(execution)
+        return self.service.call("GET", f"executions/{execution['id']}/")
 
     def wait(
         self,
@@ -220,6 +223,99 @@ def test_the_logs_of_both_parties_are_on_the_page_and_whole_at_each(site: Site, 
         assert log.stat().st_mode & 0o777 == 0o600
         assert "PSI config: " in log.read_text()
         assert str(site.trial.directory) in log.read_text()
+
+
+def sfcp(site: Site, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command line as it is installed."""
+    env = os.environ | {"SFCP_URL": site.trial.url, "SFCP_TOKEN": site.trial.token, "COLUMNS": "200"}
+    command = [str(Path(sys.executable).parent / "sfcp"), *arguments]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=TIME_LIMIT, check=False)
+    assert site.trial.token not in done.stdout + done.stderr
+    return done
+
+
+def test_the_command_line_runs_a_task_and_shows_what_it_found(site: Site, joined: dict[str, Any]) -> None:
+    site.wait_until_idle()
+    done = sfcp(site, "run", "intersect patients", "--label", "by:sfcp")
+    assert done.returncode == 0, done.stderr
+    pk = done.stdout.strip()
+    assert f"{joined['name']}  SUCCESS after" in done.stderr
+    found = site.service.get(pk)
+    assert (found.labels, found.result) == ({"by": "sfcp"}, joined["result"])
+    assert json.loads(sfcp(site, "result", pk, "--json").stdout) == found.result
+    assert (
+        f"intersection_count.alice,{found.result['intersection_count']['alice']}"
+        in sfcp(site, "result", pk, "--csv").stdout.splitlines()
+    )
+    listed = json.loads(sfcp(site, "list", "--label", "by:sfcp", "--json").stdout)
+    assert [row["id"] for row in listed] == [pk]
+    end = time.monotonic() + 20
+    while "stage task_execution" not in (logs := sfcp(site, "logs", pk, "--party", "alice").stdout):
+        assert time.monotonic() < end, logs
+    watched = sfcp(site, "watch", pk)
+    assert (watched.returncode, watched.stdout.splitlines()[-1].split()[1]) == (0, "SUCCESS")
+
+
+def test_the_guide_s_walk_by_curl_ends_with_a_table(site: Site, joined: dict[str, Any], tmp_path: Path) -> None:
+    site.wait_until_idle()
+    said = by_curl(site.trial, tmp_path)
+    rows = joined["result"]["intersection_count"]["alice"]
+    assert '{"status":"SUCCESS","error":null}' in said
+    assert f"alice,{joined['result']['original_count']['alice']},{rows},{rows}" in said
+    figures = {name: value for name, value in joined["result"].items() if name != "outputs"}
+    assert json.loads((tmp_path / "result.json").read_text())["result"] == figures
+
+
+def test_the_guide_s_receiver_is_told_and_checks_who_says_so(
+    site: Site, joined: dict[str, Any], tmp_path: Path
+) -> None:
+    site.wait_until_idle()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    hook = {"name": "the guide's", "url": f"http://127.0.0.1:{port}/", "labels": {"by": "guide"}}
+    made = site.service.call("POST", "webhooks/", hook)
+    with receiver(made["secret"], port, tmp_path) as printed:
+        done = site.service.submit("intersect patients", labels={"by": "guide"})
+        site.service.wait(done, TIME_LIMIT)
+        until = time.monotonic() + 30
+        while "SUCCESS" not in printed.read_text():
+            assert time.monotonic() < until, printed.read_text()
+            time.sleep(0.1)
+    told = [line.split() for line in printed.read_text().splitlines() if line.startswith("execution.")]
+    assert [kind for kind, *_ in told] == [f"execution.{s}" for s in ("queued", "dispatched", "running", "success")]
+    assert {pk for _, pk, _ in told} == {str(done.id)}
+    site.service.call("DELETE", f"webhooks/{made['id']}/")
+
+
+def test_the_command_line_tells_the_cause_of_a_failure(site: Site) -> None:
+    site.wait_until_idle()
+    changes = json.dumps({"task_config": {"data_sources": {"bob": "removed"}}})
+    done = sfcp(site, "run", "intersect patients", "--override", changes)
+    assert done.returncode == 1, done.stderr
+    assert "FAILURE" in done.stderr
+    assert re.search("cause: bob.*the file of dataset removed is missing", done.stderr)
+
+
+def test_a_client_is_told_everything_although_the_web_server_restarts(site: Site) -> None:
+    site.wait_until_idle()
+    with Client(site.trial.url, site.trial.token) as client:
+        made = client.submit("intersect patients")
+        told = []
+        for one in client.events(made):
+            told.append(one)
+            if len(told) == 2:
+                site.trial.stop_process("web")
+                site.trial.start_web()
+        assert isinstance(told[-1], StateTold)
+        assert told[-1].status == "SUCCESS"
+        changes = [change.to_status for change in client.get(made).changes]
+        assert [one.status for one in told if isinstance(one, StateTold)] == changes
+        reported = {(e.party, e.sequence) for e in client.reported(made)}
+        heard = [(one.party, one.sequence) for one in told if isinstance(one, EventTold)]
+        assert len(heard) == len(set(heard))
+        # What parties report after the end is told to nobody who waits for the end
+        assert set(heard) <= reported
+        assert {party for party, _ in heard} == set(TWO)
 
 
 def test_a_pipeline_goes_from_tables_to_an_evaluated_model_and_repeats_nothing_in_a_retry(site: Site) -> None:

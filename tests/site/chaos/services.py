@@ -6,8 +6,9 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from secretflow_controlplane_client import ControlPlaneError
+
 from executions.states import ENDED
-from executions.trial.service import ServiceError
 from fixtures.documents import psi_documents
 from tests.plugin.light_task import light_documents, total_of
 from tests.site.chaos.site import PARTIES, Site
@@ -71,8 +72,10 @@ class Services:
         kind = self.draw.choices(list(KINDS), list(KINDS.values()))[0]
         body, expected = self._documents(kind)
         try:
-            execution = self.service.submit(body | {"name": kind, "priority": self.draw.randrange(3)})
-        except ServiceError:  # the database is away, or locked
+            execution = self.service.call(
+                "POST", "executions/", body | {"name": kind, "priority": self.draw.randrange(3)}
+            )
+        except ControlPlaneError:  # the database is away, or locked
             return
         followed = Followed(execution["id"], kind, expected)
         self.all[followed.pk] = self.open[followed.pk] = followed
@@ -91,7 +94,7 @@ class Services:
 
     def cancel(self, followed: Followed) -> None:
         followed.cancelled = True
-        with suppress(ServiceError):  # it has ended, or the database is locked: before the cancelling, or after it
+        with suppress(ControlPlaneError):  # it has ended, or the database is locked: before the cancelling, or after it
             self.service.call("POST", f"/api/v1/executions/{followed.pk}/cancel/")
 
     def look(self) -> None:
@@ -106,7 +109,7 @@ class Services:
             # Not among the newest: it takes long, or a clock was wrong as it or others were submitted
             for pk in self.open.keys() - rows.keys():
                 rows[pk] = self.service.call("GET", f"/api/v1/executions/{pk}/")
-        except ServiceError:
+        except ControlPlaneError:
             return
         for pk, followed in list(self.open.items()):
             if followed.see(rows[pk]):

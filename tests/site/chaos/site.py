@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from redis import Redis
+from secretflow_controlplane_client import Client
 
-from executions.trial.service import Service
 from executions.trial.stack import Trial
 
 CLOCK = Path(__file__).parent / "clock"
@@ -74,7 +74,7 @@ class ChaosTrial(Trial):
 class Site:
     """What is broken, and when what is repaired. Faults are functions that take it."""
 
-    def __init__(self, trial: ChaosTrial, service: Service, draw: random.Random, workers: dict[str, str], slots: int):
+    def __init__(self, trial: ChaosTrial, service: Client, draw: random.Random, workers: dict[str, str], slots: int):
         self.trial, self.service, self.draw = trial, service, draw
         #: By name of a worker's command: its party.
         self.workers, self.slots = workers, slots

@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import Any
 
 from redis.exceptions import RedisError
+from secretflow_controlplane_client import ControlPlaneError
 
-from executions.trial.service import ServiceError
 from tests.site.chaos.services import Followed, Services
 from tests.site.chaos.site import Site
 
@@ -58,8 +58,8 @@ class Watch:
 def describe(site: Site, followed: Followed) -> Iterator[str]:
     """Yield what is known of an execution: its runs, its jobs in Redis, and the ends of the logs that concern it."""
     try:
-        found = site.service.execution({"id": followed.pk})
-    except ServiceError as error:
+        found = site.service.call("GET", f"executions/{followed.pk}/")
+    except ControlPlaneError as error:
         yield f"the site does not say more: {error}"
         return
     yield f"waits for: {found['waiting_for'] or 'nothing that is known'}; retries {found['retries']}"

@@ -25,10 +25,10 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from secretflow_controlplane_client import Client, ControlPlaneError
 
 from controlplane.environment import ROOT
 from executions.states import ENDED
-from executions.trial.service import Service, ServiceError
 from executions.trial.stack import Trial
 from fixtures.documents import psi_documents
 from fixtures.tables import write_tables
@@ -55,7 +55,7 @@ TASK = {
 class Site:
     """A trial and a client of it; the page of its admin, too."""
 
-    def __init__(self, trial: Trial, service: Service) -> None:
+    def __init__(self, trial: Trial, service: Client) -> None:
         self.trial, self.service = trial, service
         self.redis = Redis.from_url(trial.redis_url)
         self._browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()))
@@ -68,10 +68,9 @@ class Site:
         return self.service.call(method, f"/api/v1/{path}", body)
 
     def refusal(self, method: str, path: str, body: Any) -> dict[str, str]:
-        with pytest.raises(ServiceError) as refused:
+        with pytest.raises(ControlPlaneError) as refused:
             self.call(method, path, body)
-        errors = json.loads(str(refused.value).partition(": ")[2])["errors"]
-        return {entry["path"]: entry["detail"] for entry in errors}
+        return {problem.path or "": problem.detail for problem in refused.value.errors}
 
     def page(self, path: str) -> str:
         with self._browser.open(self.trial.url + path, timeout=20) as answer:
@@ -79,7 +78,7 @@ class Site:
 
     def wait(self, execution: dict[str, Any], until: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         def look() -> bool:
-            execution.update(self.service.execution(execution))
+            execution.update(self.service.call("GET", f"executions/{execution['id']}/"))
             return until(execution)
 
         wait_until(look)
@@ -87,7 +86,7 @@ class Site:
 
     def run(self, body: Any) -> dict[str, Any]:
         """The execution at its end."""
-        return self.wait(self.service.submit(body), lambda e: e["status"] in ENDED)
+        return self.wait(self.service.call("POST", "executions/", body), lambda e: e["status"] in ENDED)
 
     def events(self, execution: dict[str, Any]) -> list[dict[str, Any]]:
         return list(self.call("GET", f"executions/{execution['id']}/events/?page_size=500")["results"])
@@ -100,7 +99,7 @@ class Site:
         """A PSI, or another task of both, over TLS, where links have files of their own as well."""
         body = psi_documents(**task)
         body["sf_init_config"] |= {"tls_config": {"enabled": True}}
-        return dict(self.service.submit(body | {"spu_config": spu or {}}))
+        return dict(self.service.call("POST", "executions/", body | {"spu_config": spu or {}}))
 
     def run_psi(self, **wanted: Any) -> tuple[dict[str, Any], list[list[str]]]:
         """The execution at its end, and the stages that each party went through to get there."""
@@ -201,9 +200,9 @@ def test_a_task_is_checked_with_it(site: Site, task: dict[str, Any]) -> None:
     assert "hsm_config" in str(unknown)
     named = "Task pseudonyms".lower()
     [config] = site.call("GET", "device-configs/")["results"]
-    with pytest.raises(ServiceError) as refused:
+    with pytest.raises(ControlPlaneError) as refused:
         site.call("DELETE", f"device-configs/{config['id']}/")
-    assert "409" in str(refused.value)
+    assert refused.value.status == 409
     assert named in str(refused.value)
     renamed = site.refusal("PATCH", f"device-configs/{config['id']}/", {"name": "rack 5"})
     assert "pseudonyms" in str(renamed)
@@ -288,7 +287,7 @@ def test_no_secret_is_to_be_seen_anywhere(site: Site, device: dict[str, Any], do
         if file.is_file() and file.suffix != ".csv":  # logs, database, Redis's own file, journals
             seen[str(file)] = file.read_bytes()
     assert any("db.sqlite3" in name for name in seen)
-    planted = [secret.encode() for secret in (*PLANTED, site.trial.password, site.service.token)]
+    planted = [secret.encode() for secret in (*PLANTED, site.trial.password, site.trial.token)]
     assert [name for name, content in seen.items() if any(secret in content for secret in planted)] == []
 
 
