@@ -80,6 +80,7 @@ class LoginView(StrictQuery, knox_views.LoginView):
     """Returns a token for a user name and a password (HTTP basic)."""
 
     authentication_classes = [PasswordAuthentication]
+    metadata_class = None  # OPTIONS would tell the fields of a serializer that it has not
 
     @extend_schema(
         summary="Make a token",
@@ -125,6 +126,7 @@ class LogoutView(StrictQuery, knox_views.LogoutView):
     """Ends the token that the request carries."""
 
     authentication_classes = [TokenAuthentication]
+    metadata_class = None
 
     @extend_schema(summary="End a token", request=None, responses={204: None})
     def post(self, request: Any, format: Any = None) -> Any:

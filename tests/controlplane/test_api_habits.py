@@ -78,6 +78,8 @@ def test_the_guide_lists_every_kind() -> None:
         ("executions/?page_size=many", "page_size", "should be a number from 1 to 500"),
         ("executions/?page_size=%C2%B2", "page_size", "should be a number from 1 to 500"),
         ("executions/?status=DONE", "status", "Select a valid choice."),
+        ("executions/?has_warnings=maybe", "has_warnings", "should be true or false"),
+        ("schedules/?enabled=2", "enabled", "should be true or false"),
         ("executions/?ordering=name", "ordering", "cannot order by this; "),
         ("tasks/?ordering=nam", "ordering", "cannot order by this; did you mean 'name'?"),
         ("tasks/?fields=name,versin", "fields", "'versin' is no field of this answer; did you mean 'version'?"),
