@@ -14,7 +14,7 @@ Services run tasks of SecretFlow here: they submit executions, follow them, and 
 - **Writes.** Send each one with an `Idempotency-Key`: it is done once, however often it is sent. `?dry_run=true`
   answers what would happen, and does nothing.
 - **Versions.** Send the `ETag` of what you have read as `If-Match` with a change: nobody else's change is overwritten.
-- **Lists** are pages by cursor: follow `next`, or the `Link` header.
+- **Lists** are pages by cursor: follow `next`, or the `Link` header. An empty filter filters nothing.
 - **Unknown** parameters and keys are refused, with the closest known name. Read-only fields in a body are ignored.
 """
 TAGS = {
