@@ -9,7 +9,7 @@ export DJANGO_SETTINGS_MODULE := controlplane.settings
 # A hundred processes import this code while the tests run: compiled once, even where the environment would not have it so
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install demo test lint style types unit test-postgres chaos links fuzz bench scale screenshots audit docs translations lock clean
+.PHONY: help install demo test lint style types unit test-postgres chaos links fuzz bench scale screenshots audit docs api-examples fuzz-api translations lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -85,8 +85,16 @@ audit: $(INSTALLED) | $(UV) ## Licences and known vulnerabilities of all package
 	$(UV) export --quiet --locked --extra party --no-emit-local --no-hashes --output-file .venv/.packages
 	$(UV) tool run --quiet pip-audit@2.10.1 --disable-pip --no-deps --progress-spinner off --requirement .venv/.packages
 
-docs: $(INSTALLED) ## Make docs/task-types.md anew from the parameter models
+docs: $(INSTALLED) ## Make docs/task-types.md and docs/openapi.yaml anew from the code
 	$(PY) manage.py task_types --markdown > docs/.task-types && mv docs/.task-types docs/task-types.md
+	$(PY) manage.py spectacular --validate --fail-on-warn --file docs/.openapi && mv docs/.openapi docs/openapi.yaml
+
+api-examples: $(INSTALLED) docs ## Record anew what a site answers to the examples of the API's description
+	RECORD=1 $(PY) -m pytest tests/controlplane/test_api_description.py -k accepted
+	@$(MAKE) --no-print-directory docs
+
+fuzz-api: $(INSTALLED) ## Send what the API's description allows to a site, and what it does not; FUZZ_SECONDS= (600)
+	$(PY) -m tests.fuzzed_api $(ARGS)
 
 translations: $(INSTALLED) ## Bring the Chinese catalogues up to date with the texts of the code, and compile them
 	$(PY) -m tests.translations

@@ -10,9 +10,9 @@ from django.templatetags.static import static
 from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
+from controlplane import openapi
 from controlplane.environment import ROOT, environment
 from controlplane.host import settings as host
-from workers.contract.logs import LEVELS
 from workers.contract.registry import further_layers
 
 SECRET_KEY = environment.secret()
@@ -182,30 +182,11 @@ REST_FRAMEWORK = {
     "PAGE_SIZE": 50,
     # ?format= is a parameter like any: the Accept header says which form is wanted
     "URL_FORMAT_OVERRIDE": None,
-    "DEFAULT_SCHEMA_CLASS": "drf_standardized_errors.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "controlplane.api.schema.Schema",
     "EXCEPTION_HANDLER": "drf_standardized_errors.handler.exception_handler",
 }
-DRF_STANDARDIZED_ERRORS = {
-    "EXCEPTION_HANDLER_CLASS": "controlplane.api.errors.Handler",
-    "ALLOWED_ERROR_STATUS_CODES": ["400", "401", "403", "404", "405", "406", "413", "415"],
-    # the paths in ``attr`` lead into the documents: no list of them would be complete
-    "ERROR_SCHEMAS": dict.fromkeys((400, 401, 403, 404, 405, 406, 413, 415), "controlplane.api.errors.ErrorBody"),
-}
-SPECTACULAR_SETTINGS = {
-    # the version whose schemas are JSON Schema as pydantic writes it
-    "OAS_VERSION": "3.1.1",
-    "TITLE": "SecretFlow control plane",
-    "VERSION": "1",
-    "ENUM_NAME_OVERRIDES": {
-        "ExecutionStatus": "executions.states.Status",
-        "PartyRunStatus": "executions.states.RunStatus",
-        "PipelineRunStatus": "executions.states.PipelineStatus",
-        "LogLevel": list(LEVELS),
-    },
-    "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "REDOC_DIST": "SIDECAR",
-}
+DRF_STANDARDIZED_ERRORS = {"EXCEPTION_HANDLER_CLASS": "controlplane.api.errors.Handler"}
+SPECTACULAR_SETTINGS = openapi.SETTINGS
 
 
 def _static(name: str) -> Callable[[object], str]:
@@ -240,6 +221,7 @@ UNFOLD = {
             {"title": _("Your account"), "link": reverse_lazy("account")},
             {"title": _("Notifications"), "link": reverse_lazy("notifications")},
             {"title": _("API tokens"), "link": reverse_lazy("admin:knox_authtoken_changelist")},
+            {"title": _("API reference"), "link": reverse_lazy("docs")},
         ]
     },
     "ENVIRONMENT": "controlplane.admin.site.environment_label",

@@ -16,7 +16,11 @@ api = [
     path("auth/login/", LoginView.as_view(), name="login"),
     path("auth/logout/", LogoutView.as_view(), name="logout"),
     path("schema/", DescriptionView.as_view(), name="schema"),
-    path("docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
+    path(
+        "docs/",
+        SpectacularSwaggerSplitView.as_view(url_name="schema", template_name="controlplane/api_reference.html"),
+        name="docs",
+    ),
 ]
 
 urlpatterns = [

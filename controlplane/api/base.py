@@ -8,13 +8,13 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import Model, ProtectedError, QuerySet
-from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_view
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers, viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from controlplane.access import Access
-from controlplane.api.errors import Conflict, ErrorBody
+from controlplane.api.errors import Conflict
 from controlplane.api.versions import TaggedByVersion, tagged
 from controlplane.api.writes import Writes
 from controlplane.models.usage import named_by
@@ -44,11 +44,6 @@ class Scoped(Writes, viewsets.GenericViewSet[Any]):
         return Access.of(self.request)
 
 
-@extend_schema_view(
-    update=extend_schema(responses={409: ErrorBody, 412: ErrorBody}),
-    partial_update=extend_schema(responses={409: ErrorBody, 412: ErrorBody}),
-    destroy=extend_schema(responses={204: None, 409: ErrorBody, 412: ErrorBody}),
-)
 class ConfigurationViewSet(TaggedByVersion, Scoped, viewsets.ModelViewSet[Any]):
     filterset_fields = ["name"]
     orderings = MappingProxyType({"name": ("name", "pk"), "-name": ("-name", "-pk"), "id": ("pk",), "-id": ("-pk",)})

@@ -39,6 +39,7 @@ TITLES = {
     "unavailable": "The control plane cannot do it at the moment; nothing was done.",
     "overloaded": "Too much is waiting already; nothing was done.",
 }
+TYPES = [URN + kind for kind in TITLES]
 _KIND_OF = {
     400: "invalid",
     401: "not-authenticated",
@@ -155,7 +156,7 @@ class ErrorEntry(serializers.Serializer[Any]):
 class ErrorBody(serializers.Serializer[Any]):
     """Body of every error: problem details (RFC 9457) with one entry for each problem."""
 
-    type = serializers.ChoiceField(choices=[URN + kind for kind in TITLES], help_text="Kind of the problem.")
+    type = serializers.ChoiceField(choices=TYPES, help_text="Kind of the problem.")
     title = serializers.CharField(help_text="The kind in words.")
     status = serializers.IntegerField()
     detail = serializers.CharField(help_text="The first problem.")

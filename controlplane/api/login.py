@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from drf_spectacular.authentication import BasicScheme
+from drf_spectacular.authentication import BasicScheme, SessionScheme
 from drf_spectacular.contrib.knox_auth_token import KnoxTokenScheme
 from drf_spectacular.utils import extend_schema, inline_serializer
 from knox import views as knox_views
@@ -26,10 +26,29 @@ USUAL_LIFETIME = timedelta(hours=10)
 
 class TokenScheme(KnoxTokenScheme):
     target_class = "controlplane.api.authentication.TokenAuthentication"
+    name = "token"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        text = "`Token` and the token, such as `Token 5c0b...`. auth_login makes one."
+        return {"type": "apiKey", "in": "header", "name": "Authorization", "description": text}
 
 
 class PasswordScheme(BasicScheme):
     target_class = "controlplane.api.authentication.PasswordAuthentication"
+    name = "password"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {"type": "http", "scheme": "basic", "description": "User name and password, for auth_login alone."}
+
+
+class BrowserScheme(SessionScheme):
+    target_class = "rest_framework.authentication.SessionAuthentication"
+    name = "session"
+    priority = 1
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        text = "The session of the console. A write needs its CSRF token, too, as `X-CSRFToken`."
+        return super().get_security_definition(auto_schema) | {"description": text}
 
 
 class WantedTokenSerializer(KnownKeysOnly):
@@ -61,15 +80,19 @@ class LoginView(StrictQuery, knox_views.LoginView):
     """Returns a token for a user name and a password (HTTP basic)."""
 
     authentication_classes = [PasswordAuthentication]
+    metadata_class = None  # OPTIONS would tell the fields of a serializer that it has not
 
     @extend_schema(
+        summary="Make a token",
         request=WantedTokenSerializer,
         responses={
             200: inline_serializer("Token", {"token": serializers.CharField(), "expiry": serializers.DateTimeField()}),
+            403: ErrorBody,
             429: ErrorBody,
         },
     )
     def post(self, request: Any, format: Any = None) -> Any:
+        """Return a token for a user name and a password (HTTP basic). The body may limit what the token can do."""
         return super().post(request, format)
 
     def create_token(self) -> Any:
@@ -103,7 +126,9 @@ class LogoutView(StrictQuery, knox_views.LogoutView):
     """Ends the token that the request carries."""
 
     authentication_classes = [TokenAuthentication]
+    metadata_class = None
 
-    @extend_schema(request=None, responses={204: None})
+    @extend_schema(summary="End a token", request=None, responses={204: None})
     def post(self, request: Any, format: Any = None) -> Any:
+        """End the token that the request carries."""
         return super().post(request, format)

@@ -64,6 +64,24 @@ class Pagination(CursorPagination):
             response["Link"] = told
         return response
 
+    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
+        cursor = {"type": "string"}
+        size = {"type": "integer", "minimum": 1, "maximum": self.max_page_size, "default": self.page_size}
+        texts = {self.cursor_query_param: "The page, as `next` names it.", "page_size": "Rows of a page."}
+        return [
+            {"name": name, "in": "query", "schema": cursor if name == "cursor" else size, "description": text}
+            for name, text in texts.items()
+        ]
+
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        link = {"type": ["string", "null"], "format": "uri"}
+        properties = {
+            "next": link | {"description": "Address of the next page, if there is one."},
+            "previous": link | {"description": "Address of the page before, if there is one."},
+            "results": schema,
+        }
+        return {"type": "object", "required": list(properties), "properties": properties}
+
 
 class NewestFirst(Pagination):
     ordering = ("-created_at", "-pk")

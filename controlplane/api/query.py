@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
+from django_filters import BooleanFilter
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.request import Request
@@ -30,12 +31,18 @@ class StrictQuery:
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)  # type: ignore[misc]
+        if not hasattr(self, str(request.method).lower()):
+            return  # it is refused as such, whatever else is wrong
         taken = set(self.parameters(request))
         errors: dict[str, Any] = {}
         for name in request.query_params:
             if name not in taken:
                 known = f"; {closest(name, sorted(taken))}" if taken else "; this request takes none"
                 errors[name] = [ErrorDetail(f"unknown parameter{known}", "unknown_parameter")]
+        for name, found in self._filters().items():
+            given = request.query_params.get(name, "").lower()
+            if isinstance(found, BooleanFilter) and given not in ("", "true", "false"):  # it would be ignored
+                errors[name] = [ErrorDetail("should be true or false", "invalid")]
         query = self.queries.get(self._action)
         if query:
             asked = query(data=request.query_params.dict())
@@ -57,14 +64,18 @@ class StrictQuery:
         if self._action in self.paged:
             yield from ("cursor", "page_size")
         if self._is_list:
-            view: Any = self
-            for backend in view.filter_backends:
-                filters = backend().get_filterset_class(view, view.queryset)
-                yield from filters.base_filters if filters else ()
+            yield from self._filters()
             if self.orderings:
                 yield api_settings.ORDERING_PARAM
         if self._is_list or self._action == "retrieve":
             yield FIELDS
+
+    def _filters(self) -> Mapping[str, Any]:
+        """Return the filters of a list by their names; of anything else, none."""
+        view: Any = self
+        backends = view.filter_backends if self._is_list else ()
+        sets = [found().get_filterset_class(view, view.queryset) for found in backends]
+        return {name: each for filters in sets if filters for name, each in filters.base_filters.items()}
 
     @property
     def _is_list(self) -> bool:

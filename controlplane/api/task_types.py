@@ -61,6 +61,7 @@ class TaskTypeViewSet(StrictQuery, viewsets.ViewSet):
     permission_classes = [IsAuthenticated]
     paged = frozenset()
 
-    @extend_schema(responses=TaskTypeSerializer(many=True))
+    @extend_schema(summary="List task types", responses=TaskTypeSerializer(many=True))
     def list(self, request: Request) -> Response:
+        """Return every task type, with the JSON Schema of its parameters and an example."""
         return Response(described())

@@ -67,10 +67,12 @@ class Writes(StrictQuery):
         handler = getattr(self, name, None)
         if handler is None:
             return
+        given = request.headers.get(KEY)
+        key = None if given is None else _valid(given)
         if self.is_dry_run:
             setattr(self, name, partial(_without_trace, handler))
-        elif (key := request.headers.get(KEY)) is not None:
-            setattr(self, name, partial(_once, handler, _valid(key)))
+        elif key is not None:
+            setattr(self, name, partial(_once, handler, key))
 
     def parameters(self, request: Request) -> Iterable[str]:
         yield from super().parameters(request)

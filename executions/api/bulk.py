@@ -76,7 +76,7 @@ class BulkAnswerSerializer(serializers.Serializer[Any]):
 class BulkActions:
     """Adds actions on many executions to their view set."""
 
-    @extend_schema(operation_id="executions_cancel_many", request=BulkSerializer, responses=BulkAnswerSerializer)
+    @extend_schema(summary="Cancel many executions", request=BulkSerializer, responses=BulkAnswerSerializer)
     @action(methods=["post"], detail=False, url_path="cancel", permission_classes=[StopPermission])
     def cancel_many(self, request: Request) -> Response:
         """Cancel all executions that a filter finds and that have not ended, newest first, up to a limit."""
@@ -89,7 +89,7 @@ class BulkActions:
 
         return self._each(request, OPEN, cancel)
 
-    @extend_schema(operation_id="executions_retry_many", request=BulkSerializer, responses=BulkAnswerSerializer)
+    @extend_schema(summary="Retry many executions", request=BulkSerializer, responses=BulkAnswerSerializer)
     @action(methods=["post"], detail=False, url_path="retry")
     def retry_many(self, request: Request) -> Response:
         """Submit all ended executions that a filter finds again, as new ones, newest first, up to a limit."""

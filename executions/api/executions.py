@@ -19,9 +19,10 @@ from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
 from controlplane.api.base import Scoped
-from controlplane.api.errors import Conflict, ErrorBody
+from controlplane.api.errors import Conflict
 from controlplane.api.pagination import BY_SUBMISSION, ArrivalOrder, NewestFirst
 from controlplane.api.permissions import StopPermission
+from controlplane.api.shared import in_full_or_brief
 from executions.api.bulk import BulkActions
 from executions.api.filters import ExecutionFilter
 from executions.api.logs import LogQuery, LogsAction
@@ -107,8 +108,8 @@ class ExecutionRowSerializer(serializers.ModelSerializer[Execution]):
     task = serializers.SlugRelatedField[Any]("name", read_only=True)
     parties = serializers.ListField(child=serializers.CharField())
     error = serializers.SerializerMethodField()
+    labels = serializers.DictField(child=serializers.CharField(), help_text="Keys and values that lists filter by.")
     seconds = serializers.FloatField(allow_null=True, help_text="Seconds from submission to the end.")
-
     waiting_for = serializers.CharField(source="waiting_reason", read_only=True, help_text="Reason why it is waiting.")
 
     class Meta:
@@ -201,6 +202,9 @@ class BriefExecutionSerializer(serializers.ModelSerializer[Execution]):
     class Meta:
         model = Execution
         fields = ["id", "url", "status"]
+
+
+ANSWER = in_full_or_brief("ExecutionAnswer", ExecutionSerializer, BriefExecutionSerializer)
 
 
 class ProblemSerializer(serializers.Serializer[Any]):
@@ -299,7 +303,9 @@ class ExecutionViewSet(
         fresh = _with_details(Execution.objects.filter(pk=execution.pk)).get()
         return dict(ExecutionSerializer(fresh, context=self.get_serializer_context()).data)
 
-    @extend_schema(request=SubmissionSerializer, responses={200: DryRunSerializer, 201: ExecutionSerializer})
+    @extend_schema(
+        summary="Submit an execution", request=SubmissionSerializer, responses={200: DryRunSerializer, 201: ANSWER}
+    )
     def create(self, request: Request) -> Response:
         """Submit an execution. With `?dry_run=true`, return what would happen instead (status 200)."""
         if self.is_dry_run:
@@ -310,7 +316,7 @@ class ExecutionViewSet(
         detail = self._detail(submission.save(by=request.user))
         return Response(detail, status.HTTP_201_CREATED, headers={"Location": str(detail["url"])})
 
-    @extend_schema(request=SubmissionSerializer, responses=DryRunSerializer)
+    @extend_schema(summary="Check an execution", request=SubmissionSerializer, responses=DryRunSerializer)
     @action(methods=["post"], detail=False, url_path="dry-run")
     def dry_run(self, request: Request) -> Response:
         """Return what would happen if this were submitted now: every problem, or what each party would receive, and
@@ -323,7 +329,7 @@ class ExecutionViewSet(
         found = dry_run(submission.documents(), self.access.parties).as_dict()
         return Response(found if self.access.may(VIEW) else found | {"documents": {}})
 
-    @extend_schema(request=ChangesSerializer, responses={201: ExecutionSerializer, 409: ErrorBody})
+    @extend_schema(summary="Retry an execution", request=ChangesSerializer, responses={201: ANSWER})
     @action(methods=["post"], detail=True)
     def retry(self, request: Request, pk: str) -> Response:
         """Submit the execution again, as a new one, with the changes in the body. 409: it has not ended yet."""
@@ -352,7 +358,7 @@ class ExecutionViewSet(
         detail = self._detail(new)
         return Response(detail, status.HTTP_201_CREATED, headers={"Location": str(detail["url"])})
 
-    @extend_schema(request=None, responses={202: ExecutionSerializer, 409: ErrorBody})
+    @extend_schema(summary="Cancel an execution", request=None, responses={202: ANSWER})
     @action(methods=["post"], detail=True, permission_classes=[StopPermission])
     def cancel(self, request: Request, pk: str) -> Response:
         """Cancel the execution. You may repeat the call. 202: it stops within moments, or was cancelled before. 409: it
@@ -364,7 +370,7 @@ class ExecutionViewSet(
             raise Conflict(str(error)) from None
         return Response(self._detail(execution), status.HTTP_202_ACCEPTED)
 
-    @extend_schema(parameters=[EventQuery], responses=EventSerializer(many=True))
+    @extend_schema(summary="List or stream events", parameters=[EventQuery], responses=EventSerializer(many=True))
     @action(
         detail=True,
         pagination_class=ArrivalOrder,

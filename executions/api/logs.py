@@ -41,7 +41,7 @@ class MessagePages(ArrivalOrder):
 class LogsAction:
     """Adds the lines of logs to the view set of executions."""
 
-    @extend_schema(parameters=[LogQuery], responses=LogLineSerializer(many=True))
+    @extend_schema(summary="List log lines", parameters=[LogQuery], responses=LogLineSerializer(many=True))
     @action(detail=True, pagination_class=MessagePages, filter_backends=[])
     def logs(self, request: Request, pk: str) -> Response:
         """Return what its parties let out of their logs, in the order in which it arrived. All of a party's log is on

@@ -15,11 +15,12 @@ from rest_framework.reverse import reverse
 
 from controlplane.access import NOT_COVERED
 from controlplane.api.base import Scoped
-from controlplane.api.errors import Conflict, ErrorBody
+from controlplane.api.errors import Conflict
 from controlplane.api.fields import KnownKeysOnly, NameOrId
 from controlplane.api.pagination import BY_SUBMISSION, NewestFirst, Pagination
 from controlplane.api.permissions import ChangePermission, StopPermission
 from controlplane.api.pipelines import ScheduleSerializer, ScheduleViewSet, StepSerializer
+from controlplane.api.shared import in_full_or_brief
 from controlplane.models import Pipeline
 from executions.api.executions import ProblemSerializer
 from executions.api.filters import PipelineRunFilter
@@ -112,6 +113,9 @@ class BriefPipelineRunSerializer(serializers.ModelSerializer[PipelineRun]):
         fields = ["id", "url", "status"]
 
 
+ANSWER = in_full_or_brief("PipelineRunAnswer", PipelineRunSerializer, BriefPipelineRunSerializer)
+
+
 class PipelineSubmissionSerializer(KnownKeysOnly):
     pipeline = NameOrId(queryset=Pipeline.objects.all())
 
@@ -173,7 +177,9 @@ class PipelineRunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Scope
         return pipeline
 
     @extend_schema(
-        request=PipelineSubmissionSerializer, responses={200: PipelineDryRunSerializer, 201: PipelineRunSerializer}
+        summary="Run a pipeline",
+        request=PipelineSubmissionSerializer,
+        responses={200: PipelineDryRunSerializer, 201: ANSWER},
     )
     def create(self, request: Request) -> Response:
         """Run a pipeline. The whole pipeline is checked before anything starts. With `?dry_run=true`, return what was
@@ -188,7 +194,7 @@ class PipelineRunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Scope
         detail = self._detail(run)
         return Response(detail, status.HTTP_201_CREATED, headers={"Location": str(detail["url"])})
 
-    @extend_schema(request=PipelineSubmissionSerializer, responses=PipelineDryRunSerializer)
+    @extend_schema(summary="Check a pipeline", request=PipelineSubmissionSerializer, responses=PipelineDryRunSerializer)
     @action(methods=["post"], detail=False, url_path="dry-run")
     def dry_run(self, request: Request) -> Response:
         """Return whether the pipeline could run now: every problem, or its steps. Nothing is started."""
@@ -201,7 +207,7 @@ class PipelineRunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Scope
             return Response({"valid": False, "problems": [p.as_dict() for p in error.problems], "steps": []})
         return Response({"valid": True, "problems": [], "steps": StepSerializer(steps, many=True).data})
 
-    @extend_schema(request=RetrySerializer, responses={202: PipelineRunSerializer, 409: ErrorBody})
+    @extend_schema(summary="Retry a pipeline run", request=RetrySerializer, responses={202: ANSWER})
     @action(methods=["post"], detail=True)
     def retry(self, request: Request, pk: str) -> Response:
         """Run again the nodes that failed or were cancelled, and continue from there. Nodes that succeeded do not run
@@ -215,7 +221,7 @@ class PipelineRunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Scope
             raise Conflict(str(error)) from None
         return Response(self._detail(run), status.HTTP_202_ACCEPTED)
 
-    @extend_schema(request=None, responses={202: PipelineRunSerializer, 409: ErrorBody})
+    @extend_schema(summary="Cancel a pipeline run", request=None, responses={202: ANSWER})
     @action(methods=["post"], detail=True, permission_classes=[CancelPermission])
     def cancel(self, request: Request, pk: str) -> Response:
         """Cancel the run with all its executions. You may repeat the call. 202: it stops within moments, or was
@@ -249,7 +255,7 @@ class RunningScheduleViewSet(ScheduleViewSet):
         if request.method in ("POST", "PUT", "PATCH") and not self.access.may(RUN):
             self.permission_denied(request, message="A schedule runs in your name, and you may not run anything.")
 
-    @extend_schema(request=None, responses=ScheduleSerializer)
+    @extend_schema(summary="Confirm a schedule", request=None, responses=ScheduleSerializer)
     @action(methods=["post"], detail=True, permission_classes=[ChangePermission])
     def confirm(self, request: Request, pk: str) -> Response:
         """Have the schedule run in your name from now on, with all that it runs as that is now."""
@@ -257,7 +263,7 @@ class RunningScheduleViewSet(ScheduleViewSet):
         schedule.confirm(by=request.user)
         return Response(self.get_serializer(schedule).data)
 
-    @extend_schema(responses=TickSerializer(many=True))
+    @extend_schema(summary="List recent times of a schedule", responses=TickSerializer(many=True))
     @action(detail=True, pagination_class=NewestDue, filter_backends=[])
     def ticks(self, request: Request, pk: str) -> Response:
         """Return the times at which the schedule was due, newest first, each with what was started, or why nothing

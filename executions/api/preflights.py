@@ -11,6 +11,7 @@ from rest_framework.response import Response
 
 from controlplane.api.base import Scoped
 from controlplane.api.permissions import ModelPermissions
+from controlplane.api.shared import in_full_or_brief
 from controlplane.models.catalogue import DatabaseCatalogue
 from executions.api.submissions import SubmissionSerializer, invalid
 from executions.models import PartyCheck, Preflight
@@ -61,6 +62,9 @@ class BriefPreflightSerializer(serializers.ModelSerializer[Preflight]):
         fields = ["id", "url", "requested_at"]
 
 
+ANSWER = in_full_or_brief("PreflightAnswer", PreflightSerializer, BriefPreflightSerializer)
+
+
 class RunPermission(ModelPermissions):
     """Lets users request checks who may run executions, and read them who may view executions."""
 
@@ -72,7 +76,7 @@ class PreflightViewSet(mixins.RetrieveModelMixin, Scoped):
     serializer_class = PreflightSerializer
     permission_classes = [RunPermission]
 
-    @extend_schema(request=SubmissionSerializer, responses={201: PreflightSerializer})
+    @extend_schema(summary="Ask for checks", request=SubmissionSerializer, responses={201: ANSWER})
     def create(self, request: Request) -> Response:
         """Have every party's host check a task, or documents, without running them. Poll the url in the answer for the
         results. Only facts come back, no rows."""

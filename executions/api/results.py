@@ -112,7 +112,7 @@ class ResultSerializer(serializers.Serializer[Any]):
 class ResultActions:
     """Adds results to the view set of executions."""
 
-    @extend_schema(responses=ResultSerializer)
+    @extend_schema(summary="Read a result", responses=ResultSerializer)
     @action(detail=True, filter_backends=[], pagination_class=None)
     def result(self, request: Request, pk: str) -> Response:
         """Return what came of an execution: its result with its tables, the datasets that it read and made, what its
@@ -137,6 +137,7 @@ class ResultActions:
         return Response(ResultSerializer(told).data)
 
     @extend_schema(
+        summary="Read a table of a result",
         parameters=[OpenApiParameter("number", OpenApiTypes.INT, OpenApiParameter.PATH)],
         responses={(200, "application/json"): TableSerializer, (200, "text/csv"): OpenApiTypes.STR},
     )

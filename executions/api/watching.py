@@ -75,6 +75,7 @@ class EventStreamViewSet(StrictQuery, viewsets.ViewSet):
 
     @extend_schema(
         operation_id="events_stream",
+        summary="Stream events",
         parameters=[StreamQuery, OpenApiParameter(LAST, OpenApiTypes.STR, OpenApiParameter.HEADER)],
         responses={(200, "text/event-stream"): OpenApiTypes.STR},
     )

@@ -9,7 +9,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field, extend_schema_view
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
 from rest_framework import serializers, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound, ValidationError
@@ -18,7 +18,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from controlplane.access import Access
-from controlplane.api.errors import Conflict, ErrorBody
+from controlplane.api.errors import Conflict
 from controlplane.api.fields import KnownKeysOnly
 from controlplane.api.pagination import Pagination
 from controlplane.api.versions import TaggedByVersion, tagged
@@ -122,10 +122,6 @@ class DeliveryQuery(serializers.Serializer[Any]):
     status = serializers.ChoiceField(choices=PostStatus.choices, required=False)
 
 
-@extend_schema_view(
-    update=extend_schema(responses={409: ErrorBody, 412: ErrorBody}),
-    partial_update=extend_schema(responses={409: ErrorBody, 412: ErrorBody}),
-)
 class WebhookViewSet(TaggedByVersion, Writes, viewsets.ModelViewSet[Webhook]):
     """Your webhooks."""
 
@@ -142,7 +138,7 @@ class WebhookViewSet(TaggedByVersion, Writes, viewsets.ModelViewSet[Webhook]):
             return rows
         return rows.filter(owner=self.request.user.pk)
 
-    @extend_schema(responses={201: NewWebhookSerializer, 409: ErrorBody})
+    @extend_schema(summary="Add a webhook", responses={201: NewWebhookSerializer})
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Add a webhook. The answer has the key with which its signatures are checked, which is not shown again."""
         if Webhook.objects.filter(owner=request.user.pk).count() >= MOST_OF_ONE:
@@ -172,7 +168,7 @@ class WebhookViewSet(TaggedByVersion, Writes, viewsets.ModelViewSet[Webhook]):
         serializer.save(version=F("version") + 1, **cleared)
         serializer.instance.refresh_from_db()  # type: ignore[union-attr]
 
-    @extend_schema(request=None, responses=NewWebhookSerializer)
+    @extend_schema(summary="Make a new key", request=None, responses=NewWebhookSerializer)
     @action(methods=["post"], detail=True, url_path="rotate-secret")
     def rotate_secret(self, request: Request, pk: str) -> Response:
         """Make a new key, and return it. For a day the former one signs, too."""
@@ -183,7 +179,7 @@ class WebhookViewSet(TaggedByVersion, Writes, viewsets.ModelViewSet[Webhook]):
         hook.save(update_fields=["secret", "former_secret", "former_until", "public_key", "version"])
         return self._with_key(hook, shown, status.HTTP_200_OK)
 
-    @extend_schema(request=None, responses={202: DeliverySerializer})
+    @extend_schema(summary="Post a test event", request=None, responses={202: DeliverySerializer})
     @action(methods=["post"], detail=True)
     def test(self, request: Request, pk: str) -> Response:
         """Post an event that only tries the webhook. The log of its deliveries says what came of it."""
@@ -192,7 +188,7 @@ class WebhookViewSet(TaggedByVersion, Writes, viewsets.ModelViewSet[Webhook]):
             raise Conflict("The webhook is switched off; switch it on to try it.")
         return self._delivery(prepare_test(hook), status.HTTP_202_ACCEPTED)
 
-    @extend_schema(parameters=[DeliveryQuery], responses=DeliverySerializer(many=True))
+    @extend_schema(summary="List deliveries", parameters=[DeliveryQuery], responses=DeliverySerializer(many=True))
     @action(detail=True, pagination_class=Pagination, filter_backends=[])
     def deliveries(self, request: Request, pk: str) -> Response:
         """Return what was posted, or is to be, newest first."""
@@ -202,8 +198,9 @@ class WebhookViewSet(TaggedByVersion, Writes, viewsets.ModelViewSet[Webhook]):
 
     @extend_schema(
         parameters=[OpenApiParameter("delivery", OpenApiTypes.INT, OpenApiParameter.PATH)],
+        summary="Post an event again",
         request=None,
-        responses={202: DeliverySerializer, 409: ErrorBody},
+        responses={202: DeliverySerializer},
     )
     @action(methods=["post"], detail=True, url_path=r"deliveries/(?P<delivery>[^/.]+)/redeliver")
     def redeliver(self, request: Request, pk: str, delivery: str) -> Response:

@@ -161,8 +161,10 @@ def test_it_gives_a_token_for_a_password_and_ends_it() -> None:
     client.credentials(HTTP_AUTHORIZATION="Basic cm9vdDphIGxvbmcgcGFzc3dvcmQ=")  # root:a long password
     token = client.post(f"{API}/auth/login/").json()["token"]
     assert client.get(f"{API}/parties/").status_code == 401  # a password alone opens nothing but the login
+    assert client.options(f"{API}/auth/login/").status_code == 405
     client.credentials(HTTP_AUTHORIZATION=f"Token {token}")
     assert client.get(f"{API}/parties/").status_code == 200
+    assert client.options(f"{API}/auth/logout/").status_code == 405
     assert client.post(f"{API}/auth/logout/").status_code == 204
     assert client.get(f"{API}/parties/").status_code == 401
 
@@ -234,6 +236,13 @@ def test_its_documentation_needs_no_outside_host(api: APIClient) -> None:
     assert "swagger-ui" in page
     assert "https://" not in page
     assert "http://" not in page.replace("http://testserver", "")
+
+
+def test_the_console_leads_to_its_documentation(admin: Client) -> None:
+    page = admin.get("/admin/").content.decode()
+    assert f'href="{API}/docs/"' in page
+    assert "API reference" in page
+    assert "API 参考" in admin.get("/admin/", HTTP_ACCEPT_LANGUAGE="zh-hans").content.decode()
 
 
 def test_a_party_keeps_its_name(api: APIClient, parties: dict[str, Party]) -> None:

@@ -236,8 +236,9 @@ def test_what_was_refused_may_be_sent_again_with_its_key(api: APIClient, monkeyp
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "ä"])
 def test_it_says_what_a_key_is(api: APIClient, key: str) -> None:
-    response = api.post(URL, {}, format="json", HTTP_IDEMPOTENCY_KEY=key)
-    assert "1 to 255 printable ASCII" in errors_of(response)["Idempotency-Key"]
+    for address in (URL, f"{URL}?dry_run=true"):
+        response = api.post(address, {}, format="json", HTTP_IDEMPOTENCY_KEY=key)
+        assert "1 to 255 printable ASCII" in errors_of(response)["Idempotency-Key"]
 
 
 def test_a_key_at_work_is_refused_until_its_process_must_be_dead(api: APIClient) -> None:

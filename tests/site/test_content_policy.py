@@ -73,5 +73,8 @@ def test_the_login_and_the_reference_of_the_api_keep_to_theirs(chromium: Browser
         page.goto("/api/v1/docs/")
         # the schema takes some seconds to make
         expect(page.locator(".opblock-summary").first).to_be_visible(timeout=60_000)
+        for scheme, colour in (("dark", "rgb(28, 32, 34)"), ("light", "rgb(250, 250, 250)")):
+            page.emulate_media(color_scheme=scheme)
+            expect(page.locator("body")).to_have_css("background-color", colour)
         page.locator(".opblock-summary").first.click()
         expect(page.locator(".opblock-body").first).to_be_visible()
