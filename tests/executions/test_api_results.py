@@ -53,7 +53,7 @@ def test_a_result_is_of_the_form_that_its_task_type_tells(api: APIClient) -> Non
 
 
 def test_a_table_is_had_as_json_and_as_csv_with_all_digits(api: APIClient) -> None:
-    rows = [["a", 0.1234567890123], ["=1+1", float(10**20)], ["b", None]]
+    rows = [["a", 0.1234567890123], ["=1+1", 2.5e-07], ["b", None]]
     execution = ended(report("r", tables=table(["name", "figure"], rows, "t")), "table_statistics")
     [shown] = result_of(api, execution)["tables"]
     assert (shown["columns"], shown["rows"]) == (["name", "figure"], rows)
@@ -61,7 +61,7 @@ def test_a_table_is_had_as_json_and_as_csv_with_all_digits(api: APIClient) -> No
     text = api.get(shown["url"], HTTP_ACCEPT="text/csv")
     assert text["Content-Type"] == "text/csv; charset=utf-8"
     assert list(csv.reader(io.StringIO(text.content.decode()))) == [
-        ["name", "figure"], ["a", "0.1234567890123"], ["'=1+1", "1e+20"], ["b", ""],
+        ["name", "figure"], ["a", "0.1234567890123"], ["'=1+1", "2.5e-07"], ["b", ""],
     ]  # fmt: skip
     for number in ("99", "x", "-1", "1" * 9):
         missing = api.get(f"{API}/executions/{execution.pk}/result/tables/{number}/", HTTP_ACCEPT="text/csv")
