@@ -6,6 +6,7 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.core.handlers.asgi import ASGIRequest
+from django.db import connection
 from django.http import StreamingHttpResponse
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
@@ -113,6 +114,9 @@ def streamed(
     )
     wanted.parties = Access.of(request).parties
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    # Django would keep this thread's connection until the stream ends: a pool has few, and nobody else got any more
+    if not connection.in_atomic_block:
+        connection.close()
     return StreamingHttpResponse(stream(wanted, after), content_type="text/event-stream", headers=headers)
 
 

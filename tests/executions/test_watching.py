@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
+from django.core.handlers.asgi import ASGIHandler
+from django.db import connection as database
 from django.db import connections
 from django.test import AsyncClient
 from django.utils import timezone
@@ -305,6 +309,66 @@ def test_it_says_what_is_wrong_with_a_stream(api: Any) -> None:
     assert "unknown parameter" in errors_of(api.get(f"{API}/events/?nam=x", HTTP_ACCEPT="text/event-stream"))["nam"]
     threads = api.get(f"{API}/events/", HTTP_ACCEPT="text/event-stream")
     assert (threads.status_code, threads.json()["type"].rpartition(":")[2]) == (406, "not-acceptable")
+
+
+async def opened(token: str) -> Any:
+    """A stream as the server itself has it open: a task that ends when it is cancelled."""
+    headers = [(b"host", b"localhost"), (b"authorization", token.encode()), (b"accept", b"text/event-stream")]
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "path": f"{API}/events/",
+        "raw_path": b"", "query_string": b"", "root_path": "", "scheme": "http", "headers": headers,
+        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
+    }  # fmt: skip
+    begun, asked = asyncio.Event(), [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive() -> Any:
+        return asked.pop() if asked else await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        assert message.get("status", 200) == 200, message
+        if message.get("body"):
+            begun.set()
+
+    task = asyncio.create_task(ASGIHandler()(scope, receive, send))
+    await asyncio.wait_for(begun.wait(), 10)
+    return task
+
+
+def connections_of_the_database() -> int:
+    if database.vendor == "postgresql":
+        with database.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
+            return int(cursor.fetchone()[0])
+    files = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    return sum(file == str(database.settings_dict["NAME"]) for file in files)
+
+
+def test_an_open_stream_holds_no_connection_of_the_database() -> None:
+    """A pool has few: with as many streams open, the site would answer nobody any more."""
+    token = token_of(superuser())
+    counts = []
+
+    async def test() -> None:
+        tasks = []
+        for _ in range(6):
+            tasks.append(await opened(token))
+            counts.append(await in_thread_of_its_own(connections_of_the_database))
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    run(test)
+    assert max(counts) - counts[0] <= 1, counts
+
+
+async def in_thread_of_its_own(act: Callable[[], Any]) -> Any:
+    def called() -> Any:
+        try:
+            return act()
+        finally:
+            connections.close_all()
+
+    return await asyncio.to_thread(called)
 
 
 # The hub
