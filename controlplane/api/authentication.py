@@ -15,6 +15,13 @@ from rest_framework.exceptions import AuthenticationFailed, Throttled
 from controlplane.sign_in import seconds_to_wait
 
 
+def valid_token(**which: Any) -> AuthToken | None:
+    """Return a token with its user and terms, by one query; None if there is none, or it has expired."""
+    found = AuthToken.objects.filter(**which).select_related("user", "terms").first()
+    is_over = found is not None and found.expiry is not None and found.expiry <= timezone.now()
+    return None if is_over else found
+
+
 class TokenAuthentication(knox.auth.TokenAuthentication):
     """knox's token authentication, which finds a token by one query and notes its use."""
 
@@ -23,8 +30,8 @@ class TokenAuthentication(knox.auth.TokenAuthentication):
             digest = hash_token(token.decode("ascii"))
         except (UnicodeDecodeError, binascii.Error, ValueError):
             raise AuthenticationFailed("Invalid token.") from None
-        found = AuthToken.objects.filter(digest=digest).select_related("user", "terms").first()
-        if found is None or (found.expiry is not None and found.expiry <= timezone.now()):
+        found = valid_token(digest=digest)
+        if found is None:
             raise AuthenticationFailed("Invalid token.")
         who = self.validate_user(found)
         if terms := getattr(found, "terms", None):

@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
 
+from controlplane.api.query import whole_number
 from workers.contract.problems import closest
 
 #: The time of submission as a filter by labels has it, in whose index rows are in this order.
@@ -32,10 +33,11 @@ class Pagination(CursorPagination):
         given = request.query_params.get(self.page_size_query_param)
         if given is None:
             return self.page_size
-        if not (given.isascii() and given.isdigit() and len(given) <= 6 and 1 <= int(given) <= self.max_page_size):
+        number = whole_number(given, 6)
+        if number is None or not 1 <= number <= self.max_page_size:
             text = f"should be a number from 1 to {self.max_page_size}"
             raise exceptions.ValidationError({self.page_size_query_param: [ErrorDetail(text, "invalid")]})
-        return int(given)
+        return number
 
     def get_ordering(self, request: Request, queryset: Any, view: Any) -> tuple[str, ...]:
         orderings = getattr(view, "orderings", {}) if getattr(view, "action", "") == "list" else {}

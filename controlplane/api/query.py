@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Any, ClassVar
 
 from django_filters import BooleanFilter
@@ -16,8 +17,13 @@ from workers.contract.problems import closest
 FIELDS = "fields"
 
 
+def whole_number(text: str, digits: int) -> int | None:
+    """Return the number that a text is, of so many digits at most; None if it is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= digits else None
+
+
 class StrictQuery:
-    """Part of a view: refuses parameters that it does not know, and those that are given twice and may stand once."""
+    """Part of a view: refuses parameters that it does not know."""
 
     #: By action, the serializer of the parameters that it takes.
     queries: ClassVar[Mapping[str, type[serializers.Serializer[Any]]]] = {}
@@ -39,7 +45,7 @@ class StrictQuery:
             if name not in taken:
                 known = f"; {closest(name, sorted(taken))}" if taken else "; this request takes none"
                 errors[name] = [ErrorDetail(f"unknown parameter{known}", "unknown_parameter")]
-        for name, found in self._filters().items():
+        for name, found in self._filters.items():
             given = request.query_params.get(name, "").lower()
             if isinstance(found, BooleanFilter) and given not in ("", "true", "false"):  # it would be ignored
                 errors[name] = [ErrorDetail("should be true or false", "invalid")]
@@ -64,14 +70,16 @@ class StrictQuery:
         if self._action in self.paged:
             yield from ("cursor", "page_size")
         if self._is_list:
-            yield from self._filters()
+            yield from self._filters
             if self.orderings:
                 yield api_settings.ORDERING_PARAM
         if self._is_list or self._action == "retrieve":
             yield FIELDS
 
+    @cached_property
     def _filters(self) -> Mapping[str, Any]:
-        """Return the filters of a list by their names; of anything else, none."""
+        """Return the filters of a list by their names; of anything else, none. To find them may make a class, so it is
+        done once for a request."""
         view: Any = self
         backends = view.filter_backends if self._is_list else ()
         sets = [found().get_filterset_class(view, view.queryset) for found in backends]

@@ -95,8 +95,8 @@ class ExecutionFilter(Submitted):
     def filter_queryset(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
         rows = super().filter_queryset(queryset)
         given = self.data.getlist("label") if hasattr(self.data, "getlist") else self.data.get("label") or []
-        terms = [term.partition(":") for term in given if term]
-        return Label.having(rows, [(key, value if colon else None) for key, colon, value in terms]) if terms else rows
+        terms = Label.terms(given)
+        return Label.having(rows, terms) if terms else rows
 
 
 class PipelineRunFilter(Submitted):

@@ -14,11 +14,13 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound
-from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
+from controlplane.api.query import whole_number
+from controlplane.api.renderers import OtherForm
 from controlplane.spreadsheets import as_csv
 from executions.models import Execution, PartyRun
 from executions.results.blocks import Block
@@ -27,13 +29,10 @@ from executions.results.phases import PHASES, phases, stages, waits
 from executions.results.reading import read, table_of
 
 
-class CSVRenderer(BaseRenderer):
-    """Lets a service ask for CSV. An error is answered as JSON all the same."""
+class CSVRenderer(OtherForm):
+    """Lets a service ask for CSV."""
 
     media_type, format, charset = "text/csv", "csv", "utf-8"
-
-    def render(self, data: Any, accepted_media_type: Any = None, renderer_context: Any = None) -> bytes:
-        return JSONRenderer().render(data)
 
 
 class TableSerializer(serializers.Serializer[Any]):
@@ -117,10 +116,12 @@ class ResultActions:
     def result(self, request: Request, pk: str) -> Response:
         """Return what came of an execution: its result with its tables, the datasets that it read and made, what its
         time went into, and what it ran on."""
-        execution = self._whole()
+        view: Any = self
+        execution: Execution = view.get_object()
         found = read(execution.task_type, execution.result)
         kept = execution.result if isinstance(execution.result, dict) else {}
-        inputs, outputs = inputs_and_outputs(execution, self.access)  # type: ignore[attr-defined]
+        runs = list(execution.runs.select_related("party").defer("result").order_by("attempt", "pk"))
+        inputs, outputs = inputs_and_outputs(execution, view.access)
         told = {
             "execution": execution.pk,
             "status": execution.status,
@@ -131,8 +132,8 @@ class ResultActions:
             "tables": [_table(request, execution, number, block) for number, block in enumerate(found.blocks)],
             "inputs": [_place(request, table) for table in inputs],
             "outputs": [_place(request, table) for table in outputs],
-            "time": _time(execution),
-            "environment": list(_hosts(execution)),
+            "time": _time(execution, runs),
+            "environment": list(_hosts(execution, runs)),
         }
         return Response(ResultSerializer(told).data)
 
@@ -150,18 +151,15 @@ class ResultActions:
     )
     def table(self, request: Request, pk: str, number: str) -> Any:
         """Return a table of the result as JSON or, with `Accept: text/csv`, as CSV with all digits."""
-        execution = self._whole()
-        is_number = number.isascii() and number.isdigit() and len(number) <= 6
-        block = table_of(execution.task_type, execution.result, int(number)) if is_number else None
-        if block is None:
+        view: Any = self
+        execution: Execution = view.get_object()
+        place = whole_number(number, 6)
+        block = None if place is None else table_of(execution.task_type, execution.result, place)
+        if place is None or block is None:
             raise NotFound("The result has no table of this number.")
         if request.accepted_renderer.format == CSVRenderer.format:
             return HttpResponse(as_csv(block.columns, block.rows), content_type="text/csv; charset=utf-8")
-        return Response(_table(request, execution, int(number), block))
-
-    def _whole(self) -> Execution:
-        found: Execution = self.get_object()  # type: ignore[attr-defined]
-        return found
+        return Response(_table(request, execution, place, block))
 
 
 def _table(request: Request, execution: Execution, number: int, block: Block) -> dict[str, Any]:
@@ -199,8 +197,8 @@ def _place(request: Request, table: Table) -> dict[str, Any]:
     return {"role": table.role, "name": table.name, "made_by": table.made_by, "parties": parties}
 
 
-def _time(execution: Execution) -> dict[str, Any]:
-    """Return the waits of an execution, and the phases of its attempts. Takes three queries."""
+def _time(execution: Execution, runs: list[PartyRun]) -> dict[str, Any]:
+    """Return the waits of an execution, and the phases of its attempts. Takes two queries."""
     now = timezone.now()
     changes = list(execution.changes.order_by("at", "pk"))
     waited = [
@@ -212,7 +210,6 @@ def _time(execution: Execution) -> dict[str, Any]:
         }
         for wait in waits(changes, now)
     ]
-    runs = list(execution.runs.select_related("party").defer("result").order_by("attempt", "pk"))
     return {
         "waited_seconds": _seconds(execution.waited),
         "ran_seconds": _seconds(execution.ran),
@@ -238,11 +235,11 @@ def _phases(execution: Execution, runs: Iterable[PartyRun], now: Any) -> Iterato
                 yield {"attempt": attempt, "party": party, "phase": phase, "began_at": began, "seconds": seconds}
 
 
-def _hosts(execution: Execution) -> Iterator[dict[str, Any]]:
-    """Yield what the hosts of the last attempt said of themselves. Takes three queries."""
+def _hosts(execution: Execution, runs: list[PartyRun]) -> Iterator[dict[str, Any]]:
+    """Yield what the hosts of the last attempt said of themselves. Takes two queries."""
     latest = execution.preflights.first()
     facts = {check.party.name: check.facts for check in latest.parties} if latest else {}
-    for run in execution.runs.filter(attempt=execution.attempt).select_related("party").defer("result").order_by("pk"):
+    for run in (run for run in runs if run.attempt == execution.attempt):
         told = facts.get(run.party.name)
         known = told if isinstance(told, dict) else {}
         shown = {name: known[name] for name in ("versions", "cpus", "free_memory", "free_disk") if name in known}

@@ -8,19 +8,18 @@ from django.contrib.auth.models import User
 from django.core.handlers.asgi import ASGIRequest
 from django.db import connection
 from django.http import StreamingHttpResponse
-from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from knox.models import AuthToken
 from rest_framework import serializers, viewsets
 from rest_framework.exceptions import ErrorDetail, ValidationError
-from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 
 from controlplane.access import Access
+from controlplane.api.authentication import valid_token
 from controlplane.api.errors import Overloaded, Problem
 from controlplane.api.query import StrictQuery
-from executions.models import Execution
+from controlplane.api.renderers import OtherForm
+from executions.models import Execution, Label
 from executions.permissions import VIEW
 from executions.watching.changes import EVENT, STATE, Position
 from executions.watching.hub import hub
@@ -29,16 +28,10 @@ from executions.watching.stream import MOST_STREAMS, Wanted, shared, stream
 LAST = "Last-Event-ID"
 
 
-class EventStreamRenderer(BaseRenderer):
+class EventStreamRenderer(OtherForm):
     """Lets a service ask for server-sent events."""
 
-    media_type = "text/event-stream"
-    format = "sse"
-    charset = None
-
-    def render(self, data: Any, accepted_media_type: Any = None, renderer_context: Any = None) -> bytes:
-        """Return an error as JSON: a stream is no answer of this renderer's."""
-        return JSONRenderer().render(data)
+    media_type, format, charset = "text/event-stream", "sse", None
 
 
 class NoStreams(Problem):
@@ -104,12 +97,11 @@ def streamed(
         raise NoStreams()
     if len(hub) >= MOST_STREAMS:
         raise Overloaded("Too many streams are open; try again later, or ask for the lists.")
-    terms = [term.partition(":") for term in request.query_params.getlist("label") if term]
     wanted = Wanted(
         _sender(request),
         execution=str(execution),
         party=party,
-        labels=[(key, value if colon else None) for key, colon, value in terms],
+        labels=Label.terms(request.query_params.getlist("label")),
         kinds=frozenset({kind} if kind else ()),
     )
     wanted.parties = Access.of(request).parties
@@ -127,8 +119,8 @@ def _sender(request: Request) -> Any:
     @shared(f"{user} {token}")
     def look() -> Access | None:
         found = User.objects.filter(pk=user, is_active=True).first()
-        kept = AuthToken.objects.select_related("terms").filter(pk=token).first() if token else None
-        if found is None or (token and (kept is None or (kept.expiry and kept.expiry <= timezone.now()))):
+        kept = valid_token(pk=token) if token else None
+        if found is None or (token and kept is None):
             return None
         access = Access(found, getattr(kept, "terms", None), is_token=token is not None)
         return access if access.may(VIEW) else None

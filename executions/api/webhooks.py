@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any, ClassVar
 
-from django.db import IntegrityError, transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
@@ -18,16 +17,18 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from controlplane.access import Access
+from controlplane.api.base import save_or_conflict
 from controlplane.api.errors import Conflict
 from controlplane.api.fields import KnownKeysOnly
 from controlplane.api.pagination import Pagination
+from controlplane.api.query import whole_number
 from controlplane.api.versions import TaggedByVersion, tagged
 from controlplane.api.writes import Writes
 from controlplane.people.webhook import problem_of
 from executions.api.submissions import LabelsField
 from executions.coordinator.posting import BOTH_KEYS_FOR, new_keys
 from executions.coordinator.webhooks import prepare_test
-from executions.models import PostStatus, Webhook, WebhookDelivery
+from executions.models import PostStatus, Signature, Webhook, WebhookDelivery
 from executions.models.webhook import EVENT_TYPES
 from executions.permissions import VIEW
 
@@ -146,18 +147,12 @@ class WebhookViewSet(TaggedByVersion, Writes, viewsets.ModelViewSet[Webhook]):
         given = self.get_serializer(data=request.data)
         given.is_valid(raise_exception=True)
         limits = getattr(getattr(request.auth, "terms", None), "parties", None)
-        kept, shown, public = new_keys(
-            given.validated_data.get("signature", Webhook._meta.get_field("signature").default)
-        )
-        try:
-            with transaction.atomic():
-                hook = given.save(owner=request.user, secret=kept, public_key=public, limited_to=limits)
-        except IntegrityError:
-            raise Conflict("Another request added a webhook of this name at the same moment.") from None
-        return self._with_key(hook, shown, status.HTTP_201_CREATED)
+        kept, shown, public = new_keys(given.validated_data.get("signature", Signature.HMAC))
+        save_or_conflict(given, owner=request.user, secret=kept, public_key=public, limited_to=limits)
+        return self._with_key(given.instance, shown, status.HTTP_201_CREATED)
 
-    def _with_key(self, hook: Webhook, shown: str, code: int) -> Response:
-        hook.shown_key = shown  # type: ignore[attr-defined]
+    def _with_key(self, hook: Any, shown: str, code: int) -> Response:
+        hook.shown_key = shown
         data = NewWebhookSerializer(hook, context=self.get_serializer_context()).data
         headers = {"Location": self.reverse_action("detail", [hook.pk])} if code == status.HTTP_201_CREATED else None
         return tagged(Response(data, code, headers=headers), hook.version)
@@ -175,8 +170,9 @@ class WebhookViewSet(TaggedByVersion, Writes, viewsets.ModelViewSet[Webhook]):
         hook = self.get_object()
         kept, shown, public = new_keys(hook.signature)
         hook.former_secret, hook.former_until = hook.secret, timezone.now() + BOTH_KEYS_FOR
-        hook.secret, hook.public_key, hook.version = kept, public, hook.version + 1
+        hook.secret, hook.public_key, hook.version = kept, public, F("version") + 1
         hook.save(update_fields=["secret", "former_secret", "former_until", "public_key", "version"])
+        hook.refresh_from_db()
         return self._with_key(hook, shown, status.HTTP_200_OK)
 
     @extend_schema(summary="Post a test event", request=None, responses={202: DeliverySerializer})
@@ -186,7 +182,7 @@ class WebhookViewSet(TaggedByVersion, Writes, viewsets.ModelViewSet[Webhook]):
         hook = self.get_object()
         if not hook.enabled:
             raise Conflict("The webhook is switched off; switch it on to try it.")
-        return self._delivery(prepare_test(hook), status.HTTP_202_ACCEPTED)
+        return Response(DeliverySerializer(prepare_test(hook)).data, status.HTTP_202_ACCEPTED)
 
     @extend_schema(summary="List deliveries", parameters=[DeliveryQuery], responses=DeliverySerializer(many=True))
     @action(detail=True, pagination_class=Pagination, filter_backends=[])
@@ -194,7 +190,7 @@ class WebhookViewSet(TaggedByVersion, Writes, viewsets.ModelViewSet[Webhook]):
         """Return what was posted, or is to be, newest first."""
         rows: Any = self.get_object().deliveries.filter(**self.asked)
         page: Any = self.paginate_queryset(rows)
-        return self.get_paginated_response([_shown(delivery) for delivery in page])
+        return self.get_paginated_response(DeliverySerializer(page, many=True).data)
 
     @extend_schema(
         parameters=[OpenApiParameter("delivery", OpenApiTypes.INT, OpenApiParameter.PATH)],
@@ -205,8 +201,8 @@ class WebhookViewSet(TaggedByVersion, Writes, viewsets.ModelViewSet[Webhook]):
     @action(methods=["post"], detail=True, url_path=r"deliveries/(?P<delivery>[^/.]+)/redeliver")
     def redeliver(self, request: Request, pk: str, delivery: str) -> Response:
         """Post an event again that was sent or given up, with the same id."""
-        is_key = delivery.isascii() and delivery.isdigit() and len(delivery) <= 18
-        found = self.get_object().deliveries.filter(pk=int(delivery)).first() if is_key else None
+        key, rows = whole_number(delivery, 18), self.get_object().deliveries
+        found = None if key is None else rows.filter(pk=key).first()
         if found is None:
             raise NotFound
         now = timezone.now()
@@ -215,11 +211,4 @@ class WebhookViewSet(TaggedByVersion, Writes, viewsets.ModelViewSet[Webhook]):
         if not changed:
             raise Conflict("It is still to be posted; the log says when it is tried next.")
         found.refresh_from_db()
-        return self._delivery(found, status.HTTP_202_ACCEPTED)
-
-    def _delivery(self, delivery: WebhookDelivery, code: int) -> Response:
-        return Response(_shown(delivery), code)
-
-
-def _shown(delivery: WebhookDelivery) -> dict[str, Any]:
-    return dict(DeliverySerializer(delivery).data)
+        return Response(DeliverySerializer(found).data, status.HTTP_202_ACCEPTED)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from django.db import transaction
 from django.utils import timezone
 
 from executions.coordinator.isolation import alone
-from executions.coordinator.settle import hold, settle
+from executions.coordinator.settle import stop_at_work
 from executions.models import Execution
-from executions.states import ACTIVE, RUN_ENDED, Status, transition
+from executions.states import ACTIVE, Status, transition
 
 #: Statuses in which no party is at work. A retry is not among them: with a deadline it is due before that.
 _WAITING = (Status.QUEUED, Status.AWAITING_APPROVAL)
@@ -31,10 +30,4 @@ def _end(execution: Execution) -> bool:
     if execution.status in _WAITING:
         told = {"error": error, "error_type": "ResourceError", "error_stage": "dispatch"}
         return transition(execution, Status.FAILURE, why=error, **told)
-    working = execution.runs.filter(attempt=execution.attempt, error="").exclude(status__in=RUN_ENDED)
-    with transaction.atomic():
-        hold([execution.pk])
-        if not working.update(error=error, error_type="AlgorithmError"):
-            return False
-        settle(execution.pk)
-    return True
+    return stop_at_work(execution, error)

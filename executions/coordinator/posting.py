@@ -99,7 +99,7 @@ class Postman:
         called in a transaction. The database is this thread's alone: the others only wait for servers."""
         self._note_answers()
         for hook in self._hooks():
-            busy = sum(delivery.webhook_id == hook.pk for delivery in self._at_work.values())
+            busy = sum(delivery.webhook_id == hook for delivery in self._at_work.values())
             room = min(AT_ONE - busy, AT_ONCE - len(self._at_work))
             for delivery in _due().filter(webhook=hook).select_related("webhook")[: max(room, 0)]:
                 if self._take(delivery):
@@ -117,9 +117,11 @@ class Postman:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     @staticmethod
-    def _hooks() -> list[Webhook]:
-        # In any order: one with very many events does not hold up the others
-        return list(Webhook.objects.filter(Exists(_due().filter(webhook=OuterRef("pk")))).order_by("?")[:AT_ONCE])
+    def _hooks() -> list[int]:
+        """Return the keys of webhooks with something due, in any order: one with very many events does not hold up the
+        others."""
+        rows = Webhook.objects.filter(Exists(_due().filter(webhook=OuterRef("pk")))).order_by("?")
+        return list(rows.values_list("pk", flat=True)[:AT_ONCE])
 
     @staticmethod
     def _take(delivery: WebhookDelivery) -> bool:

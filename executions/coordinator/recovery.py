@@ -24,7 +24,7 @@ from executions.coordinator.deadlines import end_late
 from executions.coordinator.isolation import alone
 from executions.coordinator.pieces import forget_unfinished
 from executions.coordinator.preflight import after_earlier_checks
-from executions.coordinator.settle import LONGEST_DELAY, give_up, hold, settle
+from executions.coordinator.settle import LONGEST_DELAY, give_up, hold, settle, stop_at_work
 from executions.models import Execution, PartyRun, PortLease
 from executions.models.party_run import UNDECIDED
 from executions.patience import Patience
@@ -121,13 +121,7 @@ class Recovery:
         self._running.look({e.pk: since for e, since in begun.items()})
         for execution, since in begun.items():
             if self._running.is_over(execution.pk, since, timedelta(seconds=execution.run_limit_seconds)):
-                error = f"the run passed its time limit of {execution.run_limit_seconds} s"
-                late = execution.runs.filter(attempt=execution.attempt, error="").exclude(status__in=RUN_ENDED)
-                with transaction.atomic():
-                    hold([execution.pk])
-                    if late.update(error=error, error_type="AlgorithmError"):
-                        settle(execution.pk)
-                        done = True
+                done |= stop_at_work(execution, f"the run passed its time limit of {execution.run_limit_seconds} s")
         return done
 
     def end_undecided(self) -> bool:

@@ -248,6 +248,18 @@ def _register_outputs(execution: Execution, run: PartyRun, outputs: Any) -> list
     return names
 
 
+def stop_at_work(execution: Execution, error: str) -> bool:
+    """Fail an execution by what its parties are not to go on with, and stop those that are at work. Returns whether any
+    was."""
+    working = execution.runs.filter(attempt=execution.attempt, error="").exclude(status__in=RUN_ENDED)
+    with transaction.atomic():
+        hold([execution.pk])
+        if not working.update(error=error, error_type=AlgorithmError.__name__):
+            return False
+        settle(execution.pk)
+    return True
+
+
 def give_up(run: PartyRun, error: str, kind: type[SecretFlowTaskError] = ResourceError) -> bool:
     """Stop a run that does not begin. Returns True: something was done."""
     with transaction.atomic():

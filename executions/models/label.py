@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
@@ -45,6 +45,12 @@ class Label(models.Model):
         at = execution.created_at
         rows = [Label(execution=execution, key=k, value=v, created_at=at) for k, v in execution.labels.items()]
         Label.objects.bulk_create(rows)
+
+    @staticmethod
+    def terms(texts: Iterable[str]) -> list[tuple[str, str | None]]:
+        """Return what is asked for by texts ``key:value``, or ``key`` for any value; empty ones ask for nothing."""
+        parts = (text.partition(":") for text in texts if text)
+        return [(key, value if colon else None) for key, colon, value in parts]
 
     @classmethod
     def having(cls, rows: QuerySet[Execution], terms: list[tuple[str, str | None]]) -> QuerySet[Execution]:

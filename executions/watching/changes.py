@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Max, QuerySet
 
+from controlplane.api.query import whole_number
 from executions.models import ExecutionEvent, StateChange
 
 #: Fields of an execution that a change shows, or is chosen by.
@@ -30,11 +31,9 @@ class Position(NamedTuple):
     @classmethod
     def read(cls, text: str) -> Position | None:
         """Return the position that a text stands for; None if it is none."""
-        first, dot, second = text.partition(".")
-        parts = (first, second)
-        if not dot or not all(part.isascii() and part.isdigit() and len(part) <= 18 for part in parts):
-            return None
-        return cls(*map(int, parts))
+        first, _, second = text.partition(".")
+        change, event = whole_number(first, 18), whole_number(second, 18)
+        return None if change is None or event is None else cls(change, event)
 
     @classmethod
     def newest(cls) -> Position:

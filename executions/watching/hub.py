@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from threading import Condition, Thread
+from threading import Lock, Thread
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connection
@@ -54,7 +54,7 @@ class Hub:
     def __init__(self) -> None:
         self._watching: dict[int, Callable[[list[Change]], None]] = {}
         self._numbers = 0
-        self._lock = Condition()
+        self._lock = Lock()
         self._thread: Thread | None = None
 
     def __len__(self) -> int:
@@ -72,7 +72,6 @@ class Hub:
                     target=self._run, args=[position or Position.newest()], name="watching", daemon=True
                 )
                 self._thread.start()
-            self._lock.notify()
             return self._numbers
 
     def leave(self, number: int) -> None:

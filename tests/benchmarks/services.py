@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 
 from executions.trial.stack import Trial
+from tests.benchmarks.many import start_with_tables
 from tests.benchmarks.wall_time import SHORT
 
 SERVICES, EACH, ALONE = 50, 2, 20
@@ -110,14 +111,9 @@ def many_services(console: Console) -> None:
     directory = Path(tempfile.mkdtemp(prefix="cp-bench-", dir="/tmp"))
     try:
         with Trial(directory) as trial:
-            tables = {party: {SHORT.table: directory / f"{party}.csv"} for party in trial.parties}
-            for party in trial.parties:
-                SHORT.write(party, tables[party][SHORT.table], SHORT.rows)
-            trial.start(tables)
+            start_with_tables(trial)
             token = trial.token
             alone = Caller(trial.url, token)
-            for party, columns in SHORT.columns.items():
-                alone.call("POST", "/api/v1/datasets/", {"party": party, "name": SHORT.table, "columns": columns})
             spent, delays = [], []
             for _ in range(ALONE):
                 seconds, made = alone.submit("alone")
