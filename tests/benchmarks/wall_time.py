@@ -52,6 +52,8 @@ class Work:
     aim: str
     runs: int
     columns: dict[str, dict[str, str]]
+    #: Whether the parties' tables have the same rows in the same order.
+    lines_up: bool = False
 
 
 def _write_keys(party: str, path: Path, rows: int) -> None:
@@ -104,7 +106,7 @@ def _lr(rows: int, runs: int) -> Work:
     return Work(
         f"SS-LR, {rows:,} rows, {2 * FEATURES} features, 3 epochs", "lr", "features", rows, _write_features,
         _lr_documents, lambda result: float(result["metrics"]["auc"]), "1.00", runs,
-        {"alice": features, "bob": features | {"label": "float"}},
+        {"alice": features, "bob": features | {"label": "float"}}, lines_up=True,
     )  # fmt: skip
 
 
@@ -238,6 +240,11 @@ def main(console: Console, works: tuple[Work, ...] = WORKS) -> None:
                     tables[party][work.table] = directory / party / f"{work.table}.csv"
                     work.write(party, tables[party][work.table], work.rows)
             service = trial.start(tables)
+            for toml in (trial.party_dir(party) / "party.toml" for party in trial.parties):
+                text = toml.read_text()
+                for heading in (f'[datasets."{work.table}"]\n' for work in works if work.lines_up):
+                    text = text.replace(heading, f'{heading}alignment = "rows"\n')
+                toml.write_text(text)
             port = trial.ports["alice"][0]
             for work in works:
                 spent = measure(console, trial, service, work, port)

@@ -12,8 +12,9 @@ from workers.computing.context import Context
 from workers.computing.matching import KeyTable, check_pairing
 from workers.computing.minimum import agreed, check_intersection
 from workers.contract.errors import ConfigError
+from workers.host.key_columns import check_keys
 from workers.host.sources import Source
-from workers.host.tables import check_keys, text_blocks
+from workers.host.tables import text_blocks
 
 #: The components that call ``psi`` of their SPU, and those that call ``ub_psi``.
 PSI = frozenset({"data_prep/psi", "data_prep/psi_tp"})

@@ -95,25 +95,27 @@ class KeyTable:
 
         with pa.memory_map(str(self.table)) as file:
             text = file.read_buffer()
-            lines = _lines(text)
-            if lines is None or len(lines) // 2 != self._count:
+            lines, step = _lines(text)
+            if lines is None or len(lines) // step != self._count + (step == 1):
                 raise ConfigError(
                     "dataset {} has line breaks inside quotes, or was changed meanwhile; PSI takes each line for a "
                     "row, so remove them",
                     self.dataset,
                 )
-            heading = lines[0].as_py()
+            heading = lines[0].as_py().removesuffix(b"\n")
             columns = len(_columns(heading))
             # Readers of the output skip an empty line
             empty = b",".join([nothing] * columns) if columns > 1 else nothing or b'""'
-            nobody, joint, end = (pa.scalar(part, pa.large_binary()) for part in (empty, b"", b"\n"))
+            nobody, joint, end = (pa.scalar(part, pa.large_binary()) for part in (empty + b"\n", b"", b"\n"))
             at_once = max(1, min(_ROWS, _BLOCK * self._count // len(text)))
             with target.open("wb") as written:
                 written.write(heading + b"\n")
                 for begin in range(0, len(rows), at_once):
                     chosen = rows[begin : begin + at_once]
-                    found = lines.take(pa.array(2 * (chosen + 1), mask=chosen < 0)).fill_null(nobody)
-                    written.write(_content(pc.binary_join_element_wise(found, joint, end)))
+                    found = lines.take(pa.array(step * (chosen + 1), mask=chosen < 0))
+                    if step > 1:
+                        found = pc.binary_join_element_wise(found, end, joint)
+                    written.write(_content(found.fill_null(nobody)))
 
 
 def keys_of(table: Path, dataset: str, keys: Sequence[str]) -> Any:
@@ -127,46 +129,60 @@ def keys_of(table: Path, dataset: str, keys: Sequence[str]) -> Any:
 def _joined(columns: Iterable[Any]) -> Any:
     import pyarrow.compute as pc
 
-    escaped = []
-    for column in columns:
-        for character, instead in _ESCAPED:
-            column = pc.replace_substring(column, character, instead)
-        escaped.append(column)
+    escaped = [_escaped(column) for column in columns]
     return pc.binary_join_element_wise(*escaped, _BETWEEN) if len(escaped) > 1 else escaped[0]
 
 
-def _lines(text: Any) -> Any:
-    """Return the lines of a file (a buffer) as an arrow array that copies none of it; None where it has no line.
+def _escaped(column: Any) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
-    Every other value is what is between two lines, so that line ``n`` has the index ``2 * n``: its end, and lines that
-    have nothing on them.
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    there: set[str] = set()
+    for chunk in chunks:  # most keys have none of them, and to look takes a sixth of replacing
+        text = bytes(_content(chunk))
+        there |= {character for character, _ in _ESCAPED if character.encode() in text}
+    for character, instead in _ESCAPED:
+        if character in there:
+            column = pc.replace_substring(column, character, instead)
+    return column
+
+
+def _lines(text: Any) -> tuple[Any, int]:
+    """Return the lines of a file (a buffer) as an arrow array that copies none of it, None where it has no line; and
+    how far apart they are in it.
+
+    They are one apart, each with its end, where each line has something on it and ends with a line feed alone. Else
+    they are two apart, without their ends: every other value is what is between two lines.
     """
     import numpy as np
     import pyarrow as pa
 
     characters = np.frombuffer(text, np.uint8)
-    if not len(characters):
-        return None
-    breaks = [
-        np.flatnonzero(characters[begin : begin + _BLOCK] == 0x0A) + begin
-        for begin in range(0, len(characters), _BLOCK)
-    ]
-    ends = np.concatenate([*breaks, [len(characters)]])
-    starts = np.concatenate([[0], ends[:-1] + 1])
+    blocks = [characters[begin : begin + _BLOCK] for begin in range(0, len(characters), _BLOCK)]
+    if not blocks:
+        return None, 1
+    breaks = [np.flatnonzero(block == 0x0A) + begin * _BLOCK for begin, block in enumerate(blocks)]
+    bounds = np.concatenate([[-1], *breaks]) + 1
+    if bounds[-1] == len(text) and np.diff(bounds).min() > 1 and not any((block == 0x0D).any() for block in blocks):
+        return pa.Array.from_buffers(pa.large_binary(), len(bounds) - 1, [None, pa.py_buffer(bounds), text]), 1
+    starts, ends = bounds, np.append(bounds[1:] - 1, len(text))
     ends -= (ends > starts) & (characters[ends - 1] == 0x0D)
     has_text = ends > starts
     if not has_text.any():
-        return None
+        return None, 2
     places = np.column_stack([starts[has_text], ends[has_text]]).ravel()
-    return pa.Array.from_buffers(pa.large_binary(), len(places) - 1, [None, pa.py_buffer(places), text])
+    return pa.Array.from_buffers(pa.large_binary(), len(places) - 1, [None, pa.py_buffer(places), text]), 2
 
 
 def _content(texts: Any) -> Any:
-    """Return what the values of an arrow array of large texts or bytes are, one after the other, as bytes."""
+    """Return what the values of an arrow array of texts or bytes are, one after the other, as bytes."""
     import numpy as np
+    import pyarrow.types as types
 
     _, places, data = texts.buffers()
-    bounds = np.frombuffer(places, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    is_large = types.is_large_string(texts.type) or types.is_large_binary(texts.type)
+    bounds = np.frombuffer(places, np.int64 if is_large else np.int32)[texts.offset : texts.offset + len(texts) + 1]
     return memoryview(data)[bounds[0] : bounds[-1]] if data else b""
 
 

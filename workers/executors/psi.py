@@ -19,7 +19,8 @@ from workers.contract.problems import Problem
 from workers.contract.results import PSIResult
 from workers.contract.wording import hint
 from workers.executors.base import BaseTaskExecutor
-from workers.host.tables import check_keys, column_types
+from workers.host.key_columns import check_keys
+from workers.host.tables import column_types
 
 #: Protocols that can do more than an inner join of unique keys.
 JOINING = ("PROTOCOL_RR22", "PROTOCOL_ECDH", "PROTOCOL_KKRT")

@@ -17,7 +17,7 @@ from workers.contract.problems import Problem
 from workers.contract.results import PSIResult
 from workers.executors.base import BaseTaskExecutor
 from workers.executors.vertical import check_outputs, check_party_columns
-from workers.host.tables import check_keys
+from workers.host.key_columns import check_keys
 
 
 class UnbalancedPSIParams(Document):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from workers.contract.errors import ConfigError
 from workers.contract.wording import Text, hint
+from workers.host import known
 from workers.host.codes import columns_of_codes
 from workers.host.file_form import looks_like
 from workers.host.gate import note_columns
@@ -26,8 +26,6 @@ _NO_CSV = "the file of dataset {} cannot be read as CSV with a header line"
 
 #: Longest first line of a table, in bytes: pyarrow reads no further for it.
 _MOST_HEADING = 1 << 20
-#: Bytes of a file that are looked at in one go.
-_BLOCK = 1 << 20
 #: Guessed type of a column that looks like numbers and is text.
 CODE = "code"
 
@@ -71,7 +69,9 @@ def seen_types(path: Path, dataset: str) -> dict[str, str]:
 def guessed_types(path: Path, dataset: str) -> dict[str, str]:
     """Return the types as ``seen_types`` does, but ``CODE`` for columns of digits that are text."""
     check_there(path, dataset)
-    return dict(_guessed(path, dataset, state_of(path)))
+    guessed: dict[str, str] = known.about(path, state_of(path), ["types"], lambda: _guess(path, dataset))
+    note_columns(guessed)
+    return dict(guessed)
 
 
 def check_there(path: Path, dataset: str) -> None:
@@ -84,8 +84,7 @@ def check_there(path: Path, dataset: str) -> None:
         raise ConfigError("the file of dataset {} is missing on this host; check party.toml", dataset)
 
 
-@lru_cache(maxsize=16)  # cached: executors ask again and again
-def _guessed(path: Path, dataset: str, state: tuple[int, ...]) -> tuple[tuple[str, str], ...]:
+def _guess(path: Path, dataset: str) -> dict[str, str]:
     import pyarrow as pa
     from pyarrow import csv
 
@@ -112,7 +111,7 @@ def _guessed(path: Path, dataset: str, state: tuple[int, ...]) -> tuple[tuple[st
     found = {field.name: type_name(field.type) for field in schema}
     numeric = [column for column, kind in found.items() if kind in ("int", "float")]
     codes = columns_of_codes(path, _quietly(text_in_blocks(path, dataset, numeric))) if numeric else set()
-    return tuple((column, CODE if column in codes else kind) for column, kind in found.items())
+    return {column: CODE if column in codes else kind for column, kind in found.items()}
 
 
 def _size_of_heading(path: Path) -> int:
@@ -157,7 +156,7 @@ def refuse_text(path: Path, dataset: str, column: str) -> None:
     declared = _declared.get((path, dataset), {}).get(column)
     if declared == "str":
         raise ConfigError("{}: its declared type is str", wrong)
-    if declared is None and dict(_guessed(path, dataset, state_of(path))).get(column) == CODE:
+    if declared is None and guessed_types(path, dataset).get(column) == CODE:
         raise ConfigError(
             "{}: it has codes, such as 007 or whole numbers beyond 64 bits; if they are quantities, declare the "
             "column int or float under types of this dataset in party.toml",
@@ -250,67 +249,6 @@ def text_blocks(path: Path, dataset: str, columns: list[str]) -> Iterator[Any]:
 def text_in_blocks(path: Path, dataset: str, columns: list[str]) -> Iterator[Any]:
     """Yield blocks as ``text_blocks`` does, of columns that are known to be there."""
     yield from _blocks(path, dataset, dict.fromkeys(columns, "string"))
-
-
-def check_keys(path: Path, dataset: str, keys: list[str], *, remedy: str | None = "remove them") -> None:
-    """Raise ConfigError unless each row has a key of its own: PSI relies on that and does not always notice.
-    ``remedy``: what to do if several rows have the same key; None if that is allowed.
-    """
-    for column in types_of(path, dataset, keys):
-        if '"' in column:  # PSI would write the name into the output's heading without quotes
-            raise ConfigError("dataset {} has a column {!r}; PSI cannot write its name, so rename it", dataset, column)
-    _check_keys(path, dataset, tuple(keys), remedy, state_of(path))
-
-
-@lru_cache(maxsize=8)  # remembers what passed: the process that did the pre-flight checks mostly runs the job, too
-def _check_keys(path: Path, dataset: str, keys: tuple[str, ...], remedy: str | None, state: tuple[int, ...]) -> None:
-    import pyarrow.compute as pc
-
-    # As text, as PSI compares them: 1 and 1.0 are different keys
-    table = _read(path, dataset, list(keys), dict.fromkeys(keys, "string"))
-    if table.num_rows == 0:
-        raise ConfigError("dataset {} has no rows", dataset)
-    if _last_line(path) != table.num_rows:
-        raise ConfigError(
-            "dataset {} has blank lines or line breaks inside quotes; PSI takes each line for a row, so remove them",
-            dataset,
-        )
-    for key in keys:
-        # An empty key would match every other party's empty keys
-        if empty := pc.sum(pc.equal(table.column(key), "")).as_py():
-            raise ConfigError(
-                "column {!r} of dataset {} has {} empty values; PSI needs a key in each row", key, dataset, empty
-            )
-    if remedy is None:
-        return
-    if len(set(keys)) == 1:
-        distinct = len(table.column(0).unique())  # twice as fast
-    else:
-        # Renamed: group_by takes a name that begins with a dot or a bracket for a path into nested columns
-        names = [f"key_{index}" for index in range(len(keys))]
-        distinct = table.rename_columns(names).group_by(names).aggregate([]).num_rows
-    if distinct < table.num_rows:
-        raise ConfigError(
-            "dataset {} has {} rows that repeat the {} of another row; {}",
-            dataset,
-            table.num_rows - distinct,
-            keys,
-            Text(remedy),
-        )
-
-
-def _last_line(path: Path) -> int:
-    """Return the number of the last line that has something on it, the heading being line 0.
-
-    In blocks: a file without line feeds, such as one with the line ends of old Macs, is one line.
-    """
-    before = last = 0
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            if text := block.rstrip():
-                last = before + text.count(b"\n")
-            before += block.count(b"\n")
-    return last
 
 
 def types_of(path: Path, dataset: str, columns: list[str]) -> dict[str, str]:

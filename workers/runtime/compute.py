@@ -28,6 +28,7 @@ from rq.worker import Worker
 
 from workers.contract.connection import connect, when_it_takes_writes
 from workers.contract.jobs import STOP_MARK, OrderedJob, install_gate, ordered_job
+from workers.host import known
 from workers.host.party import PartyHost
 from workers.host.stream import Stream
 from workers.network.links import warm_up
@@ -110,6 +111,7 @@ def serve() -> None:
             answer = preflight.check(runtime.host, order["preflight"], connection)
         else:
             runtime.tries = order["tries"]
+            known.begin(order["known"])
             begin_job(order["job_id"])
             name_process(hello["party"], "process of a job", order["job_id"])
             perform(order, hello, ordered_job(host.name, host.orders), watched)

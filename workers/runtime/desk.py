@@ -18,10 +18,10 @@ from workers.contract.errors import ConfigError
 from workers.contract.events import WORKER_LENGTH
 from workers.contract.keys import requests_of, wanted
 from workers.contract.reports import PREFLIGHT, TAKE_WITHIN, WANTED_SECONDS
+from workers.host.known import KnownFacts
 from workers.host.party import PartyHost
 from workers.host.stream import Stream
 from workers.runtime.compute_process import ComputeProcess
-from workers.runtime.facts import KnownFacts
 from workers.runtime.intake import Intake
 from workers.runtime.starter import Starter
 
@@ -84,6 +84,11 @@ class Desk:
         finally:
             if not taken:
                 at_once.release()
+
+    def known_for_a_job(self) -> dict[str, Any]:
+        """Return what checks found out about this host's files, as a job is handed it."""
+        with self._lock:
+            return self._known.for_a_job()
 
     def close(self) -> None:
         """End the processes that do checks, or wait for some."""

@@ -1,15 +1,10 @@
-"""What pre-flight checks found out about this host's files, so that the next ones do not read them again.
-
-Several processes do checks, and none for long. So the worker remembers, in its own memory alone: it hands its facts to
-each check, and takes back what that one used or found.
-"""
+"""What pre-flight checks found out about a run's files, so that the next ones do not read them again."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -25,30 +20,6 @@ from workers.host.tables import state_of
 #: How long it is known that something is wrong, in seconds: a task type of another package may look at more than its
 #: tables, and somebody who has put that right is not to be told the same for ever.
 WRONG_SECONDS = 60.0
-
-
-class KnownFacts:
-    """The facts that a worker remembers: those that were used last, so many and so many characters at most."""
-
-    MOST, MOST_CHARACTERS = 200, 1 << 22
-
-    def __init__(self) -> None:
-        self._facts: OrderedDict[str, Any] = OrderedDict()
-        self._sizes: dict[str, int] = {}
-
-    def as_message(self) -> dict[str, Any]:
-        """Return what a check is handed: see :class:`Facts`."""
-        return dict(self._facts)
-
-    def learn(self, used: Mapping[str, Any]) -> None:
-        """Remember what a check used or found."""
-        for key, fact in used.items():
-            self._facts[key] = fact
-            self._facts.move_to_end(key)
-            self._sizes[key] = len(json.dumps(fact))
-        while len(self._facts) > self.MOST or sum(self._sizes.values()) > self.MOST_CHARACTERS:
-            forgotten, _ = self._facts.popitem(last=False)
-            del self._sizes[forgotten]
 
 
 class Facts:

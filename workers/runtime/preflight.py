@@ -29,6 +29,7 @@ from workers.contract.events import shortened
 from workers.contract.keys import wanted
 from workers.contract.validation import Run
 from workers.contract.wording import Text
+from workers.host import known
 from workers.host.approvals import Approvals, NotApproved, digest_of
 from workers.host.gate import Gate
 from workers.host.party import PartyHost
@@ -56,6 +57,7 @@ def check(host: PartyHost, request: Mapping[str, Any], connection: Redis | None 
     Returns ``checks``, a list of ``check`` with ``error`` and ``error_type`` where it failed, and ``facts``, JSON; and
     ``known``, what the worker is to remember, which is told to nobody else.
     """
+    known.begin(request.get("known", {}))
     return _Checks(host, request, connection).of(host)
 
 
@@ -72,7 +74,7 @@ class _Checks:
         # Tables that have to be converted are, into here
         with tempfile.TemporaryDirectory(dir=os.environ["TMPDIR"]) as directory, suppress(_Failed):
             self._run(host, Path(directory))
-        return {"checks": self.checks, "facts": self.gate.scrubbed(self.facts), "known": self.known.used}
+        return {"checks": self.checks, "facts": self.gate.scrubbed(self.facts), "known": self.known.used | known.used()}
 
     def _run(self, host: PartyHost, directory: Path) -> None:
         documents = self.request["documents"]

@@ -280,6 +280,7 @@ class PartyWorker(OrderedWorker):
         # RQ writes it when that process begins; until then nobody could tell which worker had taken the job
         self.patiently(lambda: self.connection.hset(job.key, "worker_name", self.name))
         self._order = {"job_id": job.id, "execution_id": self.execution.id, "queue": queue.name, "tries": 0}
+        self._order["known"] = self._desk.known_for_a_job() if self._desk else {}
         self._run_log = self._logs.of(job)
         self._computing = self._take_session(job, self._order) or self._next.take(self._order, self._run_log)
         self._computing.purpose = f"job {job.id}"
@@ -292,8 +293,7 @@ class PartyWorker(OrderedWorker):
             request = job.kwargs
         except Exception:
             request = {}  # anything may be in a job; its process says what is wrong
-        process = self._keeper.process_for(request, lambda: self._is_stopped(job))
-        if process is None:
+        if (process := self._keeper.process_for(request, lambda: self._is_stopped(job))) is None:
             return None
         try:
             process.give(order, self._run_log)

@@ -34,7 +34,7 @@ from workers.contract.errors import ConfigError
 from workers.contract.layers import layers
 from workers.contract.registry import TASK_EXECUTOR_REGISTRY
 from workers.contract.validation import validate
-from workers.host.tables import check_keys
+from workers.host.key_columns import check_keys
 from workers.runtime.diagnosis import ended_how, name_process, write_stacks_on_signal
 from workers.runtime.forked import Forked
 

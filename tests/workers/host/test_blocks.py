@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from tests.held import most_held
 from workers.contract.errors import ConfigError
 from workers.host import codes
+from workers.host.key_columns import check_keys
 from workers.host.sources import Source, readable
-from workers.host.tables import check_keys, column_types
+from workers.host.tables import column_types
 
 MB = 1 << 20
 
@@ -32,7 +33,7 @@ def test_the_lines_of_a_table_without_line_feeds_are_counted_in_blocks(old_mac: 
         with pytest.raises(ConfigError, match="has blank lines or line breaks inside quotes"):
             check_keys(old_mac, "people", ["k"])
 
-    assert most_held(check)[0] < 6 * MB
+    assert most_held(check)[0] < 14 * MB  # of which a million hashes are 8
 
 
 def test_the_line_that_does_not_fit_is_looked_for_in_blocks(old_mac: Path, tmp_path: Path) -> None:

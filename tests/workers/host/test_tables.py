@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from workers.contract.errors import ConfigError
-from workers.host.tables import check_keys, column_types, read_columns
+from workers.host.key_columns import check_keys
+from workers.host.tables import column_types, read_columns
 
 #: More than the one block of a file from which types are inferred.
 BLOCK_ROWS = 300_000

@@ -16,12 +16,14 @@ from redis import Redis
 
 from tests.workers.runtime.test_preflight_at_the_host import TABLE, Host, desk_of, errors, request, starter, unused_port
 from tests.workers.runtime.test_preflight_at_the_host import asked as order
-from workers.contract.errors import ResourceError
+from workers.contract.errors import ConfigError, ResourceError
 from workers.contract.keys import wanted
 from workers.contract.reports import WANTED_SECONDS
-from workers.host import tables
+from workers.host import known as remembered
+from workers.host.key_columns import check_keys
+from workers.host.known import KnownFacts
+from workers.host.tables import column_types
 from workers.runtime import facts, preflight
-from workers.runtime.facts import KnownFacts
 from workers.runtime.preflight import check
 
 
@@ -38,8 +40,7 @@ class Worker:
 
     def ask(self, question: dict[str, Any], *_: Any) -> Any:
         self.asked = json.loads(json.dumps(question["preflight"]))
-        tables._guessed.cache_clear()
-        tables._check_keys.cache_clear()
+        remembered._known = KnownFacts()
         return json.loads(json.dumps(check(self.host.host, self.asked)))
 
     def report(self, question: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,6 +227,29 @@ def test_the_worker_keeps_to_itself_what_it_remembers(
         assert set(json.loads(said[b"preflight"])) <= {"preflight", "worker", "checks", "facts"}
         assert b'"rows"' not in said[b"preflight"], "which this party does not publish"
     assert "p1" not in json.dumps(worker.asked["known"])
+
+
+def test_a_job_does_not_look_for_repeated_keys_again(worker: Worker, hosts: dict[str, Host], reads: list[str]) -> None:
+    table = hosts["alice"].table
+    assert errors(worker.report(request(hosts, "alice"))) == {}
+    handed = json.loads(json.dumps(worker.desk.known_for_a_job()))
+    assert handed
+    assert "rows" not in json.dumps(handed), "what is known of whole runs is of no use to it"
+    remembered._known = KnownFacts()  # as in the process of the job
+    remembered.begin(handed)
+    reads.clear()
+    check_keys(table, "people", ["uid"])
+    assert column_types(table, "people") == {"uid": "str", "age": "int"}
+    assert reads == []
+    table.write_text(TABLE + "p1,7\n")
+    with pytest.raises(ConfigError, match="has 1 rows that repeat"):
+        check_keys(table, "people", ["uid"])
+
+
+def test_a_job_is_handed_little_and_what_was_used_last() -> None:
+    known = KnownFacts()
+    known.learn({"file a": "x" * 40_000, "file b": "x" * 40_000, "of a run": "x" * 70_000, "file c": 1})
+    assert known.for_a_job().keys() == {"file c", "file b"}
 
 
 def test_a_worker_remembers_what_was_used_last(monkeypatch: pytest.MonkeyPatch) -> None:
