@@ -86,6 +86,12 @@ class Environment(BaseSettings):
         ge=0,
         description="How long an execution waits for a party without a live worker before its first try.",
     )
+    requests_per_minute: int = Field(
+        default=3000,
+        ge=0,
+        description="Requests to the API that each token, or user of the console, may send in a minute to each web "
+        "process; 0 for any number.",
+    )
     most_queued: int = Field(
         default=50_000,
         ge=1,

@@ -169,11 +169,22 @@ RQ_SHOW_ADMIN_LINK = False
 # knox's own default, which migrations ask for
 KNOX_TOKEN_MODEL = "knox.AuthToken"  # noqa: S105
 
+# What each process counts for itself (controlplane.api.throttling)
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    "requests": {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        "LOCATION": "requests",
+        "OPTIONS": {"MAX_ENTRIES": 10_000},
+    },
+}
+
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "controlplane.api.authentication.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
+    "DEFAULT_THROTTLE_CLASSES": ["controlplane.api.throttling.EachSender"],
     "DEFAULT_PERMISSION_CLASSES": ["controlplane.api.permissions.ModelPermissions"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["controlplane.api.parsers.JSONParser"],

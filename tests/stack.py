@@ -32,6 +32,8 @@ os.environ |= {
     watchdog.MARK: str(DIRECTORY),
     "CONTROLPLANE_STATE_DIR": str(DIRECTORY),
     "REDIS_URL": f"unix://controlplane@{DIRECTORY / 'valkey.sock'}?db=0&password={PASSWORD}",
+    # Tests send more than services may
+    "CONTROLPLANE_REQUESTS_PER_MINUTE": "0",
     # pytest-playwright's event loop runs in the thread in which browser tests use the ORM
     "DJANGO_ALLOW_ASYNC_UNSAFE": "true",
 }

@@ -126,7 +126,7 @@ def _kind_of(exc: APIException) -> str:
 def problem(kind: str, status: int, entries: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Return the body of an error; ``entries``: ``path``, ``code`` and ``detail`` of each problem."""
     errors = list(entries)
-    first = str(errors[0]["detail"]) if errors else TITLES[kind]
+    first = _in_words(errors[0]) if errors else TITLES[kind]
     detail = first if len(errors) < 2 else f"{first} ({len(errors)} problems in all: see errors.)"
     return {
         "type": URN + kind,
@@ -136,6 +136,10 @@ def problem(kind: str, status: int, entries: Iterable[dict[str, Any]]) -> dict[s
         "errors": errors,
         "request_id": request_id.current(),
     }
+
+
+def _in_words(entry: dict[str, Any]) -> str:
+    return f"{entry['path']}: {entry['detail']}" if entry["path"] else str(entry["detail"])
 
 
 def answer(kind: str, status: int, code: str, detail: str) -> JsonResponse:

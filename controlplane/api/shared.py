@@ -24,6 +24,8 @@ ABOUT = {
     "attempt": "Only of this attempt.",
     "created_after": "Only what was submitted at this time or later.",
     "created_before": "Only what was submitted before this time.",
+    "ended_after": "Only what ended at this time or later.",
+    "ended_before": "Only what ended before this time.",
     "enabled": "Only what is switched on, or off.",
     "label": "A label as key:value, or a key alone; give several to ask for all of them.",
     "name": "Only of this name.",
@@ -112,7 +114,12 @@ _EXAMPLES: dict[int, tuple[str, str | None, str, str]] = {
     413: ("too-large", None, "too_large", "The body is too large."),
     415: ("unsupported-media-type", None, "unsupported_media_type", 'Unsupported media type "text/csv" in request.'),
     422: ("key-reused", None, "key_reused", "This Idempotency-Key was used for another method, address or body."),
-    429: ("too-many-requests", None, "throttled", "There were too many tries with a wrong name or password."),
+    429: (
+        "too-many-requests",
+        None,
+        "throttled",
+        "You may send 3,000 requests a minute; wait with ?wait= instead.",
+    ),
     500: ("internal", None, "error", TITLES["internal"]),
     503: ("unavailable", None, "unavailable", "The database is busy or does not answer; nothing was done, try again."),
 }

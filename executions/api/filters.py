@@ -6,9 +6,8 @@ from typing import Any
 
 import django_filters
 from django.contrib.auth.models import User
-from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
-from django.forms import CharField
+from django.forms import Field, MultipleHiddenInput
 from drf_spectacular.utils import extend_schema_field
 
 from controlplane.models import PartySet, Pipeline, Task
@@ -50,24 +49,23 @@ class PipelineRunIdFilter(django_filters.UUIDFilter):
         return rows.filter(node__in=list(nodes)) if value else rows
 
 
-class LabelTerm(CharField):
-    """A label as ``key:value``, or a key alone."""
+class LabelTerms(Field):
+    """Labels as ``key:value``, or a key alone: all that a query gives."""
 
-    def clean(self, value: Any) -> Any:
-        text = super().clean(value)
-        if text and text.startswith(":"):
-            raise ValidationError("names no key; give a label as key:value, or a key alone")
-        return text
+    widget = MultipleHiddenInput
+
+    def clean(self, value: Any) -> list[tuple[str, str | None]]:
+        return Label.terms(value or [])
 
 
 @extend_schema_field({"type": "array", "items": {"type": "string"}})
 class LabelFilter(django_filters.Filter):
     """Filters by labels; ``label`` may be given several times, and all of them have to be there."""
 
-    field_class = LabelTerm
+    field_class = LabelTerms
 
     def filter(self, rows: QuerySet[Any], value: Any) -> QuerySet[Any]:
-        return rows  # all of them at once, below
+        return Label.having(rows, value) if value else rows
 
 
 class Submitted(django_filters.FilterSet):
@@ -77,6 +75,8 @@ class Submitted(django_filters.FilterSet):
     submitted_by = NameFilter(User, "submitted_by", by="username", help_text="Name of the user who submitted it.")
     created_after = django_filters.IsoDateTimeFilter("created_at", lookup_expr="gte")
     created_before = django_filters.IsoDateTimeFilter("created_at", lookup_expr="lt")
+    ended_after = django_filters.IsoDateTimeFilter("ended_at", lookup_expr="gte")
+    ended_before = django_filters.IsoDateTimeFilter("ended_at", lookup_expr="lt")
 
 
 class ExecutionFilter(Submitted):
@@ -91,12 +91,6 @@ class ExecutionFilter(Submitted):
     class Meta:
         model = Execution
         fields: list[str] = []
-
-    def filter_queryset(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        rows = super().filter_queryset(queryset)
-        given = self.data.getlist("label") if hasattr(self.data, "getlist") else self.data.get("label") or []
-        terms = Label.terms(given)
-        return Label.having(rows, terms) if terms else rows
 
 
 class PipelineRunFilter(Submitted):

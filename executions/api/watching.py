@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError as InvalidLabels
 from django.core.handlers.asgi import ASGIRequest
 from django.db import connection
 from django.http import StreamingHttpResponse
@@ -93,6 +94,7 @@ def streamed(
     after = Position.read(given) if given else None
     if given and after is None:
         raise ValidationError({LAST: [ErrorDetail("should be the id of an event of such a stream", "invalid")]})
+    labels = _labels(request.query_params.getlist("label"))
     if not isinstance(request._request, ASGIRequest):
         raise NoStreams()
     if len(hub) >= MOST_STREAMS:
@@ -101,7 +103,7 @@ def streamed(
         _sender(request),
         execution=str(execution),
         party=party,
-        labels=Label.terms(request.query_params.getlist("label")),
+        labels=labels,
         kinds=frozenset({kind} if kind else ()),
     )
     wanted.parties = Access.of(request).parties
@@ -110,6 +112,13 @@ def streamed(
     if not connection.in_atomic_block:
         connection.close()
     return StreamingHttpResponse(stream(wanted, after), content_type="text/event-stream", headers=headers)
+
+
+def _labels(texts: list[str]) -> list[tuple[str, str | None]]:
+    try:
+        return Label.terms(texts)
+    except InvalidLabels as error:
+        raise ValidationError({"label": [ErrorDetail(text, "invalid") for text in error.messages]}) from None
 
 
 def _sender(request: Request) -> Any:

@@ -48,8 +48,13 @@ class Label(models.Model):
 
     @staticmethod
     def terms(texts: Iterable[str]) -> list[tuple[str, str | None]]:
-        """Return what is asked for by texts ``key:value``, or ``key`` for any value; empty ones ask for nothing."""
-        parts = (text.partition(":") for text in texts if text)
+        """Return what is asked for by texts ``key:value``, or ``key`` for any value; empty ones ask for nothing.
+
+        Raises ValidationError for a text without a key.
+        """
+        parts = [text.partition(":") for text in texts if text]
+        if not all(key for key, *_ in parts):
+            raise ValidationError(gettext("names no key; give a label as key:value, or a key alone"))
         return [(key, value if colon else None) for key, colon, value in parts]
 
     @classmethod

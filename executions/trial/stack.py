@@ -82,6 +82,7 @@ class Trial:
             "PYTHONUNBUFFERED": "1",
             # For the trial alone: its receivers are on this host, as all of it is
             "CONTROLPLANE_WEBHOOKS_TO_PRIVATE": "true",
+            "CONTROLPLANE_REQUESTS_PER_MINUTE": "0",
         }
 
     def __enter__(self) -> Trial:

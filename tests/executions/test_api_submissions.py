@@ -54,7 +54,12 @@ def test_executions_are_found_by_their_labels(api: APIClient) -> None:
     first = api.get(f"{URL}?label=team&page_size=2").json()
     second = api.get(first["next"]).json()
     assert [made.index(row["id"]) for row in first["results"] + second["results"]] == [2, 1, 0]
-    assert "names no key" in errors_of(api.get(f"{URL}?label=:x"))["label"]
+    for query in ("label=:x", "label=:x&label=team", "label=team&label=:x"):
+        assert "names no key" in errors_of(api.get(f"{URL}?{query}"))["label"]
+        assert (
+            "names no key"
+            in errors_of(api.get(f"/api/v1/events/?{query}", headers={"accept": "text/event-stream"}))["label"]
+        )
 
 
 @pytest.mark.parametrize(
