@@ -15,6 +15,7 @@ from rest_framework.response import Response
 
 from controlplane.access import Access
 from controlplane.api.errors import Conflict
+from controlplane.api.pagination import Counted
 from controlplane.api.versions import TaggedByVersion, tagged
 from controlplane.api.writes import Writes
 from controlplane.models.usage import named_by
@@ -45,6 +46,7 @@ class Scoped(Writes, viewsets.GenericViewSet[Any]):
 
 
 class ConfigurationViewSet(TaggedByVersion, Scoped, viewsets.ModelViewSet[Any]):
+    pagination_class = Counted
     filterset_fields = ["name"]
     orderings = MappingProxyType({"name": ("name", "pk"), "-name": ("-name", "-pk"), "id": ("pk",), "-id": ("-pk",)})
     #: Serializer of a single row; that of the list if left out.

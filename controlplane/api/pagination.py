@@ -14,10 +14,12 @@ from rest_framework.response import Response
 from rest_framework.settings import api_settings
 
 from controlplane.api.query import whole_number
+from controlplane.api.shared import query
 from workers.contract.problems import closest
 
 #: The time of submission as a filter by labels has it, in whose index rows are in this order.
 LABELLED = "labelled_at"
+TOTAL = "total"
 #: Orders of what was submitted.
 BY_SUBMISSION = MappingProxyType({"created_at": ("created_at", "pk"), "-created_at": ("-created_at", "-pk")})
 
@@ -27,6 +29,8 @@ class Pagination(CursorPagination):
 
     page_size_query_param = "page_size"
     max_page_size = 500
+    #: What a request for a page may say of it.
+    parameters: tuple[str, ...] = ("cursor", "page_size")
     ordering: Any = "-pk"
 
     def get_page_size(self, request: Request) -> int | None:
@@ -83,6 +87,40 @@ class Pagination(CursorPagination):
             "results": schema,
         }
         return {"type": "object", "required": list(properties), "properties": properties}
+
+
+class Counted(Pagination):
+    """Pages that tell, with ``total=true``, how many rows there are in all: of what is registered, tens of thousands at
+    most. Of what was run there may be millions, and each count would go through all of them."""
+
+    parameters = (*Pagination.parameters, TOTAL)
+    _total: int | None = None
+
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any] | None:
+        given = request.query_params.get(TOTAL, "false").lower()
+        if given not in ("true", "false"):
+            raise exceptions.ValidationError({TOTAL: [ErrorDetail("should be true or false", "invalid")]})
+        self._total = queryset.count() if given == "true" else None
+        return super().paginate_queryset(queryset, request, view)
+
+    def get_paginated_response(self, data: Any) -> Response:
+        response = super().get_paginated_response(data)
+        if self._total is not None:
+            response.data[TOTAL] = self._total
+        return response
+
+    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
+        asked = query(TOTAL, {"type": "boolean", "default": False}, "Tell how many there are in all, as `total`.")
+        return [*super().get_schema_operation_parameters(view), asked]
+
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        described = super().get_paginated_response_schema(schema)
+        described["properties"][TOTAL] = {
+            "type": "integer",
+            "minimum": 0,
+            "description": "How many there are in all, if that was asked for.",
+        }
+        return described
 
 
 class NewestFirst(Pagination):

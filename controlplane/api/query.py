@@ -33,6 +33,7 @@ class StrictQuery:
     orderings: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     action: str
+    pagination_class: Any
     asked: dict[str, Any]
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -68,7 +69,7 @@ class StrictQuery:
         if query := self.queries.get(self._action):
             yield from query().fields.keys()
         if self._action in self.paged:
-            yield from ("cursor", "page_size")
+            yield from self.pagination_class.parameters
         if self._is_list:
             yield from self._filters
             if self.orderings:

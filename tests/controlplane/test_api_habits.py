@@ -56,7 +56,8 @@ def test_every_refusal_is_a_problem_of_a_known_kind(api: APIClient, parties: dic
 def test_a_problem_names_all_that_is_wrong(api: APIClient) -> None:
     body = api.post(f"{API}/parties/", {"nam": "x", "port_first": 1}, format="json").json()
     assert len(body["errors"]) > 1
-    assert body["detail"].startswith(body["errors"][0]["detail"])
+    first = body["errors"][0]
+    assert body["detail"].startswith(f"{first['path']}: {first['detail']}")
     assert f"({len(body['errors'])} problems in all: see errors.)" in body["detail"]
 
 
@@ -113,6 +114,20 @@ def test_only_what_is_asked_for_is_answered(api: APIClient) -> None:
     assert api.get(f"{API}/tasks/{task.pk}/?fields=name").json() == {"name": task.name}
     found = api.get(f"{API}/executions/{execution.pk}/?fields=id, status").json()
     assert found == {"id": str(execution.pk), "status": "QUEUED"}
+
+
+def test_lists_of_what_is_registered_tell_how_many_there_are(api: APIClient) -> None:
+    for name in "abc":
+        SPUConfig.objects.create(name=name)
+    address = f"{API}/spu-configs/?page_size=2&fields=name"
+    first = api.get(f"{address}&total=true").json()
+    assert (first["total"], len(first["results"])) == (3, 2)
+    assert api.get(first["next"]).json()["total"] == 3
+    assert api.get(f"{API}/spu-configs/?name=b&total=true").json()["total"] == 1
+    assert "total" not in api.get(f"{address}&total=false").json()
+    assert "should be true or false" in errors_of(api.get(f"{address}&total=yes"))["total"]
+    # A count of what was run would go through all of it
+    assert "unknown parameter" in errors_of(api.get(f"{API}/executions/?total=true"))["total"]
 
 
 def test_lists_have_the_order_that_is_asked_for_and_links(api: APIClient) -> None:
