@@ -27,6 +27,9 @@ KEY, ROW, NO_ROW = "key", "row", "-1"
 _ESCAPED = (("%", "%25"), (",", "%2C"), ('"', "%22"), ("\r", "%0D"), ("\n", "%0A"))
 #: Separates the columns of a key: no escaped text has it.
 _BETWEEN = "%/"
+#: Keys that PSI matches at once. With SecretFlow's own 2^20, ten million rows take a tenth longer and half as much again
+#: of memory.
+_BUCKET = 1 << 18
 #: Rows, and bytes, that are written together.
 _ROWS, _BLOCK = 1 << 16, 1 << 22
 
@@ -66,6 +69,7 @@ class KeyTable:
             input_path={p: str(self.path) if p == party else "" for p in parties},
             output_path={p: str(answer) if p == party else "" for p in receivers},
             output_csv_na_rep=NO_ROW,
+            bucket_size=_BUCKET,
             **options,
         )
 
