@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.contrib.auth.models import User
 from django.utils import timezone
 
 from executions.models import ExecutionEvent, PartyRun, StateChange
@@ -31,7 +32,13 @@ OF_A_ROW = (
     ("execution", "executions/execution/compare/?id={}"),
     ("execution", "executions/execution/{}/rerun/"),
     ("pipelinerun", "executions/pipelinerun/{}/change/"),
+    ("deadletter", "executions/deadletter/{}/change/"),
     ("task", "controlplane/task/{}/change/"),
+    ("task", "controlplane/task/{}/dry-run/"),
+    ("task", "controlplane/task/{}/run/"),
+    ("dataset", "controlplane/dataset/{}/change/"),
+    ("spuconfig", "controlplane/spuconfig/{}/change/"),
+    ("heuconfig", "controlplane/heuconfig/{}/change/"),
     ("pipeline", "controlplane/pipeline/{}/change/"),
     ("schedule", "controlplane/schedule/{}/change/"),
     ("clusterconfig", "controlplane/clusterconfig/{}/change/"),
@@ -57,4 +64,5 @@ def paths() -> list[str]:
     ExecutionEvent.objects.create(
         execution=execution, party="alice", attempt=1, sequence=1, status="RUNNING", stage="sf_init", timestamp=now
     )
-    return [*PLAIN, *(pattern.format(circle.rows[name].pk) for name, pattern in OF_A_ROW)]
+    root = f"auth/user/{User.objects.get(username='root').pk}/change/"
+    return [*PLAIN, root, *(pattern.format(circle.rows[name].pk) for name, pattern in OF_A_ROW)]

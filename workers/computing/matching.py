@@ -27,8 +27,8 @@ KEY, ROW, NO_ROW = "key", "row", "-1"
 _ESCAPED = (("%", "%25"), (",", "%2C"), ('"', "%22"), ("\r", "%0D"), ("\n", "%0A"))
 #: Separates the columns of a key: no escaped text has it.
 _BETWEEN = "%/"
-#: Keys that PSI matches at once. With SecretFlow's own 2^20, ten million rows take a tenth longer and half as much again
-#: of memory.
+#: Keys that PSI matches at once. With SecretFlow's own 2^20, ten million rows take a tenth longer, and half as much
+#: memory again.
 _BUCKET = 1 << 18
 #: Rows, and bytes, that are written together.
 _ROWS, _BLOCK = 1 << 16, 1 << 22
