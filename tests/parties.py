@@ -102,6 +102,7 @@ class Processes:
                 try:
                     answers[name] = orders.recv()
                 except (EOFError, ConnectionResetError):
+                    self._processes[name].join(LIMIT)  # its pipe closes before it has an exit code
                     answers[name] = failure(f"ended: {self._log(name)}")
                 limit = GRACE if failed(answers[name]) else limit
             if not said:
