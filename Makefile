@@ -54,12 +54,14 @@ PYTEST := $(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 # Pages, forms and answers that ask the database for nothing of its own: on PostgreSQL alone, as in production. On SQLite
 # every page and address is walked all the same (test_every_address, test_chinese_pages, tests/site), and all that locks,
 # counts or goes through much
-ON_POSTGRESQL_ALONE := $(addprefix --ignore=tests/controlplane/test_, access.py account.py admin.py \
-	api_configuration.py api_habits.py canvas.py invitations.py languages.py people.py profile_problems.py \
-	profile_yaml.py profiles.py request_ids.py second_factor.py sign_in.py task_types.py tokens.py usage.py webhook.py) \
-	$(addprefix --ignore=tests/executions/test_, admin_executions.py api.py api_results.py chinese.py diagnosis.py \
-	dry_run.py health.py mandate.py metrics.py notifications.py overview.py party_page.py pipelines_admin.py \
-	pipelines_api.py results_shown.py signed_reports.py timeline.py validity.py who_may_only_run.py)
+ON_POSTGRESQL_ALONE := --ignore=tests/client $(addprefix --ignore=tests/controlplane/test_, access.py account.py \
+	admin.py api_configuration.py api_description.py api_habits.py canvas.py invitations.py languages.py people.py \
+	profile_problems.py profile_yaml.py profiles.py request_ids.py schema_fuzz.py second_factor.py sign_in.py \
+	task_types.py throttling.py tokens.py usage.py webhook.py) \
+	$(addprefix --ignore=tests/executions/test_, admin_executions.py api.py api_results.py approvals.py chinese.py \
+	diagnosis.py dry_run.py health.py mandate.py metrics.py notifications.py overview.py party_page.py \
+	pipelines_admin.py pipelines_api.py preflight.py results_shown.py signed_reports.py timeline.py validity.py \
+	who_may_only_run.py)
 unit: $(INSTALLED) ## The tests on SQLite; ARGS="tests/executions" for some
 	$(PYTEST) $(if $(findstring tests/,$(ARGS)),,$(ON_POSTGRESQL_ALONE)) $(ARGS)
 

@@ -39,6 +39,13 @@ LONGEST = (
     "test_worker", "test_tls_links", "test_devices", "test_large", "test_party_host",
 )  # fmt: skip
 
+#: Files that go through the same code over and over. Measuring what they cover would take them a third longer, and other
+#: tests cover it.
+OVER_AND_OVER = (
+    "test_any_json", "test_isolation", "test_life_of_executions", "test_lock_order", "test_scale", "test_schema_fuzz",
+    "test_upgrade",
+)  # fmt: skip
+
 
 def pytest_configure() -> None:
     # Each test client has middleware of its own, which would look for all static files first: a tenth of a second
@@ -47,6 +54,9 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+    for item in items:
+        if item.path.stem in OVER_AND_OVER:
+            item.add_marker("no_cover")
 
 
 def pytest_collection_finish() -> None:
