@@ -39,8 +39,8 @@ LONGEST = (
     "test_worker", "test_tls_links", "test_devices", "test_large", "test_party_host",
 )  # fmt: skip
 
-#: Files that go through the same code over and over. Measuring what they cover would take them a third longer, and other
-#: tests cover it.
+#: Files that go through the same code over and over. To measure what they cover would take them a third longer, and
+#: other tests cover it.
 OVER_AND_OVER = (
     "test_any_json", "test_isolation", "test_life_of_executions", "test_lock_order", "test_scale", "test_schema_fuzz",
     "test_upgrade",

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import secretflow_controlplane_client
 import tomli
+import yaml
 from packaging.requirements import Requirement
+from secretflow_controlplane_client import models
 
 from controlplane.environment import ROOT
 
@@ -82,3 +85,22 @@ def test_it_is_typed_and_says_its_version() -> None:
     assert (PACKAGE / "py.typed").is_file()
     assert PROJECT["version"] == secretflow_controlplane_client.__version__
     assert PROJECT["requires-python"] == ">=3.10"
+
+
+@pytest.mark.parametrize(
+    ("described", "model"),
+    [
+        ("Execution", models.Execution),
+        ("PartyRun", models.PartyRun),
+        ("StateChange", models.StateChange),
+        ("ExecutionError", models.ExecutionError),
+        ("Event", models.Event),
+        ("LogLine", models.LogLine),
+        ("ErrorBody", models.Problem),
+        ("ErrorEntry", models.FieldProblem),
+        ("DryRun", models.DryRun),
+    ],
+)
+def test_its_models_have_the_fields_that_the_api_describes(described: str, model: type[models.Model]) -> None:
+    schemas = yaml.safe_load((ROOT / "docs/openapi.yaml").read_text())["components"]["schemas"]
+    assert set(schemas[described]["properties"]) == set(model.model_fields)

@@ -44,7 +44,7 @@ def _check_keys(path: Path, dataset: str, keys: list[str], remedy: str | None) -
     for block in text_in_blocks(path, dataset, keys):
         rows += block.num_rows
         for key in empty:
-            empty[key] += pc.sum(pc.equal(block.column(key), "")).as_py() or 0
+            empty[key] += np.count_nonzero(pc.binary_length(block.column(key)).to_numpy() == 0)
         if remedy is not None:
             hashes.append(hashed([block.column(key) for key in keys]))
     if not rows:

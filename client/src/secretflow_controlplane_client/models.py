@@ -36,6 +36,7 @@ class Problem(Model):
     status: int = 0
     detail: str = ""
     errors: list[FieldProblem] = []
+    request_id: str = ""
 
     @property
     def kind(self) -> str:
@@ -117,6 +118,11 @@ class Execution(Model):
     labels: dict[str, str] = {}
     deadline: datetime | None = None
     queued_at: datetime | None = None
+    priority: int | None = None
+    network_retries: int | None = None
+    resource_retries: int | None = None
+    dispatch_limit_seconds: int | None = None
+    run_limit_seconds: int | None = None
     has_warnings: bool = False
     error: ExecutionError | None = None
     created_at: datetime | None = None
@@ -124,13 +130,23 @@ class Execution(Model):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     seconds: float | None = None
+    #: When a retry is due.
+    due_at: datetime | None = None
+    retries: dict[str, Any] = {}
     submitted_by: str | None = None
+    request_id: str = ""
     pipeline_run: str | None = None
     node: str | None = None
     result: Any = None
     runs: list[PartyRun] = []
     changes: list[StateChange] = []
+    #: Latest checks by the parties' hosts.
+    preflight: dict[str, Any] | None = None
     documents: dict[str, Any] = {}
+    events_url: str = ""
+    result_url: str = ""
+    logs_url: str = ""
+    cancel_url: str = ""
     admin_url: str = ""
 
     @property
@@ -154,6 +170,7 @@ class Event(Model):
     stage: str = ""
     timestamp: datetime | None = None
     received_at: datetime | None = None
+    worker: str = ""
     data: Any = None
 
 
