@@ -17,7 +17,7 @@ needs_chromium = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian'
 @contextmanager
 def started_chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run", "--in-process-gpu"])
         yield browser
         browser.close()
 
@@ -26,7 +26,7 @@ def started_chromium() -> Iterator[Browser]:
 def watched_page(browser: Browser, url: str) -> Iterator[Page]:
     """A page of the site at ``url``. Script errors, refusals and requests to other hosts fail the test."""
     problems: list[str] = []
-    context = browser.new_context(base_url=url)
+    context = browser.new_context(base_url=url, reduced_motion="reduce")
     page = context.new_page()
     page.set_default_timeout(10_000)
     page.on("pageerror", lambda error: problems.append(str(error)))
