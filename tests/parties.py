@@ -163,6 +163,8 @@ class Parties:
         self._processes, self._layers, self._ports = processes, layers, Ports()
         self.alignments: dict[tuple[str, str], str | None] = {}
         self.options: dict[tuple[str, str], str] = {}
+        #: By party and name, tables that are no plain CSV: what party.toml says of them.
+        self.other_tables: dict[tuple[str, str], str] = {}
         #: Further lines of a party's policy.
         self.policies: dict[str, str] = {}
         #: By party and table, what the control plane would send each party.
@@ -228,6 +230,8 @@ class Parties:
             tables += f'[datasets.{file.stem}]\npath = "{file.name}"\n'
             tables += f'alignment = "{alignment}"\n' if alignment else ""
             tables += self.options.get((party, file.stem), "") + "\n"
+        for (owner, name), entry in self.other_tables.items():
+            tables += f"[datasets.{name}]\n{entry}\n" if owner == party else ""
         policy = '[policy]\ntask_types = ["*"]\npeers = ["*"]\nsecurity = "trial"\n'
         policy += f"{self.policies.get(party, '')}\n"
         path = home / "party.toml"

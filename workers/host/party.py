@@ -65,8 +65,7 @@ class PartyHost:
                 alignment=f"{DECLARED}{entry.alignment}" if entry.alignment else None,
                 types={c: kind for c, kind in entry.types.items() if c in (entry.columns or entry.types)},
                 columns=None if entry.columns is None else tuple(entry.columns),
-                encoding=entry.encoding,
-                delimiter=entry.delimiter,
+                form=entry.form,
             )
             for name, entry in file.datasets.items()
         }
@@ -253,7 +252,7 @@ class PartyHost:
     def describe(self, table: Source) -> dict[str, Any]:
         """Return ``columns`` (name to type) and ``rows`` of a readable table. Raises ConfigError."""
         columns, rows = column_types(table.path, table.name), count_rows(table.path, table.name)
-        if not rows and not set(columns) <= set(table.types):
+        if not rows and not set(columns) <= {*table.types, *table.file_types}:
             raise ConfigError("dataset {} has no rows, so the types of its columns cannot be told; fill it", table.name)
         return {"columns": columns, "rows": rows}
 
@@ -331,7 +330,8 @@ class PartyHost:
             *tls,
             *(table.path for table in self._tables.values()),
         ]
-        return [self.output_dir, *dict.fromkeys(path.parent for path in files)]
+        tables = [table.path for table in self._tables.values() if table.path.is_dir()]
+        return [self.output_dir, *dict.fromkeys([*(path.parent for path in files), *tables])]
 
     def outputs(self) -> list[str]:
         """Return the names of the outputs that are kept on this host."""

@@ -7,12 +7,13 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, field_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from workers.contract.catalogue import Security
 from workers.contract.documents import ColumnName, DatasetName, Document, PartyName
 from workers.contract.logs import LINES_OF_A_RUN
 from workers.contract.signing import check_signing_key
+from workers.host.table_files import FileForm, Format
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -25,7 +26,13 @@ FilePath = Annotated[Path, Field(strict=False)]
 
 
 class DatasetEntry(Document):
-    path: FilePath = Field(description="File of the table, CSV with a header line. Relative to party.toml.")
+    path: FilePath = Field(
+        description="File of the table: CSV, plain or compressed, Parquet, ORC or Feather. A directory, or a pattern "
+        "such as sales/*.parquet, is one table of several files. Relative to party.toml."
+    )
+    format: Format | None = Field(
+        default=None, description="Format of the files if the ends of their names do not say it."
+    )
     columns: list[ColumnName] | None = Field(
         default=None, min_length=1, description="Columns that tasks may use; for them the table has no others."
     )
@@ -67,6 +74,54 @@ class DatasetEntry(Document):
         pattern=r"^[\x01-\x09\x0b\x0c\x0e-!#-/:-@\[-`{-~]$",
         description='Separator of the fields if it is not a comma, such as ";", "|" or "\\t" for a tab.',
     )
+
+    header: list[ColumnName] | None = Field(
+        default=None, min_length=1, description="Names of the columns, for CSV without a header line."
+    )
+    quote: str | None = Field(
+        default=None, pattern=r"^[!-/:-@\[-`{-~]$", description="Quotation mark of CSV if it is not a double one."
+    )
+    decimal: str | None = Field(
+        default=None,
+        pattern=r"^[,;']$",
+        description='Decimal mark of the columns that types declares float or int, if it is not a point, such as ",".',
+    )
+    nulls: list[str] | None = Field(
+        default=None, min_length=1, max_length=20, description='Texts that stand for an empty cell, such as "\\N".'
+    )
+    rename: dict[ColumnName, ColumnName] = Field(
+        default_factory=dict, description="New names of columns, by those in the files. All else goes by the new names."
+    )
+    where: dict[ColumnName, list[str]] = Field(
+        default_factory=dict, description='Only rows with one of these texts, by column, such as year = ["2024"].'
+    )
+    limit: int | None = Field(default=None, ge=1, description="Only so many rows, the first ones.")
+
+    @property
+    def form(self) -> FileForm:
+        """Return how the files are read."""
+        return FileForm(
+            format=self.format,
+            encoding=self.encoding,
+            delimiter=self.delimiter,
+            header=None if self.header is None else tuple(self.header),
+            quote=self.quote,
+            decimal=self.decimal,
+            nulls=tuple(self.nulls or ()),
+            rename=self.rename,
+            where={column: tuple(texts) for column, texts in self.where.items()},
+            limit=self.limit,
+        )
+
+    @model_validator(mode="after")
+    def check_form(self) -> DatasetEntry:
+        if len(set(self.rename.values())) < len(self.rename):
+            raise ValueError("rename gives two columns the same name; give each a name of its own")
+        if self.decimal and not {"int", "float"} & set(self.types.values()):
+            raise ValueError(
+                'decimal needs types, which says the columns of numbers, such as types = {price = "float"}'
+            )
+        return self
 
     @field_validator("encoding")
     @classmethod

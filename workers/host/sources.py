@@ -1,8 +1,7 @@
-"""A party's tables as executors read them: CSV in UTF-8 with commas, whatever the file on the host is."""
+"""A party's tables as executors read them: CSV in UTF-8 with commas, whatever the files on the host are."""
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,9 +9,8 @@ from typing import Any
 
 from workers.contract.catalogue import TABLE
 from workers.contract.errors import ConfigError
-from workers.contract.wording import Text, hint
-from workers.host.file_form import looks_like
-from workers.host.gate import note_columns
+from workers.contract.wording import Text
+from workers.host.table_files import FileForm, blocks_of, is_plain, is_several
 from workers.host.tables import (
     CODE,
     NO_NUMBER,
@@ -20,7 +18,6 @@ from workers.host.tables import (
     column_types,
     declare,
     guessed_types,
-    misfit_of,
     read_text,
     text_blocks,
 )
@@ -52,11 +49,12 @@ class Source:
     alignment: str | None = None
     #: Types of columns that are declared, or known from the tables that this one was made of.
     types: Mapping[str, str] = field(default_factory=dict)
+    #: Types of columns that its files have.
+    file_types: Mapping[str, str] = field(default_factory=dict)
     #: Types of columns that the control plane has registered and this host does not declare.
     registered_types: Mapping[str, str] = field(default_factory=dict)
-    #: Encoding and delimiter of the file if it is not CSV in UTF-8 with commas. Executors get a converted copy.
-    encoding: str | None = None
-    delimiter: str | None = None
+    #: How its files are read. Of all but plain CSV executors get a converted copy.
+    form: FileForm = field(default_factory=FileForm)
     #: Columns that tasks may use, if not all: the copy has no others.
     columns: tuple[str, ...] | None = None
 
@@ -87,19 +85,20 @@ def needs_copy(source: Source) -> bool:
     """Return whether a table has to be converted before executors read it. Raises ConfigError if it is not there."""
     if source.kind != TABLE:
         return False
-    check_there(source.path, source.name)  # opening what is no file may never end
-    return bool(source.encoding or source.delimiter or source.columns) or _has_mark(source.path)
+    if not is_several(source.path):
+        check_there(source.path, source.name)  # opening what is no file may never end
+    is_converted = source.columns is not None or not is_plain(source.path, source.form)
+    return is_converted or _has_mark(source.path)
 
 
 def _plain(source: Source, target: Path) -> Source:
     if not needs_copy(source):
         return source
     target.touch(mode=0o600)
-    if source.encoding or source.delimiter or source.columns:
-        _convert(source, target)
-    else:
+    if source.columns is None and is_plain(source.path, source.form):
         _without_mark(source.path, target)
-    return replace(source, path=target, encoding=None, delimiter=None, columns=None)
+        return replace(source, path=target)
+    return replace(source, path=target, file_types=_convert(source, target), form=FileForm(), columns=None)
 
 
 def _has_mark(path: Path) -> bool:
@@ -117,39 +116,17 @@ def _without_mark(path: Path, target: Path) -> None:
             written.write(block)
 
 
-def _convert(source: Source, target: Path) -> None:
-    """Write the table as CSV in UTF-8 with commas. Raises ConfigError."""
+def _convert(source: Source, target: Path) -> dict[str, str]:
+    """Write the table as CSV in UTF-8 with commas. Returns the types that its files say its columns have. Raises
+    ConfigError."""
     import pyarrow as pa
-    from pyarrow import csv
 
-    read = csv.ReadOptions(encoding=source.encoding or "utf-8")
-    parse = csv.ParseOptions(delimiter=source.delimiter or ",")
-    try:
-        with csv.open_csv(source.path, read, parse) as reader:
-            names = reader.schema.names
-        note_columns(names, source.columns)
-        if len(names) == 1 and any(sign in names[0] for sign in ",;|\t"):
-            raise ConfigError(
-                "dataset {} has one column alone, {!r}; put its delimiter right in party.toml", source.name, names[0]
-            )
-        if source.columns:
-            for column in source.columns:
-                if column not in names:
-                    raise ConfigError(
-                        "party.toml allows column {!r}, which dataset {} does not have; {}",
-                        column,
-                        source.name,
-                        hint(column, names),
-                    )
-            names = [name for name in names if name in source.columns]
-        # As text, so that the values come out as they are written
-        convert = csv.ConvertOptions(include_columns=names, column_types=dict.fromkeys(names, "string"))
-        with csv.open_csv(source.path, read, parse, convert) as reader, target.open("wb") as written:
-            written.write(_as_csv(pa.table([[name] for name in names], [str(i) for i in range(len(names))])))
-            for block in reader:
-                written.write(_as_csv(block))
-    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError, UnicodeError) as error:
-        raise _not_so(error, source) from None
+    names, types, blocks = blocks_of(source.path, source.name, source.form, source.columns, source.types)
+    with target.open("wb") as written:
+        written.write(_as_csv(pa.table([[name] for name in names], [str(i) for i in range(len(names))])))
+        for block in blocks:
+            written.write(_as_csv(block))
+    return types
 
 
 def _as_csv(block: Any) -> bytes:
@@ -169,21 +146,6 @@ def _as_csv(block: Any) -> bytes:
     raise ConfigError("a table has text that cannot be written as CSV")
 
 
-def _not_so(error: Exception, source: Source) -> Exception:
-    """Return the error for people; the original one if the host is at fault and not the table."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return error
-    if isinstance(error, UnicodeError):
-        wrong = f"is not {source.encoding or 'utf-8'} throughout"
-    elif misfit := misfit_of(error):
-        wrong = f"does not fit: {misfit}"
-    else:
-        wrong = f"cannot be read as CSV in {source.encoding or 'utf-8'}"
-    hint = looks_like(source.path, delimiter=source.delimiter is None)
-    remedy = hint or "put its encoding and delimiter right in party.toml, or the file"
-    return ConfigError("the file of dataset {} {}; {}", source.name, Text(wrong), Text(remedy))
-
-
 def _with_registered(table: Source, types: Mapping[str, str]) -> Source:
     guessed = guessed_types(table.path, table.name)
     return replace(
@@ -191,18 +153,23 @@ def _with_registered(table: Source, types: Mapping[str, str]) -> Source:
         registered_types={
             column: kind
             for column, kind in types.items()
-            if column not in table.types and kind in _MAY_BE.get(guessed.get(column, ""), ())
+            if column not in _known_types(table) and kind in _MAY_BE.get(guessed.get(column, ""), ())
         },
     )
 
 
+def _known_types(table: Source) -> dict[str, str]:
+    return {**table.file_types, **table.types}
+
+
 def _all_types(table: Source) -> dict[str, str]:
-    return {**table.registered_types, **table.types}
+    return {**table.registered_types, **_known_types(table)}
 
 
 def _check_types(table: Source) -> None:
     """Raise ConfigError naming the first line whose value does not fit the type that is declared for its column."""
-    types = _all_types(table)
+    # What a file says of itself holds
+    types = {column: kind for column, kind in _all_types(table).items() if table.file_types.get(column) != kind}
     if not types:
         return
     column_types(table.path, table.name)  # reports declared columns that are missing

@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from workers.contract.endpoints import filled_in
@@ -15,7 +16,7 @@ from workers.contract.validation import Run
 from workers.contract.wording import Text
 from workers.host.gate import columns_in, note_columns
 from workers.host.sources import Source
-from workers.host.tables import state_of
+from workers.host.table_files import states_of
 
 #: How long it is known that something is wrong, in seconds: a task type of another package may look at more than its
 #: tables, and somebody who has put that right is not to be told the same for ever.
@@ -57,7 +58,7 @@ def _key_of(what: Any, sources: Iterable[Source]) -> str | None:
     """Return what stands for a question about files as they are now; None where one of them is not there."""
     try:
         files = [
-            [s.name, s.kind, s.alignment, s.encoding, s.delimiter, s.columns, dict(s.types), *state_of(s.path)]
+            [s.name, s.kind, s.alignment, asdict(s.form), s.columns, dict(s.types), states_of(s.path, s.form)]
             for s in sources
         ]
     except (OSError, ValueError):

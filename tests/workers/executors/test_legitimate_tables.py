@@ -1,14 +1,18 @@
-"""Tables as people have them, in real runs of two parties: id cards, card numbers, other encodings, no rows."""
+"""Tables as people have them, in real runs of two parties: id cards, card numbers, other encodings and formats, no
+rows."""
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from tests.parties import Parties, Processes
 
@@ -145,3 +149,42 @@ def test_a_feature_that_is_the_same_in_all_rows(parties: Parties) -> None:
     assert (
         "Feature 'one' of alice has the same value in all rows, so it adds nothing to the model. Leave it out." in said
     )
+
+
+def test_tables_in_parquet_and_in_several_compressed_files_meet_and_train(parties: Parties) -> None:
+    drawn = np.random.default_rng(5)
+    keys, x = [f"{number:05}" for number in range(300)], drawn.normal(size=(300, 2))
+    mine, theirs = parties.directory / "alice" / "in", parties.directory / "bob"
+    for part, rows_of in (("region=north", slice(0, 200)), ("region=south", slice(200, 300))):
+        (mine / part).mkdir(parents=True)
+        parquet.write_table(pa.table({"nr": keys[rows_of], "x0": x[rows_of, 0]}), mine / part / "0.parquet")
+    label = (x.sum(axis=1) > 0).astype(int)
+    for number in range(3):
+        third = range(number * 100, number * 100 + 100)
+        lines = [f"{keys[i]};{x[i, 1]!s};{label[i]}\n".replace(".", ",") for i in third]
+        (theirs / f"part{number}.txt.gz").write_bytes(gzip.compress("".join(lines).encode()))
+    parties.other_tables["alice", "people"] = 'path = "in"\nrename = {nr = "uid"}\nwhere = {region = ["north"]}'
+    parties.other_tables["bob", "people"] = (
+        'path = "part*.txt.gz"\ndelimiter = ";"\ndecimal = ","\nheader = ["uid", "x1", "y"]\n'
+        'types = {uid = "str", x1 = "float", y = "int"}'
+    )
+    met = parties.run(psi("uid"))
+    assert met["alice"]["intersection_count"] == {"alice": 200}
+    assert met["alice"]["outputs"]["common"]["columns"] == {"uid": "str", "x0": "float", "region": "str"}
+    assert sorted(row[0] for row in rows(parties, "bob")) == keys[:200]
+    trained = parties.run(
+        {
+            "task_type": "lr",
+            "data_sources": {"alice": "common", "bob": "common"},
+            "outputs": {"bob": "predictions"},
+            "algorithm_params": {
+                "ml_params": {
+                    "features": {"alice": ["x0"], "bob": ["x1"]},
+                    "label": {"party": "bob", "column": "y"},
+                    "training_params": {"epochs": 10, "learning_rate": 0.5, "batch_size": 100},
+                }
+            },
+        }
+    )
+    assert trained["bob"]["metrics"]["auc"] > 0.95
+    assert not list((parties.directory / "alice" / "outputs" / ".work").glob("*-1")), "the copy stayed"

@@ -20,6 +20,7 @@ from workers.contract.errors import ConfigError
 from workers.contract.run_name import RunName
 from workers.contract.validation import validate
 from workers.host.party import PartyHost
+from workers.host.table_files import FileForm
 from workers.host.workdirs import remove_traces
 
 TOML = """
@@ -152,7 +153,7 @@ def test_it_says_what_is_wrong_with_the_file_and_where(tmp_path: Path, content: 
 def test_it_reads_what_its_operator_says_of_a_tables_form(tmp_path: Path) -> None:
     text = 'path = "x.csv"\nencoding = "gb18030"\ndelimiter = "\\t"\ntypes = {"身份证" = "str", age = "int"}\n'
     source = PartyHost.load(write(tmp_path, f'party = "a"\n{POLICY}[datasets.x]\n{text}')).dataset("x")
-    assert (source.encoding, source.delimiter) == ("gb18030", "\t")
+    assert source.form == FileForm(encoding="gb18030", delimiter="\t")
     assert source.types == {"身份证": "str", "age": "int"}
 
 
@@ -462,6 +463,7 @@ def test_it_listens_at_its_address_where_the_host_says_nothing(host: PartyHost, 
 HOLDER = """
 import sys, time
 from pathlib import Path
+from workers.host.table_files import FileForm
 from workers.host.party import PartyHost
 lock = PartyHost.load(sys.argv[1]).workdirs.claim(Path(sys.argv[2]))
 (Path(sys.argv[2]) / "rows.csv").write_text("uid\\na\\n")

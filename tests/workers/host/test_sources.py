@@ -10,6 +10,7 @@ import pytest
 from workers.computing.cells import read_cells, read_numbers
 from workers.contract.errors import ConfigError
 from workers.host.sources import Source, needs_copy, readable, types_of_output
+from workers.host.table_files import FileForm
 from workers.host.tables import column_types, count_rows, read_columns, read_text
 
 NAMES = {"größe": ["1", "2"], "名": ["a,b", 'c"d']}
@@ -18,7 +19,8 @@ NAMES = {"größe": ["1", "2"], "名": ["a,b", 'c"d']}
 def read(directory: Path, content: bytes, **form: Any) -> Source:
     path = directory / "secret-place.csv"
     path.write_bytes(content)
-    [table] = readable({"": Source("patients", path, **form)}, directory).values()
+    more = {name: form.pop(name) for name in ("types", "columns") if name in form}
+    [table] = readable({"": Source("patients", path, form=FileForm(**form), **more)}, directory).values()
     return table
 
 
@@ -45,7 +47,7 @@ def test_it_reads_what_party_toml_says(tmp_path: Path, encoding: str, delimiter:
     content = "".join(delimiter.join(row) + "\r\n" for row in rows).encode(encoding)
     table = read(tmp_path, content, encoding=encoding, delimiter=delimiter)
     assert text_of(table) == {**NAMES, "x": ["007", ""]}
-    assert (table.encoding, table.delimiter) == (None, None)
+    assert table.form == FileForm()
     assert table.path.read_bytes().startswith("größe,名,x\n".encode()) or table.path.read_bytes().startswith(b'"gr')
     assert table.path.stat().st_mode & 0o777 == 0o600
 
@@ -64,7 +66,7 @@ def test_it_copies_no_plain_table(tmp_path: Path) -> None:
 def test_it_converts_a_table_once(tmp_path: Path) -> None:
     path = tmp_path / "secret-place.csv"
     path.write_bytes(b"a;b\n1;2\n")
-    source = Source("patients", path, delimiter=";")
+    source = Source("patients", path, form=FileForm(delimiter=";"))
     found = readable({"": source, "test": source}, tmp_path)
     assert found[""].path == found["test"].path
     assert len(list(tmp_path.iterdir())) == 2
