@@ -132,7 +132,8 @@ def _executions(pages: Pages) -> None:
         {"queued_at": now - timedelta(hours=1)},
     ]  # fmt: skip
     for fields in past:
-        execution = Execution.objects.submit(task.documents(), task=task)
+        labels, deadline = {"team": "risk", "env": ""}, now + timedelta(hours=5)
+        execution = Execution.objects.submit(task.documents(), task=task, labels=labels, deadline=deadline)
         Execution.objects.filter(pk=execution.pk).update(**fields)
         pages.add(f"executions/execution/{execution.pk}/change/")
         if fields.get("attempt"):
@@ -253,6 +254,7 @@ def _others(pages: Pages) -> None:
         f"controlplane/task/{task.pk}/run/", f"controlplane/task/{task.pk}/dry-run/",
         f"controlplane/task/{task.pk}/dry-run/?checks={checks.pk}", "?period=7d", "?period=30d",
         "executions/execution/?q=nothing", "/admin/executions/execution/?status__exact=SUCCESS", "search/?s=al",
+        "executions/execution/?label=team:risk", "executions/execution/?label=:x",
         "nothing/",
     )  # fmt: skip
 

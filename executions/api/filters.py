@@ -6,13 +6,12 @@ from typing import Any
 
 import django_filters
 from django.contrib.auth.models import User
-from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
-from django.forms import CharField
+from django.forms import CharField, MultipleHiddenInput
 from drf_spectacular.utils import extend_schema_field
 
 from controlplane.models import PartySet, Pipeline, Task
-from executions.models import Execution, Label, NodeRun, PipelineRun
+from executions.models import Execution, Label, NodeRun, PipelineRun, check_terms
 from executions.states import PipelineStatus, Status
 
 
@@ -50,21 +49,22 @@ class PipelineRunIdFilter(django_filters.UUIDFilter):
         return rows.filter(node__in=list(nodes)) if value else rows
 
 
-class LabelTerm(CharField):
-    """A label as ``key:value``, or a key alone."""
+class LabelTerms(CharField):
+    """Labels, each as ``key:value`` or a key alone."""
+
+    widget = MultipleHiddenInput  # reads all values of the parameter, where others read the last one
 
     def clean(self, value: Any) -> Any:
-        text = super().clean(value)
-        if text and text.startswith(":"):
-            raise ValidationError("names no key; give a label as key:value, or a key alone")
-        return text
+        texts = [super(LabelTerms, self).clean(text) for text in value or ()]
+        check_terms(texts)
+        return texts
 
 
 @extend_schema_field({"type": "array", "items": {"type": "string"}})
 class LabelFilter(django_filters.Filter):
     """Filters by labels; ``label`` may be given several times, and all of them have to be there."""
 
-    field_class = LabelTerm
+    field_class = LabelTerms
 
     def filter(self, rows: QuerySet[Any], value: Any) -> QuerySet[Any]:
         return rows  # all of them at once, below

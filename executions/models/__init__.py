@@ -6,7 +6,7 @@ from executions.models.dead_letter import DeadLetter
 from executions.models.event import EventPiece, ExecutionEvent
 from executions.models.execution import Execution, NotCancellable, StateChange
 from executions.models.hour import Hour
-from executions.models.label import Label, check_labels
+from executions.models.label import Label, check_labels, check_terms
 from executions.models.log import LogChunk
 from executions.models.notification import Condition, Delivery, Happening, Notification
 from executions.models.party_run import PartyRun, PortLease
@@ -19,5 +19,5 @@ __all__ = [
     "Approval", "ApprovalState", "Beat", "Condition", "DeadLetter", "Delivery", "EventPiece", "Execution",
     "ExecutionEvent", "Happening", "Hour", "Label", "LogChunk", "NodeRun", "NotCancellable", "Notification",
     "PartyCheck", "PartyRun", "PipelineChange", "PipelineRun", "PortLease", "PostStatus", "Preflight", "Signature",
-    "StateChange", "Tick", "Total", "Webhook", "WebhookDelivery", "check_labels",
+    "StateChange", "Tick", "Total", "Webhook", "WebhookDelivery", "check_labels", "check_terms",
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
@@ -68,13 +68,20 @@ class Label(models.Model):
         return rows
 
 
+def check_terms(texts: Sequence[str]) -> None:
+    """Raise ValidationError unless these texts ask for labels, as ``Label.terms`` reads them."""
+    if any(text.startswith(":") for text in texts):
+        raise ValidationError(gettext("names no key; give a label as key:value, or a key alone"))
+    if len(texts) > MOST:
+        raise ValidationError(_too_many())
+
+
 def check_labels(labels: Any) -> None:
     """Raise ValidationError, with a text for each key, unless these are labels."""
     if not isinstance(labels, Mapping):
         raise ValidationError(gettext('Labels are an object of keys and texts, such as {"team": "risk"}.'))
     if len(labels) > MOST:
-        text = ngettext("There may be %(most)d label.", "There may be up to %(most)d labels.", MOST) % {"most": MOST}
-        raise ValidationError(text)
+        raise ValidationError(_too_many())
     wrong = {}
     for key, value in labels.items():
         if not isinstance(key, str) or not KEY.fullmatch(key):
@@ -86,3 +93,7 @@ def check_labels(labels: Any) -> None:
             wrong[key] = gettext("A value is a text of up to 100 characters in one line.")
     if wrong:
         raise ValidationError(wrong)
+
+
+def _too_many() -> str:
+    return ngettext("There may be %(most)d label.", "There may be up to %(most)d labels.", MOST) % {"most": MOST}
