@@ -252,6 +252,8 @@ UNFOLD = {
                     _page(_("Pipeline runs"), "account_tree", "executions.pipelinerun", seen_as="execution"),
                     _page(_("Approvals"), "approval", "executions.approval", seen_as="execution"),
                     _page(_("Dead letters"), "unsubscribe", "executions.deadletter", seen_as="execution"),
+                    # Everybody has webhooks of their own
+                    _page(_("Webhooks"), "webhook", "executions.webhook", seen_as="execution"),
                 ],
             },
             {

@@ -25,9 +25,12 @@ from executions.models import (
     PartyCheck,
     PartyRun,
     PipelineRun,
+    PostStatus,
     Preflight,
     StateChange,
     Tick,
+    Webhook,
+    WebhookDelivery,
 )
 from executions.states import PipelineStatus, RunStatus, Status
 from tests.composed import admin_client, superuser
@@ -132,7 +135,8 @@ def _executions(pages: Pages) -> None:
         {"queued_at": now - timedelta(hours=1)},
     ]  # fmt: skip
     for fields in past:
-        execution = Execution.objects.submit(task.documents(), task=task)
+        labels, deadline = {"team": "risk", "env": ""}, now + timedelta(hours=5)
+        execution = Execution.objects.submit(task.documents(), task=task, labels=labels, deadline=deadline)
         Execution.objects.filter(pk=execution.pk).update(**fields)
         pages.add(f"executions/execution/{execution.pk}/change/")
         if fields.get("attempt"):
@@ -247,14 +251,51 @@ def _others(pages: Pages) -> None:
     for action in ("submit", "cancelled", "ask for checks", "pause", "refused", "sign in"):
         entry = AuditEntry.objects.create(actor="ann", action=action, subject="execution x", details="cancelled by ann")
     pages.add(f"controlplane/auditentry/{entry.pk}/change/")
+    _webhooks(pages, root)
     task = rows["task"]
     checks = Preflight.objects.create(name=task.name)
     pages.add(
         f"controlplane/task/{task.pk}/run/", f"controlplane/task/{task.pk}/dry-run/",
         f"controlplane/task/{task.pk}/dry-run/?checks={checks.pk}", "?period=7d", "?period=30d",
         "executions/execution/?q=nothing", "/admin/executions/execution/?status__exact=SUCCESS", "search/?s=al",
+        "executions/execution/?label=team:risk", "executions/execution/?label=:x",
         "nothing/",
     )  # fmt: skip
+
+
+def _webhooks(pages: Pages, root: User) -> None:
+    """Webhooks in each state, with deliveries of each status."""
+    now = timezone.now()
+    gone = {"enabled": False, "disabled_because": "the server answered with status 410: it is gone"}
+    for signature, fields in (("hmac", {"limited_to": ["alice"], "former_until": now}), ("ed25519", gone)):
+        hook = Webhook.objects.create(
+            owner=root, name=signature, url="https://hooks.example/abc", secret="x", signature=signature,
+            events=["execution.success", "execution.failure"], party="alice", labels={"team": "risk"}, **fields,
+        )  # fmt: skip
+        here = f"executions/webhook/{hook.pk}"
+        pages.add(*(f"{here}/{page}/" for page in ("change", "delete", "history", "deliveries", "test", "new-key")))
+        errors = ("the server answered with status 500", "its key cannot be read; make a new one")
+        tries = [{"at": now.isoformat(), "status": None, "error": error, "seconds": 1} for error in errors]
+        for status in PostStatus:
+            made = WebhookDelivery.objects.create(
+                webhook=hook, execution=pages.circle.rows["execution"].pk, event_type="execution.success", body="{}",
+                status=status, ended_at=now, tries=tries, number_of_tries=30,
+            )  # fmt: skip
+            pages.add(f"{here}/deliveries/{made.pk}/", f"{here}/deliveries/{made.pk}/again/")
+            pages.forms.append((f"/admin/{here}/deliveries/{made.pk}/again/", {}))
+        pages.add(f"{here}/deliveries/?status__exact=SENT")
+        wrong = {"name": "ed25519", "url": "https://10.0.0.1/", "labels": "a", "seen_version": 0}
+        pages.forms += [
+            (f"/admin/{here}/change/", wrong), (f"/admin/{here}/change/", wrong | {"labels": "a:1\na:2"}),
+            (f"/admin/{here}/test/", {}), (f"/admin/{here}/new-key/", {}), (f"/admin/{here}/new-key/", {"version": 1}),
+        ]  # fmt: skip
+    empty = Webhook.objects.create(owner=root, name="empty", url="https://hooks.example/", secret="x")
+    pages.add(f"executions/webhook/{empty.pk}/deliveries/")
+    new = {"name": "new", "url": "https://hooks.example/", "signature": "hmac"}
+    pages.forms += [
+        ("/admin/executions/webhook/add/", new), ("/admin/executions/webhook/add/", new | {"signature": "x"}),
+        (f"/admin/executions/webhook/{empty.pk}/delete/", {"post": "yes"}),
+    ]  # fmt: skip
 
 
 def _addresses(pages: Pages) -> None:

@@ -19,16 +19,28 @@ class _GuardedForm(forms.ModelForm):
         seen, row = self.cleaned_data.pop(SEEN, None), self.instance
         if not row.pk or seen is None:
             return cleaned
-        newest = type(row).history.filter(id=row.pk).select_related("history_user").first()
-        if newest and newest.version != seen:
-            who = newest.history_user or gettext("The control plane")
+        version, who = _newest(row)
+        if version != seen:
             raise ValidationError(
                 gettext(
                     "{who} saved version {version} after you had opened version {seen}. Nothing of yours "
                     "is saved: open the page again, and make your changes to that version."
-                ).format(who=who, version=newest.version, seen=seen)
+                ).format(who=who, version=version, seen=seen)
             )
         return cleaned
+
+
+def _newest(row: Any) -> tuple[int, Any]:
+    """Return the version of a row that is stored, and who saved it."""
+    if hasattr(type(row), "history"):
+        newest = type(row).history.filter(id=row.pk).select_related("history_user").first() or row
+        return newest.version, getattr(newest, "history_user", None) or gettext("The control plane")
+    # Nobody else saves one until this is saved: the form is cleaned in the same transaction
+    rows = type(row)._base_manager.select_for_update(no_key=True).filter(pk=row.pk)
+    version = rows.values_list("version", flat=True).first()
+    if version is None:
+        raise ValidationError(gettext("It was deleted after you had opened it. Nothing of yours is saved."))
+    return version, gettext("Somebody")
 
 
 class Guarded:

@@ -58,6 +58,7 @@ class Listed(ModelAdmin):
         context |= {"total": self._total(request, cl), "is_live": self.is_live(rows)}
         context["is_filtered"] = cl.is_filtered = bool(cl.query or cl.has_active_filters)
         cl.none_yet = self._none_yet(request)
+        cl.problem = next(filter(None, (getattr(spec, "problem", "") for spec in cl.filter_specs)), "")
         if ROWS_ALONE in request.headers:
             response.template_name = "controlplane/list_rows.html"
             response.headers[ROWS_ALONE] = "yes"

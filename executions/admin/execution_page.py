@@ -13,6 +13,7 @@ from django.utils.translation import gettext
 
 from controlplane.admin.shown import moment, span
 from controlplane.language import translated
+from executions.admin.labels import labels_of
 from executions.admin.timeline import timeline
 from executions.diagnosis.catalogue import remedy_of
 from executions.models import Execution, Preflight
@@ -73,7 +74,9 @@ def live(execution: Execution) -> dict[str, Any]:
                 "submitted": moment(execution.created_at),
                 "started": moment(execution.started_at),
                 "ended": moment(execution.ended_at),
+                "deadline": moment(execution.deadline),
             },
+            "labels": labels_of(execution),
             "schedule": origin(execution),
             "runs": runs,
             "timeline": timeline(execution, every, changes, reached, _checking(preflight, shown_checks)),

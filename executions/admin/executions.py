@@ -26,6 +26,7 @@ from controlplane.admin.shown import length, line
 from controlplane.language import translated
 from executions.admin import execution_page as pages
 from executions.admin.at_once import cancel_executions, run_executions_again
+from executions.admin.labels import LabelFilter, LabelledList
 from executions.admin.log_panel import LogViews, panel
 from executions.admin.rerun import RerunForm
 from executions.admin.result_views import ResultViews, compare_executions
@@ -46,7 +47,7 @@ class ExecutionAdmin(ResultViews, LogViews, SubmissionAdmin):
         "title", "shown_status", "shown_type", "shown_parties", "submitted", "shown_waited", "shown_ran", "shown_error",
     )  # fmt: skip
     list_filter = (
-        "status", TaskTypeFilter, PartyFilter, SubmitterFilter, ("task", ScopedSelectFilter),
+        "status", TaskTypeFilter, PartyFilter, SubmitterFilter, LabelFilter, ("task", ScopedSelectFilter),
         *SubmissionAdmin.list_filter,
     )  # fmt: skip
     list_select_related = ("submitted_by",)
@@ -60,6 +61,9 @@ class ExecutionAdmin(ResultViews, LogViews, SubmissionAdmin):
         ("error type", "error_type"), ("error party", "error_party"), ("error stage", "error_stage"),
         ("error", "error"),
     )  # fmt: skip
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> Any:
+        return LabelledList
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Execution]:
         return super().get_queryset(request).defer("documents", "result")

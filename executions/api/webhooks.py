@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from django.db.models import F, QuerySet
-from django.utils import timezone
+from django.db.models import QuerySet
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
 from rest_framework import serializers, status, viewsets
@@ -26,23 +27,36 @@ from controlplane.api.versions import TaggedByVersion, tagged
 from controlplane.api.writes import Writes
 from controlplane.people.webhook import problem_of
 from executions.api.submissions import LabelsField
-from executions.coordinator.posting import BOTH_KEYS_FOR, new_keys
-from executions.coordinator.webhooks import prepare_test
+from executions.coordinator.posting import new_keys
+from executions.coordinator.webhooks import (
+    check_room,
+    make_key,
+    may_have_webhooks,
+    post_again,
+    prepare_test,
+    problem_of_name,
+    with_version,
+)
 from executions.models import PostStatus, Signature, Webhook, WebhookDelivery
-from executions.models.webhook import EVENT_TYPES
-from executions.permissions import VIEW
+from executions.models.webhook import EVENT_TYPES, NotPossible
 
-MOST_OF_ONE = 20
+
+@contextmanager
+def told_as_conflict() -> Iterator[None]:
+    """Answer 409 for what the state does not allow."""
+    try:
+        yield
+    except NotPossible as error:
+        raise Conflict(str(error)) from None
 
 
 class WebhookPermission(BasePermission):
-    """Who may view executions may have them posted; a token needs the scope to manage, as a webhook outlives it."""
+    """Asks who may have webhooks, and who may change them."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         if not request.user.is_authenticated:
             return False
-        access = Access.of(request)
-        return access.may(VIEW) and (request.method in SAFE_METHODS or access.manages)
+        return may_have_webhooks(Access.of(request), changing=request.method not in SAFE_METHODS)
 
 
 class WebhookSerializer(KnownKeysOnly, serializers.ModelSerializer[Webhook]):
@@ -76,9 +90,8 @@ class WebhookSerializer(KnownKeysOnly, serializers.ModelSerializer[Webhook]):
         return signature
 
     def validate_name(self, name: str) -> str:
-        mine = Webhook.objects.filter(owner=self.context["request"].user, name=name)
-        if (mine.exclude(pk=self.instance.pk) if self.instance else mine).exists():
-            raise ValidationError("you have a webhook of this name already; give it another one")
+        if why := problem_of_name(self.context["request"].user, name, but=self.instance):
+            raise ValidationError(why)
         return name
 
 
@@ -142,8 +155,8 @@ class WebhookViewSet(TaggedByVersion, Writes, viewsets.ModelViewSet[Webhook]):
     @extend_schema(summary="Add a webhook", responses={201: NewWebhookSerializer})
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Add a webhook. The answer has the key with which its signatures are checked, which is not shown again."""
-        if Webhook.objects.filter(owner=request.user.pk).count() >= MOST_OF_ONE:
-            raise Conflict(f"You have {MOST_OF_ONE} webhooks already; remove one first.")
+        with told_as_conflict():
+            check_room(request.user)
         given = self.get_serializer(data=request.data)
         given.is_valid(raise_exception=True)
         limits = getattr(getattr(request.auth, "terms", None), "parties", None)
@@ -158,9 +171,7 @@ class WebhookViewSet(TaggedByVersion, Writes, viewsets.ModelViewSet[Webhook]):
         return tagged(Response(data, code, headers=headers), hook.version)
 
     def perform_update(self, serializer: serializers.BaseSerializer[Webhook]) -> None:
-        # Switched on again, it is no longer said why it was switched off
-        cleared = {"disabled_because": ""} if serializer.validated_data.get("enabled") else {}
-        serializer.save(version=F("version") + 1, **cleared)
+        serializer.save(**with_version(serializer.validated_data))
         serializer.instance.refresh_from_db()  # type: ignore[union-attr]
 
     @extend_schema(summary="Make a new key", request=None, responses=NewWebhookSerializer)
@@ -168,11 +179,8 @@ class WebhookViewSet(TaggedByVersion, Writes, viewsets.ModelViewSet[Webhook]):
     def rotate_secret(self, request: Request, pk: str) -> Response:
         """Make a new key, and return it. For a day the former one signs, too."""
         hook = self.get_object()
-        kept, shown, public = new_keys(hook.signature)
-        hook.former_secret, hook.former_until = hook.secret, timezone.now() + BOTH_KEYS_FOR
-        hook.secret, hook.public_key, hook.version = kept, public, F("version") + 1
-        hook.save(update_fields=["secret", "former_secret", "former_until", "public_key", "version"])
-        hook.refresh_from_db()
+        with told_as_conflict():
+            shown = make_key(hook)
         return self._with_key(hook, shown, status.HTTP_200_OK)
 
     @extend_schema(summary="Post a test event", request=None, responses={202: DeliverySerializer})
@@ -180,9 +188,9 @@ class WebhookViewSet(TaggedByVersion, Writes, viewsets.ModelViewSet[Webhook]):
     def test(self, request: Request, pk: str) -> Response:
         """Post an event that only tries the webhook. The log of its deliveries says what came of it."""
         hook = self.get_object()
-        if not hook.enabled:
-            raise Conflict("The webhook is switched off; switch it on to try it.")
-        return Response(DeliverySerializer(prepare_test(hook)).data, status.HTTP_202_ACCEPTED)
+        with told_as_conflict():
+            delivery = prepare_test(hook)
+        return Response(DeliverySerializer(delivery).data, status.HTTP_202_ACCEPTED)
 
     @extend_schema(summary="List deliveries", parameters=[DeliveryQuery], responses=DeliverySerializer(many=True))
     @action(detail=True, pagination_class=Pagination, filter_backends=[])
@@ -205,10 +213,6 @@ class WebhookViewSet(TaggedByVersion, Writes, viewsets.ModelViewSet[Webhook]):
         found = None if key is None else rows.filter(pk=key).first()
         if found is None:
             raise NotFound
-        now = timezone.now()
-        again = {"status": PostStatus.PENDING, "due_at": now, "since": now, "ended_at": None}
-        changed = WebhookDelivery.objects.filter(pk=found.pk).exclude(status=PostStatus.PENDING).update(**again)
-        if not changed:
-            raise Conflict("It is still to be posted; the log says when it is tried next.")
-        found.refresh_from_db()
+        with told_as_conflict():
+            post_again(found)
         return Response(DeliverySerializer(found).data, status.HTTP_202_ACCEPTED)

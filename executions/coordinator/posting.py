@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.db import connection
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, F, OuterRef, QuerySet
 from django.utils import timezone
 
 from controlplane.documents.encryption import decrypted, encrypted
@@ -174,4 +174,6 @@ def _note(delivery: WebhookDelivery, found: Try) -> None:
     WebhookDelivery.objects.filter(pk=delivery.pk, due_at=delivery.due_at).update(**changes)
     if status == 410:  # the server says that there is nothing any more, and will not be
         told = {"enabled": False, "disabled_because": "the server answered with status 410: it is gone"}
-        Webhook.objects.filter(pk=delivery.webhook_id).update(**told)
+        # With a version of its own: whoever saves a form that was opened before does not switch it on unawares
+        rows = Webhook.objects.filter(pk=delivery.webhook_id, enabled=True)
+        rows.update(**told, version=F("version") + 1)

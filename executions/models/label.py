@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
+from django.core.validators import ProhibitNullCharactersValidator
 from django.db import models
 from django.db.models import Exists, F, OuterRef, QuerySet
 from django.utils.translation import gettext, ngettext
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 MOST = 20
 KEY, VALUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}"), re.compile(r"[^\x00-\x1f\x7f]{0,100}")
+
+
+_no_null = ProhibitNullCharactersValidator()
 
 
 class Label(models.Model):
@@ -50,9 +55,13 @@ class Label(models.Model):
     def terms(texts: Iterable[str]) -> list[tuple[str, str | None]]:
         """Return what is asked for by texts ``key:value``, or ``key`` for any value; empty ones ask for nothing.
 
-        Raises ValidationError for a text without a key.
+        Raises ValidationError for a text without a key, and for more than an execution can have.
         """
         parts = [text.partition(":") for text in texts if text]
+        if len(parts) > MOST:
+            raise ValidationError(_too_many())
+        for text in itertools.chain(*parts):
+            _no_null(text)  # which PostgreSQL does not take
         if not all(key for key, *_ in parts):
             raise ValidationError(gettext("names no key; give a label as key:value, or a key alone"))
         return [(key, value if colon else None) for key, colon, value in parts]
@@ -78,8 +87,7 @@ def check_labels(labels: Any) -> None:
     if not isinstance(labels, Mapping):
         raise ValidationError(gettext('Labels are an object of keys and texts, such as {"team": "risk"}.'))
     if len(labels) > MOST:
-        text = ngettext("There may be %(most)d label.", "There may be up to %(most)d labels.", MOST) % {"most": MOST}
-        raise ValidationError(text)
+        raise ValidationError(_too_many())
     wrong = {}
     for key, value in labels.items():
         if not isinstance(key, str) or not KEY.fullmatch(key):
@@ -91,3 +99,7 @@ def check_labels(labels: Any) -> None:
             wrong[key] = gettext("A value is a text of up to 100 characters in one line.")
     if wrong:
         raise ValidationError(wrong)
+
+
+def _too_many() -> str:
+    return ngettext("There may be %(most)d label.", "There may be up to %(most)d labels.", MOST) % {"most": MOST}

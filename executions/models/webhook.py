@@ -25,6 +25,10 @@ def event_type(status: str) -> str:
 EVENT_TYPES = tuple(event_type(status) for status in Status.values)
 
 
+class NotPossible(Exception):
+    """The state of a webhook or of a delivery does not allow it; the message says why."""
+
+
 class Signature(models.TextChoices):
     """How what is posted is signed."""
 

@@ -23,6 +23,8 @@ from redis import Redis
 from controlplane.environment import ROOT
 from controlplane.models import Party, TokenTerms
 from executions import health
+from executions.coordinator.webhooks import prepare_test
+from executions.models import Webhook
 from tests.composed import make_user
 from tests.walked import CALLERS, Address, Caller, Circle, addresses
 
@@ -71,12 +73,14 @@ def write_column(caller: str, own: dict[Any, int]) -> None:
 def values_for(address: Address, circle: Circle, subject: Any) -> dict[str, Any]:
     """What to put into an address."""
     rows: dict[str, Any] = {**circle.rows, "user": subject, "group": subject.groups.first()}
-    rows["authtoken"] = subject.auth_token_set.first()
+    rows |= {"authtoken": subject.auth_token_set.first(), "webhook": subject.webhooks.first()}
     row = rows.get(address.model)
     pk = row.pk if row is not None else 1
     history = getattr(row, "history", None)
     version = history.first().pk if history is not None else 1
-    values = defaultdict(lambda: "x", object_id=pk, pk=pk, id=pk, number=0, version_id=version, url="nothing/")
+    number = row.deliveries.get().pk if address.model == "webhook" else 0
+    values = defaultdict(lambda: "x", object_id=pk, pk=pk, id=pk, number=number, version_id=version, url="nothing/")
+    values["delivery"] = number
     party = ContentType.objects.get_for_model(Party).pk
     return values | {"app_label": "controlplane", "content_type_id": party}
 
@@ -134,6 +138,7 @@ def make_site() -> tuple[Circle, Circle, Any]:
     subject = make_user("subject", parties=())
     subject.groups.create(name="some group")
     TokenTerms.make_token(subject, "subject's")
+    prepare_test(Webhook.objects.create(owner=subject, name="subject's", url="https://hooks.example/", secret="x"))
     return mine, other, subject
 
 
