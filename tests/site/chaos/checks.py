@@ -120,7 +120,7 @@ def check_success(execution: dict[str, Any], followed: Followed, patients: int, 
 
 
 def check_complete(own: list[Any]) -> None:
-    assert are_complete([e[2] for e in own]), "an event is lost"
+    assert are_complete([e[2] for e in own]), f"an event is lost: {[e[2:5] for e in own]}"
     assert own[0][4] == "task_started"
 
 
