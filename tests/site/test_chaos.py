@@ -196,7 +196,8 @@ def test_every_execution_ends_once_whatever_is_broken(monkeypatch: pytest.Monkey
 
 def wrong_ones(site: Site, services: Services, found: dict[str, Any], patients: int) -> dict[str, Exception]:
     """Return what is wrong with executions, by their ids."""
-    executions, wrong = {e["id"]: e for e in found["executions"]}, {}
+    executions = {e["id"]: e for e in found["executions"]}
+    wrong: dict[str, Exception] = {}
     for pk, followed in services.all.items():
         try:
             check(executions[pk], followed, patients, has_journal=pk not in site.without_journal)
