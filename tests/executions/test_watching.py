@@ -29,6 +29,7 @@ from executions.models import Execution, ExecutionEvent, StateChange
 from executions.states import Status
 from executions.watching import hub as hubs
 from executions.watching import stream as streams
+from executions.watching import waiting
 from executions.watching.changes import Position, changes
 from executions.watching.hub import Hub, Tail, hub
 from tests.composed import api_client, documents, errors_of, make_parties, superuser
@@ -437,6 +438,27 @@ def test_a_request_waits_for_a_change() -> None:
     assert (changed.status_code, changed.json()["stage"]) == (200, "sf_init")
     # It differs already
     assert client.get(f"{url}?wait=20", HTTP_IF_NONE_MATCH=etag).status_code == 200
+
+
+def test_a_request_waits_however_many_streams_are_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_parties()
+    client, url = api_client(superuser()), f"{API}/executions/{submit().pk}/?wait=0.5"
+
+    def seconds() -> float:
+        began = time.monotonic()
+        assert client.get(url).status_code == 200
+        return time.monotonic() - began
+
+    streams_open = [hub.join(lambda found: None) for _ in range(2 * waiting.MOST)]
+    try:
+        assert seconds() >= 0.5, "who waits would ask without end"
+        monkeypatch.setattr(waiting, "_free", threading.BoundedSemaphore(1))
+        with waiting._free:
+            assert seconds() < 0.5, "there is no thread for one more"
+        assert seconds() >= 0.5
+    finally:
+        for number in streams_open:
+            hub.leave(number)
 
 
 @pytest.mark.parametrize("wait", ["-1", "61", "soon", "nan", "inf"])
