@@ -13,7 +13,7 @@ from executions.watching.hub import hub
 
 #: Requests that may wait at once in one process, each with a thread; others are answered at once.
 MOST = 200
-#: One for each request that may wait. Streams do not count: they have no thread, and with many of them open who wants to
+#: One for each request that may wait. Streams do not count, which have no thread: with many of them open, who wants to
 #: wait would ask without end instead.
 _free = BoundedSemaphore(MOST)
 
