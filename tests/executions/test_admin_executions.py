@@ -29,12 +29,12 @@ def test_it_lists_executions_in_a_fixed_number_of_queries(admin: Client, django_
         make_execution()
     url = "/admin/executions/execution/"
     admin.get(url)
-    # session, user, environment, the page's rows, saved filters; parties and users to choose from: no COUNT
-    with django_assert_num_queries(7):
+    # session, user, environment, the page's rows, saved filters; parties, users and labels to choose from: no COUNT
+    with django_assert_num_queries(8):
         admin.get(url)
     for _ in range(10):
         make_execution()
-    with django_assert_num_queries(7) as queries:
+    with django_assert_num_queries(8) as queries:
         page = admin.get(url)
     assert len(page.context["cl"].result_list) == 13
     assert not any("COUNT" in query["sql"] or '"documents"' in query["sql"] for query in queries.captured_queries)

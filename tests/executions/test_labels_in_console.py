@@ -54,18 +54,22 @@ def test_the_page_shows_labels_and_deadline_and_leads_to_all_with_a_label(admin:
 def test_the_list_is_filtered_by_labels_as_the_api_does(
     admin: Client, api: APIClient, made: list[Execution], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for query, found in {
+    for query, rows in {
         "label=team:risk": [1, 0], "label=env": [2, 0], "label=env:prod&label=team:risk": [0], "label=team:nosuch": [],
         "label=team:fraud %26 co: x": [2], "label=": [3, 2, 1, 0], "label=env&label=": [2, 0], "label=env:": [],
         "label=team&o=5": [0, 1, 2], "label=team&status__exact=QUEUED": [2, 1, 0], "label=team&q=nosuch": [],
     }.items():  # fmt: skip
-        keys = [made[at].pk for at in found]
+        keys = [made[at].pk for at in rows]
         assert rows_of(admin, f"{EXECUTIONS}?{query}") == keys, query
         if "o=" not in query and "q=" not in query and "status" not in query:
-            rows = api.get(f"/api/v1/executions/?{query}").json()["results"]
-            assert [row["id"] for row in rows] == [str(key) for key in keys]
+            told = api.get(f"/api/v1/executions/?{query}").json()["results"]
+            assert [row["id"] for row in told] == [str(key) for key in keys]
     monkeypatch.setattr("executions.admin.executions.ExecutionAdmin.list_per_page", 2)
-    assert rows_of(admin, f"{EXECUTIONS}?label=team&p=2") == [made[0].pk]
+    with CaptureQueriesContext(database) as found:
+        assert rows_of(admin, f"{EXECUTIONS}?label=team&p=2") == [made[0].pk]
+    sql = next(query["sql"] for query in found if "ORDER BY" in query["sql"] and "executions_label" in query["sql"])
+    order = sql.partition("ORDER BY")[2]
+    assert '"executions_execution"."created_at"' not in order, "it is by the index of labels"
 
 
 def test_each_label_has_its_field_and_others_are_suggested(admin: Client, made: list[Execution]) -> None:
