@@ -7,7 +7,8 @@ from typing import Any
 from django.db.models.signals import post_save
 
 from controlplane.audit.record import current_request, record
-from executions.models import Execution, PipelineChange, Preflight, StateChange
+from controlplane.audit.signals import follow
+from executions.models import Execution, PipelineChange, Preflight, StateChange, Webhook
 
 
 def connect() -> None:
@@ -15,6 +16,7 @@ def connect() -> None:
     post_save.connect(_changed, StateChange, dispatch_uid="audit")
     post_save.connect(_changed, PipelineChange, dispatch_uid="audit")
     post_save.connect(_asked, Preflight, dispatch_uid="audit")
+    follow(Webhook)
 
 
 def _changed(instance: Any, created: bool, **_: Any) -> None:

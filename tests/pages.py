@@ -25,6 +25,7 @@ PLAIN = (
     "controlplane/auditentry/", "knox/authtoken/", "knox/authtoken/add/", "password_change/",
     "account/", "account/second-factor/", "notifications/", "notifications/settings/", "auth/user/add/",
     "auth/group/add/", "controlplane/task/types/", "controlplane/pipeline/add/",
+    "executions/webhook/", "executions/webhook/add/",
 )  # fmt: skip
 #: Pages of one row.
 OF_A_ROW = (

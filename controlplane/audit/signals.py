@@ -15,8 +15,8 @@ from controlplane.audit.record import current_request, record, record_refusal
 from controlplane.language import in_english
 from controlplane.models import PartyGrant, TokenTerms
 
-#: Of a user, not worth or not fit for the trail.
-LEFT_OUT = {"last_login", "password"}
+#: Of a row, not worth or not fit for the trail.
+LEFT_OUT = {"last_login", "password", "secret", "former_secret"}
 WORDS = {"+": "create", "~": "change", "-": "delete"}
 #: What m2m_changed says after a change.
 CHANGED = {"post_add": "add to", "post_remove": "take from", "post_clear": "clear"}
@@ -26,8 +26,7 @@ def connect() -> None:
     """Have all of this noted from now on. Deletions are noted before they happen, while fields can still be read."""
     post_create_historical_record.connect(_registered, dispatch_uid="audit")
     for model in (User, Group, PartyGrant):
-        post_save.connect(_saved, model, dispatch_uid=f"audit {model}")
-        pre_delete.connect(_deleted, model, dispatch_uid=f"audit {model}")
+        follow(model)
     post_save.connect(_token_made, TokenTerms, dispatch_uid="audit")
     pre_delete.connect(_token_ended, AuthToken, dispatch_uid="audit")
     for through in (User.groups.through, User.user_permissions.through, Group.permissions.through):
@@ -37,6 +36,12 @@ def connect() -> None:
     user_login_failed.connect(_sign_in_failed, dispatch_uid="audit")
 
 
+def follow(model: type[Model]) -> None:
+    """Have it noted when rows of a model without a history are added, changed or deleted."""
+    post_save.connect(_saved, model, dispatch_uid=f"audit {model}")
+    pre_delete.connect(_deleted, model, dispatch_uid=f"audit {model}")
+
+
 def name_of(row: Model) -> str:
     """Return what an entry calls a row."""
     with in_english():  # it is stored: in English, whatever its user reads
@@ -44,7 +49,9 @@ def name_of(row: Model) -> str:
 
 
 def _content(row: Model) -> dict[str, Any]:
-    return {f.attname: f.value_from_object(row) for f in row._meta.concrete_fields if f.name not in LEFT_OUT}
+    found = {f.attname: f.value_from_object(row) for f in row._meta.concrete_fields if f.name not in LEFT_OUT}
+    # What the database has computed is not known here
+    return {name: value for name, value in found.items() if not hasattr(value, "resolve_expression")}
 
 
 def _registered(instance: Model, history_instance: Any, history_user: Any, **_: Any) -> None:

@@ -15,6 +15,8 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
 from controlplane.access import Access
+from controlplane.audit.record import record
+from controlplane.audit.signals import name_of
 from controlplane.environment import environment
 from executions.coordinator.posting import BOTH_KEYS_FOR, new_keys
 from executions.models import PostStatus, Webhook, WebhookDelivery
@@ -66,6 +68,7 @@ def make_key(hook: Webhook) -> str:
     if not Webhook.objects.filter(pk=hook.pk, version=hook.version).update(**changes):
         raise NotPossible("The webhook was changed meanwhile, and nothing was done; read it again, then try again.")
     hook.refresh_from_db()
+    record("make key", name_of(hook))
     return shown
 
 

@@ -22,6 +22,7 @@ from rest_framework.test import APIClient
 from controlplane.audit import record as recording
 from controlplane.audit.chain import AT_ONCE, BEGINNING, seal, verify
 from controlplane.audit.record import digest_of, record
+from controlplane.environment import environment
 from controlplane.models import AuditEntry, Party, Task, TokenTerms
 from executions.coordinator import reports
 from executions.coordinator.approvals import note_decision
@@ -131,6 +132,20 @@ def test_users_and_what_they_may_do() -> None:
         ("create", "user ann"), ("change", "user ann"), ("delete", "user ann"),
     ]  # fmt: skip
     assert said[-1][0] == "root"
+
+
+def test_webhooks_and_their_keys(api: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "webhooks_to_private", True)
+    since = last()
+    made = api.post("/api/v1/webhooks/", {"name": "reports", "url": "https://127.0.0.1/a"}, "json").json()
+    address = f"/api/v1/webhooks/{made['id']}/"
+    assert api.patch(address, {"enabled": False}, "json").status_code == 200
+    assert api.post(f"{address}rotate-secret/").status_code == 200
+    assert api.delete(address).status_code == 204
+    said = [(who, action) for who, action, subject in new_entries(since) if subject.startswith("webhook reports")]
+    assert said == [("root", "create"), ("root", "change"), ("root", "make key"), ("root", "delete")]
+    trail = str(list(AuditEntry.objects.filter(pk__gt=since).values()))
+    assert made["secret"] not in trail
 
 
 def test_tokens_are_noted_and_none_is_shown(parties: dict[str, Party]) -> None:
