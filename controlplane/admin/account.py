@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from zoneinfo import available_timezones
 
 from django import forms
 from django.conf import settings
@@ -23,6 +22,7 @@ from controlplane.access import Access
 from controlplane.forms.people import roles_of
 from controlplane.models import Account
 from controlplane.people.second_factor import factor_of
+from controlplane.times import known_zones
 
 
 class SettingsForm(forms.ModelForm):
@@ -40,7 +40,7 @@ class SettingsForm(forms.ModelForm):
         label=_("Time zone"),
         choices=lambda: [
             ("", "UTC"),
-            *((name, name) for name in sorted(available_timezones() - {"UTC"})),
+            *((name, name) for name in sorted(known_zones() - {"UTC"})),
         ],
         required=False,
         widget=UnfoldAdminSelectWidget(attrs={"data-time-zone": ""}),

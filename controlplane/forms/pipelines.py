@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
-from zoneinfo import available_timezones
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -22,6 +21,7 @@ from controlplane.models import Parties, Pipeline, Schedule, Task
 from controlplane.models.catalogue import ComposingCatalogue
 from controlplane.pipelines.layout import GAP_X, GAP_Y, MARGIN, WIDTH, Drawing, draw
 from controlplane.pipelines.plan import MOST_NODES, Flow, Step
+from controlplane.times import known_zones
 
 
 class PipelineForm(forms.ModelForm):
@@ -132,7 +132,7 @@ def _nodes_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 class ScheduleForm(forms.ModelForm):
     time_zone = forms.ChoiceField(
         label=_("Time zone"),
-        choices=lambda: [(name, name) for name in sorted(available_timezones())],
+        choices=lambda: [(name, name) for name in sorted(known_zones())],
         initial="UTC",
         widget=UnfoldAdminSelectWidget,
         help_text=_("Time zone of the cron expression."),

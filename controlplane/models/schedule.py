@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from zoneinfo import available_timezones
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -20,6 +19,7 @@ from controlplane.models.protection import protect
 from controlplane.models.task import Task
 from controlplane.models.versioned import Versioned
 from controlplane.pipelines.cron import Cron, CronInvalid
+from controlplane.times import known_zones
 
 if TYPE_CHECKING:
     pass
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def check_time_zone(value: str) -> None:
     """Raise ValidationError unless the time zone is known."""
-    if value not in available_timezones():
+    if value not in known_zones():
         raise ValidationError(gettext("There is no such time zone; name one such as Europe/Berlin, or UTC."))
 
 

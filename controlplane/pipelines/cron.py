@@ -11,6 +11,8 @@ from cronsim import CronSim, CronSimError
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from controlplane.times import known_zones
+
 FIELDS = ("minute", "hour", _("day of month"), "month", _("day of week"))
 _ALLOWED = {
     "minute": _("0 to 59"),
@@ -31,7 +33,7 @@ class Cron:
     right after the change, a repeated time runs once (hourly expressions run each time). Raises CronInvalid."""
 
     def __init__(self, expression: str, zone: str) -> None:
-        if zone not in zoneinfo.available_timezones():
+        if zone not in known_zones():
             raise CronInvalid(gettext("There is no such time zone; name one such as Europe/Berlin, or UTC."))
         if len(expression.split()) != len(FIELDS):
             raise CronInvalid(
