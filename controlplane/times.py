@@ -26,8 +26,8 @@ _STEPS = (
 
 @cache
 def known_zones() -> frozenset[str]:
-    """Return the names of the time zones that this host knows. It looks once: that takes 7 ms, for each row of a list of
-    schedules."""
+    """Return the names of the time zones that this host knows. It looks once: to look takes 7 ms, and a list of
+    schedules asks for each row."""
     return frozenset(available_timezones())
 
 
