@@ -1,4 +1,7 @@
+from typing import NoReturn
+
 from django.contrib import admin
+from django.http import Http404, HttpRequest
 from django.urls import include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularSwaggerSplitView
@@ -9,6 +12,11 @@ from controlplane.admin.sign_in_pages import SecondStepView, SignInView
 from controlplane.api.description import DescriptionView
 from controlplane.api.login import LoginView, LogoutView
 from controlplane.api.site import SiteView
+
+
+def nowhere(request: HttpRequest, row: str) -> NoReturn:
+    raise Http404
+
 
 api = [
     path("", include("executions.api.urls")),
@@ -39,6 +47,9 @@ urlpatterns = [
     path("admin/account/", include("controlplane.admin.second_factor")),
     path("admin/login/", SignInView.as_view(), name="sign_in"),
     path("admin/second-step/", SecondStepView.as_view(), name="second_step"),
+    # In place of Django's way to a row's page outside of the console: no row has one, and for a table of django-rq's,
+    # which is in no database, it was answered 500
+    path("admin/r/<path:row>", nowhere, name="view_on_site"),
     path("admin/", admin.site.urls),
     path("api/v1/", include(api)),
     path("", include("executions.urls")),
