@@ -43,6 +43,7 @@ ALLOWED = (
     # What the audit trail has noted: people search for it as it was noted
     r"(execution|pipeline run) [0-9a-f-]{36}", r"\broot by command a program\b", r"^a link to set a password$",
     r"^(user|group|execution) (gone|root|viewer|operator|x)$", r"sign in execution x", r"create group viewer",
+    r"webhook (empty|hmac)",
     # Names that Django makes, and of kinds of data
     r"Group-permission relationships?.*", r"Return to site", r"sf\.\S+( or sf\.\S+)*", r"event from alice:.*",
     # The choices of a filter
