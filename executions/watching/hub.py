@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from threading import Lock, Thread
 from typing import Any
 
@@ -18,8 +20,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks at the database, and rows of one look.
 INTERVAL, MOST = 0.25, 500
-#: With more who watch the looks become rarer, down to one a second: each of them is told once of all that a look found.
-UNHURRIED = 100
+#: With more who are in no hurry each of them is told less often, down to once in four looks, and each look tells a part
+#: of them: to tell 500 at once would keep all requests waiting.
+UNHURRIED, MOST_PARTS = 100, 4
 #: Seconds in which a transaction that got a lower key may still end: rows appear in the order of commits.
 LATE = 5.0
 #: Seconds for which the thread stays after the last who watched.
@@ -48,31 +51,50 @@ class Tail:
         return found
 
 
+@dataclass(slots=True)
+class Watcher:
+    """Somebody who is told."""
+
+    tell: Callable[[list[Change]], None]
+    is_in_hurry: bool
+    #: The look whose changes it was told last, and the one after which it is told again.
+    told: int
+    due: int
+
+
 class Hub:
     """Calls everybody who watches with what has happened, in a thread of its own."""
 
     def __init__(self) -> None:
-        self._watching: dict[int, Callable[[list[Change]], None]] = {}
-        self._numbers = 0
+        self._watching: dict[int, Watcher] = {}
+        self._numbers = self._looks = 0
         self._lock = Lock()
         self._thread: Thread | None = None
 
     def __len__(self) -> int:
         return len(self._watching)
 
-    def join(self, tell: Callable[[list[Change]], None]) -> int:
+    def join(self, tell: Callable[[list[Change]], None], *, is_in_hurry: bool = False) -> int:
         """Begin to watch: ``tell`` is called in the hub's thread, and must not wait. Returns a number for ``leave``.
-        What happens after this call is told, and perhaps what happened shortly before."""
+        What happens after this call is told, and perhaps what happened shortly before; after each look if it
+        ``is_in_hurry``."""
         position = Position.newest() if self._thread is None else None
         with self._lock:
             self._numbers += 1
-            self._watching[self._numbers] = tell
+            due = self._looks + 1 + self._numbers % self._parts
+            # Of the latest look, too: it may be about to find what happens after this call
+            self._watching[self._numbers] = Watcher(tell, is_in_hurry, self._looks - 1, due)
             if self._thread is None:
                 self._thread = Thread(
                     target=self._run, args=[position or Position.newest()], name="watching", daemon=True
                 )
                 self._thread.start()
             return self._numbers
+
+    @property
+    def _parts(self) -> int:
+        """Return in how many looks each of those who are in no hurry is told."""
+        return min(max(len(self) // UNHURRIED, 1), MOST_PARTS)
 
     def leave(self, number: int) -> None:
         """End watching."""
@@ -83,6 +105,8 @@ class Hub:
         states = Tail(changes, StateChange, position.change)
         reported = Tail(events, ExecutionEvent, position.event)
         idle_since = None
+        #: What the latest looks found: of as many as somebody may not have been told of yet.
+        recent: deque[tuple[int, list[Change]]] = deque(maxlen=2 * MOST_PARTS)
         while True:
             with self._lock:
                 now = time.monotonic()
@@ -90,19 +114,24 @@ class Hub:
                 if idle_since is not None and now - idle_since > LINGERS:
                     self._thread = None
                     break
-                told = list(self._watching.values())
+                watching = list(self._watching.values())
+                self._looks += 1
             found: list[Change] = []
             try:
-                found = merged(states.new(), reported.new()) if told else []
+                found = merged(states.new(), reported.new()) if watching else []
             except (DatabaseError, InterfaceError) as error:
                 log.warning("who watches has to wait: the database did not answer (%s)", type(error).__name__)
                 connection.close()
             except Exception:  # nobody would be told of anything any more
                 log.exception("who watches has to wait")
-            for tell in told if found else ():
-                _tell(tell, found)
+            recent.append((self._looks, found))
+            for watcher in watching:
+                if watcher.is_in_hurry or watcher.due <= self._looks:
+                    if news := [change for look, some in recent if look > watcher.told for change in some]:
+                        _tell(watcher.tell, news)
+                    watcher.told, watcher.due = self._looks, self._looks + self._parts
             if len(found) < MOST:
-                time.sleep(INTERVAL * min(max(len(told) / UNHURRIED, 1), 4))
+                time.sleep(INTERVAL)
         connection.close()
 
 

@@ -30,7 +30,7 @@ def wait_until(execution: str, is_over: Callable[[], bool], seconds: float) -> N
             heard.set()
 
     try:
-        number = hub.join(tell)
+        number = hub.join(tell, is_in_hurry=True)
         try:
             _wait(heard, is_over, seconds)
         finally:

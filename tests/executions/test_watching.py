@@ -393,6 +393,34 @@ def test_a_row_that_appears_late_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (tail._low, tail._seen) == (first.pk + 2, {})
 
 
+def test_many_are_told_by_turns_and_of_everything_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hubs, "UNHURRIED", 1)
+    monkeypatch.setattr(hubs, "INTERVAL", 0.05)
+    make_parties()
+    mine = Hub()
+    heard: list[list[int]] = [[] for _ in range(13)]
+    at: list[list[float]] = [[] for _ in heard]
+
+    def watcher(number: int) -> Callable[[list[Any]], None]:
+        def tell(found: list[Any]) -> None:
+            heard[number] += [change.pk for change in found if change.kind == "state"]
+            at[number].append(time.monotonic())
+
+        return tell
+
+    numbers = [mine.join(watcher(number), is_in_hurry=number == 12) for number in range(13)]
+    executions: list[Any] = []
+    until = time.monotonic() + 10
+    while any(len(told) < 30 for told in heard):
+        assert time.monotonic() < until
+        if len(executions) < 30:
+            executions.append(submit())
+    for number in numbers:
+        mine.leave(number)
+    assert [told for told in heard if told != heard[12] or len(set(told)) != 30] == []
+    assert len({moments[-1] for moments in at[:12]}) > 1
+
+
 def test_all_who_watch_cost_one_look_each_interval(django_assert_max_num_queries: Any) -> None:
     mine = Hub()
     heard: list[Any] = []
