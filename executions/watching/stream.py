@@ -129,11 +129,10 @@ async def stream(wanted: Wanted, after: Position | None) -> AsyncIterator[bytes]
                 looked = time.monotonic()
                 if not await _apart(wanted.look):
                     return
-                # They may have been taken for what the sender saw then
-                found = [change for change in found if wanted.takes(change)]
             told_now = b""
             for change in found:
-                if (change.kind, change.pk) not in told:
+                # Once more: it was put here for what the sender saw then, perhaps while that was looked at
+                if (change.kind, change.pk) not in told and wanted.takes(change):
                     position = position.after(change)
                     told_now += _event(change, position)
             yield told_now or b": still here\n\n"
