@@ -24,8 +24,6 @@ ABOUT = {
     "attempt": "Only of this attempt.",
     "created_after": "Only what was submitted at this time or later.",
     "created_before": "Only what was submitted before this time.",
-    "ended_after": "Only what ended at this time or later.",
-    "ended_before": "Only what ended before this time.",
     "enabled": "Only what is switched on, or off.",
     "label": "A label as key:value, or a key alone; give several to ask for all of them.",
     "name": "Only of this name.",

@@ -68,14 +68,6 @@ class LabelFilter(django_filters.Filter):
         return Label.having(rows, value) if value else rows
 
 
-class EndedBefore(django_filters.IsoDateTimeFilter):
-    """Filters by a time before which it ended: it was submitted before that, too, which spares going through all that
-    was submitted later."""
-
-    def filter(self, rows: QuerySet[Any], value: Any) -> QuerySet[Any]:
-        return rows.filter(ended_at__lt=value, created_at__lt=value) if value else rows
-
-
 class Submitted(django_filters.FilterSet):
     """What all that was submitted can be filtered by."""
 
@@ -83,8 +75,6 @@ class Submitted(django_filters.FilterSet):
     submitted_by = NameFilter(User, "submitted_by", by="username", help_text="Name of the user who submitted it.")
     created_after = django_filters.IsoDateTimeFilter("created_at", lookup_expr="gte")
     created_before = django_filters.IsoDateTimeFilter("created_at", lookup_expr="lt")
-    ended_after = django_filters.IsoDateTimeFilter("ended_at", lookup_expr="gte")
-    ended_before = EndedBefore("ended_at")
 
 
 class ExecutionFilter(Submitted):

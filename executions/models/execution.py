@@ -166,7 +166,6 @@ class Execution(Submission, RunOptions):
                 name="executions_with_warnings",
                 condition=models.Q(has_warnings=True),
             ),
-            models.Index(fields=["ended_at"], name="executions_by_end"),
             models.Index(
                 fields=["deadline"],
                 name="executions_with_deadlines",

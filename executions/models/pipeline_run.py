@@ -95,7 +95,6 @@ class PipelineRun(Submission):
             models.Index(fields=["name", "-created_at", "-id"], name="pipelinerun_by_name"),
             models.Index(fields=["party_set", "-created_at", "-id"], name="pipelinerun_by_parties"),
             models.Index(fields=["submitted_by", "-created_at", "-id"], name="pipelinerun_by_submitter"),
-            models.Index(fields=["ended_at"], name="pipelinerun_by_end"),
         ]
 
     def __str__(self) -> str:
